@@ -1,0 +1,1 @@
+//! Decision transformers, adapters, EVA, losses and optimisers.

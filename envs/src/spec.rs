@@ -1,0 +1,87 @@
+//! What an environment is, said once: its spaces, its limits, the returns it is measured against.
+
+/// Where an episode stands after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The episode goes on.
+    Running,
+    /// The task itself ended: nothing more can be earned.
+    Terminated,
+    /// A time limit cut the episode: the state still had value.
+    Truncated,
+}
+
+/// What an action is. A discrete action is one `f32` that holds its index.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ActionSpace {
+    /// `0..n`.
+    Discrete {
+        /// How many actions there are.
+        n: usize,
+    },
+    /// A box; `low` and `high` have one bound a dimension, both finite.
+    Box {
+        /// The least value of each dimension.
+        low: Vec<f32>,
+        /// The greatest value of each dimension.
+        high: Vec<f32>,
+    },
+}
+
+impl ActionSpace {
+    /// How many `f32` an action takes in a row.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Discrete { .. } => 1,
+            Self::Box { low, .. } => low.len(),
+        }
+    }
+}
+
+/// What counts as success at the end of an episode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Success {
+    /// The task has no notion of success.
+    Undefined,
+    /// The goal ends the episode.
+    Terminated,
+    /// Failure ends the episode, so reaching the time limit is success.
+    Truncated,
+}
+
+/// Returns between which a score is normalised: 0 for random play, 100 for an expert.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReferenceScores {
+    /// Mean return of uniformly random actions.
+    pub random: f64,
+    /// Mean return of the expert that the reference names.
+    pub expert: f64,
+}
+
+/// An environment's contract.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnvSpec {
+    /// Gymnasium's id, such as `CartPole-v1`.
+    pub id: String,
+    /// Least value of each observation dimension; may be infinite.
+    pub observation_low: Vec<f32>,
+    /// Greatest value of each observation dimension; may be infinite.
+    pub observation_high: Vec<f32>,
+    /// What an action is.
+    pub action: ActionSpace,
+    /// Steps after which an episode is truncated.
+    pub max_episode_steps: u32,
+    /// Gymnasium's return at which the task counts as solved.
+    pub reward_threshold: Option<f64>,
+    /// Returns that normalised scores refer to.
+    pub reference: Option<ReferenceScores>,
+    /// What counts as success.
+    pub success: Success,
+}
+
+impl EnvSpec {
+    /// How many `f32` an observation takes in a row.
+    pub fn observation_width(&self) -> usize {
+        self.observation_low.len()
+    }
+}

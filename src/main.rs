@@ -1,0 +1,3 @@
+//! The `eva-rl` program.
+
+fn main() {}

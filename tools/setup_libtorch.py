@@ -1,0 +1,175 @@
+"""Put libtorch 2.11.0 for the CPU under .libtorch/, where .cargo/config.toml looks for it.
+
+Takes, in this order: what is already there; the folder that LIBTORCH names; the PyTorch of the
+`python3` on the path; the PyPI wheels pinned below, checked against their hashes.
+Needs nothing but the standard library and pip.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+TORCH_VERSION = "2.11.0"
+HOME = Path(__file__).resolve().parent.parent / ".libtorch"
+STAMP = HOME / "eva-rl-setup"
+
+# The wheel of one fixed Python version, so that one hash serves every Python.
+WHEELS = {
+    "torch-2.11.0-cp311-cp311-manylinux_2_28_x86_64.whl": (
+        "torch==2.11.0",
+        "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a",
+    ),
+    "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl": (
+        "nvidia-cuda-runtime==13.0.96",
+        "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+    ),
+    "nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_x86_64.whl": (
+        "nvidia-cuda-cupti==13.0.85",
+        "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
+    ),
+}
+
+# The wheel is a CUDA build; a CPU program needs these libraries alone. `libtorch_cuda.so` is left
+# out, so that nothing links it.
+NEEDED = ["libtorch.so", "libtorch_cpu.so", "libc10.so"]
+CUDA_BUILD_NEEDS = ["libcudart.so.13", "libcupti.so.13"]
+
+
+def fail(sentence):
+    sys.exit(f"setup: {sentence}")
+
+
+def check_tools():
+    for tool, why in [
+        ("cargo", "install Rust from https://rustup.rs"),
+        ("c++", "install a C++ compiler (g++ or clang)"),
+    ]:
+        if shutil.which(tool) is None:
+            fail(f"`{tool}` is not on the path; {why}.")
+
+
+def existing_libtorch():
+    """A libtorch or PyTorch of the right version that the user already has, or None."""
+    if named := os.environ.get("LIBTORCH"):
+        root = Path(named).resolve()
+        if root == HOME:
+            return None
+        version = version_of(root)
+        if version != TORCH_VERSION:
+            fail(f"LIBTORCH names {root}, which holds libtorch {version}, and {TORCH_VERSION} is wanted.")
+        return root
+    question = "import torch; print(torch.__version__.split('+')[0], torch.__path__[0])"
+    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True)
+    if answer.returncode != 0:
+        return None
+    version, root = answer.stdout.strip().split(maxsplit=1)
+    if version != TORCH_VERSION:
+        print(f"setup: this Python's PyTorch is {version}; {TORCH_VERSION} is wanted, so it is downloaded.")
+        return None
+    return Path(root)
+
+
+def version_of(root):
+    """The version of a libtorch folder (`build-version`) or a PyTorch package (`version.py`)."""
+    if (root / "build-version").exists():
+        return (root / "build-version").read_text().split("+")[0].strip()
+    if (root / "version.py").exists():
+        for line in (root / "version.py").read_text().splitlines():
+            if line.startswith("__version__"):
+                return line.split("'")[1].split("+")[0]
+    return "of an unknown version"
+
+
+def link_existing(root, staging):
+    """Link the headers and the CPU libraries of `root` into `staging`."""
+    (staging / "lib").mkdir(parents=True)
+    (staging / "include").symlink_to(root / "include", target_is_directory=True)
+    for library in (root / "lib").iterdir():
+        if ".so" in library.name and "cuda" not in library.name and "python" not in library.name:
+            (staging / "lib" / library.name).symlink_to(library)
+    for name in CUDA_BUILD_NEEDS:
+        for found in root.parent.glob(f"nvidia/*/lib/{name}"):
+            (staging / "lib" / name).symlink_to(found)
+    missing = [name for name in NEEDED if not (staging / "lib" / name).exists()]
+    if missing:
+        fail(f"{root} has no {', '.join(missing)} in its lib folder.")
+
+
+def download(staging):
+    """Fetch the pinned wheels with pip, check them, and unpack what a CPU program needs."""
+    system = (platform.system(), platform.machine())
+    if system != ("Linux", "x86_64"):
+        fail(
+            f"no pinned download for {system[0]} on {system[1]}; "
+            f"set LIBTORCH to a libtorch {TORCH_VERSION} folder."
+        )
+    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
+        fail(f"`{sys.executable} -m pip` does not run; install pip, or set LIBTORCH to libtorch {TORCH_VERSION}.")
+    wheels = staging / "wheels"
+    wheels.mkdir()
+    for file_name, (requirement, sha256) in WHEELS.items():
+        print(f"setup: downloading {requirement}")
+        tag = file_name.removesuffix(".whl").split("-", 4)[4]
+        platforms = [part for name in tag.split(".") for part in ("--platform", name)]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command += ["--disable-pip-version-check", "--no-cache-dir", "--python-version", "3.11"]
+        command += ["--implementation", "cp", *platforms, "--dest", str(wheels), requirement]
+        if subprocess.run(command).returncode != 0:
+            fail(f"pip could not download {requirement}.")
+        found = hashlib.sha256()
+        with open(wheels / file_name, "rb") as wheel:
+            while block := wheel.read(1 << 20):
+                found.update(block)
+        if found.hexdigest() != sha256:
+            fail(f"{file_name} has sha256 {found.hexdigest()}, and {sha256} is wanted.")
+        unpack(wheels / file_name, staging)
+    shutil.rmtree(wheels)
+
+
+def unpack(wheel, staging):
+    (staging / "lib").mkdir(exist_ok=True)
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            base = name.rsplit("/", 1)[-1]
+            if name.startswith("torch/include/") and base:
+                target = staging / name.removeprefix("torch/")
+            elif base in NEEDED + CUDA_BUILD_NEEDS + ["libgomp.so.1"]:
+                target = staging / "lib" / base
+            else:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, open(target, "wb") as copy:
+                shutil.copyfileobj(source, copy)
+
+
+def main():
+    check_tools()
+    if STAMP.exists() and STAMP.read_text() == TORCH_VERSION:
+        if all((HOME / "lib" / name).exists() for name in NEEDED):
+            return
+    # Made aside and renamed, so that an interrupted setup leaves nothing half-done.
+    staging = Path(tempfile.mkdtemp(prefix=".libtorch-", dir=HOME.parent))
+    try:
+        if root := existing_libtorch():
+            print(f"setup: using libtorch {TORCH_VERSION} in {root}")
+            link_existing(root, staging)
+        else:
+            download(staging)
+        (staging / STAMP.name).write_text(TORCH_VERSION)
+        staging.chmod(0o755)
+        if HOME.exists():
+            shutil.rmtree(HOME)
+        staging.rename(HOME)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    print(f"setup: libtorch {TORCH_VERSION} is ready in {HOME.name}/")
+
+
+if __name__ == "__main__":
+    main()
