@@ -1,1 +1,28 @@
-//! Decision transformers, adapters, EVA, losses and optimisers.
+//! Decision transformers, adapters, EVA, losses and optimisers: tensors, and no environments.
+
+pub mod shape;
+
+pub mod site;
+
+pub mod adapter;
+
+pub mod pass;
+
+pub mod nn;
+
+pub mod model;
+
+pub mod linalg;
+
+pub mod eva;
+
+pub mod objective;
+
+pub mod optimiser;
+
+pub mod safetensors;
+
+/// The first line of a libtorch error; the rest is a C++ backtrace.
+pub fn first_line(error: &tch::TchError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,106 @@
+//! Between the environment's numbers and the policy's: normalised states, scaled returns, unit actions.
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::{ActionKind, PolicyConfig};
+use super::decision_transformer::Inputs;
+
+/// A window of steps as the environment knows them, in rows; `batch` windows of `steps` steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// B.
+    pub batch: usize,
+    /// T.
+    pub steps: usize,
+    /// `[B·T, S]`.
+    pub states: &'a [f32],
+    /// `[B·T, A]`, or `[B·T, 1]` indices where actions are discrete.
+    pub actions: &'a [f32],
+    /// `[B·T]`, in the environment's units.
+    pub returns_to_go: &'a [f32],
+    /// `[B·T]`.
+    pub timesteps: &'a [i64],
+    /// `[B·T]`, true where a step is real.
+    pub mask: &'a [bool],
+}
+
+/// How a policy reads its environment; complete, unlike the optional keys it is made from.
+#[derive(Debug)]
+pub struct Conditioning {
+    /// T: steps that the policy looks back on.
+    pub context_length: usize,
+    /// The return to ask for, in the environment's units.
+    pub target_return: f32,
+    /// What returns are divided by.
+    pub return_scale: f32,
+    /// What an action is.
+    pub action_kind: ActionKind,
+    act_dim: i64,
+    max_timestep: i64,
+    state_mean: Tensor,
+    state_std: Tensor,
+    action_middle: Tensor,
+    action_half_range: Tensor,
+}
+
+/// A key without which a policy cannot meet an environment.
+#[derive(Debug, thiserror::Error)]
+#[error("its config.json has no `{0}`, which acting in an environment needs")]
+pub struct MissingKey(pub &'static str);
+
+impl Conditioning {
+    /// Gathers the keys; each of the four must be there, actions default to [−1, 1].
+    pub fn new(config: &PolicyConfig, device: Device) -> Result<Self, MissingKey> {
+        let list = |values: &[f32]| Tensor::from_slice(values).to_device(device);
+        let ones = vec![1.0; config.act_dim as usize];
+        let minus_ones = vec![-1.0; config.act_dim as usize];
+        let low = list(config.action_low.as_deref().unwrap_or(&minus_ones));
+        let high = list(config.action_high.as_deref().unwrap_or(&ones));
+        Ok(Self {
+            context_length: config.context_length.ok_or(MissingKey("context_length"))? as usize,
+            target_return: config.target_return.ok_or(MissingKey("target_return"))?,
+            return_scale: config.return_scale.ok_or(MissingKey("return_scale"))?,
+            action_kind: config.action_kind,
+            act_dim: config.act_dim,
+            max_timestep: config.max_ep_len - 1,
+            state_mean: list(config.state_mean.as_deref().ok_or(MissingKey("state_mean"))?),
+            state_std: list(config.state_std.as_deref().ok_or(MissingKey("state_std"))?),
+            action_middle: (&low + &high) / 2.0,
+            action_half_range: (&high - &low) / 2.0,
+        })
+    }
+
+    /// The policy's inputs for a window: states to mean 0 and deviation 1, actions to [−1, 1] or
+    /// one-hot, returns scaled, padding zero.
+    pub fn inputs(&self, window: &Window) -> Inputs {
+        let (batch, steps) = (window.batch as i64, window.steps as i64);
+        let device = self.state_mean.device();
+        let mask = Tensor::from_slice(window.mask).to_device(device).view([batch, steps]); // [B, T]
+        let real = mask.unsqueeze(-1).to_kind(Kind::Float); // [B, T, 1]
+        let states = Tensor::from_slice(window.states).to_device(device).view([batch, steps, -1]); // [B, T, S]
+        let states = (states - &self.state_mean) / &self.state_std * &real;
+        let actions = Tensor::from_slice(window.actions).to_device(device).view([batch, steps, -1]);
+        let actions = match self.action_kind {
+            ActionKind::Continuous => (actions - &self.action_middle) / &self.action_half_range * &real, // [B, T, A]
+            ActionKind::Discrete => {
+                let indices = actions.squeeze_dim(-1).to_kind(Kind::Int64); // [B, T]
+                indices.one_hot(self.act_dim).to_kind(Kind::Float) * &real // [B, T, A]
+            }
+        };
+        let returns_to_go =
+            Tensor::from_slice(window.returns_to_go).to_device(device) / f64::from(self.return_scale);
+        let timesteps = Tensor::from_slice(window.timesteps).to_device(device).clamp(0, self.max_timestep);
+        Inputs {
+            states,
+            actions,
+            returns_to_go: returns_to_go.view([batch, steps, 1]),
+            timesteps: timesteps.view([batch, steps]),
+            mask,
+        }
+    }
+
+    /// Actions of the environment from the policy's in [−1, 1]: `[…, A]` → `[…, A]`.
+    pub fn to_environment(&self, actions: &Tensor) -> Tensor {
+        actions * &self.action_half_range + &self.action_middle
+    }
+}

@@ -1,0 +1,233 @@
+//! `config.json` of a policy folder: Hugging Face's `DecisionTransformerConfig`, and our extra keys.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The feed-forward part's activation function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// max(0, x).
+    Relu,
+    /// x·Φ(x).
+    Gelu,
+    /// GELU's tanh approximation, GPT-2's own.
+    GeluNew,
+    /// x·σ(x).
+    Silu,
+    /// tanh x.
+    Tanh,
+}
+
+/// What an action of the policy is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionKind {
+    /// One number a dimension, squashed by tanh.
+    #[default]
+    Continuous,
+    /// One of `act_dim` actions: logits out, one-hot in.
+    Discrete,
+}
+
+/// `config.json`. Fields up to `initializer_range` are transformers' own, with its defaults; the
+/// others are ours, which transformers keeps and ignores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyConfig {
+    /// Always `decision_transformer`.
+    pub model_type: String,
+    /// S: width of a state.
+    pub state_dim: i64,
+    /// A: width of an action, or the number of discrete actions.
+    pub act_dim: i64,
+    /// D: width of the residual stream.
+    pub hidden_size: i64,
+    /// Timesteps that have an embedding.
+    pub max_ep_len: i64,
+    /// Whether tanh follows the action head.
+    pub action_tanh: bool,
+    /// Rows of GPT-2's word embedding, which a decision transformer does not use.
+    pub vocab_size: i64,
+    /// Rows of GPT-2's position embedding, of which row 0 is added to every token.
+    pub n_positions: i64,
+    /// Blocks.
+    pub n_layer: i64,
+    /// H: attention heads.
+    pub n_head: i64,
+    /// I: inner width of the feed-forward part; 4·D where absent.
+    pub n_inner: Option<i64>,
+    /// The feed-forward part's activation function.
+    pub activation_function: Activation,
+    /// Dropout after each residual branch.
+    pub resid_pdrop: f64,
+    /// Dropout after the embeddings.
+    pub embd_pdrop: f64,
+    /// Dropout of attention weights.
+    pub attn_pdrop: f64,
+    /// Added to the variance by the blocks' layer norms.
+    pub layer_norm_epsilon: f64,
+    /// Whether attention scores are divided by √(D/H).
+    pub scale_attn_weights: bool,
+    /// Whether block i's attention scores are also divided by i + 1.
+    pub scale_attn_by_inverse_layer_idx: bool,
+    /// Standard deviation of a new policy's weights.
+    pub initializer_range: f64,
+
+    /// What an action is.
+    pub action_kind: ActionKind,
+    /// T: steps that the policy looks back on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<i64>,
+    /// Mean of each state dimension over the training data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_mean: Option<Vec<f32>>,
+    /// Standard deviation of each state dimension over the training data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_std: Option<Vec<f32>>,
+    /// What returns are divided by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub return_scale: Option<f32>,
+    /// The return to ask for where the user names none, in the environment's units.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_return: Option<f32>,
+    /// The environment's least action a dimension, which the policy knows as −1; −1 where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_low: Option<Vec<f32>>,
+    /// The environment's greatest action a dimension, which the policy knows as 1; 1 where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_high: Option<Vec<f32>>,
+
+    /// Keys that this program has no use for, kept so that a folder is written back whole.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        let mut other = Map::new();
+        other.insert("architectures".to_owned(), serde_json::json!(["DecisionTransformerModel"]));
+        Self {
+            model_type: "decision_transformer".to_owned(),
+            state_dim: 17,
+            act_dim: 4,
+            hidden_size: 128,
+            max_ep_len: 4096,
+            action_tanh: true,
+            vocab_size: 1,
+            n_positions: 1024,
+            n_layer: 3,
+            n_head: 1,
+            n_inner: None,
+            activation_function: Activation::Relu,
+            resid_pdrop: 0.1,
+            embd_pdrop: 0.1,
+            attn_pdrop: 0.1,
+            layer_norm_epsilon: 1e-5,
+            scale_attn_weights: true,
+            scale_attn_by_inverse_layer_idx: false,
+            initializer_range: 0.02,
+            action_kind: ActionKind::Continuous,
+            context_length: None,
+            state_mean: None,
+            state_std: None,
+            return_scale: None,
+            target_return: None,
+            action_low: None,
+            action_high: None,
+            other,
+        }
+    }
+}
+
+/// A field of `config.json` that cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("`{key}` is {found}, and {wanted} is wanted")]
+pub struct BadField {
+    /// The field.
+    pub key: &'static str,
+    /// Its value.
+    pub found: String,
+    /// What it should have been.
+    pub wanted: String,
+}
+
+impl PolicyConfig {
+    /// I: inner width of the feed-forward part.
+    pub fn inner(&self) -> i64 {
+        self.n_inner.unwrap_or(4 * self.hidden_size)
+    }
+
+    /// Refuses fields that no model can be built from.
+    pub fn check(&self) -> Result<(), BadField> {
+        let bad = |key, found: String, wanted: &str| Err(BadField { key, found, wanted: wanted.to_owned() });
+        if self.model_type != "decision_transformer" {
+            return bad("model_type", format!("\"{}\"", self.model_type), "\"decision_transformer\"");
+        }
+        let sizes = [
+            ("state_dim", self.state_dim),
+            ("act_dim", self.act_dim),
+            ("hidden_size", self.hidden_size),
+            ("max_ep_len", self.max_ep_len),
+            ("vocab_size", self.vocab_size),
+            ("n_positions", self.n_positions),
+            ("n_layer", self.n_layer),
+            ("n_head", self.n_head),
+            ("n_inner", self.inner()),
+            ("context_length", self.context_length.unwrap_or(1)),
+        ];
+        for (key, size) in sizes {
+            if !(1..=1 << 24).contains(&size) {
+                return bad(key, size.to_string(), "a size from 1 to 16,777,216");
+            }
+        }
+        if self.hidden_size % self.n_head != 0 {
+            return bad(
+                "n_head",
+                self.n_head.to_string(),
+                &format!("a divisor of hidden_size {}", self.hidden_size),
+            );
+        }
+        let shares = [
+            ("resid_pdrop", self.resid_pdrop),
+            ("embd_pdrop", self.embd_pdrop),
+            ("attn_pdrop", self.attn_pdrop),
+        ];
+        for (key, share) in shares {
+            if !(0.0..1.0).contains(&share) {
+                return bad(key, share.to_string(), "a probability below 1");
+            }
+        }
+        if self.action_kind == ActionKind::Discrete && self.action_tanh {
+            return bad("action_tanh", "true".to_owned(), "false for discrete actions");
+        }
+        if self.other.get("add_cross_attention").and_then(Value::as_bool) == Some(true) {
+            return bad("add_cross_attention", "true".to_owned(), "false");
+        }
+        let (state, action) = (self.state_dim as usize, self.act_dim as usize);
+        let lists = [
+            ("state_mean", &self.state_mean, state),
+            ("state_std", &self.state_std, state),
+            ("action_low", &self.action_low, action),
+            ("action_high", &self.action_high, action),
+        ];
+        for (key, list, width) in lists {
+            if let Some(list) = list {
+                if list.len() != width || list.iter().any(|x| !x.is_finite()) {
+                    return bad(key, format!("{list:?}"), &format!("a list of {width} finite numbers"));
+                }
+            }
+        }
+        if let Some(std) = &self.state_std {
+            if std.iter().any(|x| *x <= 0.0) {
+                return bad("state_std", format!("{std:?}"), "a list of positive numbers");
+            }
+        }
+        if let Some(scale) = self.return_scale {
+            if !(scale.is_finite() && scale > 0.0) {
+                return bad("return_scale", scale.to_string(), "a positive number");
+            }
+        }
+        Ok(())
+    }
+}

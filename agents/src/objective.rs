@@ -1,0 +1,238 @@
+//! What an update minimises: plain imitation, or Online DT's likelihood with an entropy bonus.
+
+use std::f64::consts::{LN_2, TAU};
+
+use tch::{Kind, Reduction, Tensor};
+
+use crate::model::{ActionKind, DecisionTransformer, Inputs};
+use crate::nn::Linear;
+use crate::pass::Pass;
+
+/// Furthest a recorded action may lie from 0, because atanh has no value at ±1.
+const ACTION_LIMIT: f64 = 1.0 - 1e-6;
+
+/// Log-deviations of the action distribution lie between these, as in Online DT.
+const LOG_STD_RANGE: (f64, f64) = (-5.0, 2.0);
+
+/// The mean loss of plain imitation over real steps: squared error, or cross entropy where actions
+/// are discrete.
+pub fn imitation(policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> Tensor {
+    let encoded = policy.encode(pass, inputs);
+    let head = real_rows(&policy.action_head(&encoded), &inputs.mask); // [N, A]
+    let target = real_rows(&inputs.actions, &inputs.mask); // [N, A]
+    match policy.config().action_kind {
+        ActionKind::Continuous if policy.config().action_tanh => {
+            head.tanh().mse_loss(&target, Reduction::Mean)
+        }
+        ActionKind::Continuous => head.mse_loss(&target, Reduction::Mean),
+        ActionKind::Discrete => head.cross_entropy_for_logits(&target.argmax(-1, false)),
+    }
+}
+
+/// Rows of real steps: `[B, T, A]` → `[N, A]`.
+fn real_rows(x: &Tensor, mask: &Tensor) -> Tensor {
+    let rows = mask.flatten(0, -1).nonzero().squeeze_dim(-1);
+    x.flatten(0, 1).index_select(0, &rows)
+}
+
+/// The part of Online DT (arXiv 2202.05607) that a deterministic policy lacks: a spread for its
+/// actions, and the temperature that holds their entropy at a target.
+///
+/// Continuous actions are tanh-squashed normals around the policy's own head, so the most likely
+/// action is the one that the policy took before; discrete ones are categorical over its logits.
+#[derive(Debug)]
+pub struct StochasticHead {
+    kind: ActionKind,
+    /// `[D]` → `[A]`, the unsquashed log-deviation; unused where actions are discrete.
+    spread: Linear,
+    /// `[]`, the entropy's weight is its exponential.
+    log_temperature: Tensor,
+    target_entropy: f64,
+}
+
+/// The two losses of one update, and what they are made of.
+#[derive(Debug)]
+pub struct OnlineLoss {
+    /// Minimised by the policy: `−(log-likelihood + temperature · entropy)`, `[]`.
+    pub policy: Tensor,
+    /// Minimised by the temperature: `temperature · (entropy − target)`, `[]`.
+    pub temperature: Tensor,
+    /// Mean log-likelihood of the recorded actions.
+    pub log_likelihood: f64,
+    /// Mean entropy of the action distribution.
+    pub entropy: f64,
+}
+
+impl StochasticHead {
+    /// Every state starts with deviation `std` (before tanh); the entropy's weight starts at
+    /// `temperature`; its target is −A, or 0.1·ln A where actions are discrete.
+    pub fn new(policy: &DecisionTransformer, std: f64, temperature: f64) -> Self {
+        let config = policy.config();
+        let options = (Kind::Float, policy.device());
+        let (low, high) = LOG_STD_RANGE;
+        let unsquashed = ((std.ln() - low) / (high - low) * 2.0 - 1.0).atanh();
+        let target_entropy = match config.action_kind {
+            ActionKind::Continuous => -(config.act_dim as f64),
+            ActionKind::Discrete => 0.1 * (config.act_dim as f64).ln(),
+        };
+        Self {
+            kind: config.action_kind,
+            spread: Linear {
+                weight: Tensor::zeros([config.act_dim, config.hidden_size], options).set_requires_grad(true),
+                bias: Tensor::full([config.act_dim], unsquashed, options).set_requires_grad(true),
+            },
+            log_temperature: Tensor::full([0i64; 0], temperature.ln(), options).set_requires_grad(true),
+            target_entropy,
+        }
+    }
+
+    /// What the policy's optimiser changes beside the adapters; shares storage with the head.
+    pub fn parameters(&self) -> Vec<(String, Tensor)> {
+        match self.kind {
+            ActionKind::Continuous => vec![
+                ("head.spread.weight".to_owned(), self.spread.weight.shallow_clone()),
+                ("head.spread.bias".to_owned(), self.spread.bias.shallow_clone()),
+            ],
+            ActionKind::Discrete => Vec::new(),
+        }
+    }
+
+    /// What the temperature's optimiser changes; shares storage with the head.
+    pub fn temperature_parameters(&self) -> Vec<(String, Tensor)> {
+        vec![("head.log_temperature".to_owned(), self.log_temperature.shallow_clone())]
+    }
+
+    /// The entropy's weight.
+    pub fn temperature(&self) -> f64 {
+        self.log_temperature.exp().double_value(&[])
+    }
+
+    /// The losses of one batch; draws one action a step for the entropy's estimate.
+    pub fn loss(&self, policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> OnlineLoss {
+        let encoded = policy.encode(pass, inputs);
+        let head = real_rows(&policy.action_head(&encoded), &inputs.mask); // [N, A]
+        let target = real_rows(&inputs.actions, &inputs.mask); // [N, A]
+        let (log_likelihood, entropy) = match self.kind {
+            ActionKind::Continuous => {
+                let log_std = self.log_std(&real_rows(&encoded.select(2, 1), &inputs.mask)); // [N, A]
+                let recorded = target.clamp(-ACTION_LIMIT, ACTION_LIMIT).atanh(); // [N, A]
+                let drawn = &head + log_std.exp() * head.randn_like(); // [N, A]
+                (
+                    tanh_normal_log_prob(&recorded, &head, &log_std).mean(Kind::Float),
+                    -tanh_normal_log_prob(&drawn, &head, &log_std).mean(Kind::Float),
+                )
+            }
+            ActionKind::Discrete => {
+                let log_probs = head.log_softmax(-1, Kind::Float); // [N, A]
+                let taken = (&log_probs * &target).sum_dim_intlist(-1, false, Kind::Float); // [N]
+                let entropy = -(log_probs.exp() * &log_probs).sum_dim_intlist(-1, false, Kind::Float); // [N]
+                (taken.mean(Kind::Float), entropy.mean(Kind::Float))
+            }
+        };
+        let temperature = self.log_temperature.exp();
+        OnlineLoss {
+            policy: -(&log_likelihood + temperature.detach() * &entropy),
+            temperature: temperature * (entropy.detach() - self.target_entropy),
+            log_likelihood: log_likelihood.double_value(&[]),
+            entropy: entropy.double_value(&[]),
+        }
+    }
+
+    /// One action a row, drawn from the distribution: `head` `[B, A]`, `state` `[B, D]`, `noise`
+    /// `[B, A]` standard normal, or uniform in [0, 1) where actions are discrete → `[B, A]` in
+    /// [−1, 1], or `[B, 1]` indices.
+    pub fn draw(&self, head: &Tensor, state: &Tensor, noise: &Tensor) -> Tensor {
+        match self.kind {
+            ActionKind::Continuous => (head + self.log_std(state).exp() * noise).tanh(),
+            // Gumbel's trick: the largest of logits + Gumbel noise is a draw from their softmax.
+            ActionKind::Discrete => {
+                let gumbel = -(-(noise + 1e-12).log()).log();
+                (head + gumbel).argmax(-1, true).to_kind(Kind::Float)
+            }
+        }
+    }
+
+    /// `[…, D]` → `[…, A]`.
+    fn log_std(&self, state: &Tensor) -> Tensor {
+        let (low, high) = LOG_STD_RANGE;
+        (self.spread.forward(state).tanh() + 1.0) * (0.5 * (high - low)) + low
+    }
+}
+
+/// The most likely action of each row: `head` `[B, A]` → `[B, A]` in [−1, 1], or `[B, 1]` indices.
+pub fn mode(policy: &DecisionTransformer, head: &Tensor) -> Tensor {
+    match policy.config().action_kind {
+        ActionKind::Continuous if policy.config().action_tanh => head.tanh(),
+        ActionKind::Continuous => head.clamp(-1.0, 1.0),
+        ActionKind::Discrete => head.argmax(-1, true).to_kind(Kind::Float),
+    }
+}
+
+/// Log-density of tanh(u) for u ~ Normal(mean, exp(log_std)), summed over dimensions:
+/// `[N, A]` each → `[N]`.
+///
+/// `log(1 − tanh²u) = 2·(ln 2 − u − softplus(−2u))` stays exact where tanh has rounded to ±1.
+fn tanh_normal_log_prob(u: &Tensor, mean: &Tensor, log_std: &Tensor) -> Tensor {
+    let z = (u - mean) / log_std.exp();
+    let normal = z.square() * -0.5 - log_std - 0.5 * TAU.ln();
+    let squash = (-u + LN_2 - (u * -2.0).softplus()) * 2.0;
+    (normal - squash).sum_dim_intlist(-1, false, Kind::Float)
+}
+
+/// Puts a head's tensors back from a checkpoint.
+pub fn restore(parameters: &[(String, Tensor)], find: impl Fn(&str) -> Option<Tensor>) -> Result<(), String> {
+    tch::no_grad(|| {
+        for (name, tensor) in parameters {
+            match find(name).filter(|found| found.size() == tensor.size()) {
+                Some(found) => tensor.shallow_clone().copy_(&found),
+                None => return Err(name.clone()),
+            }
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    /// The same density in float64, from the definition.
+    fn reference(u: f64, mean: f64, log_std: f64) -> f64 {
+        let z = (u - mean) / log_std.exp();
+        let derivative = 1.0 / u.cosh().powi(2);
+        -0.5 * z * z - log_std - 0.5 * TAU.ln() - derivative.ln()
+    }
+
+    #[test]
+    fn log_densities_hold_where_tanh_has_rounded_to_one() {
+        for u in [-9.0, -7.25, -1.0, 0.0, 0.3, 5.0, 9.0] {
+            for log_std in [-5.0, -1.0, 2.0] {
+                let mean = u - 0.7 * f64::exp(log_std);
+                let [a, b, c] = [u, mean, log_std].map(|x| Tensor::from_slice(&[x]).view([1, 1]));
+                let found = tanh_normal_log_prob(&a, &b, &c).double_value(&[0]);
+                let expected = reference(u, mean, log_std);
+                assert!((found - expected).abs() < 1e-4, "u {u}: {found}, expected {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_spread_starts_where_it_was_asked_to() {
+        let config = crate::model::PolicyConfig {
+            state_dim: 2,
+            act_dim: 1,
+            hidden_size: 8,
+            max_ep_len: 8,
+            n_positions: 8,
+            n_layer: 1,
+            ..Default::default()
+        };
+        let policy = DecisionTransformer::new(config, Device::Cpu);
+        let head = StochasticHead::new(&policy, 0.3, 0.1);
+        let std = head.log_std(&Tensor::randn([5, 8], (Kind::Float, Device::Cpu))).exp();
+        assert!((std - 0.3).abs().max().double_value(&[]) < 1e-6);
+        assert!((head.temperature() - 0.1).abs() < 1e-7);
+    }
+}

@@ -1,0 +1,196 @@
+//! What transformers and PEFT computed, computed here (fixtures by `tools/golden_policies.py`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Origin, Rank};
+use eva_rl_agents::eva::{Eva, Settings};
+use eva_rl_agents::model::{self, DecisionTransformer, Inputs, PolicyError, Predictions};
+use eva_rl_agents::pass::{NoTap, Pass};
+use eva_rl_agents::safetensors;
+use tch::{Device, Kind, Tensor};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/policies").join(name)
+}
+
+fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
+    safetensors::read(path).unwrap().into_iter().collect()
+}
+
+fn inputs(tensors: &BTreeMap<String, Tensor>) -> Inputs {
+    Inputs {
+        states: tensors["states"].shallow_clone(),
+        actions: tensors["actions"].shallow_clone(),
+        returns_to_go: tensors["returns_to_go"].shallow_clone(),
+        timesteps: tensors["timesteps"].shallow_clone(),
+        mask: tensors["attention_mask"].to_kind(Kind::Bool),
+    }
+}
+
+fn forward(policy: &DecisionTransformer, adapters: &AdapterSet, inputs: &Inputs) -> Predictions {
+    tch::no_grad(|| policy.forward(&mut Pass { adapters, tap: &mut NoTap, train: false }, inputs))
+}
+
+fn read_adapter(folder: &Path, policy: &DecisionTransformer) -> (AdapterFolder, AdapterSet) {
+    AdapterFolder::read(folder, Device::Cpu, |site| policy.site_shape(site)).unwrap()
+}
+
+#[track_caller]
+fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
+    let difference = (found - expected).abs().max().double_value(&[]);
+    assert!(difference < tolerance, "{what} differs by {difference}");
+}
+
+#[track_caller]
+fn check_predictions(policy: &DecisionTransformer, adapters: &AdapterSet, folder: &Path) {
+    let found = forward(policy, adapters, &inputs(&tensors(&folder.join("inputs.safetensors"))));
+    let expected = tensors(&folder.join("outputs.safetensors"));
+    assert_close(&found.actions, &expected["action_preds"], 1e-5, "actions");
+    assert_close(&found.states, &expected["state_preds"], 1e-5, "states");
+    assert_close(&found.returns, &expected["return_preds"], 1e-5, "returns");
+}
+
+#[track_caller]
+fn check_policy(name: &str) {
+    let policy = model::read(&golden(name), Device::Cpu).unwrap();
+    check_predictions(&policy, &AdapterSet::default(), &golden(name));
+}
+
+#[test]
+fn the_plain_policy_predicts_as_transformers_does() {
+    check_policy("plain");
+}
+
+#[test]
+fn heads_inner_width_activation_and_depth_scaling_are_honoured() {
+    check_policy("odd");
+}
+
+#[test]
+fn a_policy_with_logits_predicts_as_transformers_does() {
+    check_policy("discrete");
+}
+
+#[test]
+fn an_adapter_that_peft_wrote_gives_peft_s_outputs() {
+    let policy = model::read(&golden("plain"), Device::Cpu).unwrap();
+    let (_, adapters) = read_adapter(&golden("peft-adapter"), &policy);
+    check_predictions(&policy, &adapters, &golden("peft-adapter"));
+}
+
+#[test]
+fn merging_gives_the_adapted_outputs() {
+    let policy = model::read(&golden("plain"), Device::Cpu).unwrap();
+    let (_, adapters) = read_adapter(&golden("peft-adapter"), &policy);
+    check_predictions(&policy.merged(&adapters), &AdapterSet::default(), &golden("peft-adapter"));
+}
+
+#[test]
+fn a_written_policy_is_read_back_bit_for_bit() {
+    let policy = model::read(&golden("odd"), Device::Cpu).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    model::write(&policy, folder.path()).unwrap();
+    let again = model::read(folder.path(), Device::Cpu).unwrap();
+    assert_eq!(again.config(), policy.config());
+    assert_eq!(again.weights(), policy.weights());
+}
+
+#[test]
+fn a_written_adapter_is_read_back_bit_for_bit() {
+    let policy = model::read(&golden("plain"), Device::Cpu).unwrap();
+    let (facts, adapters) = read_adapter(&golden("eva-rho-2"), &policy);
+    assert_eq!(facts.origin, Origin::Eva { rho: 2.0, tau: 0.99 });
+    let folder = tempfile::tempdir().unwrap();
+    facts.write(&adapters, folder.path()).unwrap();
+    let (facts_again, again) = read_adapter(folder.path(), &policy);
+    assert_eq!(facts_again, facts);
+    assert_eq!(again.parameters(), adapters.parameters());
+    let scales = |set: &AdapterSet| set.sites.values().map(|lora| lora.scale).collect::<Vec<_>>();
+    assert_eq!(scales(&again), scales(&adapters));
+}
+
+/// Runs EVA on the batches that PEFT's saw, as long as PEFT's ran.
+fn eva(rho: f64, folder: &Path) -> (DecisionTransformer, AdapterSet) {
+    let policy = model::read(&golden("plain"), Device::Cpu).unwrap();
+    let batches = tensors(&folder.join("batches.safetensors"));
+    let settings = Settings { rank: Rank::try_from(4).unwrap(), alpha: 1.0, rho, tau: 0.99 };
+    let mut eva = Eva::new(&policy, &policy.sites(), settings);
+    for batch in 0..12 {
+        let slice = batches.iter().map(|(name, tensor)| (name.clone(), tensor.get(batch))).collect();
+        if eva.observe(&policy, &inputs(&slice)).unwrap() == 1.0 {
+            break;
+        }
+    }
+    let (adapters, _) = eva.finish(&policy, 0.0);
+    (policy, adapters)
+}
+
+#[track_caller]
+fn check_eva(rho: f64, name: &str) {
+    let (policy, found) = eva(rho, &golden(name));
+    let (_, expected) = read_adapter(&golden(name), &policy);
+    assert_eq!(found.sites.len(), expected.sites.len());
+    for (site, expected) in &expected.sites {
+        let found = &found.sites[site];
+        assert_eq!(found.rank(), expected.rank(), "rank of {site}");
+        assert!((found.scale - expected.scale).abs() < 1e-12, "scale of {site}");
+        // Cosines of the principal angles between the two spanned subspaces.
+        let overlap = found.down.matmul(&expected.down.tr());
+        let (_, cosines, _) = overlap.svd(true, true);
+        let worst = cosines.min().double_value(&[]);
+        assert!(worst > 0.999, "{site} spans another subspace: cosine {worst}");
+        assert_eq!(found.up.abs().max().double_value(&[]), 0.0, "B of {site}");
+    }
+}
+
+#[test]
+fn eva_with_equal_ranks_finds_peft_s_subspaces() {
+    check_eva(1.0, "eva-rho-1");
+}
+
+#[test]
+fn eva_with_shared_ranks_finds_peft_s_ranks_and_subspaces() {
+    check_eva(2.0, "eva-rho-2");
+}
+
+#[test]
+fn the_first_forward_after_eva_equals_the_base_exactly() {
+    let (policy, adapters) = eva(2.0, &golden("eva-rho-2"));
+    let inputs = inputs(&tensors(&golden("plain").join("inputs.safetensors")));
+    let base = forward(&policy, &AdapterSet::default(), &inputs);
+    let adapted = forward(&policy, &adapters, &inputs);
+    assert_eq!(base.actions, adapted.actions);
+    assert_eq!(base.states, adapted.states);
+}
+
+#[test]
+fn padding_never_reaches_eva() {
+    let policy = model::read(&golden("plain"), Device::Cpu).unwrap();
+    let settings = Settings { rank: Rank::try_from(2).unwrap(), alpha: 1.0, rho: 1.0, tau: 0.99 };
+    let directions = |junk: f64| {
+        let mut tensors = tensors(&golden("plain").join("inputs.safetensors"));
+        let padded = tensors["attention_mask"].eq(0).unsqueeze(-1);
+        let states = tensors["states"].masked_fill(&padded, junk);
+        tensors.insert("states".to_owned(), states);
+        let mut eva = Eva::new(&policy, &policy.sites(), settings);
+        eva.observe(&policy, &inputs(&tensors)).unwrap();
+        eva.finish(&policy, 0.0).0
+    };
+    let (quiet, loud) = (directions(0.0), directions(1e4));
+    for (site, lora) in &quiet.sites {
+        assert_close(&lora.down, &loud.sites[site].down, 1e-5, &site.to_string());
+    }
+}
+
+#[test]
+fn weights_that_contradict_the_config_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(golden("plain").join("config.json")).unwrap();
+    let text = text.replace("\"state_dim\": 3", "\"state_dim\": 4");
+    std::fs::write(folder.path().join("config.json"), text).unwrap();
+    std::fs::copy(golden("plain").join("model.safetensors"), folder.path().join("model.safetensors"))
+        .unwrap();
+    let error = model::read(folder.path(), Device::Cpu).unwrap_err();
+    assert!(matches!(&error, PolicyError::Shape { name, .. } if name == "embed_state.weight"), "{error}");
+}
