@@ -18,7 +18,7 @@ const LOG_STD_RANGE: (f64, f64) = (-5.0, 2.0);
 /// are discrete.
 pub fn imitation(policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> Tensor {
     let encoded = policy.encode(pass, inputs);
-    let head = real_rows(&policy.action_head(&encoded), &inputs.mask); // [N, A]
+    let head = policy.action_head(&real_rows(&encoded.select(2, 1), &inputs.mask)); // [N, A]
     let target = real_rows(&inputs.actions, &inputs.mask); // [N, A]
     match policy.config().action_kind {
         ActionKind::Continuous if policy.config().action_tanh => {
@@ -29,7 +29,7 @@ pub fn imitation(policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs)
     }
 }
 
-/// Rows of real steps: `[B, T, A]` → `[N, A]`.
+/// Rows of real steps: `[B, T, …]` → `[N, …]`.
 fn real_rows(x: &Tensor, mask: &Tensor) -> Tensor {
     let rows = mask.flatten(0, -1).nonzero().squeeze_dim(-1);
     x.flatten(0, 1).index_select(0, &rows)
@@ -110,11 +110,12 @@ impl StochasticHead {
     /// The losses of one batch; draws one action a step for the entropy's estimate.
     pub fn loss(&self, policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> OnlineLoss {
         let encoded = policy.encode(pass, inputs);
-        let head = real_rows(&policy.action_head(&encoded), &inputs.mask); // [N, A]
+        let states = real_rows(&encoded.select(2, 1), &inputs.mask); // [N, D]
+        let head = policy.action_head(&states); // [N, A]
         let target = real_rows(&inputs.actions, &inputs.mask); // [N, A]
         let (log_likelihood, entropy) = match self.kind {
             ActionKind::Continuous => {
-                let log_std = self.log_std(&real_rows(&encoded.select(2, 1), &inputs.mask)); // [N, A]
+                let log_std = self.log_std(&states); // [N, A]
                 let recorded = target.clamp(-ACTION_LIMIT, ACTION_LIMIT).atanh(); // [N, A]
                 let drawn = &head + log_std.exp() * head.randn_like(); // [N, A]
                 (

@@ -73,6 +73,15 @@ fn a_policy_with_logits_predicts_as_transformers_does() {
 }
 
 #[test]
+fn acting_on_the_last_state_alone_equals_the_whole_forward() {
+    let policy = model::read(&golden("odd"), Device::Cpu).unwrap();
+    let inputs = inputs(&tensors(&golden("odd").join("inputs.safetensors")));
+    let whole = forward(&policy, &AdapterSet::default(), &inputs).actions.select(1, -1);
+    let last = tch::no_grad(|| policy.action_head(&policy.encode_last_state(&inputs)).tanh());
+    assert_close(&last, &whole, 1e-6, "actions");
+}
+
+#[test]
 fn an_adapter_that_peft_wrote_gives_peft_s_outputs() {
     let policy = model::read(&golden("plain"), Device::Cpu).unwrap();
     let (_, adapters) = read_adapter(&golden("peft-adapter"), &policy);

@@ -60,30 +60,41 @@ impl Block {
 
     /// `x` `[B, K, D]` → `[B, K, D]`; `allowed` `[B, 1, K, K]` is false where a query may not look.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor) -> Tensor {
-        let attended = self.attend(pass, &self.before_attention.forward(x), allowed); // [B, K, D]
-        let x = x + attended.dropout(self.residual_dropout, pass.train);
-        let fed = self.feed_forward(pass, &self.before_mlp.forward(&x)); // [B, K, D]
+        self.forward_from(pass, x, allowed, 0)
+    }
+
+    /// The same for the last token alone, which the earlier ones serve: `[B, K, D]` → `[B, 1, D]`.
+    pub fn forward_last(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor) -> Tensor {
+        let (_, tokens, _) = x.size3().expect("a block is given [B, K, D]");
+        self.forward_from(pass, x, allowed, tokens - 1)
+    }
+
+    /// Tokens `first..K`: `[B, K, D]` → `[B, K − first, D]`.
+    fn forward_from(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor, first: i64) -> Tensor {
+        let attended = self.attend(pass, &self.before_attention.forward(x), allowed, first);
+        let x = x.slice(1, first, None, 1) + attended.dropout(self.residual_dropout, pass.train);
+        let fed = self.feed_forward(pass, &self.before_mlp.forward(&x)); // [B, K − first, D]
         x + fed.dropout(self.residual_dropout, pass.train)
     }
 
-    /// `x` `[B, K, D]` → `[B, K, D]`.
-    fn attend(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor) -> Tensor {
+    /// `x` `[B, K, D]` → `[B, K − first, D]`, the queries of the tokens from `first` on.
+    fn attend(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor, first: i64) -> Tensor {
         let (batch, tokens, width) = x.size3().expect("a block is given [B, K, D]");
         let joint = pass.project(self.site(Layer::AttentionIn), &self.attention_in, x); // [B, K, 3·D]
         let split = joint.view([batch, tokens, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]);
         let (query, key, value) = (split.get(0), split.get(1), split.get(2)); // [B, H, K, D/H]
         let dropout = if pass.train { self.attention_dropout } else { 0.0 };
         let heads = Tensor::scaled_dot_product_attention(
-            &query,
+            &query.slice(2, first, None, 1),
             &key,
             &value,
-            Some(allowed),
+            Some(allowed.slice(2, first, None, 1)),
             dropout,
             false,
             self.score_scale,
             false,
-        ); // [B, H, K, D/H]
-        let joined = heads.transpose(1, 2).reshape([batch, tokens, width]); // [B, K, D]
+        ); // [B, H, K − first, D/H]
+        let joined = heads.transpose(1, 2).reshape([batch, tokens - first, width]);
         pass.project(self.site(Layer::AttentionOut), &self.attention_out, &joined)
     }
 

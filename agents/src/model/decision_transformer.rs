@@ -9,7 +9,7 @@ use super::config::PolicyConfig;
 use super::weights;
 use crate::adapter::AdapterSet;
 use crate::nn::{LayerNorm, Linear};
-use crate::pass::Pass;
+use crate::pass::{NoTap, Pass};
 use crate::site::{Layer, Site};
 
 /// What a policy reads: normalised states, actions as the policy knows them, scaled returns-to-go.
@@ -152,6 +152,34 @@ impl DecisionTransformer {
     /// What the blocks make of the inputs: `[B, T, 3, D]`; return, state and action token in turn.
     pub fn encode(&self, pass: &mut Pass, inputs: &Inputs) -> Tensor {
         let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
+        let (mut x, allowed) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
+        for block in &self.blocks {
+            x = block.forward(pass, &x, &allowed);
+        }
+        self.final_norm.forward(&x).view([batch, steps, 3, self.config.hidden_size])
+    }
+
+    /// `encode`'s state token of the last step alone, for acting: `[B, D]`.
+    ///
+    /// The last action token, which no state token sees, and all but one token of the last block are
+    /// left out.
+    pub fn encode_last_state(&self, inputs: &Inputs) -> Tensor {
+        let no_adapters = AdapterSet::default();
+        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let (x, allowed) = self.embed(pass, inputs);
+        let tokens = x.size()[1] - 1;
+        let mut x = x.narrow(1, 0, tokens); // [B, K − 1, D]
+        let allowed = allowed.narrow(2, 0, tokens).narrow(3, 0, tokens);
+        let (last, earlier) = self.blocks.split_last().expect("a policy has at least one block");
+        for block in earlier {
+            x = block.forward(pass, &x, &allowed);
+        }
+        self.final_norm.forward(&last.forward_last(pass, &x, &allowed)).squeeze_dim(1)
+    }
+
+    /// The tokens `[B, K, D]`, and where each may look `[B, 1, K, K]`.
+    fn embed(&self, pass: &mut Pass, inputs: &Inputs) -> (Tensor, Tensor) {
+        let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
         let (tokens, width) = (3 * steps, self.config.hidden_size);
         let time = Tensor::embedding(&self.embed_timestep, &inputs.timesteps, -1, false, false); // [B, T, D]
         let returns = self.embed_return.forward(&inputs.returns_to_go) + &time; // [B, T, D]
@@ -159,25 +187,20 @@ impl DecisionTransformer {
         let actions = self.embed_action.forward(&inputs.actions) + &time; // [B, T, D]
         let x = Tensor::stack(&[returns, states, actions], 2).view([batch, tokens, width]);
         let x = self.embed_norm.forward(&x) + self.embed_position.get(0); // [B, K, D]
-        let mut x = x.dropout(self.config.embd_pdrop, pass.train);
-
         let causal = Tensor::ones([tokens, tokens], (Kind::Bool, self.device())).tril(0); // [K, K]
-        let allowed = inputs.token_mask().view([batch, 1, 1, tokens]).logical_and(&causal); // [B, 1, K, K]
-        for block in &self.blocks {
-            x = block.forward(pass, &x, &allowed);
-        }
-        self.final_norm.forward(&x).view([batch, steps, 3, width])
+        let allowed = inputs.token_mask().view([batch, 1, 1, tokens]).logical_and(&causal);
+        (x.dropout(self.config.embd_pdrop, pass.train), allowed)
     }
 
-    /// The action head before tanh, from `encode`'s result: `[B, T, 3, D]` → `[B, T, A]`.
-    pub fn action_head(&self, encoded: &Tensor) -> Tensor {
-        self.predict_action.forward(&encoded.select(2, 1))
+    /// The action head before tanh, on state tokens: `[…, D]` → `[…, A]`.
+    pub fn action_head(&self, states: &Tensor) -> Tensor {
+        self.predict_action.forward(states)
     }
 
     /// The whole forward pass, as transformers' `DecisionTransformerModel` computes it.
     pub fn forward(&self, pass: &mut Pass, inputs: &Inputs) -> Predictions {
         let encoded = self.encode(pass, inputs); // [B, T, 3, D]
-        let actions = self.action_head(&encoded);
+        let actions = self.action_head(&encoded.select(2, 1));
         let after_action = encoded.select(2, 2); // [B, T, D]
         Predictions {
             actions: if self.config.action_tanh { actions.tanh() } else { actions },

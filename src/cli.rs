@@ -1,0 +1,347 @@
+//! The command line: what may be asked, with an example for each command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use eva_rl_envs::Kwargs;
+
+/// Fine-tunes pretrained decision-transformer policies with EVA and LoRA adapters.
+#[derive(Debug, Parser)]
+#[command(name = "eva-rl", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the experiment that a config describes
+    #[command(after_help = "Example:\n  eva-rl train configs/demo.toml --set seed=2 --out runs/demo-2")]
+    Train(TrainArgs),
+    /// Play episodes with a policy and report their returns
+    #[command(
+        after_help = "Example:\n  eva-rl evaluate policies/pendulum --env Pendulum-v1 --env-kwarg g=14 --episodes 20"
+    )]
+    Evaluate(EvaluateArgs),
+    /// Write offline trajectories as a Minari dataset
+    #[command(
+        after_help = "Example:\n  eva-rl collect --env CartPole-v1 --policy scripted --noise 0.2 --episodes 50 --out datasets/cartpole"
+    )]
+    Collect(CollectArgs),
+    /// Initialise an adapter from a dataset's activations, in PEFT's format
+    #[command(
+        after_help = "Example:\n  eva-rl eva policies/pendulum --data datasets/pendulum-g14 --rank 4 --out adapters/pendulum-g14"
+    )]
+    Eva(EvaArgs),
+    /// Fold an adapter into its policy's weights
+    #[command(
+        after_help = "Example:\n  eva-rl merge policies/pendulum --adapter runs/demo/best/adapter --out policies/merged"
+    )]
+    Merge(MergeArgs),
+    /// Compute a policy's predictions for the inputs in a safetensors file
+    #[command(
+        after_help = "Example:\n  eva-rl predict policies/pendulum --inputs inputs.safetensors --out predictions.safetensors"
+    )]
+    Predict(PredictArgs),
+    /// Say what a policy, adapter, dataset or run holds
+    #[command(after_help = "Example:\n  eva-rl inspect policies/pendulum")]
+    Inspect(InspectArgs),
+    /// List the environments at hand
+    #[command(after_help = "Example:\n  eva-rl envs --json")]
+    Envs(EnvsArgs),
+    /// Measure throughput on this machine
+    #[command(after_help = "Example:\n  eva-rl bench env --env CartPole-v1 --num-envs 1024")]
+    Bench(BenchArgs),
+    /// Compare finished runs: a table and a figure of their learning curves
+    #[command(after_help = "Example:\n  eva-rl report runs/demo runs/demo-lora --out report")]
+    Report(ReportArgs),
+}
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The experiment, in TOML; with --resume, the run's own config serves
+    #[arg(required_unless_present = "resume")]
+    pub config: Option<PathBuf>,
+    /// Override one key of the config, such as optimiser.learning_rate=3e-4
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// The run's folder; runs/CONFIG-seedN where absent
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    pub out: Option<PathBuf>,
+    /// Go on with the run in this folder from its last checkpoint
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
+    /// The same as --set seed=N
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu", value_parser = device)]
+    pub device: tch::Device,
+}
+
+/// The environment that a command acts in.
+#[derive(Debug, Args)]
+pub struct EnvArgs {
+    /// Gymnasium's id, such as Pendulum-v1
+    #[arg(long = "env", value_name = "ID")]
+    pub id: String,
+    /// An option of the environment, such as g=14
+    #[arg(long = "env-kwarg", value_name = "KEY=VALUE", value_parser = kwarg)]
+    pub kwargs: Vec<(String, serde_json::Value)>,
+    /// Environments that step together
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub num_envs: u32,
+}
+
+impl EnvArgs {
+    /// The options by name.
+    pub fn kwargs(&self) -> Kwargs {
+        self.kwargs.iter().cloned().collect()
+    }
+}
+
+/// Arguments of `evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// A policy folder
+    pub policy: PathBuf,
+    /// An adapter folder of that policy
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// The environment
+    #[command(flatten)]
+    pub env: EnvArgs,
+    /// Episodes for each target return
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub episodes: u32,
+    /// Return to ask for; may be given more than once; the policy's own where absent
+    #[arg(long = "target-return", value_name = "X", allow_hyphen_values = true)]
+    pub target_returns: Vec<f32>,
+    /// Decides the episodes
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `collect`.
+#[derive(Debug, Args)]
+pub struct CollectArgs {
+    /// The environment
+    #[command(flatten)]
+    pub env: EnvArgs,
+    /// scripted, random, or a policy folder
+    #[arg(long, value_name = "scripted|random|POLICY")]
+    pub policy: String,
+    /// Episodes to play
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub episodes: u32,
+    /// Disturb actions: deviation in half-ranges, or the share of random ones if discrete
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    pub noise: f32,
+    /// Decides the episodes and the noise
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// The dataset's folder, which must not exist
+    #[arg(long, value_name = "DATASET")]
+    pub out: PathBuf,
+}
+
+/// Arguments of `eva`.
+#[derive(Debug, Args)]
+pub struct EvaArgs {
+    /// A policy folder
+    pub policy: PathBuf,
+    /// A Minari dataset
+    #[arg(long, value_name = "DATASET")]
+    pub data: PathBuf,
+    /// Mean rank of a site
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..))]
+    pub rank: u16,
+    /// The adapters' scale is alpha / rank; alpha = rank where absent
+    #[arg(long, value_name = "X")]
+    pub alpha: Option<f64>,
+    /// A site's rank may grow to rho times the mean
+    #[arg(long, value_name = "X", default_value_t = 2.0)]
+    pub rho: f64,
+    /// Cosine at which a component counts as settled
+    #[arg(long, value_name = "X", default_value_t = 0.99)]
+    pub tau: f64,
+    /// Ends of the names of the maps to adapt; all of the blocks' where absent
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub target_modules: Vec<String>,
+    /// Windows a batch
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// Stop after this many batches, settled or not
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_batches: u32,
+    /// Decides the windows
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// The adapter's folder, which must not exist
+    #[arg(long, value_name = "ADAPTER")]
+    pub out: PathBuf,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// A policy folder
+    pub policy: PathBuf,
+    /// An adapter folder of that policy
+    #[arg(long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// The merged policy's folder, which must not exist
+    #[arg(long, value_name = "POLICY")]
+    pub out: PathBuf,
+}
+
+/// Arguments of `predict`.
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// A policy folder
+    pub policy: PathBuf,
+    /// An adapter folder of that policy
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// states, actions, returns_to_go, timesteps (int64) and attention_mask, as transformers takes them
+    #[arg(long, value_name = "FILE")]
+    pub inputs: PathBuf,
+    /// Gets action_preds, state_preds and return_preds; must not exist
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A policy, adapter, dataset or run folder
+    pub path: PathBuf,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `envs`.
+#[derive(Debug, Args)]
+pub struct EnvsArgs {
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: BenchWhat,
+}
+
+/// The stages that can be measured apart.
+#[derive(Debug, Subcommand)]
+pub enum BenchWhat {
+    /// Environments alone, with random actions
+    Env(BenchEnvArgs),
+    /// Environments, and the policy choosing every action
+    Rollout(BenchPolicyArgs),
+    /// EVA initialisation, beside the forward passes that it needs
+    Eva(BenchPolicyArgs),
+    /// Updates of the adapters: forward, backward, AdamW
+    Update(BenchPolicyArgs),
+}
+
+/// Arguments of `bench env`.
+#[derive(Debug, Args)]
+pub struct BenchEnvArgs {
+    /// The environment
+    #[command(flatten)]
+    pub env: EnvArgs,
+    /// How long to measure
+    #[arg(long, value_name = "SECS", default_value_t = 2.0)]
+    pub seconds: f64,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of the benchmarks that need a policy.
+#[derive(Debug, Args)]
+pub struct BenchPolicyArgs {
+    /// A policy folder
+    #[arg(long, value_name = "POLICY")]
+    pub policy: PathBuf,
+    /// The environment
+    #[command(flatten)]
+    pub env: EnvArgs,
+    /// Rank of the adapters
+    #[arg(long, value_name = "R", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rank: u16,
+    /// How long to measure
+    #[arg(long, value_name = "SECS", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Run folders
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Gets report.md and curves.svg; must not exist
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+fn device(text: &str) -> Result<tch::Device, String> {
+    let index = match text {
+        "cpu" => return Ok(tch::Device::Cpu),
+        "cuda" => Some(0),
+        _ => text.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
+    };
+    let index = index.ok_or("cpu, cuda or cuda:N is wanted")?;
+    let count = tch::Cuda::device_count();
+    if (index as i64) < count {
+        Ok(tch::Device::Cuda(index))
+    } else {
+        Err(format!("this libtorch sees {count} CUDA devices"))
+    }
+}
+
+/// `g=14` as a name and a JSON value; what is no JSON value is a string.
+fn kwarg(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (key, value) = text.split_once('=').ok_or("no `=`; write KEY=VALUE, such as g=14")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((key.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_s_help_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.contains("eva-rl "), "{} has no example", command.get_name());
+        }
+    }
+}

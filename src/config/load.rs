@@ -1,0 +1,141 @@
+//! Reads a config, with `--set` overrides edited into the text before its schema is applied.
+
+use std::fs;
+use std::path::Path;
+
+use toml_edit::{DocumentMut, Item, Table, Value};
+
+use super::{ConfigError, RunConfig};
+
+/// Reads a config file and applies overrides `a.b=1` to it, in order.
+pub fn load(path: &Path, overrides: &[String]) -> Result<RunConfig, ConfigError> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: error.to_string() })?;
+    let name = path.display().to_string();
+    if overrides.is_empty() {
+        return parse(&text, &name);
+    }
+    // A mistake in the file itself is told with its own line, before the overrides move lines.
+    let mut document: DocumentMut =
+        text.parse().map_err(|error: toml_edit::TomlError| ConfigError::Parse {
+            place: place(&name, &text, error.span()),
+            reason: one_line(error.message()),
+        })?;
+    for text in overrides {
+        apply(&mut document, text)?;
+    }
+    parse(&document.to_string(), &format!("{name} with --set {}", overrides.join(" --set ")))
+}
+
+/// The config as text that [`load`] reads back.
+pub fn to_toml(config: &RunConfig) -> String {
+    toml::to_string_pretty(config).expect("a config can be written as TOML")
+}
+
+fn parse(text: &str, name: &str) -> Result<RunConfig, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Parse {
+        place: place(name, text, error.span()),
+        reason: one_line(error.message()),
+    })
+}
+
+/// `file:line:column` of the first byte of `span`.
+fn place(name: &str, text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let Some(before) = span.and_then(|span| text.get(..span.start)) else {
+        return name.to_owned();
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("{name}:{line}:{column}")
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Sets one key; `adapter.lora.rank=4` makes the tables on its way where they are missing.
+fn apply(document: &mut DocumentMut, text: &str) -> Result<(), ConfigError> {
+    let refuse = |reason: &str| ConfigError::Override { text: text.to_owned(), reason: reason.to_owned() };
+    let (path, value) = text.split_once('=').ok_or_else(|| refuse("no `=`; write KEY=VALUE, such as seed=2"))?;
+    // What is no TOML value is a bare string, so that quotes are not needed twice in a shell.
+    let value: Value = value.trim().parse().unwrap_or_else(|_| Value::from(value.trim()));
+    let keys: Vec<&str> = path.trim().split('.').map(str::trim).collect();
+    let (last, tables) = keys.split_last().expect("splitting gives at least one part");
+    let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
+    for key in tables {
+        let item = table.entry(key).or_insert_with(|| Item::Table(Table::new()));
+        table = item.as_table_like_mut().ok_or_else(|| refuse(&format!("`{key}` is no table")))?;
+    }
+    table.insert(last, Item::Value(value));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AdapterConfig;
+
+    const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/demo.toml");
+
+    fn load_demo(overrides: &[&str]) -> Result<RunConfig, ConfigError> {
+        let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+        load(Path::new(DEMO), &overrides)
+    }
+
+    #[track_caller]
+    fn check_refused(overrides: &[&str], parts: &[&str]) {
+        let message = match load_demo(overrides).and_then(RunConfig::plan) {
+            Ok(_) => panic!("{overrides:?} was taken"),
+            Err(error) => error.to_string(),
+        };
+        for part in parts {
+            assert!(message.contains(part), "{message:?} lacks {part:?}");
+        }
+        assert!(!message.contains('\n'), "{message:?} is more than a line");
+    }
+
+    #[test]
+    fn every_config_in_the_repository_is_a_plan() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let mut seen = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            load(&entry.unwrap().path(), &[]).unwrap().plan().unwrap();
+            seen += 1;
+        }
+        assert!(seen >= 4);
+    }
+
+    #[test]
+    fn a_written_config_is_read_back() {
+        let config = load_demo(&[]).unwrap();
+        assert_eq!(parse(&to_toml(&config), "again").unwrap(), config);
+    }
+
+    #[test]
+    fn overrides_are_typed_by_the_schema() {
+        let config = load_demo(&["seed=7", "adapter.eva.lora.rank=2", "env.id=CartPole-v1"]).unwrap();
+        let AdapterConfig::Eva(eva) = &config.adapter else { panic!("the demo uses EVA") };
+        assert_eq!((config.seed, eva.lora.rank.get(), config.env.id.as_str()), (7, 2, "CartPole-v1"));
+        check_refused(&["seed=two"], &["--set seed=two", "invalid type"]);
+        check_refused(&["seed"], &["KEY=VALUE"]);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("misspelt.toml");
+        fs::write(&path, fs::read_to_string(DEMO).unwrap().replace("max_batches", "max_batchs")).unwrap();
+        let message = load(&path, &[]).unwrap_err().to_string();
+        assert!(message.contains("misspelt.toml:"), "{message}");
+        assert!(message.contains("unknown field `max_batchs`") && message.contains("`max_batches`"), "{message}");
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_named() {
+        check_refused(&["adapter.eva.rho=0.5"], &["adapter.eva.rho", "0.5", "[1, 1000]"]);
+        check_refused(&["adapter.eva.tau=0.0"], &["adapter.eva.tau", "(0, 1]"]);
+        check_refused(&["adapter.eva.lora.rank=0"], &["rank must be at least 1"]);
+        check_refused(&["env.num_envs=0"], &["env.num_envs"]);
+        check_refused(&["evaluation.target_returns=[]"], &["evaluation.target_returns"]);
+    }
+}

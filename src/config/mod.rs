@@ -1,0 +1,350 @@
+//! What a run does, as the user wrote it in TOML, and the same once checked.
+//!
+//! Only this module sees TOML. A [`RunConfig`] is what was written; a [`RunPlan`] is one that was
+//! checked, and the rest of the program takes nothing else.
+
+mod load;
+
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use eva_rl_agents::adapter::Rank;
+use eva_rl_envs::Kwargs;
+use serde::{Deserialize, Serialize};
+
+pub use load::{load, to_toml};
+
+/// Why a config is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the config {path:?}: {reason}")]
+    Read { path: PathBuf, reason: String },
+
+    /// The text is not TOML, or not this schema.
+    #[error("{place}: {reason}")]
+    Parse { place: String, reason: String },
+
+    /// An override has no `=`, or no value that TOML knows.
+    #[error("--set {text}: {reason}")]
+    Override { text: String, reason: String },
+
+    /// A value that is typed right and cannot be.
+    #[error("`{key}` is {found}, and {wanted}")]
+    Value { key: &'static str, found: String, wanted: &'static str },
+}
+
+/// One experiment, complete.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Drives everything that is drawn.
+    pub seed: u64,
+    /// The policy that the run starts from.
+    pub policy: PolicyConfig,
+    /// The task's offline trajectories.
+    pub data: DataConfig,
+    /// What is trained.
+    pub adapter: AdapterConfig,
+    /// What an update minimises.
+    pub objective: ObjectiveConfig,
+    /// How an update steps.
+    pub optimiser: OptimiserConfig,
+    /// Updates on the offline trajectories.
+    pub offline: OfflineConfig,
+    /// Rollouts and updates on what they bring; absent means none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online: Option<OnlineConfig>,
+    /// The task's environment.
+    pub env: EnvConfig,
+    /// How and how often the policy is evaluated.
+    pub evaluation: EvaluationConfig,
+    /// When the run is saved.
+    pub checkpoint: CheckpointConfig,
+}
+
+/// `[policy.pretrained]` or `[policy.new]`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PolicyConfig {
+    /// A policy folder.
+    Pretrained {
+        /// Relative to the folder that the program is run in.
+        path: PathBuf,
+    },
+    /// A decision transformer with random weights, normalised by the data.
+    New(NewPolicyConfig),
+}
+
+/// Size and conditioning of a new policy.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPolicyConfig {
+    /// Width of the residual stream.
+    pub hidden_size: i64,
+    /// Blocks.
+    pub layers: i64,
+    /// Attention heads.
+    pub heads: i64,
+    /// Dropout of embeddings, attention and residual branches.
+    pub dropout: f64,
+    /// Steps that the policy looks back on.
+    pub context_length: i64,
+    /// Timesteps that have an embedding.
+    pub max_episode_length: i64,
+    /// What returns are divided by.
+    pub return_scale: f32,
+    /// The return to ask for by default, in the environment's units.
+    pub target_return: f32,
+}
+
+/// Minari datasets.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Folders, read as one dataset; relative to the folder that the program is run in.
+    pub datasets: Vec<PathBuf>,
+}
+
+/// `[adapter.eva]`, `[adapter.lora]` or `[adapter.full_fine_tuning]`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum AdapterConfig {
+    /// No adapter: every weight of the policy is trained.
+    FullFineTuning {},
+    /// LoRA with a random start.
+    Lora(LoraConfig),
+    /// LoRA that starts from explained variance.
+    Eva(EvaConfig),
+}
+
+/// Size of the adapters.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rank of every site, or their mean where EVA shares ranks out.
+    pub rank: Rank,
+    /// The adapters' scale is `alpha / rank`.
+    pub alpha: f64,
+    /// Probability that an adapter's input is zeroed in training.
+    pub dropout: f64,
+}
+
+/// How EVA spends its rank budget, and when it stops looking at data.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaConfig {
+    /// Size of the adapters.
+    pub lora: LoraConfig,
+    /// A site's rank may grow to `rho` times `lora.rank`; 1.0 keeps every site equal.
+    pub rho: f64,
+    /// A component has settled once its cosine to the last batch's is at least this.
+    pub tau: f64,
+    /// Stop after this many batches, settled or not.
+    pub max_batches: usize,
+}
+
+/// `[objective.imitation]` or `[objective.online_dt]`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ObjectiveConfig {
+    /// Squared error, or cross entropy where actions are discrete: the original decision transformer's.
+    Imitation {},
+    /// Likelihood and entropy, with a learned temperature: Online DT's.
+    OnlineDt(OnlineDtConfig),
+}
+
+/// Constants of Online DT's objective.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnlineDtConfig {
+    /// Deviation of an action before tanh, at the start.
+    pub initial_std: f64,
+    /// Weight of the entropy at the start.
+    pub initial_temperature: f64,
+    /// Learning rate of the temperature.
+    pub temperature_learning_rate: f64,
+}
+
+/// How an update steps.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimiserConfig {
+    /// Windows a batch.
+    pub batch_size: usize,
+    /// Peak learning rate of AdamW.
+    pub learning_rate: f64,
+    /// Decoupled weight decay of matrices.
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this joint norm.
+    pub gradient_clip: f64,
+    /// The learning rate over the run's updates.
+    pub schedule: ScheduleConfig,
+}
+
+/// `schedule = { constant = { … } }` or `{ cosine = { … } }`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScheduleConfig {
+    /// Stays after warm-up.
+    Constant {
+        /// Updates over which the rate rises to its peak.
+        warm_up: usize,
+    },
+    /// Falls to zero along half a cosine after warm-up.
+    Cosine {
+        /// Updates over which the rate rises to its peak.
+        warm_up: usize,
+    },
+}
+
+/// Updates on the offline trajectories.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfflineConfig {
+    /// How many; may be 0.
+    pub updates: usize,
+}
+
+/// Rounds of rollouts and updates. A round plays one episode in every environment.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnlineConfig {
+    /// How many rounds.
+    pub rounds: usize,
+    /// Updates after each round's episodes.
+    pub updates_per_round: usize,
+    /// Trajectories that the replay holds; it starts with the offline ones of highest return.
+    pub replay_capacity: usize,
+    /// The return to ask for while exploring, in the environment's units.
+    pub target_return: f32,
+}
+
+/// The environment.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvConfig {
+    /// Gymnasium's id.
+    pub id: String,
+    /// Environments that step together.
+    pub num_envs: usize,
+    /// Passed on to the environment.
+    #[serde(default)]
+    pub kwargs: Kwargs,
+}
+
+/// How and how often the policy is evaluated.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Updates between evaluations; the start and the end are evaluated too.
+    pub every: usize,
+    /// Episodes of each evaluation, the same ones each time.
+    pub episodes: usize,
+    /// Returns to ask for, in the environment's units; the first decides which policy is best.
+    pub target_returns: Vec<f32>,
+}
+
+/// When the run is saved.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// Updates between checkpoints; the end is saved too.
+    pub every: usize,
+}
+
+/// A config that was checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunPlan(RunConfig);
+
+impl Deref for RunPlan {
+    type Target = RunConfig;
+
+    fn deref(&self) -> &RunConfig {
+        &self.0
+    }
+}
+
+impl RunConfig {
+    /// Checks what types cannot.
+    pub fn plan(self) -> Result<RunPlan, ConfigError> {
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        if let PolicyConfig::New(new) = &self.policy {
+            for (key, size) in [
+                ("policy.new.hidden_size", new.hidden_size),
+                ("policy.new.layers", new.layers),
+                ("policy.new.heads", new.heads),
+                ("policy.new.context_length", new.context_length),
+                ("policy.new.max_episode_length", new.max_episode_length),
+            ] {
+                check(key, size, (1..=1 << 20).contains(&size), "must lie in 1..=1048576")?;
+            }
+            check("policy.new.heads", new.heads, new.hidden_size % new.heads == 0, "must divide policy.new.hidden_size")?;
+            check("policy.new.dropout", new.dropout, (0.0..1.0).contains(&new.dropout), "must lie in [0, 1)")?;
+            let scale = new.return_scale;
+            check("policy.new.return_scale", scale, positive(f64::from(scale)), "must be positive")?;
+            let target = new.target_return;
+            check("policy.new.target_return", target, target.is_finite(), "must be finite")?;
+            let full = matches!(self.adapter, AdapterConfig::FullFineTuning {});
+            check("adapter", "not full_fine_tuning", full, "a new policy has nothing to adapt: use [adapter.full_fine_tuning]")?;
+        }
+        check("data.datasets", "empty", !self.data.datasets.is_empty(), "must name at least one dataset")?;
+
+        match &self.adapter {
+            AdapterConfig::FullFineTuning {} => {}
+            AdapterConfig::Lora(lora) => check_lora("adapter.lora.alpha", "adapter.lora.dropout", lora)?,
+            AdapterConfig::Eva(eva) => {
+                check_lora("adapter.eva.lora.alpha", "adapter.eva.lora.dropout", &eva.lora)?;
+                check("adapter.eva.rho", eva.rho, (1.0..=1000.0).contains(&eva.rho), "must lie in [1, 1000]")?;
+                check("adapter.eva.tau", eva.tau, 0.0 < eva.tau && eva.tau <= 1.0, "must lie in (0, 1]")?;
+                check("adapter.eva.max_batches", eva.max_batches, eva.max_batches >= 1, "must be at least 1")?;
+            }
+        }
+        if let ObjectiveConfig::OnlineDt(dt) = &self.objective {
+            let std = dt.initial_std;
+            check("objective.online_dt.initial_std", std, (0.01..=7.0).contains(&std), "must lie in [0.01, 7]")?;
+            let temperature = dt.initial_temperature;
+            check("objective.online_dt.initial_temperature", temperature, positive(temperature), "must be positive")?;
+            let rate = dt.temperature_learning_rate;
+            check("objective.online_dt.temperature_learning_rate", rate, rate.is_finite() && rate >= 0.0, "must not be negative")?;
+        }
+        let optimiser = &self.optimiser;
+        check("optimiser.batch_size", optimiser.batch_size, optimiser.batch_size >= 1, "must be at least 1")?;
+        check("optimiser.learning_rate", optimiser.learning_rate, positive(optimiser.learning_rate), "must be positive")?;
+        check("optimiser.weight_decay", optimiser.weight_decay, (0.0..=1.0).contains(&optimiser.weight_decay), "must lie in [0, 1]")?;
+        check("optimiser.gradient_clip", optimiser.gradient_clip, positive(optimiser.gradient_clip), "must be positive")?;
+
+        if let Some(online) = &self.online {
+            check("online.rounds", online.rounds, online.rounds >= 1, "must be at least 1; leave [online] out for none")?;
+            check("online.updates_per_round", online.updates_per_round, online.updates_per_round >= 1, "must be at least 1")?;
+            check("online.replay_capacity", online.replay_capacity, online.replay_capacity >= self.env.num_envs, "must be at least env.num_envs, the episodes of a round")?;
+            check("online.target_return", online.target_return, online.target_return.is_finite(), "must be finite")?;
+            let samples = matches!(self.objective, ObjectiveConfig::OnlineDt(_));
+            check("objective", "imitation", samples, "[online] explores with [objective.online_dt]")?;
+        }
+        check("env.num_envs", self.env.num_envs, (1..=65_536).contains(&self.env.num_envs), "must lie in 1..=65536")?;
+        let evaluation = &self.evaluation;
+        check("evaluation.every", evaluation.every, evaluation.every >= 1, "must be at least 1")?;
+        check("evaluation.episodes", evaluation.episodes, evaluation.episodes >= 1, "must be at least 1")?;
+        let targets = &evaluation.target_returns;
+        let fit = !targets.is_empty() && targets.iter().all(|target| target.is_finite());
+        check("evaluation.target_returns", format!("{targets:?}"), fit, "must be a list of at least one finite number")?;
+        check("checkpoint.every", self.checkpoint.every, self.checkpoint.every >= 1, "must be at least 1")?;
+        Ok(RunPlan(self))
+    }
+
+    /// Updates of the whole run.
+    pub fn total_updates(&self) -> usize {
+        let online = self.online.as_ref().map_or(0, |online| online.rounds * online.updates_per_round);
+        self.offline.updates + online
+    }
+}
+
+fn check_lora(alpha: &'static str, dropout: &'static str, lora: &LoraConfig) -> Result<(), ConfigError> {
+    check(alpha, lora.alpha, lora.alpha.is_finite() && lora.alpha > 0.0, "must be positive")?;
+    check(dropout, lora.dropout, (0.0..1.0).contains(&lora.dropout), "must lie in [0, 1)")
+}
+
+fn check(key: &'static str, found: impl ToString, fits: bool, wanted: &'static str) -> Result<(), ConfigError> {
+    if fits { Ok(()) } else { Err(ConfigError::Value { key, found: found.to_string(), wanted }) }
+}

@@ -1,0 +1,335 @@
+//! Whole episodes in a pool of environments, by anything that acts.
+
+use eva_rl_agents::model::{Conditioning, DecisionTransformer, Window};
+use eva_rl_agents::objective::{self, StochasticHead};
+use eva_rl_envs::{ActionSpace, Controller, EnvError, Phase, StepBatch, VecEnv};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use tch::{Kind, Tensor};
+
+use crate::data::Trajectory;
+use crate::rng::{self, Purpose};
+
+/// An episode being played: what an actor may look at.
+#[derive(Debug)]
+pub struct Live {
+    /// The environment's row.
+    pub env: usize,
+    /// What has happened; one observation more than actions.
+    pub trajectory: Trajectory,
+    /// Sum of the rewards so far, before each step: one more than rewards.
+    pub earned: Vec<f32>,
+    /// The episode's own noise, so that it does not depend on its neighbours.
+    pub noise: ChaCha8Rng,
+}
+
+impl Live {
+    /// The latest observation.
+    pub fn observation(&self, width: usize) -> &[f32] {
+        &self.trajectory.observations[self.trajectory.observations.len() - width..]
+    }
+}
+
+/// Anything that chooses actions.
+pub trait Actor {
+    /// Writes the action of every live episode into its environment's row of `actions`.
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]);
+}
+
+/// Plays episodes `0..episodes` and gives them in that order.
+///
+/// Environment i plays episodes i, i + N, i + 2·N, …, so the first to finish are not favoured; an
+/// episode depends on its number and `seed`, not on N or on threads.
+pub fn play(
+    env: &mut dyn VecEnv,
+    actor: &mut dyn Actor,
+    episodes: usize,
+    seed: u64,
+) -> Result<Vec<Trajectory>, EnvError> {
+    let (count, width) = (env.num_envs(), env.spec().observation_width());
+    let action_width = env.spec().action.width();
+    let mut batch = StepBatch::new(env.spec(), count);
+    env.reset(seed, &mut batch.observations)?;
+    let start = |env: usize, number: usize, observation: &[f32]| Live {
+        env,
+        trajectory: Trajectory {
+            observations: observation.to_vec(),
+            actions: Vec::new(),
+            rewards: Vec::new(),
+            end: Phase::Running,
+            seed: None,
+        },
+        earned: vec![0.0],
+        noise: rng::generator(seed, Purpose::Acting, number),
+    };
+    let mut live: Vec<Live> = (0..count.min(episodes))
+        .map(|env| start(env, env, &batch.observations[env * width..][..width]))
+        .collect();
+    let mut numbers: Vec<usize> = (0..count).collect();
+    let mut actions = idle_actions(&env.spec().action, count);
+    let mut finished: Vec<Option<Trajectory>> = (0..episodes).map(|_| None).collect();
+
+    while !live.is_empty() {
+        actor.act(&mut live, &mut actions);
+        env.step(&actions, &mut batch)?;
+        for episode in &mut live {
+            let row = episode.env;
+            let phase = batch.phases[row];
+            let next = if phase == Phase::Running { &batch.observations } else { &batch.final_observations };
+            let reward = batch.rewards[row];
+            let trajectory = &mut episode.trajectory;
+            trajectory.actions.extend_from_slice(&actions[row * action_width..][..action_width]);
+            trajectory.observations.extend_from_slice(&next[row * width..][..width]);
+            trajectory.rewards.push(reward);
+            trajectory.end = phase;
+            episode.earned.push(episode.earned.last().copied().unwrap_or(0.0) + reward);
+        }
+        let mut going_on = Vec::with_capacity(live.len());
+        for episode in live {
+            if episode.trajectory.end == Phase::Running {
+                going_on.push(episode);
+                continue;
+            }
+            let env = episode.env;
+            finished[numbers[env]] = Some(episode.trajectory);
+            numbers[env] += count;
+            if numbers[env] < episodes {
+                going_on.push(start(env, numbers[env], &batch.observations[env * width..][..width]));
+            }
+        }
+        live = going_on;
+    }
+    Ok(finished.into_iter().map(|episode| episode.expect("every episode was played to its end")).collect())
+}
+
+/// An action for environments whose episodes nobody looks at.
+fn idle_actions(space: &ActionSpace, count: usize) -> Vec<f32> {
+    match space {
+        ActionSpace::Discrete { .. } => vec![0.0; count],
+        ActionSpace::Box { low, high } => {
+            let middle = low.iter().zip(high).map(|(low, high)| (low + high) / 2.0);
+            middle.collect::<Vec<f32>>().repeat(count)
+        }
+    }
+}
+
+/// Uniformly random play.
+#[derive(Debug)]
+pub struct RandomActor {
+    /// The environment's actions.
+    pub space: ActionSpace,
+}
+
+impl Actor for RandomActor {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) {
+        for episode in live {
+            let row = row_of(actions, &self.space, episode.env);
+            draw_uniform(&self.space, &mut episode.noise, row);
+        }
+    }
+}
+
+/// A scripted controller for each environment.
+pub struct ScriptedActor {
+    /// One controller a row.
+    pub controllers: Vec<Box<dyn Controller>>,
+    /// The environment's actions.
+    pub space: ActionSpace,
+    /// Numbers in an observation.
+    pub observation_width: usize,
+}
+
+impl Actor for ScriptedActor {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) {
+        for episode in live {
+            let row = row_of(actions, &self.space, episode.env);
+            self.controllers[episode.env].act(episode.observation(self.observation_width), row);
+        }
+    }
+}
+
+/// Another actor, disturbed: normal noise of `scale` half-ranges, or with probability `scale` a
+/// random action where actions are discrete.
+pub struct NoisyActor<'a> {
+    /// Who is disturbed.
+    pub actor: &'a mut dyn Actor,
+    /// The environment's actions.
+    pub space: ActionSpace,
+    /// How much.
+    pub scale: f32,
+}
+
+impl Actor for NoisyActor<'_> {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) {
+        self.actor.act(live, actions);
+        for episode in live {
+            let row = row_of(actions, &self.space, episode.env);
+            match &self.space {
+                ActionSpace::Discrete { .. } => {
+                    if episode.noise.r#gen::<f32>() < self.scale {
+                        draw_uniform(&self.space, &mut episode.noise, row);
+                    }
+                }
+                ActionSpace::Box { low, high } => {
+                    for ((action, low), high) in row.iter_mut().zip(low).zip(high) {
+                        let normal: f32 = episode.noise.sample(StandardNormal);
+                        *action = (*action + self.scale * normal * (high - low) / 2.0).clamp(*low, *high);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A policy: one batched forward a step over every live episode's window.
+pub struct PolicyActor<'a> {
+    policy: &'a DecisionTransformer,
+    conditioning: &'a Conditioning,
+    /// Draws actions where there is one; the most likely action is taken where not.
+    head: Option<&'a StochasticHead>,
+    target_return: f32,
+    space: &'a ActionSpace,
+}
+
+impl<'a> PolicyActor<'a> {
+    /// Acts with `policy`, which has its adapters merged, asking for `target_return`.
+    pub fn new(
+        policy: &'a DecisionTransformer,
+        conditioning: &'a Conditioning,
+        head: Option<&'a StochasticHead>,
+        target_return: f32,
+        space: &'a ActionSpace,
+    ) -> Self {
+        Self { policy, conditioning, head, target_return, space }
+    }
+}
+
+impl Actor for PolicyActor<'_> {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) {
+        let Self { policy, conditioning, target_return, .. } = *self;
+        let longest = live.iter().map(|episode| episode.earned.len()).max().unwrap_or(0);
+        let window = Windows::last(live, longest.min(conditioning.context_length), target_return, self.space);
+        let chosen = tch::no_grad(|| {
+            let inputs = conditioning.inputs(&window.view());
+            let state = policy.encode_last_state(&inputs); // [B, D]
+            let head = policy.action_head(&state); // [B, A]
+            let chosen = match self.head {
+                None => objective::mode(policy, &head),
+                Some(stochastic) => {
+                    let noise = draw_noise(live, self.space, head.size()[1] as usize);
+                    let noise = Tensor::from_slice(&noise).view_as(&head).to_device(head.device());
+                    stochastic.draw(&head, &state, &noise)
+                }
+            };
+            match self.space {
+                ActionSpace::Discrete { .. } => chosen,
+                ActionSpace::Box { .. } => conditioning.to_environment(&chosen),
+            }
+        });
+        let chosen: Vec<f32> = Vec::try_from(chosen.flatten(0, -1).to_kind(Kind::Float).to_device(tch::Device::Cpu))
+            .expect("actions are f32");
+        for (episode, action) in live.iter().zip(chosen.chunks(self.space.width())) {
+            row_of(actions, self.space, episode.env).copy_from_slice(action);
+        }
+        clip(actions, self.space);
+    }
+}
+
+/// Rounding in the map to the environment's bounds must not leave them.
+fn clip(actions: &mut [f32], space: &ActionSpace) {
+    if let ActionSpace::Box { low, high } = space {
+        for row in actions.chunks_mut(low.len()) {
+            for ((action, low), high) in row.iter_mut().zip(low).zip(high) {
+                *action = action.clamp(*low, *high);
+            }
+        }
+    }
+}
+
+/// Standard normal noise, or uniform where actions are discrete: `[B, A]`.
+fn draw_noise(live: &mut [Live], space: &ActionSpace, width: usize) -> Vec<f32> {
+    let mut noise = Vec::with_capacity(live.len() * width);
+    for episode in live {
+        for _ in 0..width {
+            noise.push(match space {
+                ActionSpace::Discrete { .. } => episode.noise.r#gen(),
+                ActionSpace::Box { .. } => episode.noise.sample(StandardNormal),
+            });
+        }
+    }
+    noise
+}
+
+fn row_of<'a>(actions: &'a mut [f32], space: &ActionSpace, env: usize) -> &'a mut [f32] {
+    let width = space.width();
+    &mut actions[env * width..][..width]
+}
+
+fn draw_uniform(space: &ActionSpace, noise: &mut ChaCha8Rng, row: &mut [f32]) {
+    match space {
+        ActionSpace::Discrete { n } => row[0] = noise.gen_range(0..*n) as f32,
+        ActionSpace::Box { low, high } => {
+            for ((action, low), high) in row.iter_mut().zip(low).zip(high) {
+                *action = noise.gen_range(*low..=*high);
+            }
+        }
+    }
+}
+
+/// The last steps of every live episode, in rows; the action still to be chosen is zero.
+struct Windows {
+    batch: usize,
+    steps: usize,
+    states: Vec<f32>,
+    actions: Vec<f32>,
+    returns_to_go: Vec<f32>,
+    timesteps: Vec<i64>,
+    mask: Vec<bool>,
+}
+
+impl Windows {
+    fn last(live: &[Live], steps: usize, target_return: f32, space: &ActionSpace) -> Self {
+        let action_width = space.width();
+        let state_width = live[0].trajectory.observations.len() / live[0].earned.len();
+        let slots = live.len() * steps;
+        let mut windows = Self {
+            batch: live.len(),
+            steps,
+            states: vec![0.0; slots * state_width],
+            actions: vec![0.0; slots * action_width],
+            returns_to_go: vec![0.0; slots],
+            timesteps: vec![0; slots],
+            mask: vec![false; slots],
+        };
+        let idle = idle_actions(space, 1);
+        for (row, episode) in live.iter().enumerate() {
+            let seen = episode.earned.len(); // states, the latest included
+            let from = seen.saturating_sub(steps);
+            for step in from..seen {
+                let slot = row * steps + steps - (seen - step);
+                let observations = &episode.trajectory.observations;
+                windows.states[slot * state_width..][..state_width]
+                    .copy_from_slice(&observations[step * state_width..][..state_width]);
+                let action = episode.trajectory.actions.get(step * action_width..(step + 1) * action_width);
+                windows.actions[slot * action_width..][..action_width].copy_from_slice(action.unwrap_or(&idle));
+                windows.returns_to_go[slot] = target_return - episode.earned[step];
+                windows.timesteps[slot] = step as i64;
+                windows.mask[slot] = true;
+            }
+        }
+        windows
+    }
+
+    fn view(&self) -> Window<'_> {
+        Window {
+            batch: self.batch,
+            steps: self.steps,
+            states: &self.states,
+            actions: &self.actions,
+            returns_to_go: &self.returns_to_go,
+            timesteps: &self.timesteps,
+            mask: &self.mask,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The folder of one run: its config, its checkpoints, its best policy, its model card.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use eva_rl_agents::safetensors;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::failure::{InputError, OrInput, write_folder};
+
+/// Where a run stands, beside its tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Updates done.
+    pub updates: usize,
+    /// Rounds of exploration done.
+    pub rounds: usize,
+    /// Steps taken in exploration.
+    pub env_steps: usize,
+    /// Mean return of the best evaluation so far.
+    pub best: Option<f64>,
+    /// Seconds that the run has taken, over all its parts.
+    pub elapsed_secs: f64,
+    /// Lengths of the trajectories in the replay, whose rows are in the tensors.
+    pub replay_lengths: Vec<usize>,
+}
+
+/// The folder of one run.
+#[derive(Clone, Debug)]
+pub struct RunDir {
+    root: PathBuf,
+}
+
+/// A checkpoint that was read back.
+pub struct Checkpoint {
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// Where the run stood.
+    pub state: RunState,
+    /// Its training state by name.
+    pub tensors: HashMap<String, Tensor>,
+}
+
+impl RunDir {
+    /// Makes the folder, which must not exist, with the config as run.
+    pub fn create(root: &Path, config: &str) -> anyhow::Result<Self> {
+        write_folder(root, |folder| {
+            fs::create_dir(folder.join("checkpoints"))?;
+            fs::write(folder.join("config.toml"), config)?;
+            Ok(())
+        })?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// A run that was begun before.
+    pub fn open(root: &Path) -> anyhow::Result<Self> {
+        if !root.join("config.toml").is_file() {
+            return Err(InputError(format!("{root:?} is no run: it has no config.toml")).into());
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The config as run.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// Saves a checkpoint, whole or not at all; `fill` adds the adapter or policy.
+    pub fn save(
+        &self,
+        state: &RunState,
+        tensors: &[(String, Tensor)],
+        fill: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let folder = self.root.join("checkpoints").join(format!("{:08}", state.updates));
+        if folder.exists() {
+            return Ok(()); // the same update of the same run
+        }
+        write_folder(&folder, |folder| {
+            fill(folder)?;
+            safetensors::write(tensors, &folder.join("training_state.safetensors"))?;
+            fs::write(folder.join("state.json"), serde_json::to_string_pretty(state)? + "\n")?;
+            Ok(())
+        })
+    }
+
+    /// Puts `fill`'s files in the place of `best/`.
+    pub fn save_best(&self, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let best = self.root.join("best");
+        let old = self.root.join(".best.old");
+        write_folder(&self.root.join(".best.new"), fill)?;
+        if best.exists() {
+            fs::rename(&best, &old)?;
+        }
+        fs::rename(self.root.join(".best.new"), &best)?;
+        if old.exists() {
+            fs::remove_dir_all(&old)?;
+        }
+        Ok(())
+    }
+
+    /// Writes one file whole: aside, then renamed.
+    pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let aside = self.root.join(format!(".{name}.tmp"));
+        fs::write(&aside, text).and_then(|()| fs::rename(&aside, self.root.join(name)))
+            .with_context(|| format!("cannot write {:?}", self.root.join(name)))
+    }
+
+    /// The checkpoint with the most updates, if there is one.
+    pub fn latest(&self) -> anyhow::Result<Option<Checkpoint>> {
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(self.root.join("checkpoints")).or_input()? {
+            let path = entry.or_input()?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().parse::<usize>().is_ok()) {
+                folders.push(path);
+            }
+        }
+        let Some(folder) = folders.into_iter().max() else { return Ok(None) };
+        let path = folder.join("state.json");
+        let text = fs::read_to_string(&path).map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;
+        let state = serde_json::from_str(&text)
+            .map_err(|error| InputError(format!("{path:?} is no state of a run: {error}")))?;
+        let path = folder.join("training_state.safetensors");
+        let tensors = safetensors::read(&path)
+            .map_err(|error| InputError(format!("cannot read {path:?}: {}", eva_rl_agents::first_line(&error))))?;
+        Ok(Some(Checkpoint { folder, state, tensors: tensors.into_iter().collect() }))
+    }
+}
