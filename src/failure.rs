@@ -41,10 +41,7 @@ pub fn refuse_existing(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes a folder aside with `fill`, then gives it its name, so that it is whole or absent.
-pub fn write_folder(
-    folder: &Path,
-    fill: impl FnOnce(&Path) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let aside = aside(folder);
     let written = (|| {
         std::fs::create_dir_all(&aside)?;

@@ -58,7 +58,6 @@ pub fn play(
             actions: Vec::new(),
             rewards: Vec::new(),
             end: Phase::Running,
-            seed: None,
         },
         earned: vec![0.0],
         noise: rng::generator(seed, Purpose::Acting, number),
@@ -227,8 +226,9 @@ impl Actor for PolicyActor<'_> {
                 ActionSpace::Box { .. } => conditioning.to_environment(&chosen),
             }
         });
-        let chosen: Vec<f32> = Vec::try_from(chosen.flatten(0, -1).to_kind(Kind::Float).to_device(tch::Device::Cpu))
-            .expect("actions are f32");
+        let chosen: Vec<f32> =
+            Vec::try_from(chosen.flatten(0, -1).to_kind(Kind::Float).to_device(tch::Device::Cpu))
+                .expect("actions are f32");
         for (episode, action) in live.iter().zip(chosen.chunks(self.space.width())) {
             row_of(actions, self.space, episode.env).copy_from_slice(action);
         }
@@ -312,7 +312,8 @@ impl Windows {
                 windows.states[slot * state_width..][..state_width]
                     .copy_from_slice(&observations[step * state_width..][..state_width]);
                 let action = episode.trajectory.actions.get(step * action_width..(step + 1) * action_width);
-                windows.actions[slot * action_width..][..action_width].copy_from_slice(action.unwrap_or(&idle));
+                windows.actions[slot * action_width..][..action_width]
+                    .copy_from_slice(action.unwrap_or(&idle));
                 windows.returns_to_go[slot] = target_return - episode.earned[step];
                 windows.timesteps[slot] = step as i64;
                 windows.mask[slot] = true;

@@ -110,7 +110,8 @@ impl RunDir {
     /// Writes one file whole: aside, then renamed.
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let aside = self.root.join(format!(".{name}.tmp"));
-        fs::write(&aside, text).and_then(|()| fs::rename(&aside, self.root.join(name)))
+        fs::write(&aside, text)
+            .and_then(|()| fs::rename(&aside, self.root.join(name)))
             .with_context(|| format!("cannot write {:?}", self.root.join(name)))
     }
 
@@ -125,12 +126,14 @@ impl RunDir {
         }
         let Some(folder) = folders.into_iter().max() else { return Ok(None) };
         let path = folder.join("state.json");
-        let text = fs::read_to_string(&path).map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;
+        let text = fs::read_to_string(&path)
+            .map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;
         let state = serde_json::from_str(&text)
             .map_err(|error| InputError(format!("{path:?} is no state of a run: {error}")))?;
         let path = folder.join("training_state.safetensors");
-        let tensors = safetensors::read(&path)
-            .map_err(|error| InputError(format!("cannot read {path:?}: {}", eva_rl_agents::first_line(&error))))?;
+        let tensors = safetensors::read(&path).map_err(|error| {
+            InputError(format!("cannot read {path:?}: {}", eva_rl_agents::first_line(&error)))
+        })?;
         Ok(Some(Checkpoint { folder, state, tensors: tensors.into_iter().collect() }))
     }
 }

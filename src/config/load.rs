@@ -16,11 +16,9 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<RunConfig, ConfigError>
         return parse(&text, &name);
     }
     // A mistake in the file itself is told with its own line, before the overrides move lines.
-    let mut document: DocumentMut =
-        text.parse().map_err(|error: toml_edit::TomlError| ConfigError::Parse {
-            place: place(&name, &text, error.span()),
-            reason: one_line(error.message()),
-        })?;
+    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
+        ConfigError::Parse { place: place(&name, &text, error.span()), reason: one_line(error.message()) }
+    })?;
     for text in overrides {
         apply(&mut document, text)?;
     }
@@ -56,7 +54,8 @@ fn one_line(message: &str) -> String {
 /// Sets one key; `adapter.lora.rank=4` makes the tables on its way where they are missing.
 fn apply(document: &mut DocumentMut, text: &str) -> Result<(), ConfigError> {
     let refuse = |reason: &str| ConfigError::Override { text: text.to_owned(), reason: reason.to_owned() };
-    let (path, value) = text.split_once('=').ok_or_else(|| refuse("no `=`; write KEY=VALUE, such as seed=2"))?;
+    let (path, value) =
+        text.split_once('=').ok_or_else(|| refuse("no `=`; write KEY=VALUE, such as seed=2"))?;
     // What is no TOML value is a bare string, so that quotes are not needed twice in a shell.
     let value: Value = value.trim().parse().unwrap_or_else(|_| Value::from(value.trim()));
     let keys: Vec<&str> = path.trim().split('.').map(str::trim).collect();
@@ -127,7 +126,10 @@ mod tests {
         fs::write(&path, fs::read_to_string(DEMO).unwrap().replace("max_batches", "max_batchs")).unwrap();
         let message = load(&path, &[]).unwrap_err().to_string();
         assert!(message.contains("misspelt.toml:"), "{message}");
-        assert!(message.contains("unknown field `max_batchs`") && message.contains("`max_batches`"), "{message}");
+        assert!(
+            message.contains("unknown field `max_batchs`") && message.contains("`max_batches`"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -279,14 +279,29 @@ impl RunConfig {
             ] {
                 check(key, size, (1..=1 << 20).contains(&size), "must lie in 1..=1048576")?;
             }
-            check("policy.new.heads", new.heads, new.hidden_size % new.heads == 0, "must divide policy.new.hidden_size")?;
-            check("policy.new.dropout", new.dropout, (0.0..1.0).contains(&new.dropout), "must lie in [0, 1)")?;
+            check(
+                "policy.new.heads",
+                new.heads,
+                new.hidden_size % new.heads == 0,
+                "must divide policy.new.hidden_size",
+            )?;
+            check(
+                "policy.new.dropout",
+                new.dropout,
+                (0.0..1.0).contains(&new.dropout),
+                "must lie in [0, 1)",
+            )?;
             let scale = new.return_scale;
             check("policy.new.return_scale", scale, positive(f64::from(scale)), "must be positive")?;
             let target = new.target_return;
             check("policy.new.target_return", target, target.is_finite(), "must be finite")?;
             let full = matches!(self.adapter, AdapterConfig::FullFineTuning {});
-            check("adapter", "not full_fine_tuning", full, "a new policy has nothing to adapt: use [adapter.full_fine_tuning]")?;
+            check(
+                "adapter",
+                "not full_fine_tuning",
+                full,
+                "a new policy has nothing to adapt: use [adapter.full_fine_tuning]",
+            )?;
         }
         check("data.datasets", "empty", !self.data.datasets.is_empty(), "must name at least one dataset")?;
 
@@ -295,40 +310,110 @@ impl RunConfig {
             AdapterConfig::Lora(lora) => check_lora("adapter.lora.alpha", "adapter.lora.dropout", lora)?,
             AdapterConfig::Eva(eva) => {
                 check_lora("adapter.eva.lora.alpha", "adapter.eva.lora.dropout", &eva.lora)?;
-                check("adapter.eva.rho", eva.rho, (1.0..=1000.0).contains(&eva.rho), "must lie in [1, 1000]")?;
+                check(
+                    "adapter.eva.rho",
+                    eva.rho,
+                    (1.0..=1000.0).contains(&eva.rho),
+                    "must lie in [1, 1000]",
+                )?;
                 check("adapter.eva.tau", eva.tau, 0.0 < eva.tau && eva.tau <= 1.0, "must lie in (0, 1]")?;
-                check("adapter.eva.max_batches", eva.max_batches, eva.max_batches >= 1, "must be at least 1")?;
+                check(
+                    "adapter.eva.max_batches",
+                    eva.max_batches,
+                    eva.max_batches >= 1,
+                    "must be at least 1",
+                )?;
             }
         }
         if let ObjectiveConfig::OnlineDt(dt) = &self.objective {
             let std = dt.initial_std;
-            check("objective.online_dt.initial_std", std, (0.01..=7.0).contains(&std), "must lie in [0.01, 7]")?;
+            check(
+                "objective.online_dt.initial_std",
+                std,
+                (0.01..=7.0).contains(&std),
+                "must lie in [0.01, 7]",
+            )?;
             let temperature = dt.initial_temperature;
-            check("objective.online_dt.initial_temperature", temperature, positive(temperature), "must be positive")?;
+            check(
+                "objective.online_dt.initial_temperature",
+                temperature,
+                positive(temperature),
+                "must be positive",
+            )?;
             let rate = dt.temperature_learning_rate;
-            check("objective.online_dt.temperature_learning_rate", rate, rate.is_finite() && rate >= 0.0, "must not be negative")?;
+            check(
+                "objective.online_dt.temperature_learning_rate",
+                rate,
+                rate.is_finite() && rate >= 0.0,
+                "must not be negative",
+            )?;
         }
         let optimiser = &self.optimiser;
         check("optimiser.batch_size", optimiser.batch_size, optimiser.batch_size >= 1, "must be at least 1")?;
-        check("optimiser.learning_rate", optimiser.learning_rate, positive(optimiser.learning_rate), "must be positive")?;
-        check("optimiser.weight_decay", optimiser.weight_decay, (0.0..=1.0).contains(&optimiser.weight_decay), "must lie in [0, 1]")?;
-        check("optimiser.gradient_clip", optimiser.gradient_clip, positive(optimiser.gradient_clip), "must be positive")?;
+        check(
+            "optimiser.learning_rate",
+            optimiser.learning_rate,
+            positive(optimiser.learning_rate),
+            "must be positive",
+        )?;
+        check(
+            "optimiser.weight_decay",
+            optimiser.weight_decay,
+            (0.0..=1.0).contains(&optimiser.weight_decay),
+            "must lie in [0, 1]",
+        )?;
+        check(
+            "optimiser.gradient_clip",
+            optimiser.gradient_clip,
+            positive(optimiser.gradient_clip),
+            "must be positive",
+        )?;
 
         if let Some(online) = &self.online {
-            check("online.rounds", online.rounds, online.rounds >= 1, "must be at least 1; leave [online] out for none")?;
-            check("online.updates_per_round", online.updates_per_round, online.updates_per_round >= 1, "must be at least 1")?;
-            check("online.replay_capacity", online.replay_capacity, online.replay_capacity >= self.env.num_envs, "must be at least env.num_envs, the episodes of a round")?;
-            check("online.target_return", online.target_return, online.target_return.is_finite(), "must be finite")?;
+            check(
+                "online.rounds",
+                online.rounds,
+                online.rounds >= 1,
+                "must be at least 1; leave [online] out for none",
+            )?;
+            check(
+                "online.updates_per_round",
+                online.updates_per_round,
+                online.updates_per_round >= 1,
+                "must be at least 1",
+            )?;
+            check(
+                "online.replay_capacity",
+                online.replay_capacity,
+                online.replay_capacity >= self.env.num_envs,
+                "must be at least env.num_envs, the episodes of a round",
+            )?;
+            check(
+                "online.target_return",
+                online.target_return,
+                online.target_return.is_finite(),
+                "must be finite",
+            )?;
             let samples = matches!(self.objective, ObjectiveConfig::OnlineDt(_));
             check("objective", "imitation", samples, "[online] explores with [objective.online_dt]")?;
         }
-        check("env.num_envs", self.env.num_envs, (1..=65_536).contains(&self.env.num_envs), "must lie in 1..=65536")?;
+        check(
+            "env.num_envs",
+            self.env.num_envs,
+            (1..=65_536).contains(&self.env.num_envs),
+            "must lie in 1..=65536",
+        )?;
         let evaluation = &self.evaluation;
         check("evaluation.every", evaluation.every, evaluation.every >= 1, "must be at least 1")?;
         check("evaluation.episodes", evaluation.episodes, evaluation.episodes >= 1, "must be at least 1")?;
         let targets = &evaluation.target_returns;
         let fit = !targets.is_empty() && targets.iter().all(|target| target.is_finite());
-        check("evaluation.target_returns", format!("{targets:?}"), fit, "must be a list of at least one finite number")?;
+        check(
+            "evaluation.target_returns",
+            format!("{targets:?}"),
+            fit,
+            "must be a list of at least one finite number",
+        )?;
         check("checkpoint.every", self.checkpoint.every, self.checkpoint.every >= 1, "must be at least 1")?;
         Ok(RunPlan(self))
     }
@@ -345,6 +430,11 @@ fn check_lora(alpha: &'static str, dropout: &'static str, lora: &LoraConfig) -> 
     check(dropout, lora.dropout, (0.0..1.0).contains(&lora.dropout), "must lie in [0, 1)")
 }
 
-fn check(key: &'static str, found: impl ToString, fits: bool, wanted: &'static str) -> Result<(), ConfigError> {
+fn check(
+    key: &'static str,
+    found: impl ToString,
+    fits: bool,
+    wanted: &'static str,
+) -> Result<(), ConfigError> {
     if fits { Ok(()) } else { Err(ConfigError::Value { key, found: found.to_string(), wanted }) }
 }

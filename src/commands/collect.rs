@@ -1,0 +1,77 @@
+//! `collect`: offline trajectories from a scripted controller, random play or a policy.
+
+use std::path::{Path, PathBuf};
+
+use tch::Device;
+
+use super::print;
+use crate::agent;
+use crate::cli::CollectArgs;
+use crate::data::{self, Dataset};
+use crate::evaluation::Evaluation;
+use crate::failure::{InputError, OrInput, refuse_existing};
+use crate::rng::{self, Purpose};
+use crate::rollout::{self, Actor, NoisyActor, PolicyActor, RandomActor, ScriptedActor};
+
+/// Runs `collect`.
+pub fn run(args: CollectArgs) -> anyhow::Result<()> {
+    refuse_existing(&args.out)?;
+    if !(args.noise.is_finite() && args.noise >= 0.0) {
+        return Err(
+            InputError(format!("--noise is {}, and a number of at least 0 is wanted", args.noise)).into()
+        );
+    }
+    let kwargs = args.env.kwargs();
+    let num_envs = args.env.num_envs.min(args.episodes) as usize;
+    let mut env = eva_rl_envs::make(&args.env.id, &kwargs, num_envs).or_input()?;
+    let spec = env.spec().clone();
+    let seed = rng::seed(args.seed, Purpose::Collection, 0);
+    let mut play = |actor: &mut dyn Actor| {
+        let mut noisy = NoisyActor { actor, space: spec.action.clone(), scale: args.noise };
+        rollout::play(env.as_mut(), &mut noisy, args.episodes as usize, seed)
+    };
+
+    let trajectories = match args.policy.as_str() {
+        "random" => play(&mut RandomActor { space: spec.action.clone() })?,
+        "scripted" => {
+            let controllers: Result<Vec<_>, _> =
+                (0..num_envs).map(|_| eva_rl_envs::scripted(&args.env.id, &kwargs)).collect();
+            play(&mut ScriptedActor {
+                controllers: controllers.or_input()?,
+                space: spec.action.clone(),
+                observation_width: spec.observation_width(),
+            })?
+        }
+        path => {
+            let path = policy_folder(path)?;
+            let policy = agent::read_policy(&path, Device::Cpu)?;
+            let whose = format!("`{}`", spec.id);
+            agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
+            let conditioning = agent::conditioning(&policy, &path)?;
+            let target = conditioning.target_return;
+            play(&mut PolicyActor::new(&policy, &conditioning, None, target, &spec.action))?
+        }
+    };
+    let found = Evaluation::of(&trajectories, &spec, None);
+    let dataset = Dataset {
+        observation_width: spec.observation_width(),
+        action: spec.action.clone(),
+        env: Some((args.env.id.clone(), kwargs)),
+        algorithm: match args.policy.as_str() {
+            "scripted" | "random" => format!("{} with noise {}", args.policy, args.noise),
+            path => format!("policy {path} with noise {}", args.noise),
+        },
+        trajectories,
+    };
+    data::write(&dataset, &args.out, args.seed)?;
+    print(&format!("{}: {}", args.out.display(), found.line()))
+}
+
+fn policy_folder(text: &str) -> anyhow::Result<PathBuf> {
+    let path = Path::new(text);
+    if path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    Err(InputError(format!("--policy is {text:?}, and `scripted`, `random` or a policy folder is wanted"))
+        .into())
+}

@@ -1,0 +1,59 @@
+//! `envs`: the environments at hand.
+
+use eva_rl_envs::ActionSpace;
+use serde_json::json;
+
+use super::{print, print_json};
+use crate::cli::EnvsArgs;
+
+/// Runs `envs`.
+pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
+    let specs = eva_rl_envs::specs();
+    if args.json {
+        // JSON has no infinity: an unbounded side is null.
+        let bound = |x: &f32| x.is_finite().then_some(*x);
+        let list: Vec<_> = specs
+            .iter()
+            .map(|spec| {
+                let action = match &spec.action {
+                    ActionSpace::Discrete { n } => json!({ "type": "Discrete", "n": n }),
+                    ActionSpace::Box { low, high } => {
+                        json!({ "type": "Box", "shape": [low.len()], "low": low, "high": high })
+                    }
+                };
+                let low: Vec<_> = spec.observation_low.iter().map(bound).collect();
+                let high: Vec<_> = spec.observation_high.iter().map(bound).collect();
+                json!({
+                    "id": spec.id,
+                    "observation_space": { "type": "Box", "shape": [low.len()], "low": low, "high": high },
+                    "action_space": action,
+                    "max_episode_steps": spec.max_episode_steps,
+                    "reward_threshold": spec.reward_threshold,
+                    "reference_scores": spec.reference.map(|r| json!({ "random": r.random, "expert": r.expert })),
+                    "backend": "native",
+                })
+            })
+            .collect();
+        return print_json(&list);
+    }
+    print(&format!(
+        "{:<26} {:>11}  {:<20} {:>5}  {:>16}  backend",
+        "id", "observation", "action", "steps", "random..expert"
+    ))?;
+    for spec in specs {
+        let action = match &spec.action {
+            ActionSpace::Discrete { n } => format!("one of {n}"),
+            ActionSpace::Box { low, high } => format!("{low:?}..={high:?}"),
+        };
+        let reference = spec.reference.map_or(String::new(), |r| format!("{}..{}", r.random, r.expert));
+        print(&format!(
+            "{:<26} {:>11}  {:<20} {:>5}  {:>16}  native",
+            spec.id,
+            spec.observation_width(),
+            action,
+            spec.max_episode_steps,
+            reference
+        ))?;
+    }
+    Ok(())
+}

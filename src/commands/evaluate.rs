@@ -1,0 +1,46 @@
+//! `evaluate`: episodes with a policy, and what they returned.
+
+use serde_json::json;
+use tch::Device;
+
+use super::{print, print_json};
+use crate::agent;
+use crate::cli::EvaluateArgs;
+use crate::evaluation;
+use crate::failure::{InputError, OrInput};
+use crate::rng::{self, Purpose};
+
+/// Runs `evaluate`.
+pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
+    let kwargs = args.env.kwargs();
+    let num_envs = args.env.num_envs.min(args.episodes) as usize;
+    let mut env = eva_rl_envs::make(&args.env.id, &kwargs, num_envs).or_input()?;
+    let policy = agent::read_merged(&args.policy, args.adapter.as_deref(), Device::Cpu)?;
+    let spec = env.spec().clone();
+    let whose = format!("`{}`", spec.id);
+    agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
+    let conditioning = agent::conditioning(&policy, &args.policy)?;
+    if let Some(target) = args.target_returns.iter().find(|target| !target.is_finite()) {
+        return Err(InputError(format!("--target-return is {target}, and a finite number is wanted")).into());
+    }
+    let targets =
+        if args.target_returns.is_empty() { vec![conditioning.target_return] } else { args.target_returns };
+
+    let seed = rng::seed(args.seed, Purpose::Evaluation, 0);
+    let episodes = args.episodes as usize;
+    let found = evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed)?;
+    if args.json {
+        return print_json(&json!({
+            "policy": args.policy,
+            "adapter": args.adapter,
+            "env": { "id": args.env.id, "kwargs": kwargs },
+            "seed": args.seed,
+            "results": found,
+        }));
+    }
+    for evaluation in &found {
+        let target = evaluation.target_return.unwrap_or_default();
+        print(&format!("asking for {target}: {}", evaluation.line()))?;
+    }
+    Ok(())
+}

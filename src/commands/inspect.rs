@@ -1,0 +1,131 @@
+//! `inspect`: what a policy, an adapter, a dataset or a run holds.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tch::{Device, Tensor};
+
+use super::{print, print_json};
+use crate::agent;
+use crate::cli::InspectArgs;
+use crate::data::{self, Trajectory};
+use crate::failure::{InputError, OrInput};
+use crate::run_dir::RunDir;
+
+/// Runs `inspect`.
+pub fn run(args: InspectArgs) -> anyhow::Result<()> {
+    let path = &args.path;
+    let found = if path.join("adapter_config.json").is_file() {
+        adapter(path)?
+    } else if path.join("data/metadata.json").is_file() {
+        dataset(path)?
+    } else if path.join("config.toml").is_file() {
+        run_folder(path)?
+    } else if path.join("config.json").is_file() {
+        policy(path)?
+    } else {
+        let text = format!(
+            "{path:?} is no policy (config.json), adapter (adapter_config.json), dataset (data/metadata.json) or run (config.toml)"
+        );
+        return Err(InputError(text).into());
+    };
+    if args.json {
+        return print_json(&found);
+    }
+    let Value::Object(facts) = &found else { return print_json(&found) };
+    for (name, value) in facts {
+        match value {
+            Value::Array(rows) if rows.first().is_some_and(Value::is_object) => {
+                print(&format!("{name}:"))?;
+                for row in rows {
+                    print(&format!("  {row}"))?;
+                }
+            }
+            Value::String(text) => print(&format!("{name}: {text}"))?,
+            value => print(&format!("{name}: {value}"))?,
+        }
+    }
+    Ok(())
+}
+
+fn policy(path: &Path) -> anyhow::Result<Value> {
+    let policy = agent::read_policy(path, Device::Cpu)?;
+    let parameters: usize = policy.weights().values().map(Tensor::numel).sum();
+    let mut found = json!({ "kind": "policy", "parameters": parameters });
+    let config = serde_json::to_value(policy.config())?;
+    if let (Value::Object(found), Value::Object(config)) = (&mut found, config) {
+        found.extend(config);
+    }
+    Ok(found)
+}
+
+/// An adapter is read against the shapes that it brings itself; its policy need not be at hand.
+fn adapter(path: &Path) -> anyhow::Result<Value> {
+    let file = path.join("adapter_model.safetensors");
+    let tensors = eva_rl_agents::safetensors::read(&file).map_err(|error| {
+        InputError(format!("cannot read {file:?}: {}", eva_rl_agents::first_line(&error)))
+    })?;
+    let end_of = |name: &str, end: &str, axis: usize| {
+        tensors
+            .iter()
+            .find(|(key, _)| key.ends_with(&format!("{name}.{end}.weight")))
+            .and_then(|(_, tensor)| tensor.size().get(axis).copied())
+    };
+    let shape_of = |site: eva_rl_agents::site::Site| {
+        let name = site.to_string();
+        end_of(&name, "lora_A", 1).zip(end_of(&name, "lora_B", 0))
+    };
+    let (facts, adapters) =
+        eva_rl_agents::adapter::AdapterFolder::read(path, Device::Cpu, shape_of).or_input()?;
+    let sites: Vec<Value> = adapters
+        .sites
+        .iter()
+        .map(|(site, lora)| json!({ "site": site.to_string(), "rank": lora.rank(), "scale": lora.scale }))
+        .collect();
+    Ok(json!({
+        "kind": "adapter",
+        "base": facts.base,
+        "origin": format!("{:?}", facts.origin),
+        "rank": facts.rank,
+        "alpha": facts.alpha,
+        "parameters": adapters.parameter_count(),
+        "sites": sites,
+    }))
+}
+
+fn dataset(path: &Path) -> anyhow::Result<Value> {
+    let dataset = data::read(path).or_input()?;
+    let returns: Vec<f64> = dataset.trajectories.iter().map(Trajectory::total_return).collect();
+    let count = returns.len() as f64;
+    let (mean, deviation) = dataset.observation_moments();
+    Ok(json!({
+        "kind": "dataset",
+        "env": dataset.env.as_ref().map(|(id, _)| id),
+        "env_kwargs": dataset.env.as_ref().map(|(_, kwargs)| kwargs),
+        "algorithm": dataset.algorithm,
+        "episodes": dataset.trajectories.len(),
+        "steps": dataset.steps(),
+        "observation_width": dataset.observation_width,
+        "action_space": format!("{:?}", dataset.action),
+        "mean_return": returns.iter().sum::<f64>() / count,
+        "least_return": returns.iter().copied().fold(f64::INFINITY, f64::min),
+        "greatest_return": returns.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        "observation_mean": mean,
+        "observation_std": deviation,
+    }))
+}
+
+fn run_folder(path: &Path) -> anyhow::Result<Value> {
+    let checkpoint = RunDir::open(path)?.latest()?;
+    let evaluations = std::fs::read_to_string(path.join("evaluation.json")).ok();
+    let evaluations: Value =
+        evaluations.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(json!([]));
+    Ok(json!({
+        "kind": "run",
+        "updates": checkpoint.as_ref().map(|checkpoint| checkpoint.state.updates),
+        "env_steps": checkpoint.as_ref().map(|checkpoint| checkpoint.state.env_steps),
+        "best_mean_return": checkpoint.as_ref().and_then(|checkpoint| checkpoint.state.best),
+        "elapsed_secs": checkpoint.as_ref().map(|checkpoint| checkpoint.state.elapsed_secs),
+        "evaluations": evaluations,
+    }))
+}

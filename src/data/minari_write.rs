@@ -1,0 +1,168 @@
+//! Writing Minari datasets, so that Python's `minari` loads them and recovers the environment.
+
+use std::fs;
+use std::path::Path;
+
+use eva_rl_envs::{ActionSpace, Phase};
+use hdf5_pure::{AttrValue, DatasetBuilder, EnumTypeBuilder, FileBuilder, make_i8_type};
+use serde_json::{Map, Value, json};
+
+use super::trajectory::{Dataset, Trajectory};
+use crate::failure::write_folder;
+
+/// The format's version that this writes, as `minari` names it.
+const MINARI_VERSION: &str = "0.5.4";
+
+/// Writes a dataset into `path`, which must not exist: whole or not at all.
+pub fn write(dataset: &Dataset, path: &Path, seed: u64) -> anyhow::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let hdf5 = hdf5(dataset, seed)?;
+    let metadata = metadata(dataset, &dataset_id(&name), hdf5.len());
+    write_folder(path, |folder| {
+        fs::create_dir(folder.join("data"))?;
+        fs::write(folder.join("data/main_data.hdf5"), hdf5)?;
+        fs::write(folder.join("data/metadata.json"), metadata)?;
+        Ok(())
+    })
+}
+
+/// Minari's names end in a version.
+fn dataset_id(name: &str) -> String {
+    let versioned = name.rsplit_once("-v").is_some_and(|(_, version)| version.parse::<u32>().is_ok());
+    if versioned { name.to_owned() } else { format!("{name}-v0") }
+}
+
+fn hdf5(dataset: &Dataset, seed: u64) -> anyhow::Result<Vec<u8>> {
+    let mut file = FileBuilder::new();
+    for (episode, trajectory) in dataset.trajectories.iter().enumerate() {
+        let steps = trajectory.len() as u64;
+        let mut group = file.create_group(&format!("episode_{episode}"));
+        group.set_attr("id", AttrValue::I64(episode as i64));
+        group.set_attr("total_steps", AttrValue::I64(steps as i64));
+        group.set_attr("seed", AttrValue::I64(seed as i64));
+        let rows = trajectory.observations.len() / dataset.observation_width;
+        group
+            .create_dataset("observations")
+            .with_f32_data(&trajectory.observations)
+            .with_shape(&[rows as u64, dataset.observation_width as u64]);
+        match &dataset.action {
+            ActionSpace::Discrete { .. } => {
+                let indices: Vec<i64> = trajectory.actions.iter().map(|action| *action as i64).collect();
+                group.create_dataset("actions").with_i64_data(&indices);
+            }
+            ActionSpace::Box { low, .. } => {
+                let rows = trajectory.actions.len() / low.len();
+                group
+                    .create_dataset("actions")
+                    .with_f32_data(&trajectory.actions)
+                    .with_shape(&[rows as u64, low.len() as u64]);
+            }
+        }
+        let rewards: Vec<f64> = trajectory.rewards.iter().map(|reward| f64::from(*reward)).collect();
+        group.create_dataset("rewards").with_f64_data(&rewards);
+        write_flags(group.create_dataset("terminations"), trajectory, Phase::Terminated)?;
+        write_flags(group.create_dataset("truncations"), trajectory, Phase::Truncated)?;
+        let infos = group.create_group("infos").finish();
+        group.add_group(infos);
+        file.add_group(group.finish());
+    }
+    Ok(file.finish()?)
+}
+
+/// h5py's booleans, true at the last step alone, where the episode ended so.
+fn write_flags(dataset: &mut DatasetBuilder, trajectory: &Trajectory, end: Phase) -> anyhow::Result<()> {
+    let boolean = EnumTypeBuilder::with_base(make_i8_type()).value("FALSE", 0).value("TRUE", 1).build()?;
+    let mut flags = vec![0; trajectory.len()];
+    if let Some(last) = flags.last_mut() {
+        *last = u8::from(trajectory.end == end);
+    }
+    dataset.with_enum_u8_data(boolean, &flags);
+    Ok(())
+}
+
+fn metadata(dataset: &Dataset, id: &str, bytes: usize) -> String {
+    let mut metadata = Map::new();
+    metadata.insert("total_episodes".to_owned(), json!(dataset.trajectories.len()));
+    metadata.insert("total_steps".to_owned(), json!(dataset.steps()));
+    metadata.insert("data_format".to_owned(), json!("hdf5"));
+    metadata.insert("jpeg_encoding".to_owned(), json!(false));
+    let spec =
+        dataset.env.as_ref().and_then(|(id, kwargs)| Some((eva_rl_envs::spec(id, kwargs).ok()?, kwargs)));
+    let (low, high) = match &spec {
+        Some((spec, _)) => (spec.observation_low.clone(), spec.observation_high.clone()),
+        None => {
+            let bound = vec![f32::INFINITY; dataset.observation_width];
+            (bound.iter().map(|x| -x).collect(), bound)
+        }
+    };
+    metadata.insert("observation_space".to_owned(), Value::String(box_space(&low, &high)));
+    let action = match &dataset.action {
+        ActionSpace::Discrete { n } => {
+            json!({ "type": "Discrete", "dtype": "int64", "start": 0, "n": n }).to_string()
+        }
+        ActionSpace::Box { low, high } => box_space(low, high),
+    };
+    metadata.insert("action_space".to_owned(), Value::String(action));
+    if let Some((spec, kwargs)) = &spec {
+        if let Some(entry_point) = entry_point(&spec.id) {
+            let env_spec = json!({
+                "id": spec.id,
+                "entry_point": entry_point,
+                "reward_threshold": spec.reward_threshold,
+                "nondeterministic": false,
+                "max_episode_steps": spec.max_episode_steps,
+                "order_enforce": true,
+                "disable_env_checker": false,
+                "kwargs": kwargs,
+                "additional_wrappers": [],
+                "vector_entry_point": null,
+            });
+            metadata.insert("env_spec".to_owned(), Value::String(env_spec.to_string()));
+        }
+        if let Some(reference) = spec.reference {
+            metadata.insert("ref_min_score".to_owned(), json!(reference.random));
+            metadata.insert("ref_max_score".to_owned(), json!(reference.expert));
+        }
+    }
+    let megabytes = (bytes as f64 / 1e5).round() / 10.0;
+    metadata.insert("dataset_size".to_owned(), json!(megabytes));
+    metadata.insert("dataset_id".to_owned(), json!(id));
+    metadata.insert("author".to_owned(), json!(["eva-rl"]));
+    metadata.insert("algorithm_name".to_owned(), json!(dataset.algorithm));
+    metadata.insert("minari_version".to_owned(), json!(MINARI_VERSION));
+    Value::Object(metadata).to_string() + "\n"
+}
+
+/// A Box as Minari spells it, with Python's infinities.
+fn box_space(low: &[f32], high: &[f32]) -> String {
+    let list = |bounds: &[f32]| {
+        let bounds: Vec<String> = bounds
+            .iter()
+            .map(|bound| match *bound {
+                f32::INFINITY => "Infinity".to_owned(),
+                f32::NEG_INFINITY => "-Infinity".to_owned(),
+                bound => json!(f64::from(bound)).to_string(),
+            })
+            .collect();
+        format!("[{}]", bounds.join(", "))
+    };
+    let (low_list, high_list) = (list(low), list(high));
+    format!(
+        r#"{{"type": "Box", "dtype": "float32", "shape": [{}], "low": {low_list}, "high": {high_list}}}"#,
+        low.len()
+    )
+}
+
+/// Where Gymnasium keeps a task's class, so that `recover_environment` finds it.
+fn entry_point(id: &str) -> Option<&'static str> {
+    match id {
+        "CartPole-v1" => Some("gymnasium.envs.classic_control.cartpole:CartPoleEnv"),
+        "Pendulum-v1" => Some("gymnasium.envs.classic_control.pendulum:PendulumEnv"),
+        "MountainCar-v0" => Some("gymnasium.envs.classic_control.mountain_car:MountainCarEnv"),
+        "MountainCarContinuous-v0" => {
+            Some("gymnasium.envs.classic_control.continuous_mountain_car:Continuous_MountainCarEnv")
+        }
+        "Acrobot-v1" => Some("gymnasium.envs.classic_control.acrobot:AcrobotEnv"),
+        _ => None,
+    }
+}

@@ -1,0 +1,11 @@
+//! Offline trajectories: Minari datasets, the replay that updates draw from, windows for the policy.
+
+mod minari;
+mod minari_write;
+mod replay;
+mod trajectory;
+
+pub use minari::{DatasetError, read};
+pub use minari_write::write;
+pub use replay::{Replay, Windows};
+pub use trajectory::{Dataset, Trajectory};

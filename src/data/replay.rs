@@ -1,0 +1,214 @@
+//! The trajectories that updates draw windows from, offline and online.
+
+use std::collections::VecDeque;
+
+use eva_rl_agents::model::Window;
+use rand::Rng;
+
+use super::trajectory::Trajectory;
+
+/// Trajectories with their returns-to-go; past its capacity the oldest leaves.
+#[derive(Debug)]
+pub struct Replay {
+    capacity: usize,
+    observation_width: usize,
+    action_width: usize,
+    held: VecDeque<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    trajectory: Trajectory,
+    returns_to_go: Vec<f32>,
+}
+
+impl Replay {
+    /// Empty, for trajectories of these widths.
+    pub fn new(capacity: usize, observation_width: usize, action_width: usize) -> Self {
+        Self { capacity, observation_width, action_width, held: VecDeque::new() }
+    }
+
+    /// The trajectories, oldest first.
+    pub fn trajectories(&self) -> impl Iterator<Item = &Trajectory> {
+        self.held.iter().map(|held| &held.trajectory)
+    }
+
+    /// Relabels a trajectory with what it did earn, and takes it in.
+    pub fn push(&mut self, trajectory: Trajectory) {
+        if trajectory.len() == 0 {
+            return;
+        }
+        let returns_to_go = trajectory.returns_to_go();
+        self.held.push_back(Held { trajectory, returns_to_go });
+        if self.held.len() > self.capacity {
+            self.held.pop_front();
+        }
+    }
+
+    /// Takes in the `capacity` trajectories of highest return, best last so that they stay longest.
+    pub fn push_best(&mut self, trajectories: &[Trajectory]) {
+        let mut order: Vec<&Trajectory> = trajectories.iter().collect();
+        order.sort_by(|a, b| a.total_return().total_cmp(&b.total_return()));
+        for trajectory in order.into_iter().rev().take(self.capacity).rev() {
+            self.push(trajectory.clone());
+        }
+    }
+
+    /// `batch` windows of `steps` steps, as the original decision transformer draws them: a trajectory
+    /// by its length, a start uniform within it, what is missing padded on the left.
+    pub fn sample(&self, batch: usize, steps: usize, rng: &mut impl Rng) -> Windows {
+        let mut ends = Vec::with_capacity(self.held.len());
+        let mut total = 0;
+        for held in &self.held {
+            total += held.trajectory.len();
+            ends.push(total);
+        }
+        assert!(total > 0, "windows are drawn from at least one step");
+        let mut windows = Windows::new(batch, steps, self.observation_width, self.action_width);
+        for row in 0..batch {
+            // A uniform step among all steps is a trajectory by its length and a uniform start in it.
+            let step = rng.gen_range(0..total);
+            let index = ends.partition_point(|end| *end <= step);
+            let held = &self.held[index];
+            let start = step - (ends[index] - held.trajectory.len());
+            windows.fill(row, held, start);
+        }
+        windows
+    }
+}
+
+/// Windows of steps in the environment's units, in rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Windows {
+    batch: usize,
+    steps: usize,
+    observation_width: usize,
+    action_width: usize,
+    states: Vec<f32>,
+    actions: Vec<f32>,
+    returns_to_go: Vec<f32>,
+    timesteps: Vec<i64>,
+    mask: Vec<bool>,
+}
+
+impl Windows {
+    fn new(batch: usize, steps: usize, observation_width: usize, action_width: usize) -> Self {
+        let slots = batch * steps;
+        Self {
+            batch,
+            steps,
+            observation_width,
+            action_width,
+            states: vec![0.0; slots * observation_width],
+            actions: vec![0.0; slots * action_width],
+            returns_to_go: vec![0.0; slots],
+            timesteps: vec![0; slots],
+            mask: vec![false; slots],
+        }
+    }
+
+    fn fill(&mut self, row: usize, held: &Held, start: usize) {
+        let length = self.steps.min(held.trajectory.len() - start);
+        let first = row * self.steps + self.steps - length;
+        let (observation, action) = (self.observation_width, self.action_width);
+        self.states[first * observation..][..length * observation]
+            .copy_from_slice(&held.trajectory.observations[start * observation..][..length * observation]);
+        self.actions[first * action..][..length * action]
+            .copy_from_slice(&held.trajectory.actions[start * action..][..length * action]);
+        self.returns_to_go[first..][..length].copy_from_slice(&held.returns_to_go[start..][..length]);
+        for step in 0..length {
+            self.timesteps[first + step] = (start + step) as i64;
+            self.mask[first + step] = true;
+        }
+    }
+
+    /// The rows, for the policy to read.
+    pub fn view(&self) -> Window<'_> {
+        Window {
+            batch: self.batch,
+            steps: self.steps,
+            states: &self.states,
+            actions: &self.actions,
+            returns_to_go: &self.returns_to_go,
+            timesteps: &self.timesteps,
+            mask: &self.mask,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eva_rl_envs::Phase;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Rewards of 1; observations count from `first`.
+    fn trajectory(first: f32, length: usize) -> Trajectory {
+        Trajectory {
+            observations: (0..=length).map(|step| first + step as f32).collect(),
+            actions: (0..length).map(|step| -first - step as f32).collect(),
+            rewards: vec![1.0; length],
+            end: Phase::Terminated,
+        }
+    }
+
+    fn replay(capacity: usize, trajectories: &[(f32, usize)]) -> Replay {
+        let mut replay = Replay::new(capacity, 1, 1);
+        for (first, length) in trajectories {
+            replay.push(trajectory(*first, *length));
+        }
+        replay
+    }
+
+    #[test]
+    fn a_short_window_is_padded_on_the_left() {
+        let replay = replay(1, &[(10.0, 3)]);
+        let windows = replay.sample(64, 5, &mut ChaCha8Rng::seed_from_u64(1));
+        for row in 0..64 {
+            let slots = row * 5..row * 5 + 5;
+            let mask = &windows.mask[slots.clone()];
+            let padding = mask.iter().take_while(|real| !**real).count();
+            assert!((2..=4).contains(&padding) && mask[padding..].iter().all(|real| *real));
+            let start = padding - 2; // a window that starts at step s holds 3 − s steps
+            for (i, slot) in slots.skip(padding).enumerate() {
+                let step = start + i;
+                assert_eq!(windows.timesteps[slot], step as i64);
+                assert_eq!(windows.states[slot], 10.0 + step as f32);
+                assert_eq!(windows.actions[slot], -10.0 - step as f32);
+                assert_eq!(windows.returns_to_go[slot], (3 - step) as f32);
+            }
+        }
+    }
+
+    #[test]
+    fn trajectories_are_drawn_by_their_length() {
+        let replay = replay(2, &[(0.0, 10), (100.0, 30)]);
+        let windows = replay.sample(8000, 1, &mut ChaCha8Rng::seed_from_u64(2));
+        let long = windows.states.iter().filter(|state| **state >= 100.0).count() as f64 / 8000.0;
+        assert!((long - 0.75).abs() < 0.02, "the longer one was drawn {long} of the time");
+    }
+
+    #[test]
+    fn the_last_step_is_drawn_too() {
+        let replay = replay(1, &[(0.0, 4)]);
+        let windows = replay.sample(400, 1, &mut ChaCha8Rng::seed_from_u64(3));
+        assert!((0..4).all(|step| windows.timesteps.contains(&step)));
+    }
+
+    #[test]
+    fn past_its_capacity_the_oldest_leaves() {
+        let replay = replay(2, &[(0.0, 2), (1.0, 2), (2.0, 2)]);
+        let firsts: Vec<f32> = replay.trajectories().map(|t| t.observations[0]).collect();
+        assert_eq!(firsts, [1.0, 2.0]);
+    }
+
+    #[test]
+    fn the_best_are_kept_and_the_very_best_is_newest() {
+        let mut replay = Replay::new(2, 1, 1);
+        replay.push_best(&[trajectory(0.0, 5), trajectory(1.0, 9), trajectory(2.0, 2)]);
+        let lengths: Vec<usize> = replay.trajectories().map(Trajectory::len).collect();
+        assert_eq!(lengths, [5, 9]);
+    }
+}

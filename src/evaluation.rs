@@ -1,0 +1,124 @@
+//! What the episodes of an evaluation say together.
+
+use eva_rl_agents::model::{Conditioning, DecisionTransformer};
+use eva_rl_envs::{EnvSpec, Phase, Success, VecEnv};
+use serde::{Deserialize, Serialize};
+
+use crate::data::Trajectory;
+use crate::rollout::{self, PolicyActor};
+
+/// Episodes played while asking for one return.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The return that was asked for, in the environment's units.
+    pub target_return: Option<f32>,
+    /// Episodes.
+    pub episodes: usize,
+    /// Mean undiscounted return.
+    pub mean_return: f64,
+    /// Standard deviation of the returns over episodes.
+    pub std_return: f64,
+    /// 95% interval of the mean return, by the normal approximation.
+    pub interval: [f64; 2],
+    /// Mean steps of an episode.
+    pub mean_length: f64,
+    /// Share of episodes that succeeded, where the task knows success.
+    pub success_rate: Option<f64>,
+    /// 100 · (mean − random) / (expert − random), where the task has reference returns.
+    pub normalized_score: Option<f64>,
+}
+
+impl Evaluation {
+    /// Sums up episodes, of which there is at least one.
+    pub fn of(episodes: &[Trajectory], spec: &EnvSpec, target_return: Option<f32>) -> Self {
+        let count = episodes.len() as f64;
+        let returns: Vec<f64> = episodes.iter().map(Trajectory::total_return).collect();
+        let mean = returns.iter().sum::<f64>() / count;
+        let squares: f64 = returns.iter().map(|x| (x - mean).powi(2)).sum();
+        let std = if episodes.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 };
+        let half = 1.96 * std / count.sqrt();
+        let share = |phase| episodes.iter().filter(|episode| episode.end == phase).count() as f64 / count;
+        Self {
+            target_return,
+            episodes: episodes.len(),
+            mean_return: mean,
+            std_return: std,
+            interval: [mean - half, mean + half],
+            mean_length: episodes.iter().map(|episode| episode.len() as f64).sum::<f64>() / count,
+            success_rate: match spec.success {
+                Success::Undefined => None,
+                Success::Terminated => Some(share(Phase::Terminated)),
+                Success::Truncated => Some(share(Phase::Truncated)),
+            },
+            normalized_score: spec
+                .reference
+                .map(|reference| 100.0 * (mean - reference.random) / (reference.expert - reference.random)),
+        }
+    }
+
+    /// One line for people.
+    pub fn line(&self) -> String {
+        let mut line = format!(
+            "return {:.1} ± {:.1} (95% {:.1} to {:.1}) over {} episodes of {:.0} steps",
+            self.mean_return,
+            self.std_return,
+            self.interval[0],
+            self.interval[1],
+            self.episodes,
+            self.mean_length
+        );
+        if let Some(rate) = self.success_rate {
+            line += &format!(", success {:.0}%", 100.0 * rate);
+        }
+        if let Some(score) = self.normalized_score {
+            line += &format!(", normalised score {score:.1}");
+        }
+        line
+    }
+}
+
+/// Plays the same `episodes` for each target return, taking the most likely action.
+pub fn evaluate(
+    policy: &DecisionTransformer,
+    conditioning: &Conditioning,
+    env: &mut dyn VecEnv,
+    episodes: usize,
+    target_returns: &[f32],
+    seed: u64,
+) -> anyhow::Result<Vec<Evaluation>> {
+    let spec = env.spec().clone();
+    let mut evaluations = Vec::with_capacity(target_returns.len());
+    for &target in target_returns {
+        let mut actor = PolicyActor::new(policy, conditioning, None, target, &spec.action);
+        let played = rollout::play(env, &mut actor, episodes, seed)?;
+        evaluations.push(Evaluation::of(&played, &spec, Some(target)));
+    }
+    Ok(evaluations)
+}
+
+#[cfg(test)]
+mod tests {
+    use eva_rl_envs::Kwargs;
+
+    use super::*;
+
+    fn episode(rewards: &[f32], end: Phase) -> Trajectory {
+        Trajectory { observations: Vec::new(), actions: Vec::new(), rewards: rewards.to_vec(), end }
+    }
+
+    #[test]
+    fn episodes_are_summed_up() {
+        let spec = eva_rl_envs::spec("CartPole-v1", &Kwargs::new()).unwrap();
+        let episodes = [episode(&[1.0; 10], Phase::Terminated), episode(&[1.0; 30], Phase::Truncated)];
+        let found = Evaluation::of(&episodes, &spec, None);
+        assert_eq!((found.mean_return, found.mean_length, found.success_rate), (20.0, 20.0, Some(0.5)));
+        assert!((found.std_return - 200f64.sqrt()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn one_episode_has_no_spread() {
+        let spec = eva_rl_envs::spec("Pendulum-v1", &Kwargs::new()).unwrap();
+        let found = Evaluation::of(&[episode(&[-5.0], Phase::Truncated)], &spec, Some(0.0));
+        assert_eq!((found.std_return, found.interval, found.success_rate), (0.0, [-5.0, -5.0], None));
+    }
+}

@@ -1,0 +1,173 @@
+//! What a run trains: the policy with its adapters, Online DT's head, and their optimisers.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
+use eva_rl_agents::model::{self, DecisionTransformer, Inputs};
+use eva_rl_agents::objective::{self, StochasticHead};
+use eva_rl_agents::optimiser::{AdamW, AdamWSettings, Decay, learning_rate};
+use eva_rl_agents::pass::{NoTap, Pass};
+use tch::Tensor;
+
+use crate::config::{ObjectiveConfig, OptimiserConfig, RunPlan, ScheduleConfig};
+
+/// What a run trains.
+pub struct Learner {
+    /// The policy; frozen where there are adapters.
+    pub policy: DecisionTransformer,
+    /// The adapters and what their folder says; absent in full fine-tuning.
+    pub adapters: Option<(AdapterFolder, AdapterSet)>,
+    /// Online DT's head, where that is the objective.
+    pub head: Option<StochasticHead>,
+    optimiser: AdamW,
+    temperature: Option<(AdamW, f64)>,
+}
+
+/// What one update did.
+#[derive(Clone, Copy, Debug)]
+pub struct UpdateReport {
+    /// The objective.
+    pub loss: f64,
+    /// Joint norm of the gradients before clipping.
+    pub grad_norm: f64,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// Online DT's parts of the objective.
+    pub online: Option<OnlineReport>,
+}
+
+/// Online DT's parts of the objective.
+#[derive(Clone, Copy, Debug)]
+pub struct OnlineReport {
+    /// Mean log-likelihood of the recorded actions.
+    pub log_likelihood: f64,
+    /// Mean entropy of the actions.
+    pub entropy: f64,
+    /// Weight of the entropy.
+    pub temperature: f64,
+}
+
+impl Learner {
+    /// Ready for the first update. Without adapters the policy's own weights are trained.
+    pub fn new(
+        mut policy: DecisionTransformer,
+        adapters: Option<(AdapterFolder, AdapterSet)>,
+        plan: &RunPlan,
+    ) -> Self {
+        let mut trained = match &adapters {
+            Some((_, adapters)) => adapters.parameters(),
+            None => {
+                policy.unfreeze();
+                policy.weights().iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+            }
+        };
+        let mut head = None;
+        let mut temperature = None;
+        if let ObjectiveConfig::OnlineDt(online_dt) = &plan.objective {
+            let stochastic =
+                StochasticHead::new(&policy, online_dt.initial_std, online_dt.initial_temperature);
+            trained.extend(stochastic.parameters());
+            let optimiser = AdamW::new(stochastic.temperature_parameters(), AdamWSettings::default());
+            temperature = Some((optimiser, online_dt.temperature_learning_rate));
+            head = Some(stochastic);
+        }
+        let settings =
+            AdamWSettings { weight_decay: plan.optimiser.weight_decay, ..AdamWSettings::default() };
+        Self { optimiser: AdamW::new(trained, settings), policy, adapters, head, temperature }
+    }
+
+    /// One update on one batch of windows; `update` counts from 0 over the run's `total`.
+    pub fn update(
+        &mut self,
+        inputs: &Inputs,
+        update: usize,
+        total: usize,
+        settings: &OptimiserConfig,
+    ) -> UpdateReport {
+        let no_adapters = AdapterSet::default();
+        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
+        let pass = &mut Pass { adapters, tap: &mut NoTap, train: true };
+        let (loss, online) = match &self.head {
+            None => (objective::imitation(&self.policy, pass, inputs), None),
+            Some(head) => {
+                let loss = head.loss(&self.policy, pass, inputs);
+                let report = OnlineReport {
+                    log_likelihood: loss.log_likelihood,
+                    entropy: loss.entropy,
+                    temperature: head.temperature(),
+                };
+                if let Some((optimiser, rate)) = &mut self.temperature {
+                    optimiser.zero_grad();
+                    loss.temperature.backward();
+                    optimiser.step(*rate);
+                }
+                (loss.policy, Some(report))
+            }
+        };
+        let rate = match settings.schedule {
+            ScheduleConfig::Constant { warm_up } => {
+                learning_rate(settings.learning_rate, update, warm_up, total, Decay::Constant)
+            }
+            ScheduleConfig::Cosine { warm_up } => {
+                learning_rate(settings.learning_rate, update, warm_up, total, Decay::Cosine)
+            }
+        };
+        self.optimiser.zero_grad();
+        loss.backward();
+        let grad_norm = self.optimiser.grad_norm();
+        self.optimiser.clip(grad_norm, settings.gradient_clip);
+        self.optimiser.step(rate);
+        UpdateReport { loss: loss.double_value(&[]), grad_norm, learning_rate: rate, online }
+    }
+
+    /// A frozen copy that acts as the learner does now, its adapters merged.
+    pub fn acting(&self) -> DecisionTransformer {
+        let no_adapters = AdapterSet::default();
+        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
+        tch::no_grad(|| self.policy.merged(adapters))
+    }
+
+    /// Writes what was trained into `folder`: `adapter/`, or `policy/` in full fine-tuning.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let part = self.trained_folder(folder);
+        std::fs::create_dir(&part).with_context(|| format!("cannot make {part:?}"))?;
+        match &self.adapters {
+            Some((facts, adapters)) => facts.write(adapters, &part)?,
+            None => model::write(&self.policy, &part)?,
+        }
+        Ok(())
+    }
+
+    /// Where [`Learner::write`] puts what was trained.
+    pub fn trained_folder(&self, folder: &Path) -> PathBuf {
+        folder.join(if self.adapters.is_some() { "adapter" } else { "policy" })
+    }
+
+    /// What a checkpoint holds beside that: the head and the optimisers' moments.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let mut state = self.optimiser.state();
+        if let (Some(head), Some((optimiser, _))) = (&self.head, &self.temperature) {
+            state.extend(head.parameters());
+            state.extend(head.temperature_parameters());
+            let moments = optimiser.state();
+            state.extend(moments.into_iter().map(|(name, tensor)| (format!("temperature.{name}"), tensor)));
+        }
+        state
+    }
+
+    /// Takes back what [`Learner::state`] gave.
+    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> anyhow::Result<()> {
+        let find = |name: &str| state.get(name).map(Tensor::shallow_clone);
+        self.optimiser.load_state(find)?;
+        if let (Some(head), Some((optimiser, _))) = (&self.head, &mut self.temperature) {
+            let mut parameters = head.parameters();
+            parameters.extend(head.temperature_parameters());
+            objective::restore(&parameters, find)
+                .map_err(|name| anyhow::anyhow!("the checkpoint lacks `{name}`"))?;
+            optimiser.load_state(|name| find(&format!("temperature.{name}")))?;
+        }
+        Ok(())
+    }
+}

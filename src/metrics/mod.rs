@@ -1,0 +1,66 @@
+//! Every number that a run reports: declared once, written to TensorBoard and to `metrics.jsonl`.
+
+mod recorder;
+
+pub use recorder::{Recorder, read_jsonl};
+
+/// A number that a run reports, and what it means. Its axis is the run's updates.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// TensorBoard's name, Stable-Baselines3's where it has one.
+    pub tag: &'static str,
+    /// What the number is.
+    pub meaning: &'static str,
+}
+
+/// Return of an exploration.
+pub const ROLLOUT_RETURN: Metric =
+    Metric { tag: "rollout/ep_rew_mean", meaning: "mean undiscounted return of the episodes of a round" };
+/// Length of an exploration.
+pub const ROLLOUT_LENGTH: Metric =
+    Metric { tag: "rollout/ep_len_mean", meaning: "mean steps of the episodes of a round" };
+/// Success of an exploration.
+pub const ROLLOUT_SUCCESS: Metric =
+    Metric { tag: "rollout/success_rate", meaning: "share of a round's episodes that succeeded" };
+/// Return of an evaluation.
+pub const EVAL_RETURN: Metric = Metric {
+    tag: "eval/mean_reward",
+    meaning: "mean undiscounted return, asking for the first target return",
+};
+/// Length of an evaluation.
+pub const EVAL_LENGTH: Metric =
+    Metric { tag: "eval/mean_ep_length", meaning: "mean steps of an evaluation's episodes" };
+/// Success of an evaluation.
+pub const EVAL_SUCCESS: Metric =
+    Metric { tag: "eval/success_rate", meaning: "share of an evaluation's episodes that succeeded" };
+/// Score of an evaluation.
+pub const EVAL_SCORE: Metric = Metric {
+    tag: "eval/normalized_score",
+    meaning: "100 · (mean return − random) / (expert − random), by the environment's reference returns",
+};
+/// Speed of exploration.
+pub const FPS: Metric = Metric { tag: "time/fps", meaning: "environment steps a second of exploration" };
+/// Steps of exploration.
+pub const TIMESTEPS: Metric =
+    Metric { tag: "time/total_timesteps", meaning: "environment steps of exploration so far" };
+/// The loss.
+pub const LOSS: Metric = Metric { tag: "train/loss", meaning: "mean of the objective since the last record" };
+/// The learning rate.
+pub const LEARNING_RATE: Metric = Metric { tag: "train/learning_rate", meaning: "of the last update" };
+/// Gradient.
+pub const GRAD_NORM: Metric =
+    Metric { tag: "train/grad_norm", meaning: "joint L2 norm of the gradients before clipping, last update" };
+/// Likelihood.
+pub const LOG_LIKELIHOOD: Metric = Metric {
+    tag: "train/log_likelihood",
+    meaning: "mean log-likelihood of the recorded actions, last update",
+};
+/// Entropy.
+pub const ENTROPY: Metric =
+    Metric { tag: "train/entropy", meaning: "mean entropy of the actions, last update" };
+/// Temperature.
+pub const TEMPERATURE: Metric =
+    Metric { tag: "train/temperature", meaning: "weight of the entropy, last update" };
+/// EVA's convergence; its axis is EVA's batches.
+pub const EVA_SETTLED: Metric =
+    Metric { tag: "eva/converged_share", meaning: "share of the sites whose used components have settled" };

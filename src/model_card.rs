@@ -1,0 +1,74 @@
+//! The README.md of a run folder: what was trained, on what, how well it does, how to load it.
+
+use crate::commands::train::Evaluated;
+use crate::config::{AdapterConfig, PolicyConfig, RunPlan};
+use crate::data::Dataset;
+use crate::learner::Learner;
+use crate::run_dir::{RunDir, RunState};
+
+/// The model card of a finished run.
+pub fn text(
+    plan: &RunPlan,
+    run_dir: &RunDir,
+    learner: &Learner,
+    dataset: &Dataset,
+    evaluations: &[Evaluated],
+    state: &RunState,
+) -> String {
+    let base = match &plan.policy {
+        PolicyConfig::Pretrained { path } => format!("the policy `{}`", path.display()),
+        PolicyConfig::New(_) => "a new policy".to_owned(),
+    };
+    let method = match &plan.adapter {
+        AdapterConfig::FullFineTuning {} => "full fine-tuning".to_owned(),
+        AdapterConfig::Lora(lora) => format!("LoRA, rank {}", lora.rank.get()),
+        AdapterConfig::Eva(eva) => format!("EVA, mean rank {}, rho {}", eva.lora.rank.get(), eva.rho),
+    };
+    let trained: usize = match &learner.adapters {
+        Some((_, adapters)) => adapters.parameter_count(),
+        None => learner.policy.weights().values().map(tch::Tensor::numel).sum(),
+    };
+    let kwargs = serde_json::to_string(&plan.env.kwargs).expect("options can be written as JSON");
+    let name = run_dir.root().file_name().unwrap_or_default().to_string_lossy();
+    let mut card = format!(
+        "# {name}\n\nA decision transformer for `{}` {kwargs}, made by `eva-rl train` from {base}.\n",
+        plan.env.id
+    );
+    card += &format!("\n- Method: {method}; {trained} trained numbers.\n");
+    card += &format!(
+        "- Data: {} trajectories, {} steps, and {} steps of exploration.\n",
+        dataset.trajectories.len(),
+        dataset.steps(),
+        state.env_steps
+    );
+    card += &format!(
+        "- {} updates in {:.0} s. The config is `config.toml`.\n",
+        state.updates, state.elapsed_secs
+    );
+    card += "\n| updates | target return | mean return | 95% interval | episodes | success |\n|---|---|---|---|---|---|\n";
+    for evaluated in evaluations {
+        for found in &evaluated.targets {
+            card += &format!(
+                "| {} | {} | {:.1} | {:.1} to {:.1} | {} | {} |\n",
+                evaluated.updates,
+                found.target_return.map_or("–".to_owned(), |target| target.to_string()),
+                found.mean_return,
+                found.interval[0],
+                found.interval[1],
+                found.episodes,
+                found.success_rate.map_or("–".to_owned(), |rate| format!("{:.0}%", 100.0 * rate)),
+            );
+        }
+    }
+    card += "\nIn Python:\n\n```python\n";
+    card += match (&plan.policy, &learner.adapters) {
+        (PolicyConfig::Pretrained { path }, Some(_)) => format!(
+            "from peft import PeftModel\nfrom transformers import DecisionTransformerModel\n\nbase = DecisionTransformerModel.from_pretrained(\"{}\")\npolicy = PeftModel.from_pretrained(base, \"best/adapter\")\n",
+            path.display()
+        ),
+        _ => "from transformers import DecisionTransformerModel\n\npolicy = DecisionTransformerModel.from_pretrained(\"best/policy\")\n".to_owned(),
+    }
+    .as_str();
+    card += "```\n\nStates go in normalised and returns scaled, by `state_mean`, `state_std` and `return_scale` of the policy's `config.json`.\n";
+    card
+}
