@@ -5,7 +5,7 @@ mod minari_write;
 mod replay;
 mod trajectory;
 
-pub use minari::{DatasetError, read};
+pub use minari::read;
 pub use minari_write::write;
-pub use replay::{Replay, Windows};
+pub use replay::Replay;
 pub use trajectory::{Dataset, Trajectory};

@@ -88,12 +88,15 @@ impl Recorder {
 
     /// Records a number at an update.
     pub fn scalar(&mut self, metric: Metric, step: usize, value: f64) -> anyhow::Result<()> {
-        self.tagged(metric.tag, step, value)
+        self.tagged(metric.tag, metric.meaning, step, value)
     }
 
-    fn tagged(&mut self, tag: &str, step: usize, value: f64) -> anyhow::Result<()> {
+    fn tagged(&mut self, tag: &str, meaning: &str, step: usize, value: f64) -> anyhow::Result<()> {
+        let mut metadata = SummaryMetadata::new();
+        metadata.set_summary_description(meaning.to_owned());
         let mut entry = Summary_Value::new();
         entry.set_tag(tag.to_owned());
+        entry.set_metadata(metadata);
         entry.set_simple_value(value as f32);
         self.events.add_summary(summary(entry), step);
         let value = value.is_finite().then_some(value);
@@ -101,12 +104,14 @@ impl Recorder {
         writeln!(self.lines, "{}", serde_json::to_string(&line)?).context("cannot write metrics.jsonl")
     }
 
-    /// Records each site's rank, and what its adapter's directions explain; TensorBoard's slider runs
-    /// over the sites' components.
+    /// Records each site's rank, and what its adapter's directions explain.
     pub fn sites(&mut self, reports: &[SiteReport]) -> anyhow::Result<()> {
+        for SiteReport { site, rank, .. } in reports {
+            self.tagged(&format!("eva/rank/{site}"), "rank of the site's adapter", 0, *rank as f64)?;
+        }
         for report in reports {
-            self.tagged(&format!("eva/rank/{}", report.site), 0, report.rank as f64)?;
-            self.tagged(&format!("eva/explained_variance/{}", report.site), 0, report.covered())?;
+            let tag = format!("eva/explained_variance/{}", report.site);
+            self.tagged(&tag, "share of the site's variance that its A spans", 0, report.covered())?;
         }
         self.flush()
     }

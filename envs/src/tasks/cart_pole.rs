@@ -41,7 +41,7 @@ impl Native for CartPole {
                 action: ActionSpace::Discrete { n: 2 },
                 max_episode_steps: 500,
                 reward_threshold: Some(475.0),
-                reference: Some(ReferenceScores { random: 22.3, expert: 500.0 }),
+                reference: Some(ReferenceScores { random: 22.2, expert: 500.0 }),
                 success: Success::Truncated,
             },
             sutton_barto_reward: options::flag(Self::ID, kwargs, "sutton_barto_reward", false)?,

@@ -36,7 +36,7 @@ impl Native for MountainCar {
                 action: ActionSpace::Discrete { n: 3 },
                 max_episode_steps: 200,
                 reward_threshold: Some(-110.0),
-                reference: Some(ReferenceScores { random: -200.0, expert: -110.0 }),
+                reference: Some(ReferenceScores { random: -200.0, expert: -106.2 }),
                 success: Success::Terminated,
             },
             goal_velocity: options::number(Self::ID, kwargs, "goal_velocity", 0.0)?,

@@ -45,7 +45,7 @@ impl Native for MountainCarContinuous {
                 action: ActionSpace::Box { low: vec![-1.0], high: vec![1.0] },
                 max_episode_steps: 999,
                 reward_threshold: Some(90.0),
-                reference: Some(ReferenceScores { random: -33.0, expert: 93.0 }),
+                reference: Some(ReferenceScores { random: -33.1, expert: 94.3 }),
                 success: Success::Terminated,
             },
             goal_velocity: options::number(Self::ID, kwargs, "goal_velocity", 0.0)?,
