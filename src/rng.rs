@@ -25,6 +25,8 @@ pub enum Purpose {
     Acting = 7,
     /// The episodes of a collected dataset.
     Collection = 8,
+    /// The resamples of a report.
+    Bootstrap = 9,
 }
 
 /// A 64-bit seed for the `index`-th use of `purpose` in a run with `seed`.

@@ -2,7 +2,7 @@
 
 mod recorder;
 
-pub use recorder::{Recorder, read_jsonl};
+pub use recorder::Recorder;
 
 /// A number that a run reports, and what it means. Its axis is the run's updates.
 #[derive(Clone, Copy, Debug)]

@@ -24,27 +24,15 @@ const FILE: &str = "metrics.jsonl";
 
 /// One line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+struct Line {
     /// Updates done, or EVA's batches for its own tags.
-    pub step: usize,
+    step: usize,
     /// TensorBoard's name.
-    pub tag: String,
+    tag: String,
     /// The number; null where it was not finite.
-    pub value: Option<f64>,
+    value: Option<f64>,
     /// Seconds since the run, or its resumed part, began.
-    pub wall_secs: f64,
-}
-
-/// Reads a run's `metrics.jsonl`.
-pub fn read_jsonl(run: &Path) -> anyhow::Result<Vec<Line>> {
-    let path = run.join(FILE);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"))?;
-    text.lines()
-        .enumerate()
-        .map(|(number, line)| {
-            serde_json::from_str(line).with_context(|| format!("{path:?} line {} is no record", number + 1))
-        })
-        .collect()
+    wall_secs: f64,
 }
 
 /// Writes the numbers of one run.
@@ -191,6 +179,11 @@ mod tests {
     use super::*;
     use crate::metrics::{EVAL_RETURN, LOSS};
 
+    fn lines(run: &Path) -> Vec<Line> {
+        let text = fs::read_to_string(run.join(FILE)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// Every event of the folder's event files, with the records' checksums checked.
     fn events(run: &Path) -> Vec<Event> {
         let mut events = Vec::new();
@@ -205,7 +198,7 @@ mod tests {
                 let data = &rest[12..12 + length];
                 let checksum = u32::from_le_bytes(rest[12 + length..16 + length].try_into().unwrap());
                 assert_eq!(checksum, tensorboard_rs::masked_crc32c::masked_crc32c(data));
-                events.push(protobuf::parse_from_bytes(data).unwrap());
+                events.push(Event::parse_from_bytes(data).unwrap());
                 rest = &rest[16 + length..];
             }
         }
@@ -236,10 +229,10 @@ mod tests {
             find("config/text_summary").1.get_tensor().get_string_val()[0].starts_with(b"```toml\nseed = 1")
         );
         let hparams = find("_hparams_/session_start_info").1.get_metadata().get_plugin_data();
-        let data: HParamsPluginData = protobuf::parse_from_bytes(hparams.get_content()).unwrap();
+        let data = HParamsPluginData::parse_from_bytes(hparams.get_content()).unwrap();
         assert_eq!(data.get_session_start_info().get_hparams()["env.id"].get_string_value(), "Pendulum-v1");
 
-        let lines = read_jsonl(folder.path()).unwrap();
+        let lines = lines(folder.path());
         assert_eq!(lines.len(), 2);
         assert_eq!((lines[1].step, lines[1].value), (5, Some(-150.5)));
     }
@@ -258,7 +251,7 @@ mod tests {
         recorder.flush().unwrap();
         drop(recorder);
         let steps: Vec<(usize, Option<f64>)> =
-            read_jsonl(folder.path()).unwrap().iter().map(|line| (line.step, line.value)).collect();
+            lines(folder.path()).iter().map(|line| (line.step, line.value)).collect();
         assert_eq!(steps, [(1, Some(1.0)), (2, Some(2.0)), (3, Some(30.0))]);
         let restart = events(folder.path()).into_iter().find(Event::has_session_log).unwrap();
         assert_eq!(restart.get_step(), 3);

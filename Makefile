@@ -1,0 +1,64 @@
+# `make demo` and `make test` set up everything that they need. The rest is for those who want more.
+
+PYTHON ?= python3
+PROGRAM := target/release/eva-rl
+GRAVITIES := 2 4 6 8 10
+
+.PHONY: demo test build setup pretrained curves interop peers clean
+
+# The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
+demo: build datasets/pendulum-g14-v0
+	$(PROGRAM) train configs/demo.toml --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+# What CI runs.
+test: setup
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo test --release --workspace
+
+build: setup
+	cargo build --release
+
+# libtorch under .libtorch/, downloaded and checked where none is at hand.
+setup:
+	@$(PYTHON) tools/setup_libtorch.py
+
+datasets/pendulum-g14-v0: | build
+	$(PROGRAM) collect --env Pendulum-v1 --env-kwarg g=14 --policy scripted --noise 0.5 --episodes 20 --seed 2 --out $@
+
+# Makes policies/pendulum again, in runs/pendulum-pretrain-seed1/best/policy.
+pretrained: build
+	for g in $(GRAVITIES); do for noise in 0 0.5; do \
+		[ -d datasets/pendulum-g$$g-noise$$noise-v0 ] || $(PROGRAM) collect --env Pendulum-v1 --env-kwarg g=$$g \
+			--policy scripted --noise $$noise --episodes 200 --num-envs 50 --seed 1 \
+			--out datasets/pendulum-g$$g-noise$$noise-v0 || exit 1; \
+	done; done
+	$(PROGRAM) train configs/pendulum-pretrain.toml
+
+# The README's figure: the demo and its twins, three seeds each. A finished run is not run again.
+curves: build datasets/pendulum-g14-v0
+	for config in demo demo-lora demo-full; do for seed in 1 2 3; do \
+		[ -f runs/curves/$$config-$$seed/README.md ] || $(PROGRAM) train configs/$$config.toml --seed $$seed \
+			--out runs/curves/$$config-$$seed || exit 1; \
+	done; done
+	rm -rf docs/demo
+	$(PROGRAM) report runs/curves/* --out docs/demo
+
+# minari, transformers, PEFT and TensorBoard read what the program wrote. Installs about 3 GB.
+interop: .venv build datasets/pendulum-g14-v0
+	rm -rf runs/interop
+	$(PROGRAM) train configs/demo.toml --set offline.updates=20 --set online.rounds=1 --out runs/interop
+	.venv/bin/python tools/check_interop.py --dataset datasets/pendulum-g14-v0 --policy policies/pendulum \
+		--adapter runs/interop/best/adapter --run runs/interop
+
+# Throughput beside Gymnasium, EnvPool and transformers, in one run.
+peers: .venv build
+	.venv/bin/python benches/peers.py --binary $(PROGRAM)
+
+.venv: tools/requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet -r tools/requirements.txt
+	touch .venv
+
+clean:
+	rm -rf target .libtorch .venv

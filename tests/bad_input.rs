@@ -1,0 +1,115 @@
+//! Wrong input: one sentence that names the thing, exit 2, nothing written.
+
+use std::fs;
+
+use crate::support::{Bench, copy_folder};
+
+#[track_caller]
+fn check(bench: &Bench, arguments: &[&str], parts: &[&str]) {
+    let before = bench.names();
+    let output = bench.run(arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+    assert_eq!(said.trim_end().lines().count(), 1, "{arguments:?} says more than a line: {said}");
+    for part in parts {
+        assert!(said.contains(part), "{arguments:?}: {said:?} lacks {part:?}");
+    }
+    assert_eq!(bench.names(), before, "{arguments:?} wrote something");
+}
+
+#[test]
+fn configs() {
+    let bench = Bench::with_policy();
+    let text = fs::read_to_string(bench.path("adapt.toml")).unwrap();
+    bench.write("misspelt.toml", &text.replace("gradient_clip", "gradient_clp"));
+    bench.write("torn.toml", &text[..text.len() / 2]);
+    check(&bench, &["train", "nowhere.toml"], &["nowhere.toml"]);
+    check(&bench, &["train", "misspelt.toml"], &["misspelt.toml:20:1", "`gradient_clp`", "`gradient_clip`"]);
+    check(&bench, &["train", "torn.toml"], &["torn.toml"]);
+    check(&bench, &["train", "adapt.toml", "--set", "adapter.eva.rho=0"], &["adapter.eva.rho", "[1, 1000]"]);
+    check(&bench, &["train", "adapt.toml", "--set", "env.id=Pendulm-v1"], &["`Pendulm-v1`", "`Pendulum-v1`"]);
+    check(&bench, &["train", "adapt.toml", "--set", "env.kwargs.gravity=3"], &["`gravity`", "`g`"]);
+    check(&bench, &["train", "adapt.toml", "--out", "data"], &["\"data\" exists already"]);
+    check(&bench, &["train", "--resume", "data"], &["no config.toml"]);
+    check(
+        &bench,
+        &["train", "adapt.toml", "--set", "policy.pretrained.path=nowhere"],
+        &["nowhere/config.json"],
+    );
+    check(&bench, &["train", "adapt.toml", "--set", "data.datasets=[\"nowhere\"]"], &["nowhere"]);
+}
+
+#[test]
+fn datasets() {
+    let bench = Bench::with_policy();
+    bench.succeed(&[
+        "collect",
+        "--env",
+        "CartPole-v1",
+        "--policy",
+        "random",
+        "--episodes",
+        "2",
+        "--out",
+        "cartpole",
+    ]);
+    let eva = |data: &'static str| ["eva", "policy", "--data", data, "--rank", "2", "--out", "adapter"];
+    let override_data = "data.datasets=[\"cartpole\"]";
+    check(
+        &bench,
+        &["train", "adapt.toml", "--set", override_data],
+        &["\"cartpole\"", "observations of 4", "has 3"],
+    );
+    check(&bench, &eva("cartpole"), &["states of 3", "\"cartpole\"", "has 4"]);
+
+    copy_folder(&bench.path("data/data"), &bench.path("torn/data"));
+    let file = bench.path("torn/data/main_data.hdf5");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 3]).unwrap();
+    check(&bench, &eva("torn"), &["\"torn\""]);
+}
+
+#[test]
+fn policies_and_adapters() {
+    let bench = Bench::with_policy();
+    copy_folder(&bench.path("policy"), &bench.path("wide"));
+    let config = fs::read_to_string(bench.path("wide/config.json")).unwrap();
+    fs::write(bench.path("wide/config.json"), config.replace("\"hidden_size\": 16", "\"hidden_size\": 32"))
+        .unwrap();
+    copy_folder(&bench.path("policy"), &bench.path("mute"));
+    fs::write(bench.path("mute/config.json"), config.replace("state_mean", "mean_of_states")).unwrap();
+    bench.succeed(&["eva", "policy", "--data", "data", "--rank", "2", "--out", "adapter"]);
+    copy_folder(&bench.path("adapter"), &bench.path("dora"));
+    let adapter = fs::read_to_string(bench.path("dora/adapter_config.json")).unwrap();
+    fs::write(
+        bench.path("dora/adapter_config.json"),
+        adapter.replace("\"use_dora\": false", "\"use_dora\": true"),
+    )
+    .unwrap();
+
+    let evaluate = |policy: &'static str| ["evaluate", policy, "--env", "Pendulum-v1"];
+    check(&bench, &evaluate("wide"), &["wide/model.safetensors", "encoder.wte.weight", "[1, 16]", "[1, 32]"]);
+    check(&bench, &evaluate("mute"), &["state_mean"]);
+    check(&bench, &evaluate("nowhere"), &["nowhere/config.json"]);
+    check(&bench, &["evaluate", "policy", "--env", "CartPole-v1"], &["states of 3", "`CartPole-v1` has 4"]);
+    let adapted = [&evaluate("policy")[..], &["--adapter", "dora"]].concat();
+    check(&bench, &adapted, &["use_dora", "true"]);
+    check(&bench, &["merge", "policy", "--adapter", "adapter", "--out", "policy"], &["exists already"]);
+    check(&bench, &["inspect", "nowhere"], &["nowhere"]);
+    let eva = ["eva", "policy", "--data", "data", "--out", "new", "--rank"];
+    check(&bench, &[&eva[..], &["17"]].concat(), &["--rank is 17", "16"]);
+    check(&bench, &[&eva[..], &["2", "--target-modules", "c_atn"]].concat(), &["`c_atn`", "attn.c_attn"]);
+    check(&bench, &[&eva[..], &["2", "--tau", "1.5"]].concat(), &["--tau is 1.5"]);
+}
+
+#[test]
+fn collecting() {
+    let bench = Bench::new();
+    let collect = |env: &'static str, policy: &'static str| {
+        ["collect", "--env", env, "--policy", policy, "--episodes", "1", "--out", "out"]
+    };
+    check(&bench, &collect("Pendulum-v0", "scripted"), &["`Pendulum-v0`", "`Pendulum-v1`"]);
+    check(&bench, &collect("Pendulum-v1", "expert"), &["\"expert\"", "scripted"]);
+    let noisy = [&collect("Pendulum-v1", "random")[..], &["--noise", "nan"]].concat();
+    check(&bench, &noisy, &["--noise", "NaN"]);
+}

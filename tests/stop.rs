@@ -1,0 +1,62 @@
+//! Runs that are killed or interrupted, and go on as if nothing had happened.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::Bench;
+
+/// Starts a run and waits until it has written `name`.
+fn start(bench: &Bench, run: &str, name: &str) -> Child {
+    let arguments = ["train", "adapt.toml", "--out", run, "--set", "online.rounds=12"];
+    let child = bench.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !bench.path(run).join(name).exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{run} wrote no {name} in a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_weights() {
+    let bench = Bench::with_policy();
+    bench.succeed(&["train", "adapt.toml", "--out", "whole", "--set", "online.rounds=12"]);
+    let mut child = start(&bench, "killed", "checkpoints/00000025/state.json");
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    assert!(!bench.path("killed/README.md").exists(), "the run was over before it could be killed");
+    bench.succeed(&["train", "--resume", "killed"]);
+    for name in ["adapter/adapter_model.safetensors", "training_state.safetensors"] {
+        let read = |run: &str| fs::read(bench.path(run).join("checkpoints/00000130").join(name)).unwrap();
+        assert!(read("whole") == read("killed"), "{name} differs");
+    }
+    let evaluations = |run: &str| fs::read_to_string(bench.path(run).join("evaluation.json")).unwrap();
+    assert_eq!(evaluations("whole"), evaluations("killed"));
+}
+
+#[test]
+fn an_interrupted_run_leaves_a_checkpoint_and_says_how_to_go_on() {
+    let bench = Bench::with_policy();
+    let child = start(&bench, "run", "checkpoints/00000005/state.json");
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let stopped = said.lines().find(|line| line.contains("stopped at update")).unwrap();
+    let update: usize = stopped.split_whitespace().nth(4).unwrap().parse().unwrap();
+    assert!(bench.path(&format!("run/checkpoints/{update:08}/state.json")).is_file(), "{said}");
+    assert!(said.contains("--resume \"run\""), "{said}");
+    bench.succeed(&["train", "--resume", "run"]);
+    assert!(bench.path("run/README.md").is_file());
+}
+
+#[test]
+fn a_finished_run_that_is_resumed_stays_as_it_is() {
+    let bench = Bench::with_policy();
+    bench.succeed(&["train", "adapt.toml", "--out", "run"]);
+    let evaluations = fs::read(bench.path("run/evaluation.json")).unwrap();
+    bench.succeed(&["train", "adapt.toml", "--resume", "run"]);
+    assert_eq!(fs::read(bench.path("run/evaluation.json")).unwrap(), evaluations);
+}

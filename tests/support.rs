@@ -1,0 +1,158 @@
+//! A folder to work in, the program in it, and a tiny policy to work on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder of its own, in which the program runs.
+pub struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eva-rl"));
+        // Tests run side by side, so each program keeps to one thread of libtorch's.
+        command.current_dir(self.folder.path()).env("OMP_NUM_THREADS", "1").args(arguments);
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs and gives stdout; panics with stderr where it fails.
+    #[track_caller]
+    pub fn succeed(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// A dataset `data`, and a policy `policy` made from it by a short pretraining.
+    pub fn with_policy() -> Self {
+        let bench = Self::new();
+        bench.succeed(&[
+            "collect",
+            "--env",
+            "Pendulum-v1",
+            "--policy",
+            "scripted",
+            "--noise",
+            "0.3",
+            "--episodes",
+            "4",
+            "--out",
+            "data",
+        ]);
+        bench.write("pretrain.toml", PRETRAIN);
+        bench.succeed(&["train", "pretrain.toml", "--out", "pretrained"]);
+        copy_folder(&bench.path("pretrained/best/policy"), &bench.path("policy"));
+        bench.write("adapt.toml", ADAPT);
+        bench
+    }
+}
+
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+const PRETRAIN: &str = r#"
+seed = 3
+[policy.new]
+hidden_size = 16
+layers = 1
+heads = 2
+dropout = 0.1
+context_length = 4
+max_episode_length = 200
+return_scale = 200.0
+target_return = -200.0
+[data]
+datasets = ["data"]
+[adapter.full_fine_tuning]
+[objective.imitation]
+[optimiser]
+batch_size = 16
+learning_rate = 1e-3
+weight_decay = 0.0
+gradient_clip = 0.25
+schedule = { cosine = { warm_up = 2 } }
+[offline]
+updates = 20
+[env]
+id = "Pendulum-v1"
+num_envs = 2
+[evaluation]
+every = 20
+episodes = 2
+target_returns = [-200.0, -400.0]
+[checkpoint]
+every = 20
+"#;
+
+const ADAPT: &str = r#"
+seed = 4
+[policy.pretrained]
+path = "policy"
+[data]
+datasets = ["data"]
+[adapter.eva]
+rho = 2.0
+tau = 0.99
+max_batches = 20
+lora = { rank = 2, alpha = 2.0, dropout = 0.1 }
+[objective.online_dt]
+initial_std = 0.3
+initial_temperature = 0.1
+temperature_learning_rate = 1e-3
+[optimiser]
+batch_size = 16
+learning_rate = 1e-3
+weight_decay = 1e-3
+gradient_clip = 0.25
+schedule = { constant = { warm_up = 4 } }
+[offline]
+updates = 10
+[online]
+rounds = 3
+updates_per_round = 10
+replay_capacity = 5
+target_return = -200.0
+[env]
+id = "Pendulum-v1"
+num_envs = 2
+kwargs = { g = 12.0 }
+[evaluation]
+every = 20
+episodes = 2
+target_returns = [-200.0]
+[checkpoint]
+every = 5
+"#;

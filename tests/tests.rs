@@ -1,0 +1,14 @@
+//! The program as a user runs it. Units are tested beside their code.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `job` | the main job, from a dataset to an adapted policy, and its run folder |
+//! | `stop` | runs that are killed or interrupted, and go on |
+//! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
+//! | `structure` | the rules that ARCHITECTURE.md states about the sources |
+
+mod bad_input;
+mod job;
+mod stop;
+mod structure;
+mod support;
