@@ -11,11 +11,13 @@ use crate::vec_env::VecEnv;
 /// Classic control is cheap: this many tasks are worth a thread's wake-up.
 const CHUNK: usize = 128;
 
+type MadePool = Result<Box<dyn VecEnv>, EnvError>;
+
 struct Entry {
     id: &'static str,
     options: &'static [&'static str],
     spec: fn(&Kwargs) -> Result<EnvSpec, EnvError>,
-    pool: fn(&Kwargs, usize) -> Result<Box<dyn VecEnv>, EnvError>,
+    pool: fn(&Kwargs, usize) -> MadePool,
     controller: fn(&Kwargs) -> Result<Box<dyn Controller>, EnvError>,
 }
 
@@ -52,7 +54,7 @@ fn find(id: &str, kwargs: &Kwargs) -> Result<&'static Entry, EnvError> {
 }
 
 /// A pool of `num_envs` environments.
-pub fn make(id: &str, kwargs: &Kwargs, num_envs: usize) -> Result<Box<dyn VecEnv>, EnvError> {
+pub fn make(id: &str, kwargs: &Kwargs, num_envs: usize) -> MadePool {
     (find(id, kwargs)?.pool)(kwargs, num_envs)
 }
 

@@ -75,10 +75,10 @@ fn an_episode_s_start_does_not_depend_on_the_number_of_environments() {
             let mut starts: HashMap<usize, Vec<f32>> = HashMap::new();
             let mut next: Vec<usize> = (0..count).collect();
             for (step, batch) in run(pool.as_mut(), 3, 1100).iter().enumerate() {
-                for env in 0..count {
+                for (env, episode) in next.iter_mut().enumerate() {
                     if step == 0 || batch.phases[env] != Phase::Running {
-                        starts.insert(next[env], batch.observations[env * width..][..width].to_vec());
-                        next[env] += count;
+                        starts.insert(*episode, batch.observations[env * width..][..width].to_vec());
+                        *episode += count;
                     }
                 }
             }
@@ -116,18 +116,18 @@ fn an_episode_is_cut_at_its_limit_and_nowhere_else_and_its_last_observation_is_k
         let mut lengths = [0; 2];
         let mut ended = 0;
         for batch in run(pool.as_mut(), 8, 1100).iter().skip(1) {
-            for env in 0..2 {
-                lengths[env] += 1;
-                let at_limit = lengths[env] == limit;
+            for (env, length) in lengths.iter_mut().enumerate() {
+                *length += 1;
+                let at_limit = *length == limit;
                 match batch.phases[env] {
                     Phase::Running => assert!(!at_limit, "{id} ran past its limit"),
-                    Phase::Truncated => assert!(at_limit, "{id} was cut after {} steps", lengths[env]),
+                    Phase::Truncated => assert!(at_limit, "{id} was cut after {length} steps"),
                     Phase::Terminated => {}
                 }
                 if batch.phases[env] != Phase::Running {
                     let rows = env * width..(env + 1) * width;
                     assert_ne!(batch.final_observations[rows.clone()], batch.observations[rows], "{id}");
-                    lengths[env] = 0;
+                    *length = 0;
                     ended += 1;
                 }
             }

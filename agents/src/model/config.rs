@@ -212,21 +212,21 @@ impl PolicyConfig {
             ("action_high", &self.action_high, action),
         ];
         for (key, list, width) in lists {
-            if let Some(list) = list {
-                if list.len() != width || list.iter().any(|x| !x.is_finite()) {
-                    return bad(key, format!("{list:?}"), &format!("a list of {width} finite numbers"));
-                }
+            if let Some(list) = list
+                && (list.len() != width || list.iter().any(|x| !x.is_finite()))
+            {
+                return bad(key, format!("{list:?}"), &format!("a list of {width} finite numbers"));
             }
         }
-        if let Some(std) = &self.state_std {
-            if std.iter().any(|x| *x <= 0.0) {
-                return bad("state_std", format!("{std:?}"), "a list of positive numbers");
-            }
+        if let Some(std) = &self.state_std
+            && std.iter().any(|x| *x <= 0.0)
+        {
+            return bad("state_std", format!("{std:?}"), "a list of positive numbers");
         }
-        if let Some(scale) = self.return_scale {
-            if !(scale.is_finite() && scale > 0.0) {
-                return bad("return_scale", scale.to_string(), "a positive number");
-            }
+        if let Some(scale) = self.return_scale
+            && !(scale.is_finite() && scale > 0.0)
+        {
+            return bad("return_scale", scale.to_string(), "a positive number");
         }
         Ok(())
     }

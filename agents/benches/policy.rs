@@ -1,0 +1,74 @@
+//! Forward passes, EVA's solver and updates of the 3 × 128 policy of the design's measured peers.
+
+#![allow(missing_docs)] // criterion's macro makes an undocumented function
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use eva_rl_agents::adapter::{self, AdapterSet, Rank};
+use eva_rl_agents::linalg::IncrementalPca;
+use eva_rl_agents::model::{DecisionTransformer, Inputs, PolicyConfig};
+use eva_rl_agents::objective;
+use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
+use eva_rl_agents::pass::{NoTap, Pass};
+use tch::{Device, Kind, Tensor};
+
+const BATCH: i64 = 64;
+const STEPS: i64 = 20;
+
+fn inputs(config: &PolicyConfig) -> Inputs {
+    let float = (Kind::Float, Device::Cpu);
+    Inputs {
+        states: Tensor::randn([BATCH, STEPS, config.state_dim], float),
+        actions: Tensor::rand([BATCH, STEPS, config.act_dim], float) * 2.0 - 1.0,
+        returns_to_go: Tensor::randn([BATCH, STEPS, 1], float),
+        timesteps: Tensor::arange(STEPS, (Kind::Int64, Device::Cpu)).repeat([BATCH, 1]),
+        mask: Tensor::ones([BATCH, STEPS], (Kind::Bool, Device::Cpu)),
+    }
+}
+
+fn policy(criterion: &mut Criterion) {
+    let config =
+        PolicyConfig { state_dim: 11, act_dim: 3, n_head: 4, max_ep_len: 1000, ..PolicyConfig::default() };
+    let inputs = inputs(&config);
+    let policy = DecisionTransformer::new(config, Device::Cpu);
+    let none = AdapterSet::default();
+    criterion.bench_function("forward of a whole window", |bencher| {
+        let mut pass = Pass { adapters: &none, tap: &mut NoTap, train: false };
+        bencher.iter(|| tch::no_grad(|| policy.forward(&mut pass, &inputs)));
+    });
+    criterion.bench_function("forward for acting", |bencher| {
+        bencher.iter(|| tch::no_grad(|| policy.action_head(&policy.encode_last_state(&inputs))));
+    });
+    criterion.bench_function("LoRA update", |bencher| {
+        let rank = Rank::try_from(8).expect("8 is no zero");
+        let mut adapters = AdapterSet::default();
+        for site in policy.sites() {
+            let (input, output) = policy.site_shape(site).expect("a site of this policy");
+            adapters.sites.insert(site, adapter::lora(input, output, rank, 1.0, Device::Cpu));
+        }
+        let mut optimiser = AdamW::new(adapters.parameters(), AdamWSettings::default());
+        bencher.iter(|| {
+            let mut pass = Pass { adapters: &adapters, tap: &mut NoTap, train: true };
+            let loss = objective::imitation(&policy, &mut pass, &inputs);
+            optimiser.zero_grad();
+            loss.backward();
+            optimiser.step(1e-4);
+        });
+    });
+}
+
+fn solver(criterion: &mut Criterion) {
+    for width in [128, 512] {
+        let rows = Tensor::randn([3 * BATCH * STEPS, width], (Kind::Float, Device::Cpu));
+        let mut pca = IncrementalPca::new(16, width, Device::Cpu);
+        criterion.bench_function(&format!("incremental PCA, {width} wide"), |bencher| {
+            bencher.iter(|| pca.update(&rows));
+        });
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20);
+    targets = policy, solver
+}
+criterion_main!(benches);
