@@ -123,6 +123,9 @@ pub struct EvaluateArgs {
     /// Decides the episodes
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// Film the first episode; must not exist
+    #[arg(long, value_name = "FILE")]
+    pub gif: Option<PathBuf>,
     /// One JSON document on stdout
     #[arg(long)]
     pub json: bool,

@@ -171,3 +171,70 @@ impl Learner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use eva_rl_agents::adapter::{Origin, Rank, lora};
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::config;
+
+    fn plan() -> RunPlan {
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo.toml");
+        config::load(&demo, &[]).unwrap().plan().unwrap()
+    }
+
+    fn base() -> DecisionTransformer {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/policies/plain");
+        model::read(&folder, Device::Cpu).unwrap()
+    }
+
+    fn inputs(policy: &DecisionTransformer) -> Inputs {
+        let float = (Kind::Float, Device::Cpu);
+        Inputs {
+            states: Tensor::randn([4, 3, policy.config().state_dim], float),
+            actions: Tensor::rand([4, 3, policy.config().act_dim], float) * 2.0 - 1.0,
+            returns_to_go: Tensor::randn([4, 3, 1], float),
+            timesteps: Tensor::arange(3, (Kind::Int64, Device::Cpu)).repeat([4, 1]),
+            mask: Tensor::ones([4, 3], (Kind::Bool, Device::Cpu)),
+        }
+    }
+
+    #[test]
+    fn adaptation_changes_every_adapter_and_leaves_the_base_bit_for_bit() {
+        let (plan, untouched, policy) = (plan(), base(), base());
+        let mut adapters = AdapterSet::default();
+        for site in policy.sites() {
+            let (input, output) = policy.site_shape(site).unwrap();
+            adapters.sites.insert(site, lora(input, output, Rank::try_from(2).unwrap(), 2.0, Device::Cpu));
+        }
+        let begun: Vec<Tensor> =
+            adapters.parameters().iter().map(|(_, tensor)| tensor.detach().copy()).collect();
+        let facts = AdapterFolder { base: String::new(), rank: 2, alpha: 2.0, origin: Origin::Lora };
+        let inputs = inputs(&policy);
+        let mut learner = Learner::new(policy, Some((facts, adapters)), &plan);
+        for update in 0..10 {
+            learner.update(&inputs, update, 10, &plan.optimiser);
+        }
+        let (_, adapters) = learner.adapters.as_ref().unwrap();
+        for ((name, now), begun) in adapters.parameters().iter().zip(begun) {
+            assert_ne!(*now, begun, "{name} did not change");
+        }
+        assert_eq!(learner.policy.weights(), untouched.weights());
+        assert_ne!(learner.acting().weights(), untouched.weights());
+    }
+
+    #[test]
+    fn full_fine_tuning_changes_the_policy_and_frozen_copies_do_not_follow() {
+        let (plan, policy) = (plan(), base());
+        let inputs = inputs(&policy);
+        let mut learner = Learner::new(policy, None, &plan);
+        let acting = learner.acting();
+        learner.update(&inputs, 0, 1, &plan.optimiser);
+        let name = "encoder.h.0.mlp.c_fc.weight";
+        assert_eq!(acting.weights()[name], base().weights()[name]);
+        assert_ne!(learner.policy.weights()[name], base().weights()[name]);
+        assert!(!acting.weights()[name].requires_grad());
+    }
+}

@@ -8,6 +8,7 @@ mod config;
 mod data;
 mod evaluation;
 mod failure;
+mod film;
 mod interrupt;
 mod learner;
 mod metrics;

@@ -208,7 +208,9 @@ impl Actor for PolicyActor<'_> {
     fn act(&mut self, live: &mut [Live], actions: &mut [f32]) {
         let Self { policy, conditioning, target_return, .. } = *self;
         let longest = live.iter().map(|episode| episode.earned.len()).max().unwrap_or(0);
-        let window = Windows::last(live, longest.min(conditioning.context_length), target_return, self.space);
+        let steps = longest.min(conditioning.context_length);
+        let asked = Asked { target: target_return, most: conditioning.max_return_to_go };
+        let window = Windows::last(live, steps, asked, self.space);
         let chosen = tch::no_grad(|| {
             let inputs = conditioning.inputs(&window.view());
             let state = policy.encode_last_state(&inputs); // [B, D]
@@ -277,6 +279,13 @@ fn draw_uniform(space: &ActionSpace, noise: &mut ChaCha8Rng, row: &mut [f32]) {
     }
 }
 
+/// The return that a policy is asked for: at the start of an episode, and at most at any later step.
+#[derive(Clone, Copy)]
+struct Asked {
+    target: f32,
+    most: f32,
+}
+
 /// The last steps of every live episode, in rows; the action still to be chosen is zero.
 struct Windows {
     batch: usize,
@@ -289,7 +298,7 @@ struct Windows {
 }
 
 impl Windows {
-    fn last(live: &[Live], steps: usize, target_return: f32, space: &ActionSpace) -> Self {
+    fn last(live: &[Live], steps: usize, asked: Asked, space: &ActionSpace) -> Self {
         let action_width = space.width();
         let state_width = live[0].trajectory.observations.len() / live[0].earned.len();
         let slots = live.len() * steps;
@@ -314,7 +323,7 @@ impl Windows {
                 let action = episode.trajectory.actions.get(step * action_width..(step + 1) * action_width);
                 windows.actions[slot * action_width..][..action_width]
                     .copy_from_slice(action.unwrap_or(&idle));
-                windows.returns_to_go[slot] = target_return - episode.earned[step];
+                windows.returns_to_go[slot] = (asked.target - episode.earned[step]).min(asked.most);
                 windows.timesteps[slot] = step as i64;
                 windows.mask[slot] = true;
             }

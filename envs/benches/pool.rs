@@ -1,29 +1,40 @@
-//! Steps per second of pools with random actions already drawn.
+//! Throughput of the pools, in environment steps a second. Actions are random and drawn beforehand,
+//! so that only the environments are measured; episodes end and start again as in a rollout.
 
-#![allow(missing_docs)] // criterion's macro makes an undocumented function
+use criterion::{Criterion, Throughput};
+use eva_rl_envs::{ActionSpace, Kwargs, StepBatch, episode_rng, make};
+use rand::Rng;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use eva_rl_envs::{ActionSpace, Kwargs, StepBatch, make};
-
-fn pools(criterion: &mut Criterion) {
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("pool");
-    for id in ["CartPole-v1", "Pendulum-v1", "Acrobot-v1"] {
-        for count in [64, 1024] {
-            let mut pool = make(id, &Kwargs::new(), count).expect("a known environment");
-            let mut batch = StepBatch::new(pool.spec(), count);
-            let actions: Vec<f32> = match &pool.spec().action {
-                ActionSpace::Discrete { n } => (0..count).map(|i| (i % n) as f32).collect(),
-                ActionSpace::Box { .. } => (0..count).map(|i| (i % 5) as f32 - 2.0).collect(),
-            };
-            pool.reset(0, &mut batch.observations).expect("a pool can be reset");
-            group.throughput(Throughput::Elements(count as u64));
-            group.bench_function(BenchmarkId::new(id, count), |bencher| {
-                bencher.iter(|| pool.step(&actions, &mut batch).expect("the actions lie in the space"));
+    for id in ["CartPole-v1", "Pendulum-v1"] {
+        for num_envs in [64, 1024] {
+            let mut pool = make(id, &Kwargs::new(), num_envs).expect("the id is native");
+            let mut batch = StepBatch::new(pool.spec(), num_envs);
+            let draws = random_actions(&pool.spec().action, num_envs);
+            let mut draws = draws.iter().cycle();
+            pool.reset(0, &mut batch.observations).expect("a native pool resets");
+
+            group.throughput(Throughput::Elements(num_envs as u64));
+            group.bench_function(format!("{id}/{num_envs}"), |bencher| {
+                bencher.iter(|| {
+                    let actions = draws.next().expect("a cycle has no end");
+                    pool.step(actions, &mut batch).expect("the actions are in bounds");
+                });
             });
         }
     }
     group.finish();
+    criterion.final_summary();
 }
 
-criterion_group!(benches, pools);
-criterion_main!(benches);
+/// Enough batches of actions that an episode never sees one twice in a row.
+fn random_actions(space: &ActionSpace, num_envs: usize) -> Vec<Vec<f32>> {
+    let mut rng = episode_rng(0, 0);
+    let mut draw = || match space {
+        ActionSpace::Discrete { n } => rng.gen_range(0..*n) as f32,
+        ActionSpace::Box { low, high } => rng.gen_range(low[0]..=high[0]),
+    };
+    (0..64).map(|_| (0..num_envs).map(|_| draw()).collect()).collect()
+}

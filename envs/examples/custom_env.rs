@@ -1,41 +1,54 @@
-//! A user's own gymnasium-rs environment in the pool: walk right, three steps to the goal.
+//! Your own environment in a pool: implement gymnasium-rs's `Env`, and wrap it.
+//!
+//! `cargo run --release -p eva-rl-envs --example custom_env`
 
-use std::collections::HashMap;
-
-use eva_rl_envs::StepBatch;
-use eva_rl_envs::gymnasium::pool_of;
+use eva_rl_envs::{GymnasiumTask, Phase, StepBatch, TaskPool, VecEnv};
 use gymnasium_rs::core::{Env, Info, Options, Reward, Space};
 use ndarray::{Array1, Array3, array};
 
-struct Walk(f32);
+/// Walk from 0 to 1, by steps of at most 0.3.
+#[derive(Clone, Default)]
+struct Corridor {
+    position: f32,
+}
 
-impl Env<Array1<f32>, Array1<f32>> for Walk {
+impl Env<Array1<f32>, Array1<f32>> for Corridor {
     fn observation_space(&self) -> Space {
-        Space::Box { low: array![-9.0], high: array![9.0] }
+        Space::Box { low: array![f32::NEG_INFINITY], high: array![f32::INFINITY] }
     }
+
     fn action_space(&self) -> Space {
-        Space::Discrete(2)
+        Space::Box { low: array![-0.3], high: array![0.3] }
     }
-    fn reset(&mut self, _: Option<i32>, _: Options) -> (Array1<f32>, Info) {
-        self.0 = 0.0;
-        (array![self.0], HashMap::new())
+
+    fn reset(&mut self, _seed: Option<i32>, _options: Options) -> (Array1<f32>, Info) {
+        self.position = 0.0;
+        (array![self.position], Info::new())
     }
+
     fn step(&mut self, action: Array1<f32>) -> (Array1<f32>, Reward, bool, bool, Info) {
-        self.0 += 2.0 * action[0] - 1.0;
-        (array![self.0], -1.0, self.0 >= 3.0, false, HashMap::new())
+        self.position += action[0];
+        (array![self.position], -1.0, self.position >= 1.0, false, Info::new())
     }
+
     fn render(&self) -> Option<Array3<u8>> {
         None
     }
+
     fn close(&mut self) {}
 }
 
-fn main() {
-    let mut pool = pool_of("Walk-v0", 20, vec![Walk(0.0), Walk(0.0)]).expect("the spaces fit a pool");
-    let mut batch = StepBatch::new(pool.spec(), 2);
-    pool.reset(0, &mut batch.observations).expect("the pool starts");
-    for _ in 0..3 {
-        pool.step(&[1.0, 0.0], &mut batch).expect("both actions lie in the space");
-        println!("{:?} {:?}", batch.observations, batch.phases);
+fn main() -> Result<(), eva_rl_envs::EnvError> {
+    let corridor = GymnasiumTask::new("Corridor-v0", 50, Corridor::default())?;
+    let mut pool = TaskPool::new(vec![corridor; 8]).with_grain(1);
+    let mut batch = StepBatch::new(pool.spec(), pool.num_envs());
+
+    pool.reset(0, &mut batch.observations)?;
+    let mut steps = 0;
+    while batch.phases[0] == Phase::Running {
+        pool.step(&[0.3; 8], &mut batch)?;
+        steps += 1;
     }
+    println!("{:?} after {steps} steps, at {}", batch.phases[0], batch.final_observations[0]);
+    Ok(())
 }

@@ -1,29 +1,94 @@
-//! What can be wrong with what a caller asks of an environment.
+//! What can go wrong with an environment that a user asked for or acted in.
 
-/// Why an environment cannot be made or stepped.
+/// Says which thing, what it was, and what was wanted.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // each variant's sentence says what its fields are
 pub enum EnvError {
-    #[error("unknown environment `{id}`; the nearest are {nearest}")]
-    UnknownEnv { id: String, nearest: String },
+    /// No native environment has this id.
+    #[error("unknown environment `{id}`; the nearest are {}", listed(nearest))]
+    UnknownEnv {
+        /// The id that was asked for.
+        id: String,
+        /// Known ids, nearest first.
+        nearest: Vec<String>,
+    },
 
-    #[error("`{id}` has no option `{option}`; {known}")]
-    UnknownOption { id: String, option: String, known: String },
+    /// The environment has no such kwarg.
+    #[error("`{id}` has no kwarg `{name}`; {}", if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", listed(known)) })]
+    UnknownKwarg {
+        /// The environment's id.
+        id: String,
+        /// The kwarg that was given.
+        name: String,
+        /// The kwargs that it takes.
+        known: Vec<String>,
+    },
 
-    #[error("option `{option}` of `{id}` is {found}, and {wanted} is wanted")]
-    Option { id: String, option: &'static str, found: String, wanted: &'static str },
+    /// A kwarg's value is of the wrong kind.
+    #[error("kwarg `{name}` of `{id}` is {found}; it must be {wanted}")]
+    Kwarg {
+        /// The environment's id.
+        id: String,
+        /// The kwarg that was given.
+        name: String,
+        /// Its value, as JSON.
+        found: String,
+        /// What the value must be.
+        wanted: &'static str,
+    },
 
-    #[error("environment {env} was given action {found}, and a whole number in 0..{count} is wanted")]
-    DiscreteAction { env: usize, found: f32, count: usize },
+    /// A pool of no environments was asked for.
+    #[error("a pool of `{id}` has 0 environments; it must have at least 1")]
+    EmptyPool {
+        /// The environment's id.
+        id: String,
+    },
 
+    /// A discrete action is no index of an action.
+    #[error("the action of environment {env} is {value}; it must be an integer from 0 to {}", actions - 1)]
+    DiscreteAction {
+        /// Index of the environment in its batch.
+        env: usize,
+        /// The action that was given.
+        value: f32,
+        /// How many actions there are.
+        actions: usize,
+    },
+
+    /// A continuous action lies outside its bounds, or is not a number.
     #[error(
-        "environment {env} was given {found} in dimension {dimension} of its action, and {low}..={high} is wanted"
+        "dimension {dimension} of the action of environment {env} is {value}; it must lie in [{low}, {high}]"
     )]
-    BoxAction { env: usize, dimension: usize, found: f32, low: f32, high: f32 },
+    BoxAction {
+        /// Index of the environment in its batch.
+        env: usize,
+        /// Index of the value in the action.
+        dimension: usize,
+        /// The value that was given.
+        value: f32,
+        /// The least value of this dimension.
+        low: f32,
+        /// The greatest value of this dimension.
+        high: f32,
+    },
 
-    #[error("`{id}` has {what}, which a pool cannot hold")]
-    Space { id: String, what: String },
+    /// A user's environment has a space that rows of `f32` cannot hold.
+    #[error("the {which} space of `{id}` is {found}; it must be {wanted}")]
+    Space {
+        /// The environment's id.
+        id: String,
+        /// `observation` or `action`.
+        which: &'static str,
+        /// The space, as its environment gives it.
+        found: String,
+        /// What the space must be.
+        wanted: &'static str,
+    },
 
-    #[error("a pool of `{id}` was given no environments")]
-    EmptyPool { id: String },
+    /// Another implementation of a batch, such as a worker process, failed in its own way.
+    #[error(transparent)]
+    Backend(Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

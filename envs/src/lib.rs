@@ -1,27 +1,43 @@
 //! Environments: native tasks, and pools that step many of them in parallel over rows of `f32`.
-
-mod spec;
-
-mod task;
-
-mod vec_env;
-
-mod pool;
+//!
+//! ```
+//! use eva_rl_envs::{Kwargs, StepBatch, make};
+//!
+//! let mut pool = make("CartPole-v1", &Kwargs::new(), 16)?;
+//! let mut batch = StepBatch::new(pool.spec(), pool.num_envs());
+//! pool.reset(0, &mut batch.observations)?;
+//! pool.step(&[1.0; 16], &mut batch)?;
+//! assert_eq!(batch.rewards, [1.0; 16]);
+//! # Ok::<(), eva_rl_envs::EnvError>(())
+//! ```
 
 mod registry;
-
-mod options;
+mod spec;
+mod task;
+mod vec_env;
 
 mod error;
+mod frame;
+mod kwargs;
+mod pool;
+mod seeding;
+mod trig;
 
-pub mod tasks;
+pub mod classic;
+mod gymnasium;
+pub mod scripted;
 
-pub mod gymnasium;
+/// The versions whose types our interface shows.
+pub use {gymnasium_rs, ndarray};
 
 pub use error::EnvError;
-pub use options::Kwargs;
+pub use frame::Frame;
+pub use gymnasium::{Episode, GymnasiumTask, SingleEnv};
+pub use kwargs::Kwargs;
 pub use pool::TaskPool;
-pub use registry::{make, scripted, spec, specs};
+pub use registry::{episode, make, scripted, spec, specs, task};
+pub use scripted::Controller;
+pub use seeding::episode_rng;
 pub use spec::{ActionSpace, EnvSpec, Phase, ReferenceScores, Success};
-pub use task::{Controller, Step, Task};
+pub use task::{NativeTask, Step, Task};
 pub use vec_env::{StepBatch, VecEnv, check_actions};

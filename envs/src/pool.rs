@@ -1,39 +1,44 @@
-//! Tasks stepped in parallel on rayon's threads, straight into the caller's rows.
+//! Steps many native tasks on rayon's threads, each writing its row of one buffer.
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
-use crate::error::EnvError;
-use crate::spec::{EnvSpec, Phase};
-use crate::task::Task;
-use crate::vec_env::{StepBatch, VecEnv, check_actions};
+use crate::seeding::episode_rng;
+use crate::vec_env::{assert_len, check_actions};
+use crate::{EnvError, EnvSpec, Frame, Phase, Step, StepBatch, Task, VecEnv};
 
-/// A pool of one kind of task.
+/// For tasks of a microsecond or more a step. Handing rows to another thread costs about ten.
+const DEFAULT_GRAIN: usize = 16;
+
+/// A batch of tasks in this process. Results do not depend on how many threads step it.
 pub struct TaskPool<T> {
     spec: EnvSpec,
-    seed: u64,
-    slots: Vec<Slot<T>>,
-    /// Tasks that one thread takes at a time; fewer tasks than this run on the caller's thread.
-    chunk: usize,
-}
-
-struct Slot<T> {
-    task: T,
-    steps: u32,
-    /// Number of the episode that is being played.
-    episode: usize,
+    lanes: Vec<Lane<T>>,
+    seed: Option<u64>,
+    grain: usize,
 }
 
 impl<T: Task> TaskPool<T> {
-    /// A pool of tasks of one kind, `chunk` of which are worth handing to a thread at a time.
-    pub fn new(tasks: Vec<T>, chunk: usize) -> Result<Self, EnvError> {
-        let Some(first) = tasks.first() else {
-            return Err(EnvError::EmptyPool { id: std::any::type_name::<T>().to_owned() });
-        };
-        let spec = first.spec().clone();
-        let slots = tasks.into_iter().map(|task| Slot { task, steps: 0, episode: 0 }).collect();
-        Ok(Self { spec, seed: 0, slots, chunk: chunk.max(1) })
+    /// A pool of tasks that share one contract, which is the first one's; at least one task.
+    pub fn new(tasks: Vec<T>) -> Self {
+        let spec = tasks.first().expect("a pool has at least one task").spec().clone();
+        let lanes = tasks.into_iter().map(|task| Lane { task, steps: 0, episode: 0 }).collect();
+        Self { spec, lanes, seed: None, grain: DEFAULT_GRAIN }
+    }
+
+    /// Sets the fewest tasks that are worth a thread of their own: 1 where a step is slow.
+    pub fn with_grain(self, grain: usize) -> Self {
+        Self { grain: grain.max(1), ..self }
+    }
+
+    /// How many tasks one thread takes at a time.
+    fn rows_per_chunk(&self) -> usize {
+        let threads = rayon::current_num_threads();
+        if threads == 1 {
+            return self.lanes.len();
+        }
+        // Two chunks a thread even out a neighbour that takes part of a core.
+        self.grain.max(self.lanes.len().div_ceil(2 * threads))
     }
 }
 
@@ -43,68 +48,132 @@ impl<T: Task> VecEnv for TaskPool<T> {
     }
 
     fn num_envs(&self) -> usize {
-        self.slots.len()
+        self.lanes.len()
     }
 
     fn reset(&mut self, seed: u64, observations: &mut [f32]) -> Result<(), EnvError> {
         let width = self.spec.observation_width();
-        assert_eq!(observations.len(), self.slots.len() * width, "observations are [N, S]");
-        self.seed = seed;
-        for (env, (slot, row)) in self.slots.iter_mut().zip(observations.chunks_mut(width)).enumerate() {
-            slot.start(seed, env, row);
+        assert_len("observations", observations.len(), self.lanes.len() * width);
+
+        self.seed = Some(seed);
+        for (i, (lane, observation)) in
+            self.lanes.iter_mut().zip(observations.chunks_exact_mut(width)).enumerate()
+        {
+            lane.start(seed, i as u64, observation);
         }
         Ok(())
     }
 
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError> {
-        let (count, width) = (self.slots.len(), self.spec.observation_width());
-        let action_width = self.spec.action.width();
-        assert_eq!(actions.len(), count * action_width, "actions are [N, A]");
-        assert_eq!(batch.observations.len(), count * width, "observations are [N, S]");
-        assert_eq!(batch.phases.len(), count, "phases are [N]");
+        let num_envs = self.lanes.len();
+        let rule = Rule {
+            seed: self.seed.expect("a pool is reset before its first step"),
+            num_envs: num_envs as u64,
+            max_episode_steps: self.spec.max_episode_steps,
+            action_width: self.spec.action.width(),
+            observation_width: self.spec.observation_width(),
+        };
+        assert_len("actions", actions.len(), num_envs * rule.action_width);
+        batch.assert_fits(&self.spec, num_envs);
         check_actions(&self.spec.action, actions)?;
 
-        let (seed, limit, chunk) = (self.seed, self.spec.max_episode_steps, self.chunk);
-        let step_rows = |(slots, (actions, (observations, (finals, (rewards, phases))))): Rows<'_, T>| {
-            for (row, slot) in slots.iter_mut().enumerate() {
-                let observation = &mut observations[row * width..][..width];
-                let step = slot.task.step(&actions[row * action_width..][..action_width], observation);
-                slot.steps += 1;
-                let cut = step.phase == Phase::Running && slot.steps >= limit;
-                rewards[row] = step.reward;
-                phases[row] = if cut { Phase::Truncated } else { step.phase };
-                if phases[row] != Phase::Running {
-                    finals[row * width..][..width].copy_from_slice(observation);
-                    slot.start(seed, slot.episode + count, observation);
-                }
-            }
-        };
-        let StepBatch { observations, final_observations, rewards, phases } = batch;
-        if count <= chunk {
-            step_rows((&mut self.slots, (actions, (observations, (final_observations, (rewards, phases))))));
+        let rows = self.rows_per_chunk();
+        if rows >= num_envs {
+            step_rows(
+                &rule,
+                &mut self.lanes,
+                actions,
+                &mut batch.observations,
+                &mut batch.final_observations,
+                &mut batch.rewards,
+                &mut batch.phases,
+            );
             return Ok(());
         }
-        let rewards = rewards.par_chunks_mut(chunk).zip(phases.par_chunks_mut(chunk));
-        let finals = final_observations.par_chunks_mut(chunk * width).zip(rewards);
-        let rows = actions
-            .par_chunks(chunk * action_width)
-            .zip(observations.par_chunks_mut(chunk * width).zip(finals));
-        self.slots.par_chunks_mut(chunk).zip(rows).for_each(step_rows);
+        (
+            self.lanes.par_chunks_mut(rows),
+            actions.par_chunks(rows * rule.action_width),
+            batch.observations.par_chunks_mut(rows * rule.observation_width),
+            batch.final_observations.par_chunks_mut(rows * rule.observation_width),
+            batch.rewards.par_chunks_mut(rows),
+            batch.phases.par_chunks_mut(rows),
+        )
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(|(lanes, actions, observations, finals, rewards, phases)| {
+                step_rows(&rule, lanes, actions, observations, finals, rewards, phases);
+            });
         Ok(())
+    }
+
+    fn render(&self, env: usize) -> Option<Frame> {
+        self.lanes[env].task.render()
     }
 }
 
-/// One thread's share of the slots and of every buffer.
-type Rows<'a, T> =
-    (&'a mut [Slot<T>], (&'a [f32], (&'a mut [f32], (&'a mut [f32], (&'a mut [f32], &'a mut [Phase])))));
+/// What every lane of a pool obeys.
+struct Rule {
+    seed: u64,
+    num_envs: u64,
+    max_episode_steps: u32,
+    action_width: usize,
+    observation_width: usize,
+}
 
-impl<T: Task> Slot<T> {
-    /// Starts an episode, which its number and the pool's seed determine.
-    fn start(&mut self, seed: u64, episode: usize, observation: &mut [f32]) {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(episode as u64);
-        self.task.reset(&mut rng, observation);
+/// One environment of a pool: a task, and where it stands.
+struct Lane<T> {
+    task: T,
+    /// Steps taken in this episode.
+    steps: u32,
+    /// Number of this episode, over all environments of the pool.
+    episode: u64,
+}
+
+impl<T: Task> Lane<T> {
+    fn start(&mut self, seed: u64, episode: u64, observation: &mut [f32]) {
         self.steps = 0;
         self.episode = episode;
+        self.task.reset(&mut episode_rng(seed, episode), observation);
+    }
+
+    fn step(
+        &mut self,
+        rule: &Rule,
+        action: &[f32],
+        observation: &mut [f32],
+        final_observation: &mut [f32],
+    ) -> Step {
+        let mut step = self.task.step(action, observation);
+        self.steps += 1;
+        if step.phase == Phase::Running && self.steps >= rule.max_episode_steps {
+            step.phase = Phase::Truncated;
+        }
+        if step.phase != Phase::Running {
+            final_observation.copy_from_slice(observation);
+            self.start(rule.seed, self.episode + rule.num_envs, observation);
+        }
+        step
+    }
+}
+
+fn step_rows<T: Task>(
+    rule: &Rule,
+    lanes: &mut [Lane<T>],
+    actions: &[f32],
+    observations: &mut [f32],
+    final_observations: &mut [f32],
+    rewards: &mut [f32],
+    phases: &mut [Phase],
+) {
+    let rows = lanes
+        .iter_mut()
+        .zip(actions.chunks_exact(rule.action_width))
+        .zip(observations.chunks_exact_mut(rule.observation_width))
+        .zip(final_observations.chunks_exact_mut(rule.observation_width))
+        .zip(rewards.iter_mut().zip(phases));
+    for ((((lane, action), observation), final_observation), (reward, phase)) in rows {
+        let step = lane.step(rule, action, observation, final_observation);
+        *reward = step.reward;
+        *phase = step.phase;
     }
 }

@@ -1,75 +1,163 @@
-//! The environments that can be made by id.
+//! Native environments by Gymnasium's ids.
 
-use crate::error::EnvError;
-use crate::options::{Kwargs, check_names};
-use crate::pool::TaskPool;
-use crate::spec::EnvSpec;
-use crate::task::Controller;
-use crate::tasks::{Acrobot, CartPole, MountainCar, MountainCarContinuous, Native, Pendulum};
-use crate::vec_env::VecEnv;
+use crate::classic::{Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum};
+use crate::kwargs::KwargReader;
+use crate::scripted::{self, Controller};
+use crate::{EnvError, EnvSpec, Episode, Kwargs, NativeTask, SingleEnv, TaskPool, VecEnv};
 
-/// Classic control is cheap: this many tasks are worth a thread's wake-up.
-const CHUNK: usize = 128;
+/// Makes a pool of `num_envs` environments.
+pub fn make(id: &str, kwargs: &Kwargs, num_envs: usize) -> Result<Box<dyn VecEnv>, EnvError> {
+    if num_envs == 0 {
+        return Err(EnvError::EmptyPool { id: id.to_owned() });
+    }
+    (find(id)?.pool)(kwargs, num_envs)
+}
 
-type MadePool = Result<Box<dyn VecEnv>, EnvError>;
+/// Makes one task, outside any pool.
+pub fn task(id: &str, kwargs: &Kwargs) -> Result<Box<dyn NativeTask>, EnvError> {
+    (find(id)?.task)(kwargs)
+}
+
+/// Makes one environment for gymnasium-rs's interface.
+pub fn episode(id: &str, kwargs: &Kwargs) -> Result<Box<SingleEnv>, EnvError> {
+    (find(id)?.episode)(kwargs)
+}
+
+/// The contract of one environment.
+pub fn spec(id: &str, kwargs: &Kwargs) -> Result<EnvSpec, EnvError> {
+    Ok(task(id, kwargs)?.spec().clone())
+}
+
+/// The contracts of all native environments, with default kwargs.
+pub fn specs() -> Vec<EnvSpec> {
+    let default = |entry: &Entry| (entry.task)(&Kwargs::new()).expect("every kwarg has a default");
+    ENTRIES.iter().map(|entry| default(entry).spec().clone()).collect()
+}
+
+/// A controller that is worth imitating.
+pub fn scripted(id: &str, kwargs: &Kwargs) -> Result<Box<dyn Controller>, EnvError> {
+    (find(id)?.controller)(kwargs)
+}
+
+static ENTRIES: [Entry; 5] = [
+    entry::<CartPole>(),
+    entry::<Pendulum>(),
+    entry::<MountainCar>(),
+    entry::<MountainCarContinuous>(),
+    entry::<Acrobot>(),
+];
 
 struct Entry {
     id: &'static str,
-    options: &'static [&'static str],
-    spec: fn(&Kwargs) -> Result<EnvSpec, EnvError>,
-    pool: fn(&Kwargs, usize) -> MadePool,
-    controller: fn(&Kwargs) -> Result<Box<dyn Controller>, EnvError>,
+    pool: fn(&Kwargs, usize) -> Made<dyn VecEnv>,
+    task: fn(&Kwargs) -> Made<dyn NativeTask>,
+    episode: fn(&Kwargs) -> Made<SingleEnv>,
+    controller: fn(&Kwargs) -> Made<dyn Controller>,
 }
 
-const ENTRIES: [Entry; 5] = [
-    entry::<Acrobot>(),
-    entry::<CartPole>(),
-    entry::<MountainCar>(),
-    entry::<MountainCarContinuous>(),
-    entry::<Pendulum>(),
-];
+type Made<T> = Result<Box<T>, EnvError>;
 
-const fn entry<T: Native>() -> Entry {
+/// What a task tells the registry.
+trait Registered: NativeTask + Clone + 'static {
+    const ID: &'static str;
+    /// Fewest environments that are worth a thread of their own: about 20 µs of steps.
+    const GRAIN: usize;
+
+    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError>;
+
+    fn controller(&self) -> Box<dyn Controller>;
+}
+
+const fn entry<T: Registered>() -> Entry {
     Entry {
         id: T::ID,
-        options: T::OPTIONS,
-        spec: |kwargs| Ok(T::new(kwargs)?.spec().clone()),
-        pool: |kwargs, count| {
-            let tasks = (0..count).map(|_| T::new(kwargs)).collect::<Result<Vec<T>, _>>()?;
-            Ok(Box::new(TaskPool::new(tasks, CHUNK)?))
+        pool: |kwargs, num_envs| {
+            let tasks = vec![read::<T>(kwargs)?; num_envs];
+            Ok(Box::new(TaskPool::new(tasks).with_grain(T::GRAIN)))
         },
-        controller: |kwargs| Ok(T::new(kwargs)?.controller()),
+        task: |kwargs| Ok(Box::new(read::<T>(kwargs)?)),
+        episode: |kwargs| Ok(Box::new(Episode::new(read::<T>(kwargs)?))),
+        controller: |kwargs| Ok(read::<T>(kwargs)?.controller()),
     }
 }
 
-fn find(id: &str, kwargs: &Kwargs) -> Result<&'static Entry, EnvError> {
-    let Some(entry) = ENTRIES.iter().find(|entry| entry.id == id) else {
-        let mut near: Vec<&str> = ENTRIES.iter().map(|entry| entry.id).collect();
-        near.sort_by(|a, b| strsim::jaro_winkler(b, id).total_cmp(&strsim::jaro_winkler(a, id)));
-        near.truncate(3);
-        return Err(EnvError::UnknownEnv { id: id.to_owned(), nearest: format!("`{}`", near.join("`, `")) });
-    };
-    check_names(id, kwargs, entry.options)?;
-    Ok(entry)
+fn read<T: Registered>(kwargs: &Kwargs) -> Result<T, EnvError> {
+    let mut reader = KwargReader::new(T::ID, kwargs);
+    let task = T::from_kwargs(&mut reader)?;
+    reader.finish()?;
+    Ok(task)
 }
 
-/// A pool of `num_envs` environments.
-pub fn make(id: &str, kwargs: &Kwargs, num_envs: usize) -> MadePool {
-    (find(id, kwargs)?.pool)(kwargs, num_envs)
+fn find(id: &str) -> Result<&'static Entry, EnvError> {
+    ENTRIES.iter().find(|entry| entry.id == id).ok_or_else(|| {
+        let mut ids: Vec<String> = ENTRIES.iter().map(|entry| entry.id.to_owned()).collect();
+        ids.sort_by(|a, b| strsim::jaro_winkler(b, id).total_cmp(&strsim::jaro_winkler(a, id)));
+        ids.truncate(3);
+        EnvError::UnknownEnv { id: id.to_owned(), nearest: ids }
+    })
 }
 
-/// What an environment is, without making a pool of it.
-pub fn spec(id: &str, kwargs: &Kwargs) -> Result<EnvSpec, EnvError> {
-    (find(id, kwargs)?.spec)(kwargs)
+impl Registered for CartPole {
+    const ID: &'static str = Self::ID;
+    const GRAIN: usize = 1024;
+
+    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
+        Ok(Self::new(kwargs.boolean("sutton_barto_reward", false)?))
+    }
+
+    fn controller(&self) -> Box<dyn Controller> {
+        Box::new(scripted::BalancePole)
+    }
 }
 
-/// A scripted controller for one environment.
-pub fn scripted(id: &str, kwargs: &Kwargs) -> Result<Box<dyn Controller>, EnvError> {
-    (find(id, kwargs)?.controller)(kwargs)
+impl Registered for Pendulum {
+    const ID: &'static str = Self::ID;
+    const GRAIN: usize = 1024;
+
+    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
+        Ok(Self::new(kwargs.number("g", 10.0)?))
+    }
+
+    fn controller(&self) -> Box<dyn Controller> {
+        Box::new(scripted::SwingUp::new(self.gravity()))
+    }
 }
 
-/// Every environment with its default options, in the order of their ids.
-pub fn specs() -> Vec<EnvSpec> {
-    let none = Kwargs::new();
-    ENTRIES.iter().map(|entry| (entry.spec)(&none).expect("default options are valid")).collect()
+impl Registered for MountainCar {
+    const ID: &'static str = Self::ID;
+    const GRAIN: usize = 1024;
+
+    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
+        Ok(Self::new(kwargs.number("goal_velocity", 0.0)?))
+    }
+
+    fn controller(&self) -> Box<dyn Controller> {
+        Box::new(scripted::RockCar)
+    }
+}
+
+impl Registered for MountainCarContinuous {
+    const ID: &'static str = Self::ID;
+    const GRAIN: usize = 1024;
+
+    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
+        Ok(Self::new(kwargs.number("goal_velocity", 0.0)?))
+    }
+
+    fn controller(&self) -> Box<dyn Controller> {
+        Box::new(scripted::RockCarThriftily)
+    }
+}
+
+impl Registered for Acrobot {
+    const ID: &'static str = Self::ID;
+    const GRAIN: usize = 64;
+
+    fn from_kwargs(_kwargs: &mut KwargReader) -> Result<Self, EnvError> {
+        Ok(Self::new())
+    }
+
+    fn controller(&self) -> Box<dyn Controller> {
+        Box::new(scripted::PumpLinks)
+    }
 }

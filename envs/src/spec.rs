@@ -50,14 +50,11 @@ pub enum Success {
 }
 
 /// Returns between which a score is normalised: 0 for random play, 100 for an expert.
-///
-/// Of the native tasks they are what `eva-rl collect --episodes 1000 --policy random` and
-/// `--policy scripted` print.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReferenceScores {
     /// Mean return of uniformly random actions.
     pub random: f64,
-    /// Mean return of the scripted controller.
+    /// Mean return of the expert that the reference names.
     pub expert: f64,
 }
 

@@ -1,34 +1,49 @@
-//! The seam of native environments: physics and rewards, and nothing else.
+//! One native environment: physics and rewards. Wrapping, limits and seeding live elsewhere.
 
 use rand::RngCore;
 
-use crate::spec::{EnvSpec, Phase};
+use crate::{EnvSpec, Frame, Phase};
 
-/// What one step brought beside the observation.
+/// A task. It writes into the caller's row and cannot fail; misuse panics with a sentence.
+pub trait Task: Send {
+    /// The environment's contract; its step limit is kept by whoever runs the task.
+    fn spec(&self) -> &EnvSpec;
+
+    /// Starts an episode in a state drawn from `rng`.
+    fn reset(&mut self, rng: &mut dyn RngCore, observation: &mut [f32]);
+
+    /// Acts once. A discrete action is its index, as `f32`, in a row of one.
+    fn step(&mut self, action: &[f32], observation: &mut [f32]) -> Step;
+
+    /// A picture of the state, from a task that can draw itself.
+    fn render(&self) -> Option<Frame> {
+        None
+    }
+}
+
+/// A task whose state is a few numbers, so that it can be put anywhere.
+pub trait NativeTask: Task {
+    /// Puts the task into a state of Gymnasium's, as `env.unwrapped.state = …` does.
+    fn set_state(&mut self, state: &[f64], observation: &mut [f32]);
+
+    /// Between which values each number of a start is drawn. `bound` answers with what a user wants
+    /// of a bound, by Gymnasium's name for it, or with the default that it is given.
+    fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Vec<(f64, f64)>;
+}
+
+/// What one step of a task gave.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// Reward of the step.
+    /// The reward that the step earned.
     pub reward: f32,
-    /// Where the episode stands; a native task never truncates, its pool does.
+    /// Native tasks never truncate by themselves; an environment of a user may.
     pub phase: Phase,
 }
 
-/// One environment. It writes into the caller's row, does no I/O and cannot fail.
-///
-/// Actions were checked before they come here. A discrete action is its index in a row of one.
-pub trait Task: Send {
-    /// The environment's contract.
-    fn spec(&self) -> &EnvSpec;
-
-    /// Starts an episode and writes its first observation.
-    fn reset(&mut self, rng: &mut dyn RngCore, observation: &mut [f32]);
-
-    /// Takes one step and writes the next observation.
-    fn step(&mut self, action: &[f32], observation: &mut [f32]) -> Step;
-}
-
-/// A scripted way of acting in one environment.
-pub trait Controller: Send {
-    /// Writes the action for an observation.
-    fn act(&mut self, observation: &[f32], action: &mut [f32]);
+impl Step {
+    /// A step that ends the episode if `ends`.
+    pub(crate) fn new(reward: f32, ends: bool) -> Self {
+        let phase = if ends { Phase::Terminated } else { Phase::Running };
+        Self { reward, phase }
+    }
 }

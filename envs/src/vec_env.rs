@@ -1,69 +1,100 @@
-//! The seam of rollouts: a batch of environments that step together.
+//! A batch of environments that step together, whatever runs them.
 
-use crate::error::EnvError;
-use crate::spec::{ActionSpace, EnvSpec, Phase};
+use crate::{ActionSpace, EnvError, EnvSpec, Frame, Phase};
 
-/// What a step of the whole batch brought, in one buffer each; reused from step to step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepBatch {
-    /// `[N, S]`: what to act on next; a new episode's first where the last one has ended.
-    pub observations: Vec<f32>,
-    /// `[N, S]`: an ended episode's last observation; where none ended, unspecified.
-    pub final_observations: Vec<f32>,
-    /// `[N]`.
-    pub rewards: Vec<f32>,
-    /// `[N]`: where each episode stood after the step.
-    pub phases: Vec<Phase>,
-}
-
-impl StepBatch {
-    /// Buffers for `num_envs` environments of this kind.
-    pub fn new(spec: &EnvSpec, num_envs: usize) -> Self {
-        let width = num_envs * spec.observation_width();
-        Self {
-            observations: vec![0.0; width],
-            final_observations: vec![0.0; width],
-            rewards: vec![0.0; num_envs],
-            phases: vec![Phase::Running; num_envs],
-        }
-    }
-}
-
-/// N environments that step together and reset themselves.
+/// A batch of N environments that start their next episode in the step that ends the last.
 ///
-/// Environment i's k-th episode (k from 0) is drawn from the seed and its number i + N·k alone, so
-/// that episodes depend neither on threads nor on N. Buffers of the wrong length are a bug and panic.
+/// Fallible, because a worker process can die. A buffer of the wrong length, or a step before the
+/// first reset, is a bug of the caller and panics with a sentence.
 pub trait VecEnv: Send {
-    /// What each of them is.
+    /// The contract that all N share.
     fn spec(&self) -> &EnvSpec;
 
     /// N.
     fn num_envs(&self) -> usize;
 
-    /// Starts episode i in environment i and writes the observations `[N, S]`.
+    /// Starts an episode everywhere, and writes N rows of observations.
+    ///
+    /// Environment i's k-th episode, k from 0, is episode `i + N·k` of `seed`; an episode's start
+    /// depends on its number and the seed alone, not on N or on threads.
     fn reset(&mut self, seed: u64, observations: &mut [f32]) -> Result<(), EnvError>;
 
-    /// Steps all with `actions` `[N, A]`; an environment whose episode ends starts its next at once.
+    /// Acts once everywhere, with N rows of actions; a wrong action moves nothing.
     ///
-    /// An action outside the space is an error, and then nothing has moved.
+    /// Where an episode ends, the row of `observations` is the first of the next episode, and the
+    /// row of `final_observations` the last of the ended one.
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError>;
+
+    /// A picture of one environment as it stands, from a batch that can draw. After an episode's
+    /// end that is the start of the next.
+    fn render(&self, _env: usize) -> Option<Frame> {
+        None
+    }
 }
 
-/// Refuses actions `[N, A]` that lie outside the space; rounding at a bound is forgiven.
+/// What a step gave, one row an environment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepBatch {
+    /// What each environment shows now.
+    pub observations: Vec<f32>,
+    /// Where an episode ended, its last observation; elsewhere whatever stood there before.
+    pub final_observations: Vec<f32>,
+    /// What the step earned.
+    pub rewards: Vec<f32>,
+    /// How the episode that was stepped stands. A task that ends in the very step that reaches its
+    /// limit is `Terminated` (Gymnasium sets both its flags there).
+    pub phases: Vec<Phase>,
+}
+
+impl StepBatch {
+    /// Rows for `num_envs` environments.
+    pub fn new(spec: &EnvSpec, num_envs: usize) -> Self {
+        let width = spec.observation_width();
+        Self {
+            observations: vec![0.0; num_envs * width],
+            final_observations: vec![0.0; num_envs * width],
+            rewards: vec![0.0; num_envs],
+            phases: vec![Phase::Running; num_envs],
+        }
+    }
+
+    /// Panics unless every buffer has `num_envs` rows.
+    pub fn assert_fits(&self, spec: &EnvSpec, num_envs: usize) {
+        let width = spec.observation_width();
+        assert_len("observations", self.observations.len(), num_envs * width);
+        assert_len("final observations", self.final_observations.len(), num_envs * width);
+        assert_len("rewards", self.rewards.len(), num_envs);
+        assert_len("phases", self.phases.len(), num_envs);
+    }
+}
+
+/// Panics unless the buffer called `what` has the length that its batch needs.
+#[track_caller]
+pub(crate) fn assert_len(what: &str, found: usize, wanted: usize) {
+    assert_eq!(found, wanted, "a buffer of {what} has the wrong length for its batch");
+}
+
+/// Refuses the first of some rows of actions that its space does not hold.
+///
+/// A box is widened by 1e-5 of its range, which rounding may need.
 pub fn check_actions(space: &ActionSpace, actions: &[f32]) -> Result<(), EnvError> {
     match space {
         ActionSpace::Discrete { n } => {
-            let wrong = actions
-                .iter()
-                .position(|action| !(action.fract() == 0.0 && (0.0..*n as f32).contains(action)));
-            wrong.map_or(Ok(()), |env| Err(EnvError::DiscreteAction { env, found: actions[env], count: *n }))
+            let last = (*n - 1) as f32;
+            // Of the numbers below 2^24, the whole ones are those that a cast leaves as they are.
+            let is_index = |value: f32| 0.0 <= value && value <= last && (value as i32) as f32 == value;
+            match actions.iter().position(|value| !is_index(*value)) {
+                None => Ok(()),
+                Some(env) => Err(EnvError::DiscreteAction { env, value: actions[env], actions: *n }),
+            }
         }
         ActionSpace::Box { low, high } => {
-            for (env, row) in actions.chunks(low.len()).enumerate() {
-                for (dimension, (&found, (&low, &high))) in row.iter().zip(low.iter().zip(high)).enumerate() {
+            for (env, action) in actions.chunks_exact(low.len()).enumerate() {
+                for (dimension, value) in action.iter().copied().enumerate() {
+                    let (low, high) = (low[dimension], high[dimension]);
                     let slack = 1e-5 * (high - low);
-                    if !(low - slack..=high + slack).contains(&found) {
-                        return Err(EnvError::BoxAction { env, dimension, found, low, high });
+                    if !(low - slack <= value && value <= high + slack) {
+                        return Err(EnvError::BoxAction { env, dimension, value, low, high });
                     }
                 }
             }

@@ -7,11 +7,16 @@ use super::{print, print_json};
 use crate::agent;
 use crate::cli::EvaluateArgs;
 use crate::evaluation;
-use crate::failure::{InputError, OrInput};
+use crate::failure::{InputError, OrInput, refuse_existing};
+use crate::film::Filmed;
 use crate::rng::{self, Purpose};
+use crate::rollout::{self, PolicyActor};
 
 /// Runs `evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
+    if let Some(gif) = &args.gif {
+        refuse_existing(gif)?;
+    }
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
     let mut env = eva_rl_envs::make(&args.env.id, &kwargs, num_envs).or_input()?;
@@ -29,6 +34,12 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let seed = rng::seed(args.seed, Purpose::Evaluation, 0);
     let episodes = args.episodes as usize;
     let found = evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed)?;
+    if let Some(gif) = &args.gif {
+        let mut filmed = Filmed::new(eva_rl_envs::make(&args.env.id, &kwargs, 1).or_input()?);
+        let mut actor = PolicyActor::new(&policy, &conditioning, None, targets[0], &spec.action);
+        rollout::play(&mut filmed, &mut actor, 1, seed)?;
+        filmed.write(gif)?;
+    }
     if args.json {
         return print_json(&json!({
             "policy": args.policy,

@@ -171,6 +171,7 @@ fn new_policy(new: &NewPolicyConfig, dataset: &Dataset) -> HfConfig {
         state_std: Some(deviation),
         return_scale: Some(new.return_scale),
         target_return: Some(new.target_return),
+        max_return_to_go: dataset.max_return_to_go(),
         action_low: low,
         action_high: high,
         ..HfConfig::default()

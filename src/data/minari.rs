@@ -129,11 +129,11 @@ fn check_finite(name: &str, numbers: &[f32], width: usize) -> Result<(), String>
 fn check_actions(space: &ActionSpace, actions: &[f32]) -> Result<(), String> {
     for (step, row) in actions.chunks(space.width()).enumerate() {
         eva_rl_envs::check_actions(space, row).map_err(|error| match error {
-            eva_rl_envs::EnvError::DiscreteAction { found, count, .. } => {
-                format!("has action {found} at step {step}, and a whole number in 0..{count} is wanted")
+            eva_rl_envs::EnvError::DiscreteAction { value, actions, .. } => {
+                format!("has action {value} at step {step}, and a whole number in 0..{actions} is wanted")
             }
-            eva_rl_envs::EnvError::BoxAction { dimension, found, low, high, .. } => format!(
-                "has action {found} at step {step}, dimension {dimension}, and {low}..={high} is wanted"
+            eva_rl_envs::EnvError::BoxAction { dimension, value, low, high, .. } => format!(
+                "has action {value} at step {step}, dimension {dimension}, and {low}..={high} is wanted"
             ),
             other => other.to_string(),
         })?;

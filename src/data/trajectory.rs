@@ -80,6 +80,11 @@ impl Dataset {
         None
     }
 
+    /// The greatest of all returns-to-go.
+    pub fn max_return_to_go(&self) -> Option<f32> {
+        self.trajectories.iter().flat_map(Trajectory::returns_to_go).reduce(f32::max)
+    }
+
     /// Mean `[S]` and standard deviation `[S]` of every observation dimension.
     ///
     /// A dimension that hardly varies gets a deviation of 1e-6 more than it has, as in the original

@@ -31,6 +31,8 @@ pub struct Conditioning {
     pub context_length: usize,
     /// The return to ask for, in the environment's units.
     pub target_return: f32,
+    /// The greatest return-to-go that the policy is ever asked for; infinite where its files say none.
+    pub max_return_to_go: f32,
     /// What returns are divided by.
     pub return_scale: f32,
     /// What an action is.
@@ -59,6 +61,7 @@ impl Conditioning {
         Ok(Self {
             context_length: config.context_length.ok_or(MissingKey("context_length"))? as usize,
             target_return: config.target_return.ok_or(MissingKey("target_return"))?,
+            max_return_to_go: config.max_return_to_go.unwrap_or(f32::INFINITY),
             return_scale: config.return_scale.ok_or(MissingKey("return_scale"))?,
             action_kind: config.action_kind,
             act_dim: config.act_dim,

@@ -91,6 +91,10 @@ pub struct PolicyConfig {
     /// The return to ask for where the user names none, in the environment's units.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_return: Option<f32>,
+    /// The greatest return-to-go of the training data, in the environment's units; the policy is never
+    /// asked for more, which it would be after a start that costs more than the whole target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_return_to_go: Option<f32>,
     /// The environment's least action a dimension, which the policy knows as −1; −1 where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action_low: Option<Vec<f32>>,
@@ -133,6 +137,7 @@ impl Default for PolicyConfig {
             state_std: None,
             return_scale: None,
             target_return: None,
+            max_return_to_go: None,
             action_low: None,
             action_high: None,
             other,

@@ -1,0 +1,91 @@
+//! MountainCar-v0: a car in a valley, too weak to climb out without swinging up first.
+//!
+//! Moore (1990): `v ← v + 0.001·(a − 1) − 0.0025·cos 3x`, then `x ← x + v`; each step costs 1.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rand::{Rng, RngCore};
+
+use super::{draw, index, state, write};
+use crate::trig::cos;
+use crate::{ActionSpace, EnvSpec, Frame, NativeTask, ReferenceScores, Step, Success, Task};
+
+const MIN_POSITION: f64 = -1.2;
+const MAX_POSITION: f64 = 0.6;
+const MAX_SPEED: f64 = 0.07;
+const GOAL_POSITION: f64 = 0.5;
+const FORCE: f64 = 0.001;
+const GRAVITY: f64 = 0.0025;
+/// Where a car starts, at rest.
+const START: Range<f64> = -0.6..-0.4;
+
+/// A car in a valley; actions are left, coast and right.
+#[derive(Clone, Debug)]
+pub struct MountainCar {
+    spec: Arc<EnvSpec>,
+    goal_velocity: f64,
+    position: f64,
+    velocity: f64,
+}
+
+impl MountainCar {
+    /// Gymnasium's id.
+    pub const ID: &'static str = "MountainCar-v0";
+
+    /// The goal counts only at `goal_velocity` or faster.
+    pub fn new(goal_velocity: f64) -> Self {
+        let spec = EnvSpec {
+            id: Self::ID.to_owned(),
+            observation_low: vec![MIN_POSITION as f32, -MAX_SPEED as f32],
+            observation_high: vec![MAX_POSITION as f32, MAX_SPEED as f32],
+            action: ActionSpace::Discrete { n: 3 },
+            max_episode_steps: 200,
+            reward_threshold: Some(-110.0),
+            reference: (goal_velocity == 0.0).then_some(ReferenceScores { random: -200.0, expert: -106.0 }),
+            success: Success::Terminated,
+        };
+        Self { spec: Arc::new(spec), goal_velocity, position: -0.5, velocity: 0.0 }
+    }
+
+    fn observe(&self, observation: &mut [f32]) {
+        write(observation, [self.position, self.velocity]);
+    }
+}
+
+impl Task for MountainCar {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, rng: &mut dyn RngCore, observation: &mut [f32]) {
+        self.set_state(&[rng.gen_range(START), 0.0], observation);
+    }
+
+    fn step(&mut self, action: &[f32], observation: &mut [f32]) -> Step {
+        let push = (f64::from(index(action, 3)) - 1.0) * FORCE;
+        let velocity = self.velocity + (push + cos(3.0 * self.position) * -GRAVITY);
+        self.velocity = velocity.clamp(-MAX_SPEED, MAX_SPEED);
+        self.position = (self.position + self.velocity).clamp(MIN_POSITION, MAX_POSITION);
+        if self.position == MIN_POSITION && self.velocity < 0.0 {
+            self.velocity = 0.0;
+        }
+        self.observe(observation);
+        Step::new(-1.0, self.position >= GOAL_POSITION && self.velocity >= self.goal_velocity)
+    }
+
+    fn render(&self) -> Option<Frame> {
+        Some(draw::valley(self.position, GOAL_POSITION))
+    }
+}
+
+impl NativeTask for MountainCar {
+    fn set_state(&mut self, numbers: &[f64], observation: &mut [f32]) {
+        [self.position, self.velocity] = state(numbers);
+        self.observe(observation);
+    }
+
+    fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Vec<(f64, f64)> {
+        vec![(bound("low", START.start), bound("high", START.end)), (0.0, 0.0)]
+    }
+}

@@ -1,0 +1,130 @@
+//! Pendulum-v1: swing a rod up and hold it there, with a motor too weak to lift it at once.
+//!
+//! With θ from upright: `θ̈ = 3/2·g·sin θ + 3·u`, in semi-implicit Euler steps, and the reward
+//! `−(θ² + 0.1·θ̇² + 0.001·u²)`.
+
+use std::f64::consts::PI;
+use std::sync::Arc;
+
+use rand::{Rng, RngCore};
+
+use super::{draw, state, write};
+use crate::trig::sin_cos;
+use crate::{ActionSpace, EnvSpec, Frame, NativeTask, ReferenceScores, Step, Success, Task};
+
+/// Greatest torque, either way.
+pub(crate) const MAX_TORQUE: f32 = 2.0;
+const MAX_SPIN: f64 = 8.0;
+const STEP_SECS: f64 = 0.05;
+/// The angle and the rate of a start lie between these and their negatives.
+const START: [f64; 2] = [PI, 1.0];
+
+/// A rod on a motor; the action is its torque.
+#[derive(Clone, Debug)]
+pub struct Pendulum {
+    spec: Arc<EnvSpec>,
+    gravity: f64,
+    angle: f64,
+    /// Of the angle; what was shown is needed again for the next step.
+    sin: f64,
+    spin: f64,
+}
+
+impl Pendulum {
+    /// Gymnasium's id.
+    pub const ID: &'static str = "Pendulum-v1";
+
+    /// A pendulum under `gravity`, which is 10 unless a user says otherwise.
+    pub fn new(gravity: f64) -> Self {
+        let high = [1.0, 1.0, MAX_SPIN as f32];
+        let spec = EnvSpec {
+            id: Self::ID.to_owned(),
+            observation_low: high.map(|x| -x).to_vec(),
+            observation_high: high.to_vec(),
+            action: ActionSpace::Box { low: vec![-MAX_TORQUE], high: vec![MAX_TORQUE] },
+            max_episode_steps: 200,
+            reward_threshold: None,
+            reference: reference(gravity),
+            success: Success::Undefined,
+        };
+        Self { spec: Arc::new(spec), gravity, angle: 0.0, sin: 0.0, spin: 0.0 }
+    }
+
+    /// Acceleration of free fall, in m/s².
+    pub fn gravity(&self) -> f64 {
+        self.gravity
+    }
+
+    fn observe(&mut self, observation: &mut [f32]) {
+        let (sin, cos) = sin_cos(self.angle);
+        self.sin = sin;
+        write(observation, [cos, sin, self.spin]);
+    }
+}
+
+impl Task for Pendulum {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, rng: &mut dyn RngCore, observation: &mut [f32]) {
+        let drawn = START.map(|bound| rng.gen_range(-bound..bound));
+        self.set_state(&drawn, observation);
+    }
+
+    fn step(&mut self, action: &[f32], observation: &mut [f32]) -> Step {
+        let &[torque] = action else { panic!("an action is one torque, not {}", action.len()) };
+        let torque = torque.clamp(-MAX_TORQUE, MAX_TORQUE);
+        // Gymnasium keeps the torque in `f32` until it meets the state.
+        let lean = (self.angle + PI).rem_euclid(2.0 * PI) - PI;
+        let effort = f64::from(0.001 * (torque * torque));
+        let cost = lean * lean + 0.1 * (self.spin * self.spin) + effort;
+
+        let spin_rate = 3.0 * self.gravity / 2.0 * self.sin + f64::from(3.0 * torque);
+        self.spin = (self.spin + spin_rate * STEP_SECS).clamp(-MAX_SPIN, MAX_SPIN);
+        self.angle += self.spin * STEP_SECS;
+        self.observe(observation);
+        Step::new(-cost as f32, false)
+    }
+
+    fn render(&self) -> Option<Frame> {
+        Some(draw::pendulum(self.angle))
+    }
+}
+
+impl NativeTask for Pendulum {
+    fn set_state(&mut self, numbers: &[f64], observation: &mut [f32]) {
+        [self.angle, self.spin] = state(numbers);
+        self.observe(observation);
+    }
+
+    fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Vec<(f64, f64)> {
+        let [angle, spin] = [bound("x_init", START[0]), bound("y_init", START[1])];
+        vec![(-angle, angle), (-spin, spin)]
+    }
+}
+
+/// Returns of random play and of the scripted controller under gravities of 1 to 16.
+const REFERENCES: [(f64, f64); 16] = [
+    (-896.6, -72.2),
+    (-986.3, -69.6),
+    (-1041.8, -72.4),
+    (-1081.9, -79.4),
+    (-1113.6, -107.7),
+    (-1143.1, -116.2),
+    (-1169.1, -120.8),
+    (-1190.8, -126.9),
+    (-1207.4, -139.3),
+    (-1222.4, -148.5),
+    (-1247.3, -155.2),
+    (-1291.2, -161.0),
+    (-1339.4, -171.1),
+    (-1380.1, -180.2),
+    (-1414.5, -187.9),
+    (-1444.5, -191.5),
+];
+
+fn reference(gravity: f64) -> Option<ReferenceScores> {
+    let measured = (1_u8..).zip(REFERENCES).find(|(g, _)| f64::from(*g) == gravity);
+    measured.map(|(_, (random, expert))| ReferenceScores { random, expert })
+}

@@ -1,0 +1,241 @@
+//! What every environment and every pool keeps, whatever the task.
+
+use eva_rl_envs::{
+    ActionSpace, Controller, EnvSpec, Kwargs, Phase, StepBatch, Success, VecEnv, episode_rng, make, scripted,
+    specs,
+};
+use rand::Rng;
+use rayon::ThreadPoolBuilder;
+
+/// Everything that a pool showed, step by step.
+#[derive(Debug, PartialEq)]
+struct Trace {
+    starts: Vec<f32>,
+    steps: Vec<StepBatch>,
+}
+
+fn pool(id: &str, num_envs: usize) -> Box<dyn VecEnv> {
+    make(id, &Kwargs::new(), num_envs).expect("the id is native")
+}
+
+/// Plays the same random actions for a seed, however often it is called.
+fn play(id: &str, num_envs: usize, seed: u64, steps: usize) -> Trace {
+    let mut pool = pool(id, num_envs);
+    let mut batch = StepBatch::new(pool.spec(), num_envs);
+    pool.reset(seed, &mut batch.observations).expect("a native pool resets");
+    let starts = batch.observations.clone();
+
+    let space = pool.spec().action.clone();
+    let mut rng = episode_rng(seed, u64::MAX);
+    let steps = (0..steps)
+        .map(|_| {
+            let actions: Vec<f32> = (0..num_envs).flat_map(|_| random_action(&space, &mut rng)).collect();
+            pool.step(&actions, &mut batch).expect("the actions are in bounds");
+            batch.clone()
+        })
+        .collect();
+    Trace { starts, steps }
+}
+
+fn random_action(space: &ActionSpace, rng: &mut impl Rng) -> Vec<f32> {
+    match space {
+        ActionSpace::Discrete { n } => vec![rng.gen_range(0..*n) as f32],
+        ActionSpace::Box { low, high } => {
+            low.iter().zip(high).map(|(low, high)| rng.gen_range(*low..=*high)).collect()
+        }
+    }
+}
+
+/// Holds `law` against every native environment.
+#[track_caller]
+fn check(law: impl Fn(&EnvSpec)) {
+    let specs = specs();
+    assert!(!specs.is_empty());
+    specs.iter().for_each(law);
+}
+
+#[test]
+fn a_seed_is_a_trajectory() {
+    check(|spec| {
+        assert_eq!(play(&spec.id, 3, 7, 300), play(&spec.id, 3, 7, 300), "{}", spec.id);
+        assert_ne!(play(&spec.id, 3, 7, 3), play(&spec.id, 3, 8, 3), "{}", spec.id);
+    });
+}
+
+/// Holds 500 random steps against a fingerprint of their bits.
+#[track_caller]
+fn check_fingerprint(id: &str, expected: u64) {
+    let trace = play(id, 4, 1, 500);
+    let shown = trace.steps.iter().flat_map(|step| step.observations.iter().chain(&step.rewards));
+    let fingerprint = shown.fold(0_u64, |hash, value| {
+        (hash ^ u64::from(value.to_bits())).wrapping_mul(0x100_0000_01b3).rotate_left(17)
+    });
+    assert_eq!(fingerprint, expected, "{id}: {fingerprint:#018x}");
+}
+
+#[test]
+fn a_trajectory_is_the_same_on_every_machine() {
+    check_fingerprint("CartPole-v1", 0x6c31_9040_c913_f06c);
+    check_fingerprint("Pendulum-v1", 0x62e4_df95_2919_8049);
+    check_fingerprint("MountainCar-v0", 0x0aec_f4bf_1c77_0561);
+    check_fingerprint("MountainCarContinuous-v0", 0x1fbd_fa9a_2393_5cea);
+    check_fingerprint("Acrobot-v1", 0xbc50_0c17_7d52_5ce5);
+}
+
+#[test]
+fn threads_change_nothing() {
+    check(|spec| {
+        let with_threads = |threads| {
+            let rayon = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
+            rayon.install(|| play(&spec.id, 3000, 5, 40))
+        };
+        let alone = with_threads(1);
+        assert_eq!(alone, with_threads(2), "{}", spec.id);
+        assert_eq!(alone, with_threads(5), "{}", spec.id);
+    });
+}
+
+/// The starts of the first `count` episodes, by their number, in a pool of `num_envs`.
+fn starts(spec: &EnvSpec, num_envs: usize, count: usize) -> Vec<Option<Vec<f32>>> {
+    let width = spec.observation_width();
+    let trace = play(&spec.id, num_envs, 11, 2 * spec.max_episode_steps as usize + 1);
+    let mut next: Vec<usize> = (0..num_envs).collect();
+    let mut starts = vec![None; count.max(num_envs)];
+    for (env, start) in trace.starts.chunks_exact(width).enumerate() {
+        starts[env] = Some(start.to_vec());
+    }
+    for step in &trace.steps {
+        for env in (0..num_envs).filter(|env| step.phases[*env] != Phase::Running) {
+            next[env] += num_envs;
+            if next[env] < count {
+                starts[next[env]] = Some(step.observations[env * width..][..width].to_vec());
+            }
+        }
+    }
+    starts.truncate(count);
+    starts
+}
+
+#[test]
+fn an_episode_starts_the_same_however_many_environments_share_the_work() {
+    check(|spec| {
+        let wide = starts(spec, 6, 6);
+        for num_envs in [1, 2, 3, 4] {
+            let narrow = starts(spec, num_envs, 6);
+            let seen = wide.iter().zip(&narrow).filter(|(_, narrow)| narrow.is_some());
+            assert!(seen.clone().count() > num_envs, "{}: no environment began anew", spec.id);
+            seen.for_each(|(wide, narrow)| assert_eq!(wide, narrow, "{}", spec.id));
+        }
+    });
+}
+
+#[test]
+fn observations_and_rewards_are_finite_and_within_their_space() {
+    check(|spec| {
+        let width = spec.observation_width();
+        for step in play(&spec.id, 4, 3, 1200).steps {
+            assert!(step.rewards.iter().all(|reward| reward.is_finite()), "{}", spec.id);
+            for row in
+                step.observations.chunks_exact(width).chain(step.final_observations.chunks_exact(width))
+            {
+                for (dimension, value) in row.iter().enumerate() {
+                    let (low, high) = (spec.observation_low[dimension], spec.observation_high[dimension]);
+                    assert!(value.is_finite() && low <= *value && *value <= high, "{}: {row:?}", spec.id);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn an_episode_is_truncated_at_its_limit_and_nowhere_else() {
+    check(|spec| {
+        let num_envs = 4;
+        let mut ages = vec![0; num_envs];
+        for step in play(&spec.id, num_envs, 3, 2100).steps {
+            for (env, age) in ages.iter_mut().enumerate() {
+                *age += 1;
+                assert!(*age <= spec.max_episode_steps, "{}", spec.id);
+                match step.phases[env] {
+                    Phase::Running => assert_ne!(*age, spec.max_episode_steps, "{}", spec.id),
+                    Phase::Truncated => assert_eq!(*age, spec.max_episode_steps, "{}", spec.id),
+                    Phase::Terminated => {}
+                }
+                if step.phases[env] != Phase::Running {
+                    *age = 0;
+                }
+            }
+        }
+    });
+}
+
+/// Steps a pool of one beside its own task, which knows nothing of limits or new episodes.
+#[test]
+fn a_new_episode_keeps_the_last_observation_of_the_old() {
+    check(|spec| {
+        let width = spec.observation_width();
+        let mut task = eva_rl_envs::task(&spec.id, &Kwargs::new()).expect("the id is native");
+        let mut shown = vec![0.0; width];
+        task.reset(&mut episode_rng(2, 0), &mut shown);
+
+        let mut pool = pool(&spec.id, 1);
+        let mut batch = StepBatch::new(spec, 1);
+        pool.reset(2, &mut batch.observations).expect("a native pool resets");
+        assert_eq!(batch.observations, shown, "{}", spec.id);
+
+        let mut episode = 0;
+        let mut rng = episode_rng(1, 0);
+        for _ in 0..2100 {
+            let action = random_action(&spec.action, &mut rng);
+            pool.step(&action, &mut batch).expect("the action is in bounds");
+            task.step(&action, &mut shown);
+            if batch.phases[0] != Phase::Running {
+                assert_eq!(batch.final_observations, shown, "{}", spec.id);
+                episode += 1;
+                task.reset(&mut episode_rng(2, episode), &mut shown);
+            }
+            assert_eq!(batch.observations, shown, "{}", spec.id);
+        }
+        assert!(episode > 1, "{}", spec.id);
+    });
+}
+
+#[test]
+fn a_success_can_happen_and_is_of_the_phase_that_the_contract_names() {
+    check(|spec| {
+        let wanted = match spec.success {
+            Success::Undefined => return,
+            Success::Terminated => Phase::Terminated,
+            Success::Truncated => Phase::Truncated,
+        };
+        let mut controller = scripted(&spec.id, &Kwargs::new()).expect("the id is native");
+        assert_eq!(first_end(&spec.id, controller.as_mut()), wanted, "{}", spec.id);
+    });
+}
+
+fn first_end(id: &str, controller: &mut dyn Controller) -> Phase {
+    let mut pool = pool(id, 1);
+    let mut batch = StepBatch::new(pool.spec(), 1);
+    let mut action = vec![0.0; pool.spec().action.width()];
+    pool.reset(0, &mut batch.observations).expect("a native pool resets");
+    loop {
+        controller.act(&batch.observations, &mut action);
+        pool.step(&action, &mut batch).expect("the action is in bounds");
+        if batch.phases[0] != Phase::Running {
+            return batch.phases[0];
+        }
+    }
+}
+
+#[test]
+fn a_picture_shows_the_state() {
+    check(|spec| {
+        let mut pool = pool(&spec.id, 2);
+        let mut batch = StepBatch::new(spec, 2);
+        pool.reset(0, &mut batch.observations).expect("a native pool resets");
+        let [first, second] = [0, 1].map(|env| pool.render(env).expect("a native task draws"));
+        assert_eq!(first.rgb.len(), first.width * first.height * 3, "{}", spec.id);
+        assert_ne!(first, second, "{}: two states look alike", spec.id);
+        assert_eq!(first, pool.render(0).expect("a native task draws"), "{}", spec.id);
+    });
+}

@@ -1,0 +1,8 @@
+//! Tests of the crate from outside, in one binary.
+
+mod conformance;
+mod golden;
+mod gymnasium;
+mod play;
+mod refusals;
+mod scripted;
