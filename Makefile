@@ -30,7 +30,7 @@ datasets/pendulum-g14-v0: | build
 pretrained: build
 	for g in $(GRAVITIES); do for noise in 0 0.5; do \
 		[ -d datasets/pendulum-g$$g-noise$$noise-v0 ] || $(PROGRAM) collect --env Pendulum-v1 --env-kwarg g=$$g \
-			--policy scripted --noise $$noise --episodes 200 --num-envs 50 --seed 1 \
+			--policy scripted --noise $$noise --episodes 100 --num-envs 50 --seed 1 \
 			--out datasets/pendulum-g$$g-noise$$noise-v0 || exit 1; \
 	done; done
 	$(PROGRAM) train configs/pendulum-pretrain.toml

@@ -28,6 +28,15 @@ pub struct Evaluation {
     pub normalized_score: Option<f64>,
 }
 
+/// An evaluation and the update after which it was made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Evaluated {
+    /// Updates done.
+    pub updates: usize,
+    /// One entry a target return.
+    pub targets: Vec<Evaluation>,
+}
+
 impl Evaluation {
     /// Sums up episodes, of which there is at least one.
     pub fn of(episodes: &[Trajectory], spec: &EnvSpec, target_return: Option<f32>) -> Self {

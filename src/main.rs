@@ -2,6 +2,7 @@
 //! online rollouts, evaluation.
 
 mod agent;
+mod checkpoint;
 mod cli;
 mod commands;
 mod config;
@@ -9,10 +10,12 @@ mod data;
 mod evaluation;
 mod failure;
 mod film;
+mod initialise;
 mod interrupt;
 mod learner;
 mod metrics;
 mod model_card;
+mod output;
 mod rng;
 mod rollout;
 mod run_dir;

@@ -1,8 +1,8 @@
 //! The README.md of a run folder: what was trained, on what, how well it does, how to load it.
 
-use crate::commands::train::Evaluated;
 use crate::config::{AdapterConfig, PolicyConfig, RunPlan};
 use crate::data::Dataset;
+use crate::evaluation::Evaluated;
 use crate::learner::Learner;
 use crate::run_dir::{RunDir, RunState};
 

@@ -9,7 +9,8 @@ use eva_rl_agents::safetensors;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::failure::{InputError, OrInput, write_folder};
+use crate::failure::{InputError, OrInput};
+use crate::output::write_folder;
 
 /// Where a run stands, beside its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

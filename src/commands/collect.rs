@@ -9,7 +9,8 @@ use crate::agent;
 use crate::cli::CollectArgs;
 use crate::data::{self, Dataset};
 use crate::evaluation::Evaluation;
-use crate::failure::{InputError, OrInput, refuse_existing};
+use crate::failure::{InputError, OrInput};
+use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, Actor, NoisyActor, PolicyActor, RandomActor, ScriptedActor};
 

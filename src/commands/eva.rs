@@ -10,7 +10,8 @@ use super::{print, print_json};
 use crate::agent;
 use crate::cli::EvaArgs;
 use crate::data::{self, Replay};
-use crate::failure::{InputError, OrInput, refuse_existing, tell, write_folder};
+use crate::failure::{InputError, OrInput, tell};
+use crate::output::{refuse_existing, write_folder};
 use crate::rng::{self, Purpose};
 
 /// Runs `eva`.

@@ -7,8 +7,9 @@ use super::{print, print_json};
 use crate::agent;
 use crate::cli::EvaluateArgs;
 use crate::evaluation;
-use crate::failure::{InputError, OrInput, refuse_existing};
+use crate::failure::{InputError, OrInput};
 use crate::film::Filmed;
+use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, PolicyActor};
 

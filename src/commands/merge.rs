@@ -6,7 +6,7 @@ use tch::Device;
 use super::print;
 use crate::agent;
 use crate::cli::MergeArgs;
-use crate::failure::{refuse_existing, write_folder};
+use crate::output::{refuse_existing, write_folder};
 
 /// Runs `merge`.
 pub fn run(args: MergeArgs) -> anyhow::Result<()> {

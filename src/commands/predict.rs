@@ -13,7 +13,8 @@ use tch::{Device, Kind, Tensor};
 use super::print;
 use crate::agent;
 use crate::cli::PredictArgs;
-use crate::failure::{InputError, refuse_existing};
+use crate::failure::InputError;
+use crate::output::refuse_existing;
 
 /// Runs `predict`.
 pub fn run(args: PredictArgs) -> anyhow::Result<()> {

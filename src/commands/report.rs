@@ -8,10 +8,11 @@ use plotters::prelude::*;
 use rand::Rng;
 
 use super::print;
-use super::train::Evaluated;
 use crate::cli::ReportArgs;
 use crate::config::{self, AdapterConfig, RunConfig};
-use crate::failure::{InputError, OrInput, refuse_existing, write_folder};
+use crate::evaluation::Evaluated;
+use crate::failure::{InputError, OrInput};
+use crate::output::{refuse_existing, write_folder};
 use crate::rng::{self, Purpose};
 use crate::run_dir::RunDir;
 

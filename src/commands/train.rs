@@ -4,25 +4,25 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use eva_rl_agents::adapter::{self, AdapterFolder, AdapterSet, Origin};
-use eva_rl_agents::eva::{Eva, Settings};
-use eva_rl_agents::model::{ActionKind, Conditioning, DecisionTransformer, PolicyConfig as HfConfig};
-use eva_rl_envs::{ActionSpace, Phase, VecEnv};
+use eva_rl_agents::model::{Conditioning, DecisionTransformer};
+use eva_rl_envs::VecEnv;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::print;
 use crate::agent;
+use crate::checkpoint::{read_evaluations, read_replay, save};
 use crate::cli::TrainArgs;
-use crate::config::{self, AdapterConfig, EvaConfig, NewPolicyConfig, PolicyConfig, RunPlan};
+use crate::config::{self, PolicyConfig, RunPlan};
 use crate::data::{self, Dataset, Replay, Trajectory};
-use crate::evaluation::{Evaluation, evaluate};
-use crate::failure::{InputError, OrInput, refuse_existing, tell};
+use crate::evaluation::{Evaluated, Evaluation, evaluate};
+use crate::failure::{InputError, OrInput, tell};
+use crate::initialise::{initialise_adapters, new_policy, restore_adapters};
 use crate::interrupt;
 use crate::learner::Learner;
 use crate::metrics::{self, Recorder};
 use crate::model_card;
+use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, PolicyActor};
 use crate::run_dir::{Checkpoint, RunDir, RunState};
@@ -36,15 +36,6 @@ struct Given {
     conditioning: Conditioning,
     dataset: Dataset,
     env: Box<dyn VecEnv>,
-}
-
-/// An evaluation and the update after which it was made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Evaluated {
-    /// Updates done.
-    pub updates: usize,
-    /// One entry a target return.
-    pub targets: Vec<Evaluation>,
 }
 
 /// Runs `train`.
@@ -142,40 +133,6 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
         }
     };
     Ok(Given { policy, conditioning, dataset, env })
-}
-
-/// The config of a new policy, normalised by its data.
-fn new_policy(new: &NewPolicyConfig, dataset: &Dataset) -> HfConfig {
-    let (mean, deviation) = dataset.observation_moments();
-    let (act_dim, action_kind, low, high) = match &dataset.action {
-        ActionSpace::Discrete { n } => (*n, ActionKind::Discrete, None, None),
-        ActionSpace::Box { low, high } => {
-            (low.len(), ActionKind::Continuous, Some(low.clone()), Some(high.clone()))
-        }
-    };
-    HfConfig {
-        state_dim: dataset.observation_width as i64,
-        act_dim: act_dim as i64,
-        hidden_size: new.hidden_size,
-        max_ep_len: new.max_episode_length,
-        action_tanh: action_kind == ActionKind::Continuous,
-        n_positions: 3 * new.context_length,
-        n_layer: new.layers,
-        n_head: new.heads,
-        resid_pdrop: new.dropout,
-        embd_pdrop: new.dropout,
-        attn_pdrop: new.dropout,
-        action_kind,
-        context_length: Some(new.context_length),
-        state_mean: Some(mean),
-        state_std: Some(deviation),
-        return_scale: Some(new.return_scale),
-        target_return: Some(new.target_return),
-        max_return_to_go: dataset.max_return_to_go(),
-        action_low: low,
-        action_high: high,
-        ..HfConfig::default()
-    }
 }
 
 /// The run itself: initialisation, offline updates, rounds of exploration and updates.
@@ -328,143 +285,6 @@ fn train(
     recorder.flush()?;
     run_dir.write("README.md", &model_card::text(plan, run_dir, &learner, &dataset, &evaluations, &state))?;
     summarise(run_dir, &evaluations, &state)
-}
-
-/// Adapters as the config wants them at the start; nothing in full fine-tuning.
-fn initialise_adapters(
-    plan: &RunPlan,
-    policy: &DecisionTransformer,
-    conditioning: &Conditioning,
-    offline: &Replay,
-    recorder: &mut Recorder,
-) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
-    let base = match &plan.policy {
-        PolicyConfig::Pretrained { path } => path.display().to_string(),
-        PolicyConfig::New(_) => String::new(),
-    };
-    match &plan.adapter {
-        AdapterConfig::FullFineTuning {} => Ok(None),
-        AdapterConfig::Lora(lora) => {
-            rng::seed_torch(plan.seed, Purpose::Weights, 1);
-            let mut adapters = AdapterSet { dropout: lora.dropout, ..AdapterSet::default() };
-            for site in policy.sites() {
-                let (input, output) = policy.site_shape(site).expect("a site of this policy");
-                let adapter = adapter::lora(input, output, lora.rank, lora.alpha, policy.device());
-                adapters.sites.insert(site, adapter);
-            }
-            let facts =
-                AdapterFolder { base, rank: lora.rank.get(), alpha: lora.alpha, origin: Origin::Lora };
-            Ok(Some((facts, adapters)))
-        }
-        AdapterConfig::Eva(eva) => {
-            let EvaConfig { lora, rho, tau, max_batches } = eva;
-            let begun = Instant::now();
-            let settings = Settings { rank: lora.rank, alpha: lora.alpha, rho: *rho, tau: *tau };
-            let mut search = Eva::new(policy, &policy.sites(), settings);
-            let mut settled = 0.0;
-            while settled < 1.0 && search.batches() < *max_batches {
-                let mut windows_rng = rng::generator(plan.seed, Purpose::EvaWindows, search.batches());
-                let windows =
-                    offline.sample(plan.optimiser.batch_size, conditioning.context_length, &mut windows_rng);
-                settled = search.observe(policy, &conditioning.inputs(&windows.view())).or_input()?;
-                recorder.scalar(metrics::EVA_SETTLED, search.batches(), settled)?;
-            }
-            let batches = search.batches();
-            let (adapters, reports) = search.finish(policy, lora.dropout);
-            recorder.sites(&reports)?;
-            tell(&format!(
-                "EVA: {} sites, {:.0}% settled after {batches} batches, {:.1} s",
-                reports.len(),
-                100.0 * settled,
-                begun.elapsed().as_secs_f64()
-            ));
-            let origin = Origin::Eva { rho: *rho, tau: *tau };
-            Ok(Some((AdapterFolder { base, rank: lora.rank.get(), alpha: lora.alpha, origin }, adapters)))
-        }
-    }
-}
-
-fn restore_adapters(
-    plan: &RunPlan,
-    policy: &DecisionTransformer,
-    checkpoint: &Path,
-) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
-    match &plan.adapter {
-        AdapterConfig::FullFineTuning {} => Ok(None),
-        AdapterConfig::Lora(_) | AdapterConfig::Eva(_) => {
-            agent::read_adapter(&checkpoint.join("adapter"), policy).map(Some)
-        }
-    }
-}
-
-fn save(
-    run_dir: &RunDir,
-    state: &mut RunState,
-    learner: &Learner,
-    replay: Option<&Replay>,
-) -> anyhow::Result<()> {
-    let mut tensors = learner.state();
-    state.replay_lengths.clear();
-    if let Some(replay) = replay {
-        let (mut observations, mut actions, mut rewards) = (vec![], vec![], vec![]);
-        for trajectory in replay.trajectories() {
-            state.replay_lengths.push(trajectory.len());
-            observations.extend_from_slice(&trajectory.observations);
-            actions.extend_from_slice(&trajectory.actions);
-            rewards.extend_from_slice(&trajectory.rewards);
-        }
-        for (name, numbers) in [("observations", observations), ("actions", actions), ("rewards", rewards)] {
-            tensors.push((format!("replay.{name}"), Tensor::from_slice(&numbers)));
-        }
-    }
-    run_dir.save(state, &tensors, |folder| learner.write(folder))
-}
-
-fn read_replay(
-    plan: &RunPlan,
-    state: &RunState,
-    tensors: &std::collections::HashMap<String, Tensor>,
-    observation_width: usize,
-    action_width: usize,
-) -> anyhow::Result<Option<Replay>> {
-    let Some(online) = plan.online.as_ref().filter(|_| state.rounds > 0) else { return Ok(None) };
-    let list = |name: &str| -> anyhow::Result<Vec<f32>> {
-        let tensor = tensors.get(&format!("replay.{name}"));
-        let tensor = tensor.with_context(|| format!("the checkpoint lacks `replay.{name}`"))?;
-        Ok(Vec::try_from(tensor.to_kind(tch::Kind::Float))?)
-    };
-    let (observations, actions) = (list("observations")?, list("actions")?);
-    let rewards = list("rewards")?;
-    let steps: usize = state.replay_lengths.iter().sum();
-    let episodes = state.replay_lengths.len();
-    let fits = observations.len() == (steps + episodes) * observation_width
-        && actions.len() == steps * action_width
-        && rewards.len() == steps;
-    anyhow::ensure!(fits, "the checkpoint's replay does not have the lengths that its state.json says");
-    let mut replay = Replay::new(online.replay_capacity, observation_width, action_width);
-    let (mut from, mut rows) = (0, 0);
-    for length in &state.replay_lengths {
-        replay.push(Trajectory {
-            observations: observations[rows * observation_width..][..(length + 1) * observation_width]
-                .to_vec(),
-            actions: actions[from * action_width..][..length * action_width].to_vec(),
-            rewards: rewards[from..][..*length].to_vec(),
-            end: Phase::Running, // windows do not ask
-        });
-        from += length;
-        rows += length + 1;
-    }
-    Ok(Some(replay))
-}
-
-/// The evaluations up to the checkpoint's update.
-fn read_evaluations(run_dir: &RunDir, updates: usize) -> anyhow::Result<Vec<Evaluated>> {
-    let path = run_dir.root().join("evaluation.json");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"))?;
-    let mut evaluations: Vec<Evaluated> =
-        serde_json::from_str(&text).with_context(|| format!("{path:?} is no list of evaluations"))?;
-    evaluations.retain(|evaluation| evaluation.updates <= updates);
-    Ok(evaluations)
 }
 
 fn record_evaluation(recorder: &mut Recorder, updates: usize, found: &Evaluation) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use hdf5_pure::{AttrValue, DatasetBuilder, EnumTypeBuilder, FileBuilder, make_i8
 use serde_json::{Map, Value, json};
 
 use super::trajectory::{Dataset, Trajectory};
-use crate::failure::write_folder;
+use crate::output::write_folder;
 
 /// The format's version that this writes, as `minari` names it.
 const MINARI_VERSION: &str = "0.5.4";

@@ -1,0 +1,34 @@
+//! What the program writes is new, and whole or absent.
+
+use std::path::{Path, PathBuf};
+
+use crate::failure::InputError;
+
+/// Refuses an output that exists already.
+pub fn refuse_existing(path: &Path) -> anyhow::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Err(InputError(format!("{path:?} exists already; name a new one")).into());
+    }
+    Ok(())
+}
+
+/// Makes a folder aside with `fill`, then gives it its name, so that it is whole or absent.
+pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let aside = aside(folder);
+    let written = (|| {
+        std::fs::create_dir_all(&aside)?;
+        fill(&aside)?;
+        std::fs::rename(&aside, folder)?;
+        Ok(())
+    })();
+    written.map_err(|error: anyhow::Error| {
+        let _ = std::fs::remove_dir_all(&aside);
+        error.context(format!("cannot write {folder:?}"))
+    })
+}
+
+/// A sibling that no reader takes for the real thing.
+fn aside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+}
