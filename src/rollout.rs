@@ -1,6 +1,6 @@
 //! Whole episodes in a pool of environments, by anything that acts.
 
-use eva_rl_agents::model::{Conditioning, DecisionTransformer, Window};
+use eva_rl_agents::model::{Conditioning, DecisionTransformer};
 use eva_rl_agents::objective::{self, StochasticHead};
 use eva_rl_envs::{ActionSpace, Controller, EnvError, Phase, StepBatch, VecEnv};
 use rand::Rng;
@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use tch::{Kind, Tensor};
 
-use crate::data::Trajectory;
+use crate::data::{Trajectory, Windows};
 use crate::rng::{self, Purpose};
 
 /// An episode being played: what an actor may look at.
@@ -210,7 +210,7 @@ impl Actor for PolicyActor<'_> {
         let longest = live.iter().map(|episode| episode.earned.len()).max().unwrap_or(0);
         let steps = longest.min(conditioning.context_length);
         let asked = Asked { target: target_return, most: conditioning.max_return_to_go };
-        let window = Windows::last(live, steps, asked, self.space);
+        let window = last_windows(live, steps, asked, self.space);
         let chosen = tch::no_grad(|| {
             let inputs = conditioning.inputs(&window.view());
             let state = policy.encode_last_state(&inputs); // [B, D]
@@ -286,60 +286,20 @@ struct Asked {
     most: f32,
 }
 
-/// The last steps of every live episode, in rows; the action still to be chosen is zero.
-struct Windows {
-    batch: usize,
-    steps: usize,
-    states: Vec<f32>,
-    actions: Vec<f32>,
-    returns_to_go: Vec<f32>,
-    timesteps: Vec<i64>,
-    mask: Vec<bool>,
-}
-
-impl Windows {
-    fn last(live: &[Live], steps: usize, asked: Asked, space: &ActionSpace) -> Self {
-        let action_width = space.width();
-        let state_width = live[0].trajectory.observations.len() / live[0].earned.len();
-        let slots = live.len() * steps;
-        let mut windows = Self {
-            batch: live.len(),
-            steps,
-            states: vec![0.0; slots * state_width],
-            actions: vec![0.0; slots * action_width],
-            returns_to_go: vec![0.0; slots],
-            timesteps: vec![0; slots],
-            mask: vec![false; slots],
-        };
-        let idle = idle_actions(space, 1);
-        for (row, episode) in live.iter().enumerate() {
-            let seen = episode.earned.len(); // states, the latest included
-            let from = seen.saturating_sub(steps);
-            for step in from..seen {
-                let slot = row * steps + steps - (seen - step);
-                let observations = &episode.trajectory.observations;
-                windows.states[slot * state_width..][..state_width]
-                    .copy_from_slice(&observations[step * state_width..][..state_width]);
-                let action = episode.trajectory.actions.get(step * action_width..(step + 1) * action_width);
-                windows.actions[slot * action_width..][..action_width]
-                    .copy_from_slice(action.unwrap_or(&idle));
-                windows.returns_to_go[slot] = (asked.target - episode.earned[step]).min(asked.most);
-                windows.timesteps[slot] = step as i64;
-                windows.mask[slot] = true;
-            }
-        }
-        windows
-    }
-
-    fn view(&self) -> Window<'_> {
-        Window {
-            batch: self.batch,
-            steps: self.steps,
-            states: &self.states,
-            actions: &self.actions,
-            returns_to_go: &self.returns_to_go,
-            timesteps: &self.timesteps,
-            mask: &self.mask,
+/// The last steps of every live episode; the action still to be chosen is an idle one.
+fn last_windows(live: &[Live], steps: usize, asked: Asked, space: &ActionSpace) -> Windows {
+    let action_width = space.width();
+    let state_width = live[0].trajectory.observations.len() / live[0].earned.len();
+    let idle = idle_actions(space, 1);
+    let mut windows = Windows::new(live.len(), steps, state_width, action_width);
+    for (row, episode) in live.iter().enumerate() {
+        let seen = episode.earned.len(); // states, the latest included
+        for step in seen.saturating_sub(steps)..seen {
+            let state = &episode.trajectory.observations[step * state_width..][..state_width];
+            let action = episode.trajectory.actions.get(step * action_width..(step + 1) * action_width);
+            let return_to_go = (asked.target - episode.earned[step]).min(asked.most);
+            windows.set(row, steps - (seen - step), step, state, action.unwrap_or(&idle), return_to_go);
         }
     }
+    windows
 }

@@ -4,8 +4,10 @@ mod minari;
 mod minari_write;
 mod replay;
 mod trajectory;
+mod windows;
 
 pub use minari::read;
 pub use minari_write::write;
 pub use replay::Replay;
 pub use trajectory::{Dataset, Trajectory};
+pub use windows::Windows;

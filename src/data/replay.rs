@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use eva_rl_agents::model::Window;
 use rand::Rng;
 
 use super::trajectory::Trajectory;
+use super::windows::Windows;
 
 /// Trajectories with their returns-to-go; past its capacity the oldest leaves.
 #[derive(Debug)]
@@ -71,69 +71,21 @@ impl Replay {
             let index = ends.partition_point(|end| *end <= step);
             let held = &self.held[index];
             let start = step - (ends[index] - held.trajectory.len());
-            windows.fill(row, held, start);
+            let length = steps.min(held.trajectory.len() - start);
+            let first = steps - length;
+            for slot in first..steps {
+                let step = start + slot - first;
+                let observation = rows(&held.trajectory.observations, step, self.observation_width);
+                let action = rows(&held.trajectory.actions, step, self.action_width);
+                windows.set(row, slot, step, observation, action, held.returns_to_go[step]);
+            }
         }
         windows
     }
 }
 
-/// Windows of steps in the environment's units, in rows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Windows {
-    batch: usize,
-    steps: usize,
-    observation_width: usize,
-    action_width: usize,
-    states: Vec<f32>,
-    actions: Vec<f32>,
-    returns_to_go: Vec<f32>,
-    timesteps: Vec<i64>,
-    mask: Vec<bool>,
-}
-
-impl Windows {
-    fn new(batch: usize, steps: usize, observation_width: usize, action_width: usize) -> Self {
-        let slots = batch * steps;
-        Self {
-            batch,
-            steps,
-            observation_width,
-            action_width,
-            states: vec![0.0; slots * observation_width],
-            actions: vec![0.0; slots * action_width],
-            returns_to_go: vec![0.0; slots],
-            timesteps: vec![0; slots],
-            mask: vec![false; slots],
-        }
-    }
-
-    fn fill(&mut self, row: usize, held: &Held, start: usize) {
-        let length = self.steps.min(held.trajectory.len() - start);
-        let first = row * self.steps + self.steps - length;
-        let (observation, action) = (self.observation_width, self.action_width);
-        self.states[first * observation..][..length * observation]
-            .copy_from_slice(&held.trajectory.observations[start * observation..][..length * observation]);
-        self.actions[first * action..][..length * action]
-            .copy_from_slice(&held.trajectory.actions[start * action..][..length * action]);
-        self.returns_to_go[first..][..length].copy_from_slice(&held.returns_to_go[start..][..length]);
-        for step in 0..length {
-            self.timesteps[first + step] = (start + step) as i64;
-            self.mask[first + step] = true;
-        }
-    }
-
-    /// The rows, for the policy to read.
-    pub fn view(&self) -> Window<'_> {
-        Window {
-            batch: self.batch,
-            steps: self.steps,
-            states: &self.states,
-            actions: &self.actions,
-            returns_to_go: &self.returns_to_go,
-            timesteps: &self.timesteps,
-            mask: &self.mask,
-        }
-    }
+fn rows(numbers: &[f32], row: usize, width: usize) -> &[f32] {
+    &numbers[row * width..][..width]
 }
 
 #[cfg(test)]
