@@ -64,7 +64,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         },
         trajectories,
     };
-    data::write(&dataset, &args.out, args.seed)?;
+    data::write(&dataset, &args.out)?;
     print(&format!("{}: {}", args.out.display(), found.line()))
 }
 

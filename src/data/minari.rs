@@ -9,6 +9,12 @@ use serde_json::Value;
 
 use super::trajectory::{Dataset, Trajectory};
 
+/// Numbers that a byte of a file may stand for, which is more than deflate can do.
+const MAX_COMPRESSION: u64 = 1000;
+
+/// Numbers of a chunk that may be larger than its dataset.
+const MAX_CHUNK: u64 = 1 << 20;
+
 /// Why a dataset cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
@@ -51,7 +57,8 @@ pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
         let group = file
             .group(&format!("episode_{episode}"))
             .map_err(|error| refuse(format!("cannot be read: {}", one_line(&error.to_string()))))?;
-        trajectories.push(read_episode(&group, observation_width, &action).map_err(refuse)?);
+        trajectories
+            .push(read_episode(&group, observation_width, &action, file.file_size()).map_err(refuse)?);
     }
     Ok(Dataset {
         observation_width,
@@ -62,12 +69,17 @@ pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
     })
 }
 
-fn read_episode(group: &Group, width: usize, action: &ActionSpace) -> Result<Trajectory, String> {
-    let observations = read_numbers(group, "observations")?;
-    let actions = read_numbers(group, "actions")?;
-    let rewards = read_numbers(group, "rewards")?;
-    let terminations = read_flags(group, "terminations")?;
-    let truncations = read_flags(group, "truncations")?;
+fn read_episode(
+    group: &Group,
+    width: usize,
+    action: &ActionSpace,
+    file_bytes: u64,
+) -> Result<Trajectory, String> {
+    let observations = read_numbers(group, "observations", file_bytes)?;
+    let actions = read_numbers(group, "actions", file_bytes)?;
+    let rewards = read_numbers(group, "rewards", file_bytes)?;
+    let terminations = read_flags(group, "terminations", file_bytes)?;
+    let truncations = read_flags(group, "truncations", file_bytes)?;
     let steps = rewards.len();
     if steps == 0 {
         return Err("has no steps, and at least one is wanted".to_owned());
@@ -97,8 +109,8 @@ fn read_episode(group: &Group, width: usize, action: &ActionSpace) -> Result<Tra
 }
 
 /// A float or integer dataset of any shape, in row order.
-fn read_numbers(group: &Group, name: &str) -> Result<Vec<f32>, String> {
-    let numbers = group.dataset(name).and_then(|dataset| dataset.read_f64());
+fn read_numbers(group: &Group, name: &str, file_bytes: u64) -> Result<Vec<f32>, String> {
+    let numbers = group.dataset(name).and_then(|dataset| check_size(dataset, file_bytes)?.read_f64());
     match numbers {
         Ok(numbers) => Ok(numbers.into_iter().map(|x| x as f32).collect()),
         Err(error) => Err(format!("`{name}` cannot be read as numbers: {}", one_line(&error.to_string()))),
@@ -106,12 +118,26 @@ fn read_numbers(group: &Group, name: &str) -> Result<Vec<f32>, String> {
 }
 
 /// h5py's booleans: an enumeration of one byte.
-fn read_flags(group: &Group, name: &str) -> Result<Vec<bool>, String> {
-    let bytes = group.dataset(name).and_then(|dataset| dataset.read_raw());
+fn read_flags(group: &Group, name: &str, file_bytes: u64) -> Result<Vec<bool>, String> {
+    let bytes = group.dataset(name).and_then(|dataset| check_size(dataset, file_bytes)?.read_raw());
     match bytes {
         Ok(bytes) => Ok(bytes.into_iter().map(|byte| byte != 0).collect()),
         Err(error) => Err(format!("`{name}` cannot be read as booleans: {}", one_line(&error.to_string()))),
     }
+}
+
+/// Refuses a dataset whose size cannot be believed: damaged bytes may ask for petabytes.
+fn check_size(dataset: hdf5_pure::Dataset, file_bytes: u64) -> Result<hdf5_pure::Dataset, hdf5_pure::Error> {
+    let numbers = |sides: Vec<u64>| sides.into_iter().try_fold(1_u64, u64::checked_mul);
+    let values = numbers(dataset.shape()?);
+    let chunk = numbers(dataset.chunk_shape()?.unwrap_or_default());
+    let (most, size) = (file_bytes.saturating_mul(MAX_COMPRESSION), dataset.element_size()?);
+    let fits = |(values, chunk): (u64, u64)| values <= most && chunk <= values.max(MAX_CHUNK) && size <= 8;
+    if values.zip(chunk).is_some_and(fits) {
+        return Ok(dataset);
+    }
+    let text = format!("its shape {:?} is more than the file can hold", dataset.shape()?);
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text).into())
 }
 
 fn check_finite(name: &str, numbers: &[f32], width: usize) -> Result<(), String> {
@@ -211,6 +237,9 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
     use crate::data;
 
@@ -246,7 +275,7 @@ mod tests {
         for name in ["cartpole/random-v0", "pendulum/heavy-v0"] {
             let dataset = read(&golden(name)).unwrap();
             let path = folder.path().join(name);
-            data::write(&dataset, &path, 7).unwrap();
+            data::write(&dataset, &path).unwrap();
             assert_eq!(read(&path).unwrap(), dataset);
         }
     }
@@ -257,7 +286,7 @@ mod tests {
         let mut dataset = read(&golden("pendulum/heavy-v0")).unwrap();
         spoil(&mut dataset);
         let path = folder.path().join("spoiled");
-        data::write(&dataset, &path, 0).unwrap();
+        data::write(&dataset, &path).unwrap();
         read(&path).unwrap_err().to_string()
     }
 
@@ -295,15 +324,17 @@ mod tests {
         fs::create_dir_all(path.join("data")).unwrap();
         fs::copy(golden("pendulum/heavy-v0/data/metadata.json"), path.join("data/metadata.json")).unwrap();
         let whole = fs::read(golden("pendulum/heavy-v0/data/main_data.hdf5")).unwrap();
+        let mut draw = ChaCha8Rng::seed_from_u64(5);
         let mut refused = 0;
-        for step in 0..300 {
+        for round in 0..2000 {
             let mut bytes = whole.clone();
-            if step % 3 == 0 {
-                bytes.truncate(step * whole.len() / 300);
+            if round % 10 == 0 {
+                bytes.truncate(draw.gen_range(0..whole.len()));
             } else {
-                let at = (step * 7919) % bytes.len();
-                bytes[at] ^= 1 << (step % 8);
-                bytes[(at + 4001) % whole.len()] = 0xff;
+                for _ in 0..draw.gen_range(1..40) {
+                    let at = draw.gen_range(0..bytes.len());
+                    bytes[at] = draw.r#gen();
+                }
             }
             fs::write(path.join("data/main_data.hdf5"), bytes).unwrap();
             if let Err(error) = read(&path) {
@@ -311,6 +342,6 @@ mod tests {
                 refused += 1;
             }
         }
-        assert!(refused >= 100, "only {refused} of 300 were refused");
+        assert!(refused >= 1000, "only {refused} of 2000 were refused");
     }
 }

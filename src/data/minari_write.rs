@@ -14,9 +14,9 @@ use crate::output::write_folder;
 const MINARI_VERSION: &str = "0.5.4";
 
 /// Writes a dataset into `path`, which must not exist: whole or not at all.
-pub fn write(dataset: &Dataset, path: &Path, seed: u64) -> anyhow::Result<()> {
+pub fn write(dataset: &Dataset, path: &Path) -> anyhow::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let hdf5 = hdf5(dataset, seed)?;
+    let hdf5 = hdf5(dataset)?;
     let metadata = metadata(dataset, &dataset_id(&name), hdf5.len());
     write_folder(path, |folder| {
         fs::create_dir(folder.join("data"))?;
@@ -32,14 +32,13 @@ fn dataset_id(name: &str) -> String {
     if versioned { name.to_owned() } else { format!("{name}-v0") }
 }
 
-fn hdf5(dataset: &Dataset, seed: u64) -> anyhow::Result<Vec<u8>> {
+fn hdf5(dataset: &Dataset) -> anyhow::Result<Vec<u8>> {
     let mut file = FileBuilder::new();
     for (episode, trajectory) in dataset.trajectories.iter().enumerate() {
         let steps = trajectory.len() as u64;
         let mut group = file.create_group(&format!("episode_{episode}"));
         group.set_attr("id", AttrValue::I64(episode as i64));
         group.set_attr("total_steps", AttrValue::I64(steps as i64));
-        group.set_attr("seed", AttrValue::I64(seed as i64));
         let rows = trajectory.observations.len() / dataset.observation_width;
         group
             .create_dataset("observations")

@@ -80,7 +80,7 @@ impl Recorder {
     }
 
     fn tagged(&mut self, tag: &str, meaning: &str, step: usize, value: f64) -> anyhow::Result<()> {
-        let mut metadata = SummaryMetadata::new();
+        let mut metadata = plugin("scalars", Vec::new());
         metadata.set_summary_description(meaning.to_owned());
         let mut entry = Summary_Value::new();
         entry.set_tag(tag.to_owned());
