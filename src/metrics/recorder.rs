@@ -18,7 +18,7 @@ use tensorboard_proto::tensor_shape::{TensorShapeProto, TensorShapeProto_Dim};
 use tensorboard_proto::types::DataType;
 use tensorboard_rs::summary_writer::FileWriter;
 
-use super::Metric;
+use super::{EVA_SETTLED, Metric};
 
 const FILE: &str = "metrics.jsonl";
 
@@ -55,13 +55,14 @@ impl Recorder {
     pub fn resume(run: &Path, step: usize) -> anyhow::Result<Self> {
         let path = run.join(FILE);
         let text = fs::read_to_string(&path).unwrap_or_default();
-        let kept = text.lines().filter(|line| {
-            serde_json::from_str::<Line>(line)
-                .is_ok_and(|line| line.step <= step || line.tag.starts_with("eva/"))
-        });
-        let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
+        let read = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+        let kept: Vec<Line> = read.filter(|line| line.step <= step || line.tag == EVA_SETTLED.tag).collect();
+        let mut text = String::new();
+        for line in &kept {
+            text += &(serde_json::to_string(line)? + "\n");
+        }
         let aside = run.join(format!(".{FILE}.tmp"));
-        fs::write(&aside, kept)
+        fs::write(&aside, text)
             .and_then(|()| fs::rename(&aside, &path))
             .with_context(|| format!("cannot write {path:?}"))?;
 
@@ -71,6 +72,11 @@ impl Recorder {
         let mut event = Event::new();
         event.set_session_log(log);
         recorder.events.add_event(&event, step + 1);
+        // The purge also takes what has EVA's batches for its axis.
+        for line in kept.iter().filter(|line| line.step > step) {
+            let value = line.value.unwrap_or(f64::NAN);
+            recorder.events.add_summary(scalar_summary(&line.tag, EVA_SETTLED.meaning, value), line.step);
+        }
         Ok(recorder)
     }
 
@@ -80,13 +86,7 @@ impl Recorder {
     }
 
     fn tagged(&mut self, tag: &str, meaning: &str, step: usize, value: f64) -> anyhow::Result<()> {
-        let mut metadata = plugin("scalars", Vec::new());
-        metadata.set_summary_description(meaning.to_owned());
-        let mut entry = Summary_Value::new();
-        entry.set_tag(tag.to_owned());
-        entry.set_metadata(metadata);
-        entry.set_simple_value(value as f32);
-        self.events.add_summary(summary(entry), step);
+        self.events.add_summary(scalar_summary(tag, meaning, value), step);
         let value = value.is_finite().then_some(value);
         let line = Line { step, tag: tag.to_owned(), value, wall_secs: self.started.elapsed().as_secs_f64() };
         writeln!(self.lines, "{}", serde_json::to_string(&line)?).context("cannot write metrics.jsonl")
@@ -138,6 +138,16 @@ impl Recorder {
         self.events.flush();
         self.lines.flush().context("cannot write metrics.jsonl")
     }
+}
+
+fn scalar_summary(tag: &str, meaning: &str, value: f64) -> Summary {
+    let mut metadata = plugin("scalars", Vec::new());
+    metadata.set_summary_description(meaning.to_owned());
+    let mut entry = Summary_Value::new();
+    entry.set_tag(tag.to_owned());
+    entry.set_metadata(metadata);
+    entry.set_simple_value(value as f32);
+    summary(entry)
 }
 
 fn summary(entry: Summary_Value) -> Summary {
