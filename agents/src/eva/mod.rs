@@ -168,6 +168,7 @@ struct Recorder<'a> {
 }
 
 impl Tap for Recorder<'_> {
+    /// `x`: `[B, K, in]`.
     fn record(&mut self, site: Site, x: &Tensor) {
         if self.failure.is_some() || self.resting.contains(&site) {
             return;
