@@ -95,13 +95,17 @@ impl RunDir {
 
     /// Puts `fill`'s files in the place of `best/`.
     pub fn save_best(&self, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let best = self.root.join("best");
-        let old = self.root.join(".best.old");
-        write_folder(&self.root.join(".best.new"), fill)?;
+        let [best, new, old] = ["best", ".best.new", ".best.old"].map(|name| self.root.join(name));
+        for left_over in [&new, &old] {
+            if left_over.exists() {
+                fs::remove_dir_all(left_over)?; // a kill came between the renames
+            }
+        }
+        write_folder(&new, fill)?;
         if best.exists() {
             fs::rename(&best, &old)?;
         }
-        fs::rename(self.root.join(".best.new"), &best)?;
+        fs::rename(&new, &best)?;
         if old.exists() {
             fs::remove_dir_all(&old)?;
         }

@@ -60,3 +60,22 @@ fn a_finished_run_that_is_resumed_stays_as_it_is() {
     bench.succeed(&["train", "adapt.toml", "--resume", "run"]);
     assert_eq!(fs::read(bench.path("run/evaluation.json")).unwrap(), evaluations);
 }
+
+#[test]
+fn a_run_killed_before_its_first_checkpoint_starts_again() {
+    let bench = Bench::with_policy();
+    bench.succeed(&["train", "adapt.toml", "--out", "whole"]);
+    bench.succeed(&["train", "adapt.toml", "--out", "killed"]);
+    // What a kill during the first evaluation and the change of `best` leaves behind.
+    fs::remove_dir_all(bench.path("killed/checkpoints")).unwrap();
+    fs::create_dir(bench.path("killed/checkpoints")).unwrap();
+    fs::rename(bench.path("killed/best"), bench.path("killed/.best.old")).unwrap();
+    bench.succeed(&["train", "--resume", "killed"]);
+    let read = |run: &str, name: &str| fs::read(bench.path(run).join(name)).unwrap();
+    for name in ["best/adapter/adapter_model.safetensors", "evaluation.json"] {
+        assert!(read("whole", name) == read("killed", name), "{name} differs");
+    }
+    let lines = |run: &str| String::from_utf8(read(run, "metrics.jsonl")).unwrap().lines().count();
+    assert_eq!(lines("whole"), lines("killed"));
+    assert!(!bench.path("killed/.best.old").exists());
+}

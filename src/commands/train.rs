@@ -62,6 +62,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     };
     let mut recorder = match &resumed {
         Some(checkpoint) => Recorder::resume(&folder, checkpoint.state.updates)?,
+        None if args.resume.is_some() => Recorder::start_again(&folder)?,
         None => Recorder::create(&folder)?,
     };
     if resumed.is_none() {
@@ -205,7 +206,7 @@ fn train(
             run_dir.write("evaluation.json", &(serde_json::to_string_pretty(&evaluations)? + "\n"))?;
         }
         let stopping = interrupt::asked() && !last;
-        if (state.updates > 0 && state.updates.is_multiple_of(plan.checkpoint.every)) || last || stopping {
+        if state.updates.is_multiple_of(plan.checkpoint.every) || last || stopping {
             recorder.flush()?;
             state.elapsed_secs = earlier_secs + started.elapsed().as_secs_f64();
             save(run_dir, &mut state, &learner, replay.as_ref())?;

@@ -51,6 +51,18 @@ impl Recorder {
         Ok(Self { events: FileWriter::new(run), lines: BufWriter::new(lines), started: Instant::now() })
     }
 
+    /// Starts a run again that was killed before its first checkpoint: what it wrote is forgotten.
+    pub fn start_again(run: &Path) -> anyhow::Result<Self> {
+        for entry in fs::read_dir(run)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name == FILE || name.starts_with("events.out.tfevents.") {
+                fs::remove_file(&path).with_context(|| format!("cannot remove {path:?}"))?;
+            }
+        }
+        Self::create(run)
+    }
+
     /// Goes on after a stop: what was written past update `step` is forgotten.
     pub fn resume(run: &Path, step: usize) -> anyhow::Result<Self> {
         let path = run.join(FILE);
