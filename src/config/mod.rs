@@ -348,6 +348,14 @@ impl RunConfig {
                 "must not be negative",
             )?;
         }
+        if let AdapterConfig::Eva(eva) = &self.adapter {
+            // A window has at least one real step, which is three tokens.
+            let components = (eva.rho * eva.lora.rank.get() as f64).round() as usize;
+            let batch = self.optimiser.batch_size;
+            let wanted =
+                "must be at least a third of rho · rank, so that every batch has a token a component";
+            check("optimiser.batch_size", batch, 3 * batch >= components, wanted)?;
+        }
         let optimiser = &self.optimiser;
         check("optimiser.batch_size", optimiser.batch_size, optimiser.batch_size >= 1, "must be at least 1")?;
         check(
