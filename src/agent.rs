@@ -3,15 +3,35 @@
 use std::path::Path;
 
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
-use eva_rl_agents::model::{self, ActionKind, Conditioning, DecisionTransformer, PolicyConfig};
+use eva_rl_agents::model::{ActionKind, Conditioning, DecisionTransformer, Policy, PolicyConfig};
 use eva_rl_envs::ActionSpace;
 use tch::Device;
 
 use crate::failure::{InputError, OrInput};
 
-/// Reads a policy folder.
-pub fn read_policy(folder: &Path, device: Device) -> anyhow::Result<DecisionTransformer> {
-    model::read(folder, device).or_input()
+/// Reads a policy of any kind, for acting; `statistics` is a file that the user names.
+pub fn read_policy(path: &Path, statistics: Option<&Path>, device: Device) -> anyhow::Result<Policy> {
+    if !path.exists() {
+        return Err(
+            InputError(format!("there is no policy {path:?}; a folder or a `.pt` file is wanted")).into()
+        );
+    }
+    Policy::read(path, statistics, device).or_input()
+}
+
+/// Reads a policy whose maps can be adapted and trained.
+pub fn read_transformer(
+    path: &Path,
+    statistics: Option<&Path>,
+    device: Device,
+) -> anyhow::Result<DecisionTransformer> {
+    match read_policy(path, statistics, device)? {
+        Policy::Transformer(policy) => Ok(policy),
+        Policy::TorchScript(_) => Err(InputError(format!(
+            "{path:?} is a TorchScript module, whose linear maps are compiled into its own code and take no adapters; a policy in Hugging Face's format is wanted"
+        ))
+        .into()),
+    }
 }
 
 /// Reads an adapter folder of `policy`.
@@ -19,29 +39,28 @@ pub fn read_adapter(
     folder: &Path,
     policy: &DecisionTransformer,
 ) -> anyhow::Result<(AdapterFolder, AdapterSet)> {
-    AdapterFolder::read(folder, policy.device(), |site| policy.site_shape(site)).or_input()
+    let (facts, adapters) = AdapterFolder::read(folder, policy.device()).or_input()?;
+    facts.check_base(&adapters, folder, policy.weights()).or_input()?;
+    Ok((facts, adapters))
 }
 
 /// Reads a policy, with an adapter folded in where there is one.
 pub fn read_merged(
-    folder: &Path,
+    path: &Path,
     adapter: Option<&Path>,
+    statistics: Option<&Path>,
     device: Device,
-) -> anyhow::Result<DecisionTransformer> {
-    let policy = read_policy(folder, device)?;
-    match adapter {
-        None => Ok(policy),
-        Some(adapter) => {
-            let (_, adapters) = read_adapter(adapter, &policy)?;
-            Ok(tch::no_grad(|| policy.merged(&adapters)))
-        }
-    }
+) -> anyhow::Result<Policy> {
+    let Some(adapter) = adapter else { return read_policy(path, statistics, device) };
+    let policy = read_transformer(path, statistics, device)?;
+    let (_, adapters) = read_adapter(adapter, &policy)?;
+    Ok(Policy::Transformer(tch::no_grad(|| policy.merged(&adapters))))
 }
 
 /// The policy's keys for acting, complete.
-pub fn conditioning(policy: &DecisionTransformer, folder: &Path) -> anyhow::Result<Conditioning> {
-    Conditioning::new(policy.config(), policy.device())
-        .map_err(|missing| InputError(format!("the policy {folder:?} cannot act: {missing}")).into())
+pub fn conditioning(config: &PolicyConfig, device: Device, path: &Path) -> anyhow::Result<Conditioning> {
+    Conditioning::new(config, device)
+        .map_err(|missing| InputError(format!("the policy {path:?} cannot act: {missing}")).into())
 }
 
 /// Refuses a policy whose widths differ from what it is to meet.
@@ -62,7 +81,11 @@ pub fn check_spaces(
         ActionSpace::Discrete { n } => (ActionKind::Discrete, *n),
         ActionSpace::Box { low, .. } => (ActionKind::Continuous, low.len()),
     };
-    if (config.action_kind, config.act_dim as usize) != (kind, count) {
+    let chosen = match config.action_kind {
+        ActionKind::Binned => ActionKind::Continuous, // numbers too, to an environment
+        kind => kind,
+    };
+    if (chosen, config.act_dim as usize) != (kind, count) {
         return Err(InputError(format!(
             "the policy chooses {}, and {whose} takes {}",
             describe_actions(config.action_kind, config.act_dim as usize),
@@ -87,7 +110,7 @@ pub fn check_spaces(
 
 fn describe_actions(kind: ActionKind, count: usize) -> String {
     match kind {
-        ActionKind::Continuous => format!("actions of {count} numbers"),
+        ActionKind::Continuous | ActionKind::Binned => format!("actions of {count} numbers"),
         ActionKind::Discrete => format!("one of {count} actions"),
     }
 }

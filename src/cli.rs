@@ -1,6 +1,6 @@
 //! The command line: what may be asked, with an example for each command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use eva_rl_envs::Kwargs;
@@ -103,11 +103,29 @@ impl EnvArgs {
     }
 }
 
+/// What a policy's own files may lack.
+#[derive(Debug, Args)]
+pub struct StatisticsArgs {
+    /// JSON with state_mean, state_std, return_scale, target_return, …, over those of the policy
+    #[arg(long, value_name = "FILE")]
+    pub statistics: Option<PathBuf>,
+}
+
+impl StatisticsArgs {
+    /// The file, if one was named.
+    pub fn file(&self) -> Option<&Path> {
+        self.statistics.as_deref()
+    }
+}
+
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// A policy folder
+    /// A policy folder, or a TorchScript module (.pt)
     pub policy: PathBuf,
+    /// What the policy's files may lack
+    #[command(flatten)]
+    pub statistics: StatisticsArgs,
     /// An adapter folder of that policy
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -137,9 +155,12 @@ pub struct CollectArgs {
     /// The environment
     #[command(flatten)]
     pub env: EnvArgs,
-    /// scripted, random, or a policy folder
+    /// scripted, random, or a policy: a folder or a TorchScript module (.pt)
     #[arg(long, value_name = "scripted|random|POLICY")]
     pub policy: String,
+    /// What the policy's files may lack
+    #[command(flatten)]
+    pub statistics: StatisticsArgs,
     /// Episodes to play
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
@@ -159,6 +180,9 @@ pub struct CollectArgs {
 pub struct EvaArgs {
     /// A policy folder
     pub policy: PathBuf,
+    /// What the policy's files may lack
+    #[command(flatten)]
+    pub statistics: StatisticsArgs,
     /// A Minari dataset
     #[arg(long, value_name = "DATASET")]
     pub data: PathBuf,
@@ -177,6 +201,12 @@ pub struct EvaArgs {
     /// Ends of the names of the maps to adapt; all of the blocks' where absent
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub target_modules: Vec<String>,
+    /// Scale by alpha / √rank, as rsLoRA does
+    #[arg(long)]
+    pub rslora: bool,
+    /// Add DoRA's magnitudes
+    #[arg(long)]
+    pub dora: bool,
     /// Windows a batch
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
@@ -199,6 +229,9 @@ pub struct EvaArgs {
 pub struct MergeArgs {
     /// A policy folder
     pub policy: PathBuf,
+    /// What the policy's files may lack; the merged policy's config.json gets it
+    #[command(flatten)]
+    pub statistics: StatisticsArgs,
     /// An adapter folder of that policy
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
@@ -210,15 +243,19 @@ pub struct MergeArgs {
 /// Arguments of `predict`.
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// A policy folder
+    /// A policy folder, or a TorchScript module (.pt)
     pub policy: PathBuf,
+    /// What the policy's files may lack
+    #[command(flatten)]
+    pub statistics: StatisticsArgs,
     /// An adapter folder of that policy
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// states, actions, returns_to_go, timesteps (int64) and attention_mask, as transformers takes them
+    /// states, actions, returns_to_go, timesteps (int64) and attention_mask, as transformers takes them;
+    /// rewards too, if the policy reads them
     #[arg(long, value_name = "FILE")]
     pub inputs: PathBuf,
-    /// Gets action_preds, state_preds and return_preds; must not exist
+    /// Gets action_preds, state_preds and return_preds, and action_logits if actions are binned; must not exist
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -226,8 +263,11 @@ pub struct PredictArgs {
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A policy, adapter, dataset or run folder
+    /// A policy, adapter, dataset or run folder, or a TorchScript module (.pt)
     pub path: PathBuf,
+    /// What a policy's files may lack
+    #[command(flatten)]
+    pub statistics: StatisticsArgs,
     /// One JSON document on stdout
     #[arg(long)]
     pub json: bool,
@@ -282,6 +322,9 @@ pub struct BenchPolicyArgs {
     /// A policy folder
     #[arg(long, value_name = "POLICY")]
     pub policy: PathBuf,
+    /// What the policy's files may lack
+    #[command(flatten)]
+    pub statistics: StatisticsArgs,
     /// The environment
     #[command(flatten)]
     pub env: EnvArgs,

@@ -1,11 +1,11 @@
 //! What the episodes of an evaluation say together.
 
-use eva_rl_agents::model::{Conditioning, DecisionTransformer};
+use eva_rl_agents::model::{Conditioning, Policy};
 use eva_rl_envs::{EnvSpec, Phase, Success, VecEnv};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Trajectory;
-use crate::rollout::{self, PolicyActor};
+use crate::rollout::{self, Choice, PolicyActor};
 
 /// Episodes played while asking for one return.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ impl Evaluation {
 
 /// Plays the same `episodes` for each target return, taking the most likely action.
 pub fn evaluate(
-    policy: &DecisionTransformer,
+    policy: &Policy,
     conditioning: &Conditioning,
     env: &mut dyn VecEnv,
     episodes: usize,
@@ -98,7 +98,7 @@ pub fn evaluate(
     let spec = env.spec().clone();
     let mut evaluations = Vec::with_capacity(target_returns.len());
     for &target in target_returns {
-        let mut actor = PolicyActor::new(policy, conditioning, None, target, &spec.action);
+        let mut actor = PolicyActor::new(Choice::Likeliest(policy), conditioning, target, &spec.action);
         let played = rollout::play(env, &mut actor, episodes, seed)?;
         evaluations.push(Evaluation::of(&played, &spec, Some(target)));
     }

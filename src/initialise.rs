@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::time::Instant;
 
-use eva_rl_agents::adapter::{self, AdapterFolder, AdapterSet, Origin};
+use eva_rl_agents::adapter::{self, AdapterFolder, AdapterSet, Origin, Scaling, fingerprint};
 use eva_rl_agents::eva::{Eva, Settings};
 use eva_rl_agents::model::{ActionKind, Conditioning, DecisionTransformer, PolicyConfig as HfConfig};
 use eva_rl_envs::ActionSpace;
 
 use crate::agent;
-use crate::config::{AdapterConfig, EvaConfig, NewPolicyConfig, PolicyConfig, RunPlan};
+use crate::config::{
+    ActionHeadConfig, AdapterConfig, EvaConfig, LoraConfig, NewPolicyConfig, PolicyConfig, RunPlan,
+};
 use crate::data::{Dataset, Replay};
 use crate::failure::{OrInput, tell};
 use crate::metrics::{self, Recorder};
@@ -21,16 +23,28 @@ pub fn new_policy(new: &NewPolicyConfig, dataset: &Dataset) -> HfConfig {
     let (act_dim, action_kind, low, high) = match &dataset.action {
         ActionSpace::Discrete { n } => (*n, ActionKind::Discrete, None, None),
         ActionSpace::Box { low, high } => {
-            (low.len(), ActionKind::Continuous, Some(low.clone()), Some(high.clone()))
+            let kind = match new.action_head {
+                ActionHeadConfig::Continuous {} => ActionKind::Continuous,
+                ActionHeadConfig::Binned { .. } => ActionKind::Binned,
+            };
+            (low.len(), kind, Some(low.clone()), Some(high.clone()))
         }
     };
-    HfConfig {
+    let action_bins = match new.action_head {
+        ActionHeadConfig::Binned { bins } if action_kind == ActionKind::Binned => Some(bins),
+        _ => None,
+    };
+    let mut config = HfConfig {
         state_dim: dataset.observation_width as i64,
         act_dim: act_dim as i64,
         hidden_size: new.hidden_size,
         max_ep_len: new.max_episode_length,
         action_tanh: action_kind == ActionKind::Continuous,
-        n_positions: 3 * new.context_length,
+        n_positions: new.tokens.len() as i64 * new.context_length,
+        activation_function: new.activation,
+        action_bins,
+        token_order: new.tokens.clone(),
+        global_positions: new.global_positions,
         n_layer: new.layers,
         n_head: new.heads,
         resid_pdrop: new.dropout,
@@ -46,7 +60,12 @@ pub fn new_policy(new: &NewPolicyConfig, dataset: &Dataset) -> HfConfig {
         action_low: low,
         action_high: high,
         ..HfConfig::default()
+    };
+    config.model_type = config.own_model_type().to_owned();
+    if config.model_type != HfConfig::default().model_type {
+        config.other.remove("architectures"); // transformers has no class for it
     }
+    config
 }
 
 /// Adapters as the config wants them at the start; nothing in full fine-tuning.
@@ -58,8 +77,15 @@ pub fn initialise_adapters(
     recorder: &mut Recorder,
 ) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
     let base = match &plan.policy {
-        PolicyConfig::Pretrained { path } => path.display().to_string(),
+        PolicyConfig::Pretrained { path, .. } => path.display().to_string(),
         PolicyConfig::New(_) => String::new(),
+    };
+    let folder = |lora: &LoraConfig, origin| AdapterFolder {
+        base: base.clone(),
+        fingerprint: Some(fingerprint(policy.weights())),
+        rank: lora.rank.get(),
+        scaling: scaling(lora),
+        origin,
     };
     match &plan.adapter {
         AdapterConfig::FullFineTuning {} => Ok(None),
@@ -68,17 +94,15 @@ pub fn initialise_adapters(
             let mut adapters = AdapterSet { dropout: lora.dropout, ..AdapterSet::default() };
             for site in policy.sites() {
                 let (input, output) = policy.site_shape(site).expect("a site of this policy");
-                let adapter = adapter::lora(input, output, lora.rank, lora.alpha, policy.device());
+                let adapter = adapter::lora(input, output, lora.rank, scaling(lora), policy.device());
                 adapters.sites.insert(site, adapter);
             }
-            let facts =
-                AdapterFolder { base, rank: lora.rank.get(), alpha: lora.alpha, origin: Origin::Lora };
-            Ok(Some((facts, adapters)))
+            Ok(Some((folder(lora, Origin::Lora), dora(lora, policy, adapters))))
         }
         AdapterConfig::Eva(eva) => {
             let EvaConfig { lora, rho, tau, max_batches } = eva;
             let begun = Instant::now();
-            let settings = Settings { rank: lora.rank, alpha: lora.alpha, rho: *rho, tau: *tau };
+            let settings = Settings { rank: lora.rank, scaling: scaling(lora), rho: *rho, tau: *tau };
             let mut search = Eva::new(policy, &policy.sites(), settings);
             let mut settled = 0.0;
             while settled < 1.0 && search.batches() < *max_batches {
@@ -98,9 +122,21 @@ pub fn initialise_adapters(
                 begun.elapsed().as_secs_f64()
             ));
             let origin = Origin::Eva { rho: *rho, tau: *tau };
-            Ok(Some((AdapterFolder { base, rank: lora.rank.get(), alpha: lora.alpha, origin }, adapters)))
+            Ok(Some((folder(lora, origin), dora(lora, policy, adapters))))
         }
     }
+}
+
+fn scaling(lora: &LoraConfig) -> Scaling {
+    Scaling { alpha: lora.alpha, rank_stabilised: lora.rslora }
+}
+
+/// The adapters with DoRA's magnitude, where the config wants it.
+fn dora(lora: &LoraConfig, policy: &DecisionTransformer, mut adapters: AdapterSet) -> AdapterSet {
+    if lora.dora {
+        policy.start_dora(&mut adapters);
+    }
+    adapters
 }
 
 /// Adapters as a checkpoint has them; nothing in full fine-tuning.

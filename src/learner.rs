@@ -174,7 +174,7 @@ impl Learner {
 
 #[cfg(test)]
 mod tests {
-    use eva_rl_agents::adapter::{Origin, Rank, lora};
+    use eva_rl_agents::adapter::{Origin, Rank, Scaling, lora};
     use tch::{Device, Kind};
 
     use super::*;
@@ -187,7 +187,7 @@ mod tests {
 
     fn base() -> DecisionTransformer {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/policies/plain");
-        model::read(&folder, Device::Cpu).unwrap()
+        model::read(&folder, None, Device::Cpu).unwrap()
     }
 
     fn inputs(policy: &DecisionTransformer) -> Inputs {
@@ -195,6 +195,7 @@ mod tests {
         Inputs {
             states: Tensor::randn([4, 3, policy.config().state_dim], float),
             actions: Tensor::rand([4, 3, policy.config().act_dim], float) * 2.0 - 1.0,
+            rewards: None,
             returns_to_go: Tensor::randn([4, 3, 1], float),
             timesteps: Tensor::arange(3, (Kind::Int64, Device::Cpu)).repeat([4, 1]),
             mask: Tensor::ones([4, 3], (Kind::Bool, Device::Cpu)),
@@ -204,14 +205,17 @@ mod tests {
     #[test]
     fn adaptation_changes_every_adapter_and_leaves_the_base_bit_for_bit() {
         let (plan, untouched, policy) = (plan(), base(), base());
+        let (rank, scaling) = (Rank::try_from(2).unwrap(), Scaling { alpha: 2.0, rank_stabilised: false });
         let mut adapters = AdapterSet::default();
         for site in policy.sites() {
             let (input, output) = policy.site_shape(site).unwrap();
-            adapters.sites.insert(site, lora(input, output, Rank::try_from(2).unwrap(), 2.0, Device::Cpu));
+            adapters.sites.insert(site, lora(input, output, rank, scaling, Device::Cpu));
         }
+        policy.start_dora(&mut adapters);
         let begun: Vec<Tensor> =
             adapters.parameters().iter().map(|(_, tensor)| tensor.detach().copy()).collect();
-        let facts = AdapterFolder { base: String::new(), rank: 2, alpha: 2.0, origin: Origin::Lora };
+        let facts =
+            AdapterFolder { base: String::new(), fingerprint: None, rank: 2, scaling, origin: Origin::Lora };
         let inputs = inputs(&policy);
         let mut learner = Learner::new(policy, Some((facts, adapters)), &plan);
         for update in 0..10 {

@@ -16,7 +16,7 @@ pub fn text(
     state: &RunState,
 ) -> String {
     let base = match &plan.policy {
-        PolicyConfig::Pretrained { path } => format!("the policy `{}`", path.display()),
+        PolicyConfig::Pretrained { path, .. } => format!("the policy `{}`", path.display()),
         PolicyConfig::New(_) => "a new policy".to_owned(),
     };
     let method = match &plan.adapter {
@@ -62,7 +62,7 @@ pub fn text(
     }
     card += "\nIn Python:\n\n```python\n";
     card += match (&plan.policy, &learner.adapters) {
-        (PolicyConfig::Pretrained { path }, Some(_)) => format!(
+        (PolicyConfig::Pretrained { path, .. }, Some(_)) => format!(
             "from peft import PeftModel\nfrom transformers import DecisionTransformerModel\n\nbase = DecisionTransformerModel.from_pretrained(\"{}\")\npolicy = PeftModel.from_pretrained(base, \"best/adapter\")\n",
             path.display()
         ),

@@ -1,14 +1,17 @@
 //! Whole episodes in a pool of environments, by anything that acts.
 
-use eva_rl_agents::model::{Conditioning, DecisionTransformer};
-use eva_rl_agents::objective::{self, StochasticHead};
-use eva_rl_envs::{ActionSpace, Controller, EnvError, Phase, StepBatch, VecEnv};
+use eva_rl_agents::adapter::AdapterSet;
+use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs, Policy};
+use eva_rl_agents::objective::StochasticHead;
+use eva_rl_agents::pass::{NoTap, Pass};
+use eva_rl_envs::{ActionSpace, Controller, Phase, StepBatch, VecEnv};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use tch::{Kind, Tensor};
 
-use crate::data::{Trajectory, Windows};
+use crate::data::{Step, Trajectory, Windows};
+use crate::failure::OrInput;
 use crate::rng::{self, Purpose};
 
 /// An episode being played: what an actor may look at.
@@ -34,7 +37,7 @@ impl Live {
 /// Anything that chooses actions.
 pub trait Actor {
     /// Writes the action of every live episode into its environment's row of `actions`.
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]);
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()>;
 }
 
 /// Plays episodes `0..episodes` and gives them in that order.
@@ -46,7 +49,7 @@ pub fn play(
     actor: &mut dyn Actor,
     episodes: usize,
     seed: u64,
-) -> Result<Vec<Trajectory>, EnvError> {
+) -> anyhow::Result<Vec<Trajectory>> {
     let (count, width) = (env.num_envs(), env.spec().observation_width());
     let action_width = env.spec().action.width();
     let mut batch = StepBatch::new(env.spec(), count);
@@ -70,7 +73,7 @@ pub fn play(
     let mut finished: Vec<Option<Trajectory>> = (0..episodes).map(|_| None).collect();
 
     while !live.is_empty() {
-        actor.act(&mut live, &mut actions);
+        actor.act(&mut live, &mut actions)?;
         env.step(&actions, &mut batch)?;
         for episode in &mut live {
             let row = episode.env;
@@ -121,11 +124,12 @@ pub struct RandomActor {
 }
 
 impl Actor for RandomActor {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
         for episode in live {
             let row = row_of(actions, &self.space, episode.env);
             draw_uniform(&self.space, &mut episode.noise, row);
         }
+        Ok(())
     }
 }
 
@@ -140,11 +144,12 @@ pub struct ScriptedActor {
 }
 
 impl Actor for ScriptedActor {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
         for episode in live {
             let row = row_of(actions, &self.space, episode.env);
             self.controllers[episode.env].act(episode.observation(self.observation_width), row);
         }
+        Ok(())
     }
 }
 
@@ -160,8 +165,8 @@ pub struct NoisyActor<'a> {
 }
 
 impl Actor for NoisyActor<'_> {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) {
-        self.actor.act(live, actions);
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+        self.actor.act(live, actions)?;
         for episode in live {
             let row = row_of(actions, &self.space, episode.env);
             match &self.space {
@@ -178,56 +183,55 @@ impl Actor for NoisyActor<'_> {
                 }
             }
         }
+        Ok(())
     }
+}
+
+/// How a policy's actions are chosen.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice<'a> {
+    /// The likeliest one.
+    Likeliest(&'a Policy),
+    /// One drawn from Online DT's distribution.
+    Drawn(&'a DecisionTransformer, &'a StochasticHead),
 }
 
 /// A policy: one batched forward a step over every live episode's window.
 pub struct PolicyActor<'a> {
-    policy: &'a DecisionTransformer,
+    choice: Choice<'a>,
     conditioning: &'a Conditioning,
-    /// Draws actions where there is one; the most likely action is taken where not.
-    head: Option<&'a StochasticHead>,
     target_return: f32,
     space: &'a ActionSpace,
 }
 
 impl<'a> PolicyActor<'a> {
-    /// Acts with `policy`, which has its adapters merged, asking for `target_return`.
+    /// Acts by `choice`, whose policy has its adapters merged, asking for `target_return`.
     pub fn new(
-        policy: &'a DecisionTransformer,
+        choice: Choice<'a>,
         conditioning: &'a Conditioning,
-        head: Option<&'a StochasticHead>,
         target_return: f32,
         space: &'a ActionSpace,
     ) -> Self {
-        Self { policy, conditioning, head, target_return, space }
+        Self { choice, conditioning, target_return, space }
     }
 }
 
 impl Actor for PolicyActor<'_> {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) {
-        let Self { policy, conditioning, target_return, .. } = *self;
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+        let Self { choice, conditioning, target_return, .. } = *self;
         let longest = live.iter().map(|episode| episode.earned.len()).max().unwrap_or(0);
         let steps = longest.min(conditioning.context_length);
         let asked = Asked { target: target_return, most: conditioning.max_return_to_go };
         let window = last_windows(live, steps, asked, self.space);
-        let chosen = tch::no_grad(|| {
-            let inputs = conditioning.inputs(&window.view());
-            let state = policy.encode_last_state(&inputs); // [B, D]
-            let head = policy.action_head(&state); // [B, A]
-            let chosen = match self.head {
-                None => objective::mode(policy, &head),
-                Some(stochastic) => {
-                    let noise = draw_noise(live, self.space, head.size()[1] as usize);
-                    let noise = Tensor::from_slice(&noise).view_as(&head).to_device(head.device());
-                    stochastic.draw(&head, &state, &noise)
-                }
-            };
-            match self.space {
-                ActionSpace::Discrete { .. } => chosen,
-                ActionSpace::Box { .. } => conditioning.to_environment(&chosen),
-            }
-        });
+        let inputs = conditioning.inputs(&window.view());
+        let chosen = tch::no_grad(|| match choice {
+            Choice::Likeliest(policy) => policy.act(&inputs).or_input(),
+            Choice::Drawn(policy, head) => Ok(draw(policy, head, &inputs, live)),
+        })?;
+        let chosen = match self.space {
+            ActionSpace::Discrete { .. } => chosen,
+            ActionSpace::Box { .. } => conditioning.to_environment(&chosen),
+        };
         let chosen: Vec<f32> =
             Vec::try_from(chosen.flatten(0, -1).to_kind(Kind::Float).to_device(tch::Device::Cpu))
                 .expect("actions are f32");
@@ -235,7 +239,27 @@ impl Actor for PolicyActor<'_> {
             row_of(actions, self.space, episode.env).copy_from_slice(action);
         }
         clip(actions, self.space);
+        Ok(())
     }
+}
+
+/// One action a live episode, by the episode's own noise: `[B, A]` in [−1, 1], or `[B, 1]` indices.
+fn draw(policy: &DecisionTransformer, head: &StochasticHead, inputs: &Inputs, live: &mut [Live]) -> Tensor {
+    let no_adapters = AdapterSet::default();
+    let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+    let encoded = policy.encode_for_acting(inputs); // [B, D]
+    let outputs = policy.action_head(pass, &encoded); // [B, A] or [B, A · bins]
+    let mut noise = Vec::with_capacity(outputs.numel());
+    for episode in live {
+        for _ in 0..outputs.numel() / inputs.states.size()[0] as usize {
+            noise.push(match head.wants_normal_noise() {
+                true => episode.noise.sample(StandardNormal),
+                false => episode.noise.r#gen::<f32>(),
+            });
+        }
+    }
+    let noise = Tensor::from_slice(&noise).view_as(&outputs).to_device(outputs.device());
+    head.draw(&outputs, &encoded, &noise)
 }
 
 /// Rounding in the map to the environment's bounds must not leave them.
@@ -247,20 +271,6 @@ fn clip(actions: &mut [f32], space: &ActionSpace) {
             }
         }
     }
-}
-
-/// Standard normal noise, or uniform where actions are discrete: `[B, A]`.
-fn draw_noise(live: &mut [Live], space: &ActionSpace, width: usize) -> Vec<f32> {
-    let mut noise = Vec::with_capacity(live.len() * width);
-    for episode in live {
-        for _ in 0..width {
-            noise.push(match space {
-                ActionSpace::Discrete { .. } => episode.noise.r#gen(),
-                ActionSpace::Box { .. } => episode.noise.sample(StandardNormal),
-            });
-        }
-    }
-    noise
 }
 
 fn row_of<'a>(actions: &'a mut [f32], space: &ActionSpace, env: usize) -> &'a mut [f32] {
@@ -294,11 +304,18 @@ fn last_windows(live: &[Live], steps: usize, asked: Asked, space: &ActionSpace) 
     let mut windows = Windows::new(live.len(), steps, state_width, action_width);
     for (row, episode) in live.iter().enumerate() {
         let seen = episode.earned.len(); // states, the latest included
-        for step in seen.saturating_sub(steps)..seen {
-            let state = &episode.trajectory.observations[step * state_width..][..state_width];
-            let action = episode.trajectory.actions.get(step * action_width..(step + 1) * action_width);
-            let return_to_go = (asked.target - episode.earned[step]).min(asked.most);
-            windows.set(row, steps - (seen - step), step, state, action.unwrap_or(&idle), return_to_go);
+        for timestep in seen.saturating_sub(steps)..seen {
+            let state = &episode.trajectory.observations[timestep * state_width..][..state_width];
+            let action =
+                episode.trajectory.actions.get(timestep * action_width..(timestep + 1) * action_width);
+            let step = Step {
+                timestep,
+                state,
+                action: action.unwrap_or(&idle),
+                reward: episode.trajectory.rewards.get(timestep).copied().unwrap_or(0.0),
+                return_to_go: (asked.target - episode.earned[timestep]).min(asked.most),
+            };
+            windows.set(row, steps - (seen - timestep), &step);
         }
     }
     windows

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use eva_rl_agents::safetensors;
+use eva_rl_agents::tensor_file::{self, TensorFile};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -87,7 +87,7 @@ impl RunDir {
         }
         write_folder(&folder, |folder| {
             fill(folder)?;
-            safetensors::write(tensors, &folder.join("training_state.safetensors"))?;
+            tensor_file::write(tensors, &folder.join("training_state.safetensors"))?;
             fs::write(folder.join("state.json"), serde_json::to_string_pretty(state)? + "\n")?;
             Ok(())
         })
@@ -136,9 +136,7 @@ impl RunDir {
         let state = serde_json::from_str(&text)
             .map_err(|error| InputError(format!("{path:?} is no state of a run: {error}")))?;
         let path = folder.join("training_state.safetensors");
-        let tensors = safetensors::read(&path).map_err(|error| {
-            InputError(format!("cannot read {path:?}: {}", eva_rl_agents::first_line(&error)))
-        })?;
+        let tensors = TensorFile::open(&path).and_then(|file| file.read_all()).or_input()?;
         Ok(Some(Checkpoint { folder, state, tensors: tensors.into_iter().collect() }))
     }
 }

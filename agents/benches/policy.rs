@@ -3,9 +3,9 @@
 #![allow(missing_docs)] // criterion's macro makes an undocumented function
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use eva_rl_agents::adapter::{self, AdapterSet, Rank};
+use eva_rl_agents::adapter::{self, AdapterSet, Rank, Scaling};
 use eva_rl_agents::linalg::IncrementalPca;
-use eva_rl_agents::model::{DecisionTransformer, Inputs, PolicyConfig};
+use eva_rl_agents::model::{DecisionTransformer, Inputs, Policy, PolicyConfig};
 use eva_rl_agents::objective;
 use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
 use eva_rl_agents::pass::{NoTap, Pass};
@@ -19,6 +19,7 @@ fn inputs(config: &PolicyConfig) -> Inputs {
     Inputs {
         states: Tensor::randn([BATCH, STEPS, config.state_dim], float),
         actions: Tensor::rand([BATCH, STEPS, config.act_dim], float) * 2.0 - 1.0,
+        rewards: None,
         returns_to_go: Tensor::randn([BATCH, STEPS, 1], float),
         timesteps: Tensor::arange(STEPS, (Kind::Int64, Device::Cpu)).repeat([BATCH, 1]),
         mask: Tensor::ones([BATCH, STEPS], (Kind::Bool, Device::Cpu)),
@@ -35,15 +36,13 @@ fn policy(criterion: &mut Criterion) {
         let mut pass = Pass { adapters: &none, tap: &mut NoTap, train: false };
         bencher.iter(|| tch::no_grad(|| policy.forward(&mut pass, &inputs)));
     });
-    criterion.bench_function("forward for acting", |bencher| {
-        bencher.iter(|| tch::no_grad(|| policy.action_head(&policy.encode_last_state(&inputs))));
-    });
     criterion.bench_function("LoRA update", |bencher| {
         let rank = Rank::try_from(8).expect("8 is no zero");
+        let scaling = Scaling { alpha: 1.0, rank_stabilised: false };
         let mut adapters = AdapterSet::default();
         for site in policy.sites() {
             let (input, output) = policy.site_shape(site).expect("a site of this policy");
-            adapters.sites.insert(site, adapter::lora(input, output, rank, 1.0, Device::Cpu));
+            adapters.sites.insert(site, adapter::lora(input, output, rank, scaling, Device::Cpu));
         }
         let mut optimiser = AdamW::new(adapters.parameters(), AdamWSettings::default());
         bencher.iter(|| {
@@ -53,6 +52,10 @@ fn policy(criterion: &mut Criterion) {
             loss.backward();
             optimiser.step(1e-4);
         });
+    });
+    let policy = Policy::Transformer(policy);
+    criterion.bench_function("forward for acting", |bencher| {
+        bencher.iter(|| tch::no_grad(|| policy.act(&inputs)));
     });
 }
 

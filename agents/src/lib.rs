@@ -4,6 +4,8 @@ pub mod shape;
 
 pub mod site;
 
+pub mod tensor_file;
+
 pub mod adapter;
 
 pub mod pass;
@@ -19,8 +21,6 @@ pub mod eva;
 pub mod objective;
 
 pub mod optimiser;
-
-pub mod safetensors;
 
 /// The first line of a libtorch error; the rest is a C++ backtrace.
 pub fn first_line(error: &tch::TchError) -> String {

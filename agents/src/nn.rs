@@ -2,35 +2,26 @@
 
 use tch::Tensor;
 
-/// GPT-2's linear map, which keeps its weight as `[in, out]`.
-#[derive(Debug)]
-pub struct Conv1d {
-    /// `[in, out]`.
-    pub weight: Tensor,
-    /// `[out]`.
-    pub bias: Tensor,
-}
-
-impl Conv1d {
-    /// `[…, in]` → `[…, out]`.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight.tr(), Some(&self.bias))
-    }
-}
-
-/// A linear map that keeps its weight as `[out, in]`.
+/// A linear map.
 #[derive(Debug)]
 pub struct Linear {
-    /// `[out, in]`.
+    /// `[out, in]`, or `[in, out]` where `fan_in_fan_out`.
     pub weight: Tensor,
     /// `[out]`.
     pub bias: Tensor,
+    /// Whether the weight is kept as GPT-2's Conv1D keeps it.
+    pub fan_in_fan_out: bool,
 }
 
 impl Linear {
+    /// The weight as `[out, in]`; shares storage with it.
+    pub fn matrix(&self) -> Tensor {
+        if self.fan_in_fan_out { self.weight.tr() } else { self.weight.shallow_clone() }
+    }
+
     /// `[…, in]` → `[…, out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+        x.linear(&self.matrix(), Some(&self.bias))
     }
 }
 

@@ -4,7 +4,7 @@ use std::f64::consts::{LN_2, TAU};
 
 use tch::{Kind, Reduction, Tensor};
 
-use crate::model::{ActionKind, DecisionTransformer, Inputs};
+use crate::model::{ActionKind, DecisionTransformer, Inputs, PolicyConfig, bins};
 use crate::nn::Linear;
 use crate::pass::Pass;
 
@@ -15,17 +15,21 @@ const ACTION_LIMIT: f64 = 1.0 - 1e-6;
 const LOG_STD_RANGE: (f64, f64) = (-5.0, 2.0);
 
 /// The mean loss of plain imitation over real steps: squared error, or cross entropy where actions
-/// are discrete.
+/// are discrete or binned.
 pub fn imitation(policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> Tensor {
-    let encoded = policy.encode(pass, inputs);
-    let head = policy.action_head(&real_rows(&encoded.select(2, 1), &inputs.mask)); // [N, A]
+    let config = policy.config();
+    let encoded = real_rows(&policy.encode_for_actions(pass, inputs), &inputs.mask); // [N, D]
+    let head = policy.action_head(pass, &encoded); // [N, A] or [N, A · bins]
     let target = real_rows(&inputs.actions, &inputs.mask); // [N, A]
-    match policy.config().action_kind {
-        ActionKind::Continuous if policy.config().action_tanh => {
-            head.tanh().mse_loss(&target, Reduction::Mean)
-        }
+    match config.action_kind {
+        ActionKind::Continuous if config.action_tanh => head.tanh().mse_loss(&target, Reduction::Mean),
         ActionKind::Continuous => head.mse_loss(&target, Reduction::Mean),
         ActionKind::Discrete => head.cross_entropy_for_logits(&target.argmax(-1, false)),
+        ActionKind::Binned => {
+            let logits = bins::split(&head, config.act_dim).flatten(0, 1); // [N · A, bins]
+            let nearest = bins::nearest(&target, logits.size()[1]).flatten(0, 1); // [N · A]
+            logits.cross_entropy_for_logits(&nearest)
+        }
     }
 }
 
@@ -38,16 +42,41 @@ fn real_rows(x: &Tensor, mask: &Tensor) -> Tensor {
 /// The part of Online DT (arXiv 2202.05607) that a deterministic policy lacks: a spread for its
 /// actions, and the temperature that holds their entropy at a target.
 ///
-/// Continuous actions are tanh-squashed normals around the policy's own head, so the most likely
-/// action is the one that the policy took before; discrete ones are categorical over its logits.
+/// Continuous actions are normals around the policy's own head, squashed by tanh where the policy is, so
+/// the most likely action is the one that the policy took before; discrete and binned ones are
+/// categorical over its logits, each dimension on its own.
 #[derive(Debug)]
 pub struct StochasticHead {
-    kind: ActionKind,
+    distribution: Distribution,
     /// `[D]` → `[A]`, the unsquashed log-deviation; unused where actions are discrete.
     spread: Linear,
     /// `[]`, the entropy's weight is its exponential.
     log_temperature: Tensor,
     target_entropy: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Distribution {
+    TanhNormal,
+    Normal,
+    Categorical,
+    /// One categorical for each of so many dimensions.
+    Bins(i64),
+}
+
+impl Distribution {
+    fn of(config: &PolicyConfig) -> Self {
+        match config.action_kind {
+            ActionKind::Continuous if config.action_tanh => Self::TanhNormal,
+            ActionKind::Continuous => Self::Normal,
+            ActionKind::Discrete => Self::Categorical,
+            ActionKind::Binned => Self::Bins(config.act_dim),
+        }
+    }
+
+    fn is_normal(self) -> bool {
+        matches!(self, Self::TanhNormal | Self::Normal)
+    }
 }
 
 /// The two losses of one update, and what they are made of.
@@ -65,21 +94,26 @@ pub struct OnlineLoss {
 
 impl StochasticHead {
     /// Every state starts with deviation `std` (before tanh); the entropy's weight starts at
-    /// `temperature`; its target is −A, or 0.1·ln A where actions are discrete.
+    /// `temperature`; its target is −A, or a tenth of the greatest entropy where actions are categorical.
     pub fn new(policy: &DecisionTransformer, std: f64, temperature: f64) -> Self {
         let config = policy.config();
         let options = (Kind::Float, policy.device());
         let (low, high) = LOG_STD_RANGE;
         let unsquashed = ((std.ln() - low) / (high - low) * 2.0 - 1.0).atanh();
-        let target_entropy = match config.action_kind {
-            ActionKind::Continuous => -(config.act_dim as f64),
-            ActionKind::Discrete => 0.1 * (config.act_dim as f64).ln(),
+        let distribution = Distribution::of(config);
+        let target_entropy = match distribution {
+            Distribution::TanhNormal | Distribution::Normal => -(config.act_dim as f64),
+            Distribution::Categorical => 0.1 * (config.act_dim as f64).ln(),
+            Distribution::Bins(act_dim) => {
+                0.1 * act_dim as f64 * ((config.action_outputs() / act_dim) as f64).ln()
+            }
         };
         Self {
-            kind: config.action_kind,
+            distribution,
             spread: Linear {
                 weight: Tensor::zeros([config.act_dim, config.hidden_size], options).set_requires_grad(true),
                 bias: Tensor::full([config.act_dim], unsquashed, options).set_requires_grad(true),
+                fan_in_fan_out: false,
             },
             log_temperature: Tensor::full([0i64; 0], temperature.ln(), options).set_requires_grad(true),
             target_entropy,
@@ -88,13 +122,18 @@ impl StochasticHead {
 
     /// What the policy's optimiser changes beside the adapters; shares storage with the head.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
-        match self.kind {
-            ActionKind::Continuous => vec![
-                ("head.spread.weight".to_owned(), self.spread.weight.shallow_clone()),
-                ("head.spread.bias".to_owned(), self.spread.bias.shallow_clone()),
-            ],
-            ActionKind::Discrete => Vec::new(),
+        if !self.distribution.is_normal() {
+            return Vec::new();
         }
+        vec![
+            ("head.spread.weight".to_owned(), self.spread.weight.shallow_clone()),
+            ("head.spread.bias".to_owned(), self.spread.bias.shallow_clone()),
+        ]
+    }
+
+    /// Whether [`StochasticHead::draw`] wants standard normal noise; uniform in [0, 1) where not.
+    pub fn wants_normal_noise(&self) -> bool {
+        self.distribution.is_normal()
     }
 
     /// What the temperature's optimiser changes; shares storage with the head.
@@ -109,27 +148,39 @@ impl StochasticHead {
 
     /// The losses of one batch; draws one action a step for the entropy's estimate.
     pub fn loss(&self, policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> OnlineLoss {
-        let encoded = policy.encode(pass, inputs);
-        let states = real_rows(&encoded.select(2, 1), &inputs.mask); // [N, D]
-        let head = policy.action_head(&states); // [N, A]
+        let encoded = real_rows(&policy.encode_for_actions(pass, inputs), &inputs.mask); // [N, D]
+        let head = policy.action_head(pass, &encoded); // [N, A] or [N, A · bins]
         let target = real_rows(&inputs.actions, &inputs.mask); // [N, A]
-        let (log_likelihood, entropy) = match self.kind {
-            ActionKind::Continuous => {
-                let log_std = self.log_std(&states); // [N, A]
+        let (log_likelihood, entropy) = match self.distribution {
+            Distribution::TanhNormal => {
+                let log_std = self.log_std(&encoded); // [N, A]
                 let recorded = target.clamp(-ACTION_LIMIT, ACTION_LIMIT).atanh(); // [N, A]
                 let drawn = &head + log_std.exp() * head.randn_like(); // [N, A]
                 (
-                    tanh_normal_log_prob(&recorded, &head, &log_std).mean(Kind::Float),
-                    -tanh_normal_log_prob(&drawn, &head, &log_std).mean(Kind::Float),
+                    tanh_normal_log_prob(&recorded, &head, &log_std),
+                    -tanh_normal_log_prob(&drawn, &head, &log_std),
                 )
             }
-            ActionKind::Discrete => {
+            Distribution::Normal => {
+                let log_std = self.log_std(&encoded); // [N, A]
+                let entropy = (&log_std + 0.5 * (TAU.ln() + 1.0)).sum_dim_intlist(-1, false, Kind::Float);
+                (normal_log_prob(&target, &head, &log_std).sum_dim_intlist(-1, false, Kind::Float), entropy)
+            }
+            Distribution::Categorical => {
                 let log_probs = head.log_softmax(-1, Kind::Float); // [N, A]
                 let taken = (&log_probs * &target).sum_dim_intlist(-1, false, Kind::Float); // [N]
-                let entropy = -(log_probs.exp() * &log_probs).sum_dim_intlist(-1, false, Kind::Float); // [N]
-                (taken.mean(Kind::Float), entropy.mean(Kind::Float))
+                (taken, categorical_entropy(&log_probs))
+            }
+            Distribution::Bins(act_dim) => {
+                let log_probs = bins::split(&head, act_dim).log_softmax(-1, Kind::Float); // [N, A, bins]
+                let nearest = bins::nearest(&target, log_probs.size()[2]).unsqueeze(-1); // [N, A, 1]
+                let taken = log_probs.gather(-1, &nearest, false).squeeze_dim(-1); // [N, A]
+                let entropies = categorical_entropy(&log_probs); // [N, A]
+                let sum = |x: Tensor| x.sum_dim_intlist(-1, false, Kind::Float); // [N]
+                (sum(taken), sum(entropies))
             }
         };
+        let (log_likelihood, entropy) = (log_likelihood.mean(Kind::Float), entropy.mean(Kind::Float)); // []
         let temperature = self.log_temperature.exp();
         OnlineLoss {
             policy: -(&log_likelihood + temperature.detach() * &entropy),
@@ -139,17 +190,16 @@ impl StochasticHead {
         }
     }
 
-    /// One action a row, drawn from the distribution: `head` `[B, A]`, `state` `[B, D]`, `noise`
-    /// `[B, A]` standard normal, or uniform in [0, 1) where actions are discrete → `[B, A]` in
-    /// [−1, 1], or `[B, 1]` indices.
-    pub fn draw(&self, head: &Tensor, state: &Tensor, noise: &Tensor) -> Tensor {
-        match self.kind {
-            ActionKind::Continuous => (head + self.log_std(state).exp() * noise).tanh(),
-            // Gumbel's trick: the largest of logits + Gumbel noise is a draw from their softmax.
-            ActionKind::Discrete => {
-                let gumbel = -(-(noise + 1e-12).log()).log();
-                (head + gumbel).argmax(-1, true).to_kind(Kind::Float)
-            }
+    /// One action a row, drawn from the distribution: `head` `[B, A]` or `[B, A · bins]`, `encoded`
+    /// `[B, D]`, `noise` shaped as `head` → `[B, A]` in [−1, 1], or `[B, 1]` indices.
+    pub fn draw(&self, head: &Tensor, encoded: &Tensor, noise: &Tensor) -> Tensor {
+        // Gumbel's trick: the largest of logits + Gumbel noise is a draw from their softmax.
+        let gumbel = || head - (-(noise + 1e-12).log()).log(); // as `head`
+        match self.distribution {
+            Distribution::TanhNormal => (head + self.log_std(encoded).exp() * noise).tanh(),
+            Distribution::Normal => (head + self.log_std(encoded).exp() * noise).clamp(-1.0, 1.0),
+            Distribution::Categorical => gumbel().argmax(-1, true).to_kind(Kind::Float),
+            Distribution::Bins(act_dim) => bins::likeliest(&bins::split(&gumbel(), act_dim)),
         }
     }
 
@@ -160,24 +210,24 @@ impl StochasticHead {
     }
 }
 
-/// The most likely action of each row: `head` `[B, A]` → `[B, A]` in [−1, 1], or `[B, 1]` indices.
-pub fn mode(policy: &DecisionTransformer, head: &Tensor) -> Tensor {
-    match policy.config().action_kind {
-        ActionKind::Continuous if policy.config().action_tanh => head.tanh(),
-        ActionKind::Continuous => head.clamp(-1.0, 1.0),
-        ActionKind::Discrete => head.argmax(-1, true).to_kind(Kind::Float),
-    }
-}
-
 /// Log-density of tanh(u) for u ~ Normal(mean, exp(log_std)), summed over dimensions:
 /// `[N, A]` each → `[N]`.
 ///
 /// `log(1 − tanh²u) = 2·(ln 2 − u − softplus(−2u))` stays exact where tanh has rounded to ±1.
 fn tanh_normal_log_prob(u: &Tensor, mean: &Tensor, log_std: &Tensor) -> Tensor {
-    let z = (u - mean) / log_std.exp();
-    let normal = z.square() * -0.5 - log_std - 0.5 * TAU.ln();
-    let squash = (-u + LN_2 - (u * -2.0).softplus()) * 2.0;
-    (normal - squash).sum_dim_intlist(-1, false, Kind::Float)
+    let squash = (-u + LN_2 - (u * -2.0).softplus()) * 2.0; // [N, A]
+    (normal_log_prob(u, mean, log_std) - squash).sum_dim_intlist(-1, false, Kind::Float)
+}
+
+/// Log-density of Normal(mean, exp(log_std)) a dimension: `[N, A]` each → `[N, A]`.
+fn normal_log_prob(x: &Tensor, mean: &Tensor, log_std: &Tensor) -> Tensor {
+    let z = (x - mean) / log_std.exp();
+    z.square() * -0.5 - log_std - 0.5 * TAU.ln()
+}
+
+/// Entropy of each row of log-probabilities: `[…, n]` → `[…]`.
+fn categorical_entropy(log_probs: &Tensor) -> Tensor {
+    -(log_probs.exp() * log_probs).sum_dim_intlist(-1, false, Kind::Float)
 }
 
 /// Puts a head's tensors back from a checkpoint.

@@ -3,12 +3,12 @@
 use tch::Tensor;
 
 use crate::adapter::AdapterSet;
-use crate::nn::Conv1d;
+use crate::nn::Linear;
 use crate::site::Site;
 
 /// Sees the input activations of every site during a pass.
 pub trait Tap {
-    /// `x` is the input of `site`'s linear map: `[B, K, in]`.
+    /// `x` is the input of `site`'s linear map: `[B, K, in]`, or `[B, T, in]` outside the blocks.
     fn record(&mut self, site: Site, x: &Tensor);
 }
 
@@ -31,16 +31,21 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// The frozen map, plus its adapter's share if it has one: `[B, K, in]` → `[B, K, out]`.
-    pub fn project(&mut self, site: Site, frozen: &Conv1d, x: &Tensor) -> Tensor {
+    /// The frozen map, plus its adapter's share if it has one: `[…, in]` → `[…, out]`.
+    pub fn project(&mut self, site: Site, frozen: &Linear, x: &Tensor) -> Tensor {
         self.tap.record(site, x);
         let y = frozen.forward(x);
-        match self.adapters.get(site) {
-            Some(lora) if self.adapters.dropout > 0.0 => {
-                y + lora.forward(&x.dropout(self.adapters.dropout, self.train))
+        let Some(lora) = self.adapters.get(site) else { return y };
+        let drops = self.train && self.adapters.dropout > 0.0;
+        let dropped = if drops { x.dropout(self.adapters.dropout, true) } else { x.shallow_clone() };
+        match lora.magnitude_ratio(&frozen.matrix()) {
+            None => y + lora.forward(&dropped),
+            Some(ratio) => {
+                // DoRA scales the frozen map of the dropped input too, as PEFT computes it.
+                let base =
+                    if drops { dropped.linear(&frozen.matrix(), None::<Tensor>) } else { &y - &frozen.bias };
+                y + base * (&ratio - 1.0) + lora.forward(&dropped) * ratio
             }
-            Some(lora) => y + lora.forward(x),
-            None => y,
         }
     }
 }

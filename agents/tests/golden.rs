@@ -3,25 +3,28 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Origin, Rank};
+use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Origin, Rank, Scaling};
 use eva_rl_agents::eva::{Eva, Settings};
-use eva_rl_agents::model::{self, DecisionTransformer, Inputs, PolicyError, Predictions};
+use eva_rl_agents::model::{self, DecisionTransformer, Inputs, Policy, PolicyError, Predictions};
 use eva_rl_agents::pass::{NoTap, Pass};
-use eva_rl_agents::safetensors;
+use eva_rl_agents::tensor_file::TensorFile;
 use tch::{Device, Kind, Tensor};
+
+const SCALING: Scaling = Scaling { alpha: 1.0, rank_stabilised: false };
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/policies").join(name)
 }
 
 fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
-    safetensors::read(path).unwrap().into_iter().collect()
+    TensorFile::open(path).unwrap().read_all().unwrap()
 }
 
 fn inputs(tensors: &BTreeMap<String, Tensor>) -> Inputs {
     Inputs {
         states: tensors["states"].shallow_clone(),
         actions: tensors["actions"].shallow_clone(),
+        rewards: None,
         returns_to_go: tensors["returns_to_go"].shallow_clone(),
         timesteps: tensors["timesteps"].shallow_clone(),
         mask: tensors["attention_mask"].to_kind(Kind::Bool),
@@ -33,7 +36,9 @@ fn forward(policy: &DecisionTransformer, adapters: &AdapterSet, inputs: &Inputs)
 }
 
 fn read_adapter(folder: &Path, policy: &DecisionTransformer) -> (AdapterFolder, AdapterSet) {
-    AdapterFolder::read(folder, Device::Cpu, |site| policy.site_shape(site)).unwrap()
+    let (facts, adapters) = AdapterFolder::read(folder, Device::Cpu).unwrap();
+    facts.check_base(&adapters, folder, policy.weights()).unwrap();
+    (facts, adapters)
 }
 
 #[track_caller]
@@ -53,7 +58,7 @@ fn check_predictions(policy: &DecisionTransformer, adapters: &AdapterSet, folder
 
 #[track_caller]
 fn check_policy(name: &str) {
-    let policy = model::read(&golden(name), Device::Cpu).unwrap();
+    let policy = model::read(&golden(name), None, Device::Cpu).unwrap();
     check_predictions(&policy, &AdapterSet::default(), &golden(name));
 }
 
@@ -74,40 +79,41 @@ fn a_policy_with_logits_predicts_as_transformers_does() {
 
 #[test]
 fn acting_on_the_last_state_alone_equals_the_whole_forward() {
-    let policy = model::read(&golden("odd"), Device::Cpu).unwrap();
+    let policy = model::read(&golden("odd"), None, Device::Cpu).unwrap();
     let inputs = inputs(&tensors(&golden("odd").join("inputs.safetensors")));
     let whole = forward(&policy, &AdapterSet::default(), &inputs).actions.select(1, -1);
-    let last = tch::no_grad(|| policy.action_head(&policy.encode_last_state(&inputs)).tanh());
+    let policy = Policy::Transformer(policy);
+    let last = tch::no_grad(|| policy.act(&inputs)).unwrap();
     assert_close(&last, &whole, 1e-6, "actions");
 }
 
 #[test]
 fn an_adapter_that_peft_wrote_gives_peft_s_outputs() {
-    let policy = model::read(&golden("plain"), Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
     let (_, adapters) = read_adapter(&golden("peft-adapter"), &policy);
     check_predictions(&policy, &adapters, &golden("peft-adapter"));
 }
 
 #[test]
 fn merging_gives_the_adapted_outputs() {
-    let policy = model::read(&golden("plain"), Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
     let (_, adapters) = read_adapter(&golden("peft-adapter"), &policy);
     check_predictions(&policy.merged(&adapters), &AdapterSet::default(), &golden("peft-adapter"));
 }
 
 #[test]
 fn a_written_policy_is_read_back_bit_for_bit() {
-    let policy = model::read(&golden("odd"), Device::Cpu).unwrap();
+    let policy = model::read(&golden("odd"), None, Device::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();
     model::write(&policy, folder.path()).unwrap();
-    let again = model::read(folder.path(), Device::Cpu).unwrap();
+    let again = model::read(folder.path(), None, Device::Cpu).unwrap();
     assert_eq!(again.config(), policy.config());
     assert_eq!(again.weights(), policy.weights());
 }
 
 #[test]
 fn a_written_adapter_is_read_back_bit_for_bit() {
-    let policy = model::read(&golden("plain"), Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
     let (facts, adapters) = read_adapter(&golden("eva-rho-2"), &policy);
     assert_eq!(facts.origin, Origin::Eva { rho: 2.0, tau: 0.99 });
     let folder = tempfile::tempdir().unwrap();
@@ -121,9 +127,9 @@ fn a_written_adapter_is_read_back_bit_for_bit() {
 
 /// Runs EVA on the batches that PEFT's saw, as long as PEFT's ran.
 fn eva(rho: f64, folder: &Path) -> (DecisionTransformer, AdapterSet) {
-    let policy = model::read(&golden("plain"), Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
     let batches = tensors(&folder.join("batches.safetensors"));
-    let settings = Settings { rank: Rank::try_from(4).unwrap(), alpha: 1.0, rho, tau: 0.99 };
+    let settings = Settings { rank: Rank::try_from(4).unwrap(), scaling: SCALING, rho, tau: 0.99 };
     let mut eva = Eva::new(&policy, &policy.sites(), settings);
     for batch in 0..12 {
         let slice = batches.iter().map(|(name, tensor)| (name.clone(), tensor.get(batch))).collect();
@@ -175,8 +181,8 @@ fn the_first_forward_after_eva_equals_the_base_exactly() {
 
 #[test]
 fn padding_never_reaches_eva() {
-    let policy = model::read(&golden("plain"), Device::Cpu).unwrap();
-    let settings = Settings { rank: Rank::try_from(2).unwrap(), alpha: 1.0, rho: 1.0, tau: 0.99 };
+    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let settings = Settings { rank: Rank::try_from(2).unwrap(), scaling: SCALING, rho: 1.0, tau: 0.99 };
     let directions = |junk: f64| {
         let mut tensors = tensors(&golden("plain").join("inputs.safetensors"));
         let padded = tensors["attention_mask"].eq(0).unsqueeze(-1);
@@ -200,6 +206,6 @@ fn weights_that_contradict_the_config_are_refused_by_name() {
     std::fs::write(folder.path().join("config.json"), text).unwrap();
     std::fs::copy(golden("plain").join("model.safetensors"), folder.path().join("model.safetensors"))
         .unwrap();
-    let error = model::read(folder.path(), Device::Cpu).unwrap_err();
+    let error = model::read(folder.path(), None, Device::Cpu).unwrap_err();
     assert!(matches!(&error, PolicyError::Shape { name, .. } if name == "embed_state.weight"), "{error}");
 }

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use eva_rl_agents::adapter::{self, AdapterSet, Rank};
+use eva_rl_agents::adapter::{self, AdapterSet, Rank, Scaling};
 use eva_rl_agents::eva::{Eva, Settings};
-use eva_rl_agents::model::{Conditioning, DecisionTransformer};
+use eva_rl_agents::model::{Conditioning, DecisionTransformer, Policy};
 use eva_rl_agents::objective;
 use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
 use eva_rl_agents::pass::{NoTap, Pass};
@@ -19,10 +19,13 @@ use crate::cli::{BenchArgs, BenchEnvArgs, BenchPolicyArgs, BenchWhat};
 use crate::data::Replay;
 use crate::failure::OrInput;
 use crate::rng::{self, Purpose};
-use crate::rollout::{self, Actor, Live, PolicyActor, RandomActor};
+use crate::rollout::{self, Actor, Choice, Live, PolicyActor, RandomActor};
 
 /// Windows of a batch in `bench eva` and `bench update`.
 const BATCH: usize = 64;
+
+/// Scaling of the adapters, which costs the same whatever it is.
+const SCALING: Scaling = Scaling { alpha: 1.0, rank_stabilised: false };
 
 /// Runs `bench`.
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
@@ -82,10 +85,10 @@ struct Subject {
 
 fn subject(args: &BenchPolicyArgs) -> anyhow::Result<Subject> {
     let env = eva_rl_envs::make(&args.env.id, &args.env.kwargs(), args.env.num_envs as usize).or_input()?;
-    let policy = agent::read_policy(&args.policy, Device::Cpu)?;
+    let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
     let whose = format!("`{}`", args.env.id);
     agent::check_spaces(policy.config(), env.spec().observation_width(), &env.spec().action, &whose)?;
-    let conditioning = agent::conditioning(&policy, &args.policy)?;
+    let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     Ok(Subject { policy, conditioning, env })
 }
 
@@ -97,11 +100,12 @@ struct TimedActor<'a> {
 }
 
 impl Actor for TimedActor<'_> {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
         let begun = Instant::now();
-        self.actor.act(live, actions);
+        self.actor.act(live, actions)?;
         self.secs += begun.elapsed().as_secs_f64();
         self.calls += 1;
+        Ok(())
     }
 }
 
@@ -110,7 +114,9 @@ fn rollout_bench(args: &BenchPolicyArgs) -> anyhow::Result<Value> {
     let Subject { policy, conditioning, mut env } = subject(args)?;
     let space = env.spec().action.clone();
     let count = env.num_envs();
-    let actor = PolicyActor::new(&policy, &conditioning, None, conditioning.target_return, &space);
+    let policy = Policy::Transformer(policy);
+    let target = conditioning.target_return;
+    let actor = PolicyActor::new(Choice::Likeliest(&policy), &conditioning, target, &space);
     let mut timed = TimedActor { actor, calls: 0, secs: 0.0 };
     let (mut steps, begun) = (0, Instant::now());
     while begun.elapsed().as_secs_f64() < args.seconds {
@@ -145,7 +151,7 @@ fn eva(args: &BenchPolicyArgs) -> anyhow::Result<Value> {
     let Subject { policy, conditioning, mut env } = subject(args)?;
     let replay = random_replay(env.as_mut())?;
     let rank = Rank::try_from(args.rank).or_input()?;
-    let settings = Settings { rank, alpha: 1.0, rho: 2.0, tau: 0.99 };
+    let settings = Settings { rank, scaling: SCALING, rho: 2.0, tau: 0.99 };
     let batch = |index: usize| {
         let mut draw = rng::generator(0, Purpose::EvaWindows, index);
         conditioning.inputs(&replay.sample(BATCH, conditioning.context_length, &mut draw).view())
@@ -181,7 +187,7 @@ fn update(args: &BenchPolicyArgs) -> anyhow::Result<Value> {
     let mut adapters = AdapterSet::default();
     for site in policy.sites() {
         let (input, output) = policy.site_shape(site).expect("a site of this policy");
-        adapters.sites.insert(site, adapter::lora(input, output, rank, 1.0, policy.device()));
+        adapters.sites.insert(site, adapter::lora(input, output, rank, SCALING, policy.device()));
     }
     let mut optimiser = AdamW::new(adapters.parameters(), AdamWSettings::default());
     let mut draw = rng::generator(0, Purpose::UpdateWindows, 0);

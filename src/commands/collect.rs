@@ -12,7 +12,7 @@ use crate::evaluation::Evaluation;
 use crate::failure::{InputError, OrInput};
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
-use crate::rollout::{self, Actor, NoisyActor, PolicyActor, RandomActor, ScriptedActor};
+use crate::rollout::{self, Actor, Choice, NoisyActor, PolicyActor, RandomActor, ScriptedActor};
 
 /// Runs `collect`.
 pub fn run(args: CollectArgs) -> anyhow::Result<()> {
@@ -45,12 +45,12 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         }
         path => {
             let path = policy_folder(path)?;
-            let policy = agent::read_policy(&path, Device::Cpu)?;
+            let policy = agent::read_policy(&path, args.statistics.file(), Device::Cpu)?;
             let whose = format!("`{}`", spec.id);
             agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
-            let conditioning = agent::conditioning(&policy, &path)?;
+            let conditioning = agent::conditioning(policy.config(), policy.device(), &path)?;
             let target = conditioning.target_return;
-            play(&mut PolicyActor::new(&policy, &conditioning, None, target, &spec.action))?
+            play(&mut PolicyActor::new(Choice::Likeliest(&policy), &conditioning, target, &spec.action))?
         }
     };
     let found = Evaluation::of(&trajectories, &spec, None);
@@ -70,9 +70,8 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
 
 fn policy_folder(text: &str) -> anyhow::Result<PathBuf> {
     let path = Path::new(text);
-    if path.is_dir() {
+    if path.exists() {
         return Ok(path.to_owned());
     }
-    Err(InputError(format!("--policy is {text:?}, and `scripted`, `random` or a policy folder is wanted"))
-        .into())
+    Err(InputError(format!("--policy is {text:?}, and `scripted`, `random` or a policy is wanted")).into())
 }

@@ -1,6 +1,6 @@
 //! `eva`: EVA initialisation alone, as an adapter that PEFT can go on with.
 
-use eva_rl_agents::adapter::{AdapterFolder, Origin, Rank};
+use eva_rl_agents::adapter::{AdapterFolder, Origin, Rank, Scaling, fingerprint};
 use eva_rl_agents::eva::{Eva, Settings, SiteReport};
 use eva_rl_agents::site::Site;
 use serde_json::json;
@@ -28,8 +28,8 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     if !(alpha.is_finite() && alpha > 0.0) {
         return refuse(format!("--alpha is {alpha}, and a positive number is wanted"));
     }
-    let policy = agent::read_policy(&args.policy, Device::Cpu)?;
-    let conditioning = agent::conditioning(&policy, &args.policy)?;
+    let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
+    let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     let dataset = data::read(&args.data).or_input()?;
     let whose = format!("the dataset {:?}", args.data);
     agent::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
@@ -43,7 +43,8 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         Replay::new(dataset.trajectories.len(), dataset.observation_width, dataset.action.width());
     dataset.trajectories.into_iter().for_each(|trajectory| replay.push(trajectory));
     let rank = Rank::try_from(args.rank).or_input()?;
-    let mut search = Eva::new(&policy, &sites, Settings { rank, alpha, rho: args.rho, tau: args.tau });
+    let scaling = Scaling { alpha, rank_stabilised: args.rslora };
+    let mut search = Eva::new(&policy, &sites, Settings { rank, scaling, rho: args.rho, tau: args.tau });
     let mut settled = 0.0;
     while settled < 1.0 && search.batches() < args.max_batches as usize {
         let mut windows_rng = rng::generator(args.seed, Purpose::EvaWindows, search.batches());
@@ -51,11 +52,15 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         settled = search.observe(&policy, &conditioning.inputs(&windows.view())).or_input()?;
     }
     let batches = search.batches();
-    let (adapters, reports) = search.finish(&policy, 0.0);
+    let (mut adapters, reports) = search.finish(&policy, 0.0);
+    if args.dora {
+        policy.start_dora(&mut adapters);
+    }
     let facts = AdapterFolder {
         base: args.policy.display().to_string(),
+        fingerprint: Some(fingerprint(policy.weights())),
         rank: rank.get(),
-        alpha,
+        scaling,
         origin: Origin::Eva { rho: args.rho, tau: args.tau },
     };
     write_folder(&args.out, |folder| Ok(facts.write(&adapters, folder)?))?;

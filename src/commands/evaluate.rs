@@ -11,7 +11,7 @@ use crate::failure::{InputError, OrInput};
 use crate::film::Filmed;
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
-use crate::rollout::{self, PolicyActor};
+use crate::rollout::{self, Choice, PolicyActor};
 
 /// Runs `evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
@@ -21,11 +21,12 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
     let mut env = eva_rl_envs::make(&args.env.id, &kwargs, num_envs).or_input()?;
-    let policy = agent::read_merged(&args.policy, args.adapter.as_deref(), Device::Cpu)?;
+    let policy =
+        agent::read_merged(&args.policy, args.adapter.as_deref(), args.statistics.file(), Device::Cpu)?;
     let spec = env.spec().clone();
     let whose = format!("`{}`", spec.id);
     agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
-    let conditioning = agent::conditioning(&policy, &args.policy)?;
+    let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     if let Some(target) = args.target_returns.iter().find(|target| !target.is_finite()) {
         return Err(InputError(format!("--target-return is {target}, and a finite number is wanted")).into());
     }
@@ -37,7 +38,7 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let found = evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed)?;
     if let Some(gif) = &args.gif {
         let mut filmed = Filmed::new(eva_rl_envs::make(&args.env.id, &kwargs, 1).or_input()?);
-        let mut actor = PolicyActor::new(&policy, &conditioning, None, targets[0], &spec.action);
+        let mut actor = PolicyActor::new(Choice::Likeliest(&policy), &conditioning, targets[0], &spec.action);
         rollout::play(&mut filmed, &mut actor, 1, seed)?;
         filmed.write(gif)?;
     }

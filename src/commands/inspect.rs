@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use eva_rl_agents::adapter::AdapterFolder;
+use eva_rl_agents::model::{Conditioning, Policy};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
@@ -21,11 +23,11 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
         dataset(path)?
     } else if path.join("config.toml").is_file() {
         run_folder(path)?
-    } else if path.join("config.json").is_file() {
-        policy(path)?
+    } else if path.join("config.json").is_file() || path.is_file() {
+        policy(path, args.statistics.file())?
     } else {
         let text = format!(
-            "{path:?} is no policy (config.json), adapter (adapter_config.json), dataset (data/metadata.json) or run (config.toml)"
+            "{path:?} is no policy (config.json or .pt), adapter (adapter_config.json), dataset (data/metadata.json) or run (config.toml)"
         );
         return Err(InputError(text).into());
     };
@@ -48,35 +50,29 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn policy(path: &Path) -> anyhow::Result<Value> {
-    let policy = agent::read_policy(path, Device::Cpu)?;
-    let parameters: usize = policy.weights().values().map(Tensor::numel).sum();
-    let mut found = json!({ "kind": "policy", "parameters": parameters });
-    let config = serde_json::to_value(policy.config())?;
-    if let (Value::Object(found), Value::Object(config)) = (&mut found, config) {
+fn policy(path: &Path, statistics: Option<&Path>) -> anyhow::Result<Value> {
+    let policy = agent::read_policy(path, statistics, Device::Cpu)?;
+    let (format, parameters) = match &policy {
+        Policy::Transformer(policy) => {
+            ("decision transformer", policy.weights().values().map(Tensor::numel).sum())
+        }
+        Policy::TorchScript(script) => ("TorchScript", script.parameter_count()),
+    };
+    let config = policy.config();
+    let acts = match Conditioning::new(config, Device::Cpu) {
+        Ok(_) => format!("with the statistics of {}", config.statistics_from),
+        Err(missing) => format!("not yet: {missing}"),
+    };
+    let mut found = json!({ "kind": "policy", "format": format, "parameters": parameters, "acts": acts });
+    if let (Value::Object(found), Value::Object(config)) = (&mut found, serde_json::to_value(config)?) {
         found.extend(config);
     }
     Ok(found)
 }
 
-/// An adapter is read against the shapes that it brings itself; its policy need not be at hand.
+/// An adapter's policy need not be at hand.
 fn adapter(path: &Path) -> anyhow::Result<Value> {
-    let file = path.join("adapter_model.safetensors");
-    let tensors = eva_rl_agents::safetensors::read(&file).map_err(|error| {
-        InputError(format!("cannot read {file:?}: {}", eva_rl_agents::first_line(&error)))
-    })?;
-    let end_of = |name: &str, end: &str, axis: usize| {
-        tensors
-            .iter()
-            .find(|(key, _)| key.ends_with(&format!("{name}.{end}.weight")))
-            .and_then(|(_, tensor)| tensor.size().get(axis).copied())
-    };
-    let shape_of = |site: eva_rl_agents::site::Site| {
-        let name = site.to_string();
-        end_of(&name, "lora_A", 1).zip(end_of(&name, "lora_B", 0))
-    };
-    let (facts, adapters) =
-        eva_rl_agents::adapter::AdapterFolder::read(path, Device::Cpu, shape_of).or_input()?;
+    let (facts, adapters) = AdapterFolder::read(path, Device::Cpu).or_input()?;
     let sites: Vec<Value> = adapters
         .sites
         .iter()
@@ -85,11 +81,15 @@ fn adapter(path: &Path) -> anyhow::Result<Value> {
     Ok(json!({
         "kind": "adapter",
         "base": facts.base,
+        "base_fingerprint": facts.fingerprint,
         "origin": format!("{:?}", facts.origin),
         "rank": facts.rank,
-        "alpha": facts.alpha,
+        "alpha": facts.scaling.alpha,
+        "rslora": facts.scaling.rank_stabilised,
+        "dora": adapters.sites.values().any(|lora| lora.magnitude.is_some()),
         "parameters": adapters.parameter_count(),
         "sites": sites,
+        "replaced": adapters.replaced.keys().collect::<Vec<_>>(),
     }))
 }
 

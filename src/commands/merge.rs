@@ -11,7 +11,9 @@ use crate::output::{refuse_existing, write_folder};
 /// Runs `merge`.
 pub fn run(args: MergeArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
-    let merged = agent::read_merged(&args.policy, Some(&args.adapter), Device::Cpu)?;
+    let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
+    let (_, adapters) = agent::read_adapter(&args.adapter, &policy)?;
+    let merged = tch::no_grad(|| policy.merged(&adapters));
     write_folder(&args.out, |folder| Ok(model::write(&merged, folder)?))?;
     print(&format!("the merged policy is in {}", args.out.display()))
 }

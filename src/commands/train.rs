@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use eva_rl_agents::model::{Conditioning, DecisionTransformer};
+use eva_rl_agents::model::{Conditioning, DecisionTransformer, Policy};
 use eva_rl_envs::VecEnv;
 use indicatif::{ProgressBar, ProgressStyle};
 use tch::Device;
@@ -24,7 +24,7 @@ use crate::metrics::{self, Recorder};
 use crate::model_card;
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
-use crate::rollout::{self, PolicyActor};
+use crate::rollout::{self, Choice, PolicyActor};
 use crate::run_dir::{Checkpoint, RunDir, RunState};
 
 /// Updates between two records of the training numbers.
@@ -119,11 +119,11 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
         dataset.trajectories.extend(other.trajectories);
     }
     let (policy, conditioning) = match &plan.policy {
-        PolicyConfig::Pretrained { path } => {
-            let policy = agent::read_policy(path, device)?;
+        PolicyConfig::Pretrained { path, statistics } => {
+            let policy = agent::read_transformer(path, statistics.as_deref(), device)?;
             let whose = format!("`{}`", plan.env.id);
             agent::check_spaces(policy.config(), env.spec().observation_width(), &env.spec().action, &whose)?;
-            let conditioning = agent::conditioning(&policy, path)?;
+            let conditioning = agent::conditioning(policy.config(), device, path)?;
             (policy, conditioning)
         }
         PolicyConfig::New(new) => {
@@ -157,7 +157,7 @@ fn train(
     };
     let policy = match &resumed {
         Some(checkpoint) if adapters.is_none() => {
-            agent::read_policy(&checkpoint.folder.join("policy"), policy.device())?
+            agent::read_transformer(&checkpoint.folder.join("policy"), None, policy.device())?
         }
         _ => policy,
     };
@@ -192,7 +192,7 @@ fn train(
         let last = state.updates == total;
         let evaluated = evaluations.last().is_some_and(|e: &Evaluated| e.updates == state.updates);
         if (state.updates.is_multiple_of(plan.evaluation.every) || last) && !evaluated {
-            let acting = learner.acting();
+            let acting = Policy::Transformer(learner.acting());
             let seed = rng::seed(plan.seed, Purpose::Evaluation, 0);
             let (episodes, targets) = (plan.evaluation.episodes, &plan.evaluation.target_returns);
             let targets = evaluate(&acting, &conditioning, env.as_mut(), episodes, targets, seed)?;
@@ -231,13 +231,9 @@ fn train(
                 let acting = learner.acting();
                 let begun = Instant::now();
                 let space = env.spec().action.clone();
-                let mut actor = PolicyActor::new(
-                    &acting,
-                    &conditioning,
-                    learner.head.as_ref(),
-                    online.target_return,
-                    &space,
-                );
+                let head = learner.head.as_ref().expect("a plan with [online] has Online DT's objective");
+                let choice = Choice::Drawn(&acting, head);
+                let mut actor = PolicyActor::new(choice, &conditioning, online.target_return, &space);
                 let seed = rng::seed(plan.seed, Purpose::Exploration, state.rounds);
                 let episodes = rollout::play(env.as_mut(), &mut actor, plan.env.num_envs, seed)?;
                 let steps: usize = episodes.iter().map(Trajectory::len).sum();

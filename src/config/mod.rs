@@ -9,6 +9,8 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use eva_rl_agents::adapter::Rank;
+use eva_rl_agents::model::Activation;
+use eva_rl_agents::site::Token;
 use eva_rl_envs::Kwargs;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +73,9 @@ pub enum PolicyConfig {
     Pretrained {
         /// Relative to the folder that the program is run in.
         path: PathBuf,
+        /// A file of statistics, where the policy's own are missing or not wanted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        statistics: Option<PathBuf>,
     },
     /// A decision transformer with random weights, normalised by the data.
     New(NewPolicyConfig),
@@ -96,6 +101,45 @@ pub struct NewPolicyConfig {
     pub return_scale: f32,
     /// The return to ask for by default, in the environment's units.
     pub target_return: f32,
+    /// The tokens of a step; the action is read at the token before its own.
+    #[serde(default = "usual_tokens")]
+    pub tokens: Vec<Token>,
+    /// Whether a token's place in the window is embedded, beside its timestep.
+    #[serde(default)]
+    pub global_positions: bool,
+    /// How continuous actions are chosen; discrete ones always by logits.
+    #[serde(default)]
+    pub action_head: ActionHeadConfig,
+    /// The feed-forward parts' activation function.
+    #[serde(default = "usual_activation")]
+    pub activation: Activation,
+}
+
+fn usual_tokens() -> Vec<Token> {
+    vec![Token::Return, Token::State, Token::Action]
+}
+
+fn usual_activation() -> Activation {
+    Activation::Relu
+}
+
+/// `action_head = { continuous = {} }` or `{ binned = { bins = 64 } }`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ActionHeadConfig {
+    /// A number a dimension, squashed by tanh and trained by squared error.
+    Continuous {},
+    /// One of evenly spaced numbers a dimension, trained by cross entropy.
+    Binned {
+        /// How many.
+        bins: i64,
+    },
+}
+
+impl Default for ActionHeadConfig {
+    fn default() -> Self {
+        Self::Continuous {}
+    }
 }
 
 /// Minari datasets.
@@ -124,10 +168,16 @@ pub enum AdapterConfig {
 pub struct LoraConfig {
     /// Rank of every site, or their mean where EVA shares ranks out.
     pub rank: Rank,
-    /// The adapters' scale is `alpha / rank`.
+    /// The adapters' scale is `alpha / rank`, or `alpha / √rank` under rsLoRA.
     pub alpha: f64,
     /// Probability that an adapter's input is zeroed in training.
     pub dropout: f64,
+    /// Whether the scale is rsLoRA's.
+    #[serde(default)]
+    pub rslora: bool,
+    /// Whether a magnitude a row is trained too, as in DoRA.
+    #[serde(default)]
+    pub dora: bool,
 }
 
 /// How EVA spends its rank budget, and when it stops looking at data.
@@ -295,6 +345,19 @@ impl RunConfig {
             check("policy.new.return_scale", scale, positive(f64::from(scale)), "must be positive")?;
             let target = new.target_return;
             check("policy.new.target_return", target, target.is_finite(), "must be finite")?;
+            if let ActionHeadConfig::Binned { bins } = new.action_head {
+                let key = "policy.new.action_head.binned.bins";
+                check(key, bins, (2..=65_536).contains(&bins), "must lie in 2..=65536")?;
+            }
+            let counted = |token| new.tokens.iter().filter(|other| **other == token).count();
+            let whole =
+                [Token::Return, Token::State, Token::Action].into_iter().all(|token| counted(token) == 1);
+            check(
+                "policy.new.tokens",
+                format!("{:?}", new.tokens),
+                whole && counted(Token::Reward) <= 1 && new.tokens[0] != Token::Action,
+                "must hold return, state and action once each, reward at most once, and not begin with the action",
+            )?;
             let full = matches!(self.adapter, AdapterConfig::FullFineTuning {});
             check(
                 "adapter",
@@ -349,7 +412,7 @@ impl RunConfig {
             )?;
         }
         if let AdapterConfig::Eva(eva) = &self.adapter {
-            // A window has at least one real step, which is three tokens.
+            // A window has at least one real step, which is three tokens or more.
             let components = (eva.rho * eva.lora.rank.get() as f64).round() as usize;
             let batch = self.optimiser.batch_size;
             let wanted =

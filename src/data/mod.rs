@@ -10,4 +10,4 @@ pub use minari::read;
 pub use minari_write::write;
 pub use replay::Replay;
 pub use trajectory::{Dataset, Trajectory};
-pub use windows::Windows;
+pub use windows::{Step, Windows};

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use rand::Rng;
 
 use super::trajectory::Trajectory;
-use super::windows::Windows;
+use super::windows::{Step, Windows};
 
 /// Trajectories with their returns-to-go; past its capacity the oldest leaves.
 #[derive(Debug)]
@@ -74,10 +74,15 @@ impl Replay {
             let length = steps.min(held.trajectory.len() - start);
             let first = steps - length;
             for slot in first..steps {
-                let step = start + slot - first;
-                let observation = rows(&held.trajectory.observations, step, self.observation_width);
-                let action = rows(&held.trajectory.actions, step, self.action_width);
-                windows.set(row, slot, step, observation, action, held.returns_to_go[step]);
+                let timestep = start + slot - first;
+                let step = Step {
+                    timestep,
+                    state: rows(&held.trajectory.observations, timestep, self.observation_width),
+                    action: rows(&held.trajectory.actions, timestep, self.action_width),
+                    reward: held.trajectory.rewards[timestep],
+                    return_to_go: held.returns_to_go[timestep],
+                };
+                windows.set(row, slot, &step);
             }
         }
         windows

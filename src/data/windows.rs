@@ -2,6 +2,21 @@
 
 use eva_rl_agents::model::Window;
 
+/// One step of an episode.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// Its number in the episode.
+    pub timestep: usize,
+    /// `[S]`.
+    pub state: &'a [f32],
+    /// `[A]`.
+    pub action: &'a [f32],
+    /// What the action earned.
+    pub reward: f32,
+    /// What was still to be earned before it.
+    pub return_to_go: f32,
+}
+
 /// `batch` windows of `steps` steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Windows {
@@ -11,6 +26,7 @@ pub struct Windows {
     action_width: usize,
     pub(super) states: Vec<f32>,
     pub(super) actions: Vec<f32>,
+    pub(super) rewards: Vec<f32>,
     pub(super) returns_to_go: Vec<f32>,
     pub(super) timesteps: Vec<i64>,
     pub(super) mask: Vec<bool>,
@@ -27,27 +43,21 @@ impl Windows {
             action_width,
             states: vec![0.0; slots * observation_width],
             actions: vec![0.0; slots * action_width],
+            rewards: vec![0.0; slots],
             returns_to_go: vec![0.0; slots],
             timesteps: vec![0; slots],
             mask: vec![false; slots],
         }
     }
 
-    /// Puts an episode's step `timestep` into a window's slot, counted from the left.
-    pub fn set(
-        &mut self,
-        window: usize,
-        slot: usize,
-        timestep: usize,
-        state: &[f32],
-        action: &[f32],
-        return_to_go: f32,
-    ) {
+    /// Puts a step into a window's slot, counted from the left.
+    pub fn set(&mut self, window: usize, slot: usize, step: &Step) {
         let row = window * self.steps + slot;
-        self.states[row * self.observation_width..][..self.observation_width].copy_from_slice(state);
-        self.actions[row * self.action_width..][..self.action_width].copy_from_slice(action);
-        self.returns_to_go[row] = return_to_go;
-        self.timesteps[row] = timestep as i64;
+        self.states[row * self.observation_width..][..self.observation_width].copy_from_slice(step.state);
+        self.actions[row * self.action_width..][..self.action_width].copy_from_slice(step.action);
+        self.rewards[row] = step.reward;
+        self.returns_to_go[row] = step.return_to_go;
+        self.timesteps[row] = step.timestep as i64;
         self.mask[row] = true;
     }
 
@@ -58,6 +68,7 @@ impl Windows {
             steps: self.steps,
             states: &self.states,
             actions: &self.actions,
+            rewards: &self.rewards,
             returns_to_go: &self.returns_to_go,
             timesteps: &self.timesteps,
             mask: &self.mask,

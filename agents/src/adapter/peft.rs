@@ -4,14 +4,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
 use serde_json::{Map, Value, json};
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, Tensor};
 
-use super::{AdapterSet, Lora};
+use super::rules::Rules;
+use super::{AdapterSet, Lora, Scaling};
 use crate::site::{Site, UnknownSite};
+use crate::tensor_file::{self, TensorFile, TensorFileError};
 
 const PREFIX: &str = "base_model.model.";
+
+/// The file of our own beside PEFT's two, which PEFT does not look at.
+const OWN_FILE: &str = "eva_rl.json";
+
+/// Its key that says which policy the adapters belong to.
+const FINGERPRINT: &str = "base_fingerprint";
 
 /// Why an adapter folder cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +31,10 @@ pub enum AdapterError {
     Write { path: PathBuf, reason: String },
 
     #[error("{path:?} has `{key}` = {found}, and {wanted} is wanted")]
-    Config { path: PathBuf, key: &'static str, found: String, wanted: &'static str },
+    Config { path: PathBuf, key: &'static str, found: String, wanted: String },
+
+    #[error(transparent)]
+    Tensors(#[from] TensorFileError),
 
     #[error("{path:?} holds `{name}`, which {reason}")]
     Tensor { path: PathBuf, name: String, reason: String },
@@ -39,6 +49,14 @@ pub enum AdapterError {
 
     #[error("{path:?} adapts {site}, and this policy has no such map")]
     NoSuchSite { path: PathBuf, site: Site },
+
+    #[error("{path:?} replaces `{name}` with shape {found:?}, and this policy has {wanted}")]
+    Replaced { path: PathBuf, name: String, found: Vec<i64>, wanted: String },
+
+    #[error(
+        "{path:?} was made for the policy with fingerprint {found} ({base:?}), and this one has {wanted}"
+    )]
+    OtherBase { path: PathBuf, base: String, found: String, wanted: String },
 }
 
 /// How the adapters began, kept in `adapter_config.json` as PEFT does.
@@ -55,30 +73,42 @@ pub enum Origin {
     },
 }
 
-/// What `adapter_config.json` says beside the tensors.
+/// What an adapter folder says beside the adapters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterFolder {
     /// The policy that the adapters belong to, as a path or a name.
     pub base: String,
+    /// The same policy's [`fingerprint`], where the folder says.
+    pub fingerprint: Option<String>,
     /// Rank of a site that `rank_pattern` does not name.
     pub rank: i64,
-    /// `alpha` of a site that `alpha_pattern` does not name; the scale is `alpha / rank`.
-    pub alpha: f64,
+    /// The scaling of a site that `alpha_pattern` does not name.
+    pub scaling: Scaling,
     /// How the adapters began.
     pub origin: Origin,
 }
 
+/// A checksum of a policy's weights by name: `[…]` each.
+pub fn fingerprint(weights: &BTreeMap<String, Tensor>) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    for (name, tensor) in weights {
+        hasher.update(name.as_bytes());
+        hasher.update(&tensor_file::bytes(tensor));
+    }
+    format!("{:08x}", hasher.finalize())
+}
+
 impl AdapterFolder {
-    /// Writes the two files into `folder`, which exists.
+    /// Writes PEFT's two files, and our own, into `folder`, which exists.
     pub fn write(&self, adapters: &AdapterSet, folder: &Path) -> Result<(), AdapterError> {
         let mut rank_pattern = Map::new();
         let mut alpha_pattern = Map::new();
         for (site, lora) in &adapters.sites {
-            let alpha = lora.scale * lora.rank() as f64;
+            let alpha = self.scaling.alpha_of(lora.scale, lora.rank());
             if lora.rank() != self.rank {
                 rank_pattern.insert(site.to_string(), json!(lora.rank()));
             }
-            if (alpha - self.alpha).abs() > 1e-12 {
+            if (alpha - self.scaling.alpha).abs() > 1e-12 {
                 alpha_pattern.insert(site.to_string(), json!(alpha));
             }
         }
@@ -89,195 +119,236 @@ impl AdapterFolder {
                 (json!("eva"), json!({ "rho": rho, "tau": tau, "adjust_scaling_factors": true }))
             }
         };
-        let config = json!({
+        let mut config = json!({
             "peft_type": "LORA",
             "base_model_name_or_path": self.base,
             "r": self.rank,
-            "lora_alpha": self.alpha,
+            "lora_alpha": self.scaling.alpha,
             "lora_dropout": adapters.dropout,
             "rank_pattern": rank_pattern,
             "alpha_pattern": alpha_pattern,
             "target_modules": target_modules,
-            "fan_in_fan_out": true,
+            "fan_in_fan_out": adapters.sites.keys().all(|site| site.fan_in_fan_out()),
             "bias": "none",
-            "use_rslora": false,
-            "use_dora": false,
+            "use_rslora": self.scaling.rank_stabilised,
+            "use_dora": adapters.sites.values().any(|lora| lora.magnitude.is_some()),
             "init_lora_weights": init,
             "eva_config": eva_config,
             "inference_mode": true,
             "task_type": null,
         });
+        let replaced: Vec<&str> =
+            adapters.replaced.keys().filter_map(|name| Some(name.rsplit_once('.')?.0)).collect();
+        if !replaced.is_empty() {
+            config["modules_to_save"] = json!(replaced);
+        }
         let path = folder.join("adapter_config.json");
         let text = serde_json::to_string_pretty(&config).expect("a JSON value can be written");
         fs::write(&path, text + "\n")
             .map_err(|error| AdapterError::Write { path, reason: error.to_string() })?;
 
         let path = folder.join("adapter_model.safetensors");
+        let replaced = adapters.replaced.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
         let tensors: Vec<(String, Tensor)> = adapters
             .parameters()
             .into_iter()
-            .map(|(name, tensor)| {
-                (format!("{PREFIX}{name}"), tensor.detach().to_device(Device::Cpu).contiguous())
-            })
+            .chain(replaced)
+            .map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor))
             .collect();
-        crate::safetensors::write(&tensors, &path)
-            .map_err(|error| AdapterError::Write { path, reason: error.to_string() })
+        tensor_file::write(&tensors, &path)
+            .map_err(|error| AdapterError::Write { path, reason: error.to_string() })?;
+
+        if let Some(fingerprint) = &self.fingerprint {
+            let path = folder.join(OWN_FILE);
+            fs::write(&path, format!("{:#}\n", json!({ FINGERPRINT: fingerprint })))
+                .map_err(|error| AdapterError::Write { path, reason: error.to_string() })?;
+        }
+        Ok(())
     }
 
-    /// Reads the two files; the adapters are trainable and on `device`.
-    ///
-    /// `shape_of` gives a site's input and output widths, or nothing where the policy has no such map.
-    pub fn read(
-        folder: &Path,
-        device: Device,
-        shape_of: impl Fn(Site) -> Option<(i64, i64)>,
-    ) -> Result<(Self, AdapterSet), AdapterError> {
-        let path = folder.join("adapter_config.json");
-        let text = fs::read_to_string(&path)
-            .map_err(|error| AdapterError::Read { path: path.clone(), reason: error.to_string() })?;
-        let config: Map<String, Value> = serde_json::from_str(&text)
-            .map_err(|error| AdapterError::Read { path: path.clone(), reason: error.to_string() })?;
-        let facts = Facts { path: &path, config: &config };
-        facts.expect("peft_type", json!("LORA"), "\"LORA\"", false)?;
-        facts.expect("use_dora", json!(false), "false (DoRA is not supported)", true)?;
-        let rank = facts.number("r")?;
-        let alpha = facts.number("lora_alpha")?;
-        if rank < 1.0 || rank.fract() != 0.0 {
-            return Err(facts.error("r", "a whole number of at least 1"));
-        }
-        let rslora = config.get("use_rslora").and_then(Value::as_bool).unwrap_or(false);
-        let alphas = facts.pattern("alpha_pattern")?;
-        let origin = match config.get("init_lora_weights").and_then(Value::as_str) {
-            Some("eva") => {
-                let field = |name: &str, default| config["eva_config"][name].as_f64().unwrap_or(default);
-                let known = config.get("eva_config").is_some_and(Value::is_object);
-                if known {
-                    Origin::Eva { rho: field("rho", 2.0), tau: field("tau", 0.99) }
-                } else {
-                    Origin::Eva { rho: 2.0, tau: 0.99 }
-                }
-            }
-            _ => Origin::Lora,
-        };
+    /// Reads them; the adapters are trainable and on `device`. Whether they fit a policy is for
+    /// [`AdapterFolder::check_base`] to say.
+    pub fn read(folder: &Path, device: Device) -> Result<(Self, AdapterSet), AdapterError> {
+        let config_path = folder.join("adapter_config.json");
+        let read = |reason: String| AdapterError::Read { path: config_path.clone(), reason };
+        let text = fs::read_to_string(&config_path).map_err(|error| read(error.to_string()))?;
+        let config: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|error| read(error.to_string()))?;
+        let rules = Rules::read(&config, &config_path)?;
 
-        let path = folder.join("adapter_model.safetensors");
-        let tensors = crate::safetensors::read(&path).map_err(|error: TchError| AdapterError::Read {
-            path: path.clone(),
-            reason: crate::first_line(&error),
-        })?;
-        let mut halves: BTreeMap<Site, (Option<Tensor>, Option<Tensor>)> = BTreeMap::new();
-        for (name, tensor) in tensors {
-            let refuse = |reason: &str| AdapterError::Tensor {
-                path: path.clone(),
-                name: name.clone(),
-                reason: reason.to_owned(),
-            };
-            let module = name.strip_prefix(PREFIX).unwrap_or(&name);
-            let (module, is_down) = if let Some(module) = module.strip_suffix(".lora_A.weight") {
-                (module, true)
-            } else if let Some(module) = module.strip_suffix(".lora_B.weight") {
-                (module, false)
-            } else {
-                return Err(refuse("is neither a `lora_A.weight` nor a `lora_B.weight`"));
+        let file = TensorFile::find(folder, "adapter_model", "adapter_model")?;
+        let path = file.path().to_owned();
+        let mut parts: BTreeMap<Site, Parts> = BTreeMap::new();
+        let mut adapters = AdapterSet { dropout: rules.dropout, ..AdapterSet::default() };
+        for name in file.names() {
+            let key = name.strip_prefix(PREFIX).unwrap_or(name);
+            let tensor = file.read_weight(name, device)?;
+            let Some((module, part)) = part_of(key) else {
+                let plain = key.replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".");
+                if !rules.replaces(&plain) {
+                    let reason =
+                        "is no part of a LoRA or DoRA adapter of a linear map, and not in `modules_to_save`";
+                    return Err(AdapterError::Tensor {
+                        path,
+                        name: name.to_owned(),
+                        reason: reason.to_owned(),
+                    });
+                }
+                adapters.replaced.insert(plain, tensor);
+                continue;
             };
             let site: Site =
                 module.parse().map_err(|source| AdapterError::Site { path: path.clone(), source })?;
-            let tensor = tensor.to_kind(Kind::Float).to_device(device);
-            if tensor.isfinite().all().int64_value(&[]) == 0 {
-                return Err(refuse("holds NaN or infinity, and finite numbers are wanted"));
+            if !rules.targets(module) {
+                let found = config["target_modules"].to_string();
+                let wanted = format!("a rule that names `{module}`, which the weights adapt,");
+                return Err(AdapterError::Config { path: config_path, key: "target_modules", found, wanted });
             }
-            let pair = halves.entry(site).or_default();
-            if is_down {
-                pair.0 = Some(tensor);
-            } else {
-                pair.1 = Some(tensor);
+            let parts = parts.entry(site).or_default();
+            match part {
+                Part::Down => parts.down = Some(tensor),
+                Part::Up => parts.up = Some(tensor),
+                Part::Magnitude => parts.magnitude = Some(tensor),
             }
         }
-
-        let mut adapters = AdapterSet {
-            dropout: config.get("lora_dropout").and_then(Value::as_f64).unwrap_or(0.0),
-            ..AdapterSet::default()
-        };
-        for (site, pair) in halves {
-            let (Some(down), Some(up)) = pair else {
-                return Err(AdapterError::Tensor {
-                    path,
-                    name: site.to_string(),
-                    reason: "has only one of A and B".to_owned(),
-                });
-            };
-            let Some((input, output)) = shape_of(site) else {
-                return Err(AdapterError::NoSuchSite { path, site });
-            };
-            let fits = matches!((down.size2(), up.size2()), (Ok((r, i)), Ok((o, q))) if r == q && r > 0 && i == input && o == output);
-            if !fits {
-                return Err(AdapterError::Shape {
-                    path,
-                    site,
-                    down: down.size(),
-                    up: up.size(),
-                    input,
-                    output,
-                });
-            }
-            let rank = down.size()[0] as f64;
-            let module = site.to_string();
-            let alpha =
-                alphas.iter().find(|(key, _)| key.is_match(&module)).map_or(alpha, |(_, alpha)| *alpha);
-            let scale = if rslora { alpha / rank.sqrt() } else { alpha / rank };
-            let lora = Lora { down: down.set_requires_grad(true), up: up.set_requires_grad(true), scale };
+        for (site, parts) in parts {
+            let lora = parts.assemble(site, &rules).map_err(|reason| AdapterError::Tensor {
+                path: path.clone(),
+                name: site.to_string(),
+                reason,
+            })?;
             adapters.sites.insert(site, lora);
         }
+        if adapters.sites.is_empty() && adapters.replaced.is_empty() {
+            return Err(AdapterError::Read { path, reason: "it holds no adapter".to_owned() });
+        }
         let base = config.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or_default();
-        Ok((Self { base: base.to_owned(), rank: rank as i64, alpha, origin }, adapters))
-    }
-}
-
-/// `adapter_config.json` with its path, for errors that name both.
-struct Facts<'a> {
-    path: &'a Path,
-    config: &'a Map<String, Value>,
-}
-
-impl Facts<'_> {
-    fn error(&self, key: &'static str, wanted: &'static str) -> AdapterError {
-        let found = self.config.get(key).map_or("nothing".to_owned(), Value::to_string);
-        AdapterError::Config { path: self.path.to_owned(), key, found, wanted }
+        let facts = Self {
+            base: base.to_owned(),
+            fingerprint: read_fingerprint(folder)?,
+            rank: rules.rank,
+            scaling: rules.scaling,
+            origin: rules.origin,
+        };
+        Ok((facts, adapters))
     }
 
-    fn expect(
+    /// Refuses adapters, read from `folder`, that do not belong to the policy with these `weights`
+    /// (`[…]` each): another fingerprint, a map that the policy lacks, another shape.
+    pub fn check_base(
         &self,
-        key: &'static str,
-        value: Value,
-        wanted: &'static str,
-        may_lack: bool,
+        adapters: &AdapterSet,
+        folder: &Path,
+        weights: &BTreeMap<String, Tensor>,
     ) -> Result<(), AdapterError> {
-        match self.config.get(key) {
-            Some(found) if *found == value => Ok(()),
-            None | Some(Value::Null) if may_lack => Ok(()),
-            _ => Err(self.error(key, wanted)),
-        }
-    }
-
-    fn number(&self, key: &'static str) -> Result<f64, AdapterError> {
-        self.config.get(key).and_then(Value::as_f64).ok_or_else(|| self.error(key, "a number"))
-    }
-
-    /// A table from module patterns to numbers, matched as PEFT does: `(.*\.)?(key)$`.
-    fn pattern(&self, key: &'static str) -> Result<Vec<(Regex, f64)>, AdapterError> {
-        let mut rules = Vec::new();
-        match self.config.get(key) {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(table)) => {
-                for (pattern, value) in table {
-                    let rule = Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$")).ok().zip(value.as_f64());
-                    rules.push(
-                        rule.ok_or_else(|| self.error(key, "a table from module patterns to numbers"))?,
-                    );
-                }
+        let path = folder.to_owned();
+        for (&site, lora) in &adapters.sites {
+            let shape = weights.get(&format!("{site}.weight")).and_then(|weight| weight.size2().ok());
+            let Some((first, second)) = shape else {
+                return Err(AdapterError::NoSuchSite { path, site });
+            };
+            let (input, output) = if site.fan_in_fan_out() { (first, second) } else { (second, first) };
+            let (down, up) = (lora.down.size(), lora.up.size());
+            if down[1] != input || up[0] != output {
+                return Err(AdapterError::Shape { path, site, down, up, input, output });
             }
-            Some(_) => return Err(self.error(key, "a table from module patterns to numbers")),
         }
-        Ok(rules)
+        for (name, tensor) in &adapters.replaced {
+            let found = tensor.size();
+            let wanted = match weights.get(name) {
+                Some(weight) if weight.size() == found => continue,
+                Some(weight) => format!("shape {:?}", weight.size()),
+                None => "no such tensor".to_owned(),
+            };
+            return Err(AdapterError::Replaced { path, name: name.clone(), found, wanted });
+        }
+        if let Some(found) = &self.fingerprint {
+            let wanted = fingerprint(weights);
+            if *found != wanted {
+                let (base, found) = (self.base.clone(), found.clone());
+                return Err(AdapterError::OtherBase { path, base, found, wanted });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What our own file says, if there is one.
+fn read_fingerprint(folder: &Path) -> Result<Option<String>, AdapterError> {
+    let path = folder.join(OWN_FILE);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let read = |reason: String| AdapterError::Read { path: path.clone(), reason };
+    let text = fs::read_to_string(&path).map_err(|error| read(error.to_string()))?;
+    let own: Value = serde_json::from_str(&text).map_err(|error| read(error.to_string()))?;
+    Ok(own[FINGERPRINT].as_str().map(str::to_owned))
+}
+
+/// What a tensor of the file is to its adapter.
+#[derive(Clone, Copy)]
+enum Part {
+    Down,
+    Up,
+    Magnitude,
+}
+
+/// The module and the part that a key names, in any of PEFT's spellings.
+fn part_of(key: &str) -> Option<(&str, Part)> {
+    for (word, part) in
+        [(".lora_A", Part::Down), (".lora_B", Part::Up), (".lora_magnitude_vector", Part::Magnitude)]
+    {
+        let Some((module, end)) = key.rsplit_once(word) else { continue };
+        let bare = matches!(part, Part::Magnitude) && matches!(end, "" | ".default");
+        if bare || matches!(end, ".weight" | ".default.weight") {
+            return Some((module, part));
+        }
+    }
+    None
+}
+
+/// The tensors of one adapter.
+#[derive(Default)]
+struct Parts {
+    down: Option<Tensor>,
+    up: Option<Tensor>,
+    magnitude: Option<Tensor>,
+}
+
+impl Parts {
+    /// The trainable adapter, or what is wrong with it.
+    fn assemble(self, site: Site, rules: &Rules) -> Result<Lora, String> {
+        let (Some(down), Some(up)) = (self.down, self.up) else {
+            return Err("has only one of A and B, and both are wanted".to_owned());
+        };
+        let module = site.to_string();
+        let wanted = rules.rank_of(&module);
+        let (Ok((rank, _)), Ok((outputs, columns))) = (down.size2(), up.size2()) else {
+            return Err(format!("has A {:?} and B {:?}, and matrices are wanted", down.size(), up.size()));
+        };
+        if rank != wanted || columns != wanted {
+            return Err(format!(
+                "has A {:?} and B {:?}, and its config asks for rank {wanted}",
+                down.size(),
+                up.size()
+            ));
+        }
+        match (&self.magnitude, rules.dora) {
+            (Some(magnitude), true) if magnitude.size() == [outputs] => {}
+            (None, false) => {}
+            (found, dora) => {
+                let found = found.as_ref().map_or("none".to_owned(), |found| format!("{:?}", found.size()));
+                let wanted = if dora { format!("[{outputs}]") } else { "none".to_owned() };
+                return Err(format!(
+                    "has a `lora_magnitude_vector` of shape {found}, and with `use_dora` = {dora} {wanted} is wanted"
+                ));
+            }
+        }
+        Ok(Lora {
+            down: down.set_requires_grad(true),
+            up: up.set_requires_grad(true),
+            scale: rules.scaling_of(&module).scale(rank),
+            magnitude: self.magnitude.map(|magnitude| magnitude.set_requires_grad(true)),
+        })
     }
 }

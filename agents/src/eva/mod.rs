@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use crate::adapter::{self, AdapterSet, Rank};
+use crate::adapter::{self, AdapterSet, Rank, Scaling};
 use crate::linalg::IncrementalPca;
 use crate::model::{DecisionTransformer, Inputs};
 use crate::pass::{Pass, Tap};
@@ -23,8 +23,8 @@ pub use allocate::allocate;
 pub struct Settings {
     /// Mean rank of a site; the budget is this times the number of sites.
     pub rank: Rank,
-    /// `alpha / rank` is the scale of every adapter, whatever its own rank.
-    pub alpha: f64,
+    /// Its scale at the mean rank is that of every adapter, whatever its own rank.
+    pub scaling: Scaling,
     /// A site's rank is at most `round(rho · rank)`.
     pub rho: f64,
     /// A component has settled once its cosine to the last batch's is at least this.
@@ -100,7 +100,7 @@ impl Eva {
     /// A site has settled when every component that the present ranks would use has; it then rests,
     /// until a later sharing-out gives it a component that has not.
     pub fn observe(&mut self, policy: &DecisionTransformer, inputs: &Inputs) -> Result<f64, EvaError> {
-        let rows = inputs.token_mask().flatten(0, -1).nonzero().squeeze_dim(-1); // [N]
+        let rows = policy.token_mask(inputs).flatten(0, -1).nonzero().squeeze_dim(-1); // [N]
         let found = rows.size()[0];
         let wanted = self.sites.values().map(|state| state.pca.components()).max().unwrap_or(0);
         if found < wanted {
@@ -121,7 +121,7 @@ impl Eva {
     /// Shares out the ranks and places the vectors; every `B` is zero.
     pub fn finish(self, policy: &DecisionTransformer, dropout: f64) -> (AdapterSet, Vec<SiteReport>) {
         let ranks = self.ranks();
-        let scale = self.settings.alpha / self.settings.rank.get() as f64;
+        let scale = self.settings.scaling.scale(self.settings.rank.get());
         let mut adapters = AdapterSet { dropout, ..AdapterSet::default() };
         let mut reports = Vec::with_capacity(self.sites.len());
         for (site, state) in self.sites {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::config::{Activation, PolicyConfig};
-use crate::nn::{Conv1d, LayerNorm};
+use crate::nn::{LayerNorm, Linear};
 use crate::pass::Pass;
 use crate::site::{Layer, Site};
 
@@ -14,11 +14,11 @@ use crate::site::{Layer, Site};
 pub struct Block {
     index: usize,
     before_attention: LayerNorm,
-    attention_in: Conv1d,
-    attention_out: Conv1d,
+    attention_in: Linear,
+    attention_out: Linear,
     before_mlp: LayerNorm,
-    mlp_in: Conv1d,
-    mlp_out: Conv1d,
+    mlp_in: Linear,
+    mlp_out: Linear,
     heads: i64,
     score_scale: f64,
     attention_dropout: f64,
@@ -35,9 +35,10 @@ impl Block {
             bias: tensor(&format!("{name}.bias")),
             epsilon: config.layer_norm_epsilon,
         };
-        let map = |layer: Layer| Conv1d {
+        let map = |layer: Layer| Linear {
             weight: tensor(&format!("{}.weight", layer.module())),
             bias: tensor(&format!("{}.bias", layer.module())),
+            fan_in_fan_out: true,
         };
         let head_width = (config.hidden_size / config.n_head) as f64;
         let by_width = if config.scale_attn_weights { head_width.sqrt().recip() } else { 1.0 };
@@ -58,43 +59,42 @@ impl Block {
         }
     }
 
-    /// `x` `[B, K, D]` → `[B, K, D]`; `allowed` `[B, 1, K, K]` is false where a query may not look.
-    pub fn forward(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor) -> Tensor {
-        self.forward_from(pass, x, allowed, 0)
-    }
-
-    /// The same for the last token alone, which the earlier ones serve: `[B, K, D]` → `[B, 1, D]`.
-    pub fn forward_last(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor) -> Tensor {
-        let (_, tokens, _) = x.size3().expect("a block is given [B, K, D]");
-        self.forward_from(pass, x, allowed, tokens - 1)
-    }
-
-    /// Tokens `first..K`: `[B, K, D]` → `[B, K − first, D]`.
-    fn forward_from(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor, first: i64) -> Tensor {
-        let attended = self.attend(pass, &self.before_attention.forward(x), allowed, first);
-        let x = x.slice(1, first, None, 1) + attended.dropout(self.residual_dropout, pass.train);
-        let fed = self.feed_forward(pass, &self.before_mlp.forward(&x)); // [B, K − first, D]
+    /// `x` `[B, K, D]` → `[B, Q, D]`; `allowed` `[B, 1, K, K]` is false where a query may not look.
+    ///
+    /// `wanted` `[Q]` are the tokens that are answered for, which every token serves; all where absent.
+    pub fn forward(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor, wanted: Option<&Tensor>) -> Tensor {
+        let attended = self.attend(pass, &self.before_attention.forward(x), allowed, wanted); // [B, Q, D]
+        let x = match wanted {
+            None => x.shallow_clone(),
+            Some(wanted) => x.index_select(1, wanted),
+        };
+        let x = x + attended.dropout(self.residual_dropout, pass.train);
+        let fed = self.feed_forward(pass, &self.before_mlp.forward(&x)); // [B, Q, D]
         x + fed.dropout(self.residual_dropout, pass.train)
     }
 
-    /// `x` `[B, K, D]` → `[B, K − first, D]`, the queries of the tokens from `first` on.
-    fn attend(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor, first: i64) -> Tensor {
+    /// `x` `[B, K, D]` → `[B, Q, D]`, for the queries of the `wanted` tokens.
+    fn attend(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor, wanted: Option<&Tensor>) -> Tensor {
         let (batch, tokens, width) = x.size3().expect("a block is given [B, K, D]");
         let joint = pass.project(self.site(Layer::AttentionIn), &self.attention_in, x); // [B, K, 3·D]
         let split = joint.view([batch, tokens, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]);
         let (query, key, value) = (split.get(0), split.get(1), split.get(2)); // [B, H, K, D/H]
+        let (query, allowed) = match wanted {
+            None => (query, allowed.shallow_clone()),
+            Some(wanted) => (query.index_select(2, wanted), allowed.index_select(2, wanted)),
+        };
         let dropout = if pass.train { self.attention_dropout } else { 0.0 };
         let heads = Tensor::scaled_dot_product_attention(
-            &query.slice(2, first, None, 1),
+            &query,
             &key,
             &value,
-            Some(allowed.slice(2, first, None, 1)),
+            Some(allowed),
             dropout,
             false,
             self.score_scale,
             false,
-        ); // [B, H, K − first, D/H]
-        let joined = heads.transpose(1, 2).reshape([batch, tokens - first, width]);
+        ); // [B, H, Q, D/H]
+        let joined = heads.transpose(1, 2).reshape([batch, -1, width]);
         pass.project(self.site(Layer::AttentionOut), &self.attention_out, &joined)
     }
 
@@ -112,6 +112,6 @@ impl Block {
     }
 
     fn site(&self, layer: Layer) -> Site {
-        Site { block: self.index, layer }
+        Site::Block { block: self.index, layer }
     }
 }

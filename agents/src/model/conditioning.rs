@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{ActionKind, PolicyConfig};
 use super::decision_transformer::Inputs;
+use crate::site::Token;
 
 /// A window of steps as the environment knows them, in rows; `batch` windows of `steps` steps.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,8 @@ pub struct Window<'a> {
     pub states: &'a [f32],
     /// `[B·T, A]`, or `[B·T, 1]` indices where actions are discrete.
     pub actions: &'a [f32],
+    /// `[B·T]`, what each step's action earned, in the environment's units.
+    pub rewards: &'a [f32],
     /// `[B·T]`, in the environment's units.
     pub returns_to_go: &'a [f32],
     /// `[B·T]`.
@@ -37,6 +40,7 @@ pub struct Conditioning {
     pub return_scale: f32,
     /// What an action is.
     pub action_kind: ActionKind,
+    reads_rewards: bool,
     act_dim: i64,
     max_timestep: i64,
     state_mean: Tensor,
@@ -47,7 +51,9 @@ pub struct Conditioning {
 
 /// A key without which a policy cannot meet an environment.
 #[derive(Debug, thiserror::Error)]
-#[error("its config.json has no `{0}`, which acting in an environment needs")]
+#[error(
+    "it has no `{0}`, which acting in an environment needs: add it to config.json, or name a file of statistics"
+)]
 pub struct MissingKey(pub &'static str);
 
 impl Conditioning {
@@ -64,6 +70,7 @@ impl Conditioning {
             max_return_to_go: config.max_return_to_go.unwrap_or(f32::INFINITY),
             return_scale: config.return_scale.ok_or(MissingKey("return_scale"))?,
             action_kind: config.action_kind,
+            reads_rewards: config.place(Token::Reward).is_some(),
             act_dim: config.act_dim,
             max_timestep: config.max_ep_len - 1,
             state_mean: list(config.state_mean.as_deref().ok_or(MissingKey("state_mean"))?),
@@ -84,19 +91,24 @@ impl Conditioning {
         let states = (states - &self.state_mean) / &self.state_std * &real;
         let actions = Tensor::from_slice(window.actions).to_device(device).view([batch, steps, -1]);
         let actions = match self.action_kind {
-            ActionKind::Continuous => (actions - &self.action_middle) / &self.action_half_range * &real, // [B, T, A]
+            ActionKind::Continuous | ActionKind::Binned => {
+                (actions - &self.action_middle) / &self.action_half_range * &real
+            } // [B, T, A]
             ActionKind::Discrete => {
                 let indices = actions.squeeze_dim(-1).to_kind(Kind::Int64); // [B, T]
                 indices.one_hot(self.act_dim).to_kind(Kind::Float) * &real // [B, T, A]
             }
         };
-        let returns_to_go =
-            Tensor::from_slice(window.returns_to_go).to_device(device) / f64::from(self.return_scale);
+        let scaled = |numbers: &[f32]| {
+            let numbers = Tensor::from_slice(numbers).to_device(device) / f64::from(self.return_scale);
+            numbers.view([batch, steps, 1])
+        };
         let timesteps = Tensor::from_slice(window.timesteps).to_device(device).clamp(0, self.max_timestep);
         Inputs {
             states,
             actions,
-            returns_to_go: returns_to_go.view([batch, steps, 1]),
+            rewards: self.reads_rewards.then(|| scaled(window.rewards)),
+            returns_to_go: scaled(window.returns_to_go),
             timesteps: timesteps.view([batch, steps]),
             mask,
         }

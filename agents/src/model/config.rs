@@ -3,6 +3,14 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::site::Token;
+
+/// `model_type` of what transformers' `DecisionTransformerModel` computes.
+const HUGGING_FACE: &str = "decision_transformer";
+
+/// `model_type` of what it does not, so that it does not try.
+const OWN: &str = "eva_rl_decision_transformer";
+
 /// The feed-forward part's activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -10,10 +18,13 @@ pub enum Activation {
     /// max(0, x).
     Relu,
     /// x·Φ(x).
+    #[serde(alias = "gelu_python")]
     Gelu,
     /// GELU's tanh approximation, GPT-2's own.
+    #[serde(alias = "gelu_pytorch_tanh", alias = "gelu_fast", alias = "gelu_python_tanh")]
     GeluNew,
     /// x·σ(x).
+    #[serde(alias = "swish")]
     Silu,
     /// tanh x.
     Tanh,
@@ -28,6 +39,30 @@ pub enum ActionKind {
     Continuous,
     /// One of `act_dim` actions: logits out, one-hot in.
     Discrete,
+    /// One number a dimension, chosen among `action_bins` from −1 to 1: logits out, numbers in.
+    Binned,
+}
+
+/// Where a policy's statistics were found: normalisation, return scale, target and the like.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum StatisticsSource {
+    /// The policy's own `config.json`.
+    #[default]
+    Config,
+    /// Another file, beside the policy or named by the user.
+    File(std::path::PathBuf),
+    /// The table of published releases.
+    Release(String),
+}
+
+impl std::fmt::Display for StatisticsSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Config => f.write_str("config.json"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Release(name) => write!(f, "the published release {name}"),
+        }
+    }
 }
 
 /// `config.json`. Fields up to `initializer_range` are transformers' own, with its defaults; the
@@ -35,7 +70,8 @@ pub enum ActionKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PolicyConfig {
-    /// Always `decision_transformer`.
+    /// `decision_transformer`, or `eva_rl_decision_transformer` where transformers' model computes
+    /// something else: another token order, global positions, or actions in bins.
     pub model_type: String,
     /// S: width of a state.
     pub state_dim: i64,
@@ -76,6 +112,15 @@ pub struct PolicyConfig {
 
     /// What an action is.
     pub action_kind: ActionKind,
+    /// Numbers that an action of kind `binned` may take, a dimension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_bins: Option<i64>,
+    /// The tokens of a step. The action is read at the token before its own.
+    #[serde(skip_serializing_if = "is_usual_order")]
+    pub token_order: Vec<Token>,
+    /// Whether token k of a window gets row k of the position embedding, and not row 0.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub global_positions: bool,
     /// T: steps that the policy looks back on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_length: Option<i64>,
@@ -102,6 +147,9 @@ pub struct PolicyConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action_high: Option<Vec<f32>>,
 
+    /// Where the statistics among these keys were found.
+    #[serde(skip)]
+    pub statistics_from: StatisticsSource,
     /// Keys that this program has no use for, kept so that a folder is written back whole.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -112,7 +160,7 @@ impl Default for PolicyConfig {
         let mut other = Map::new();
         other.insert("architectures".to_owned(), serde_json::json!(["DecisionTransformerModel"]));
         Self {
-            model_type: "decision_transformer".to_owned(),
+            model_type: HUGGING_FACE.to_owned(),
             state_dim: 17,
             act_dim: 4,
             hidden_size: 128,
@@ -132,6 +180,9 @@ impl Default for PolicyConfig {
             scale_attn_by_inverse_layer_idx: false,
             initializer_range: 0.02,
             action_kind: ActionKind::Continuous,
+            action_bins: None,
+            token_order: USUAL_ORDER.to_vec(),
+            global_positions: false,
             context_length: None,
             state_mean: None,
             state_std: None,
@@ -140,9 +191,17 @@ impl Default for PolicyConfig {
             max_return_to_go: None,
             action_low: None,
             action_high: None,
+            statistics_from: StatisticsSource::Config,
             other,
         }
     }
+}
+
+/// The order of the original decision transformer, and of transformers'.
+const USUAL_ORDER: [Token; 3] = [Token::Return, Token::State, Token::Action];
+
+fn is_usual_order(order: &[Token]) -> bool {
+    order == USUAL_ORDER
 }
 
 /// A field of `config.json` that cannot be.
@@ -163,12 +222,30 @@ impl PolicyConfig {
         self.n_inner.unwrap_or(4 * self.hidden_size)
     }
 
+    /// Width of the action head.
+    pub fn action_outputs(&self) -> i64 {
+        self.act_dim * self.action_bins.unwrap_or(1)
+    }
+
+    /// The token's place in a step, if the policy has it.
+    pub fn place(&self, token: Token) -> Option<i64> {
+        self.token_order.iter().position(|other| *other == token).map(|place| place as i64)
+    }
+
+    /// The `model_type` that says who computes this policy.
+    pub fn own_model_type(&self) -> &'static str {
+        let plain = is_usual_order(&self.token_order) && !self.global_positions;
+        if plain && self.action_kind != ActionKind::Binned { HUGGING_FACE } else { OWN }
+    }
+
     /// Refuses fields that no model can be built from.
     pub fn check(&self) -> Result<(), BadField> {
         let bad = |key, found: String, wanted: &str| Err(BadField { key, found, wanted: wanted.to_owned() });
-        if self.model_type != "decision_transformer" {
-            return bad("model_type", format!("\"{}\"", self.model_type), "\"decision_transformer\"");
+        if self.model_type != self.own_model_type() {
+            let wanted = format!("\"{}\"", self.own_model_type());
+            return bad("model_type", format!("\"{}\"", self.model_type), &wanted);
         }
+        self.check_tokens()?;
         let sizes = [
             ("state_dim", self.state_dim),
             ("act_dim", self.act_dim),
@@ -203,8 +280,8 @@ impl PolicyConfig {
                 return bad(key, share.to_string(), "a probability below 1");
             }
         }
-        if self.action_kind == ActionKind::Discrete && self.action_tanh {
-            return bad("action_tanh", "true".to_owned(), "false for discrete actions");
+        if self.action_kind != ActionKind::Continuous && self.action_tanh {
+            return bad("action_tanh", "true".to_owned(), "false where the action head gives logits");
         }
         if self.other.get("add_cross_attention").and_then(Value::as_bool) == Some(true) {
             return bad("add_cross_attention", "true".to_owned(), "false");
@@ -232,6 +309,33 @@ impl PolicyConfig {
             && !(scale.is_finite() && scale > 0.0)
         {
             return bad("return_scale", scale.to_string(), "a positive number");
+        }
+        Ok(())
+    }
+
+    /// Refuses token orders and bins that no policy can have.
+    fn check_tokens(&self) -> Result<(), BadField> {
+        let order = &self.token_order;
+        let counted = |token| order.iter().filter(|other| **other == token).count();
+        let whole = [Token::Return, Token::State, Token::Action].into_iter().all(|token| counted(token) == 1);
+        if !whole || counted(Token::Reward) > 1 || order[0] == Token::Action {
+            let wanted = "return, state and action once each, reward at most once, and the action not first";
+            let found = serde_json::to_string(order).unwrap_or_default();
+            return Err(BadField { key: "token_order", found, wanted: wanted.to_owned() });
+        }
+        let tokens = self.context_length.unwrap_or(1).saturating_mul(order.len() as i64);
+        if self.global_positions && tokens > self.n_positions {
+            let wanted = format!("at least the {tokens} tokens of a window");
+            return Err(BadField { key: "n_positions", found: self.n_positions.to_string(), wanted });
+        }
+        let fits = match self.action_kind {
+            ActionKind::Binned => self.action_bins.is_some_and(|bins| (2..=65_536).contains(&bins)),
+            ActionKind::Continuous | ActionKind::Discrete => self.action_bins.is_none(),
+        };
+        if !fits {
+            let found = self.action_bins.map_or("absent".to_owned(), |bins| bins.to_string());
+            let wanted = "2 to 65,536 with action_kind \"binned\", and absent with any other";
+            return Err(BadField { key: "action_bins", found, wanted: wanted.to_owned() });
         }
         Ok(())
     }

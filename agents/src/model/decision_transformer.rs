@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
+use super::bins;
 use super::block::Block;
-use super::config::PolicyConfig;
+use super::config::{ActionKind, PolicyConfig};
 use super::weights;
-use crate::adapter::AdapterSet;
+use crate::adapter::{AdapterSet, row_norms};
 use crate::nn::{LayerNorm, Linear};
 use crate::pass::{NoTap, Pass};
-use crate::site::{Layer, Site};
+use crate::site::{Head, Layer, Site, Token};
 
 /// What a policy reads: normalised states, actions as the policy knows them, scaled returns-to-go.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Inputs {
     pub states: Tensor,
     /// `[B, T, A]`; one-hot where actions are discrete.
     pub actions: Tensor,
+    /// `[B, T, 1]`, scaled as returns are; there where the policy reads it.
+    pub rewards: Option<Tensor>,
     /// `[B, T, 1]`.
     pub returns_to_go: Tensor,
     /// `[B, T]`, whole numbers below `max_ep_len`.
@@ -27,18 +30,14 @@ pub struct Inputs {
     pub mask: Tensor,
 }
 
-impl Inputs {
-    /// The mask of tokens, three a step: `[B, K]`.
-    pub fn token_mask(&self) -> Tensor {
-        self.mask.repeat_interleave_self_int(3, 1, None)
-    }
-}
-
 /// What a policy says of every step.
 #[derive(Debug)]
 pub struct Predictions {
-    /// `[B, T, A]`, read at the state token; after tanh where the policy has it.
+    /// `[B, T, A]`, read before the action token; after tanh where the policy has it, the likeliest
+    /// number of each dimension where actions are binned.
     pub actions: Tensor,
+    /// `[B, T, A, bins]` where actions are binned.
+    pub action_logits: Option<Tensor>,
     /// `[B, T, S]`, read at the action token.
     pub states: Tensor,
     /// `[B, T, 1]`, read at the action token.
@@ -50,9 +49,7 @@ pub struct Predictions {
 pub struct DecisionTransformer {
     config: PolicyConfig,
     weights: BTreeMap<String, Tensor>,
-    embed_return: Linear,
-    embed_state: Linear,
-    embed_action: Linear,
+    embeddings: Vec<(Token, Linear)>,
     embed_timestep: Tensor,
     embed_position: Tensor,
     embed_norm: LayerNorm,
@@ -73,9 +70,10 @@ impl DecisionTransformer {
     /// The policy that `weights` describe; every name and shape is as `weights::layout` says.
     pub(super) fn from_weights(config: PolicyConfig, weights: BTreeMap<String, Tensor>) -> Self {
         let tensor = |name: &str| weights[name].shallow_clone();
-        let linear = |name: &str| Linear {
-            weight: tensor(&format!("{name}.weight")),
-            bias: tensor(&format!("{name}.bias")),
+        let linear = |site: Site| Linear {
+            weight: tensor(&format!("{site}.weight")),
+            bias: tensor(&format!("{site}.bias")),
+            fan_in_fan_out: site.fan_in_fan_out(),
         };
         let norm = |name: &str, epsilon| LayerNorm {
             weight: tensor(&format!("{name}.weight")),
@@ -83,17 +81,19 @@ impl DecisionTransformer {
             epsilon,
         };
         Self {
-            embed_return: linear("embed_return"),
-            embed_state: linear("embed_state"),
-            embed_action: linear("embed_action"),
+            embeddings: config
+                .token_order
+                .iter()
+                .map(|token| (*token, linear(Site::Embed(*token))))
+                .collect(),
             embed_timestep: tensor("embed_timestep.weight"),
             embed_position: tensor("encoder.wpe.weight"),
             embed_norm: norm("embed_ln", 1e-5),
             blocks: (0..config.n_layer as usize).map(|index| Block::new(index, &config, &weights)).collect(),
             final_norm: norm("encoder.ln_f", config.layer_norm_epsilon),
-            predict_action: linear("predict_action.0"),
-            predict_state: linear("predict_state"),
-            predict_return: linear("predict_return"),
+            predict_action: linear(Site::Predict(Head::Action)),
+            predict_state: linear(Site::Predict(Head::State)),
+            predict_return: linear(Site::Predict(Head::Return)),
             weights,
             config,
         }
@@ -126,86 +126,166 @@ impl DecisionTransformer {
         }
     }
 
-    /// The sites, in the order of the forward pass.
+    /// The sites that get adapters: every map of the blocks, in the order of the forward pass.
     pub fn sites(&self) -> Vec<Site> {
         let blocks = 0..self.blocks.len();
-        blocks.flat_map(|block| Layer::ALL.map(|layer| Site { block, layer })).collect()
+        blocks.flat_map(|block| Layer::ALL.map(|layer| Site::Block { block, layer })).collect()
     }
 
     /// A site's input and output widths, if the policy has it.
     pub fn site_shape(&self, site: Site) -> Option<(i64, i64)> {
-        self.weights.get(&format!("{site}.weight"))?.size2().ok()
+        let (first, second) = self.weights.get(&format!("{site}.weight"))?.size2().ok()?;
+        Some(if site.fan_in_fan_out() { (first, second) } else { (second, first) })
+    }
+
+    /// Gives every adapter DoRA's magnitude, which starts as the norms of the map's own rows.
+    pub fn start_dora(&self, adapters: &mut AdapterSet) {
+        for (site, lora) in &mut adapters.sites {
+            let norms = tch::no_grad(|| row_norms(&self.matrix(*site))); // [out]
+            lora.magnitude = Some(norms.set_requires_grad(true));
+        }
+    }
+
+    /// A site's weight `[out, in]`; shares storage with the policy.
+    fn matrix(&self, site: Site) -> Tensor {
+        let weight = &self.weights[&format!("{site}.weight")];
+        if site.fan_in_fan_out() { weight.tr() } else { weight.shallow_clone() }
+    }
+
+    /// The policy with the tensors that `adapters` bring in place of its own.
+    pub fn with_replaced(self, adapters: &AdapterSet) -> Self {
+        let mut weights = self.weights;
+        for (name, tensor) in &adapters.replaced {
+            weights.insert(name.clone(), tensor.shallow_clone());
+        }
+        Self::from_weights(self.config, weights)
     }
 
     /// A copy of the policy with `adapters` folded into its weights.
     pub fn merged(&self, adapters: &AdapterSet) -> Self {
-        let mut weights: BTreeMap<String, Tensor> =
-            self.weights.iter().map(|(name, tensor)| (name.clone(), tensor.detach().copy())).collect();
+        let mut weights: BTreeMap<String, Tensor> = BTreeMap::new();
+        for (name, tensor) in &self.weights {
+            let tensor = adapters.replaced.get(name).unwrap_or(tensor);
+            weights.insert(name.clone(), tensor.detach().copy());
+        }
         for (site, lora) in &adapters.sites {
-            let weight =
-                weights.get_mut(&format!("{site}.weight")).expect("an adapter's site is in the policy");
-            *weight += lora.delta().detach().tr(); // [in, out]
+            let name = format!("{site}.weight");
+            let merged = tch::no_grad(|| lora.merged(&self.matrix(*site))); // [out, in]
+            let merged = if site.fan_in_fan_out() { merged.tr().contiguous() } else { merged };
+            weights.insert(name, merged);
         }
         Self::from_weights(self.config.clone(), weights)
     }
 
-    /// What the blocks make of the inputs: `[B, T, 3, D]`; return, state and action token in turn.
+    /// What the blocks make of every token: `[B, K, D]`.
     pub fn encode(&self, pass: &mut Pass, inputs: &Inputs) -> Tensor {
-        let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
-        let (mut x, allowed) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
-        for block in &self.blocks {
-            x = block.forward(pass, &x, &allowed);
-        }
-        self.final_norm.forward(&x).view([batch, steps, 3, self.config.hidden_size])
+        let (x, allowed) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
+        self.run(pass, x, &allowed, None)
     }
 
-    /// `encode`'s state token of the last step alone, for acting: `[B, D]`.
+    /// What the blocks make of the tokens that actions are read at: `[B, T, D]`.
+    pub fn encode_for_actions(&self, pass: &mut Pass, inputs: &Inputs) -> Tensor {
+        let (x, allowed) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
+        let per_step = self.config.token_order.len() as i64;
+        let ends = Tensor::arange_start_step(
+            self.action_place() - 1,
+            x.size()[1],
+            per_step,
+            (Kind::Int64, x.device()),
+        ); // [T]
+        self.run(pass, x, &allowed, Some(&ends))
+    }
+
+    /// The same for the last step alone, for acting: `[B, D]`.
     ///
-    /// The last action token, which no state token sees, and all but one token of the last block are
-    /// left out.
-    pub fn encode_last_state(&self, inputs: &Inputs) -> Tensor {
+    /// The last step's action, which nobody has chosen yet, and what follows it are left out.
+    pub fn encode_for_acting(&self, inputs: &Inputs) -> Tensor {
         let no_adapters = AdapterSet::default();
         let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
         let (x, allowed) = self.embed(pass, inputs);
-        let tokens = x.size()[1] - 1;
-        let mut x = x.narrow(1, 0, tokens); // [B, K − 1, D]
+        let left_out = self.config.token_order.len() as i64 - self.action_place();
+        let tokens = x.size()[1] - left_out;
+        let x = x.narrow(1, 0, tokens);
         let allowed = allowed.narrow(2, 0, tokens).narrow(3, 0, tokens);
+        let last = Tensor::from_slice(&[tokens - 1]).to_device(x.device());
+        self.run(pass, x, &allowed, Some(&last)).squeeze_dim(1)
+    }
+
+    /// The blocks: `x` `[B, K, D]`, `allowed` `[B, 1, K, K]` → `[B, Q, D]` for the `wanted` tokens
+    /// `[Q]`, of which the last block computes no others.
+    fn run(&self, pass: &mut Pass, mut x: Tensor, allowed: &Tensor, wanted: Option<&Tensor>) -> Tensor {
         let (last, earlier) = self.blocks.split_last().expect("a policy has at least one block");
         for block in earlier {
-            x = block.forward(pass, &x, &allowed);
+            x = block.forward(pass, &x, allowed, None);
         }
-        self.final_norm.forward(&last.forward_last(pass, &x, &allowed)).squeeze_dim(1)
+        self.final_norm.forward(&last.forward(pass, &x, allowed, wanted))
     }
 
     /// The tokens `[B, K, D]`, and where each may look `[B, 1, K, K]`.
     fn embed(&self, pass: &mut Pass, inputs: &Inputs) -> (Tensor, Tensor) {
         let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
-        let (tokens, width) = (3 * steps, self.config.hidden_size);
+        let per_step = self.embeddings.len() as i64;
+        let (tokens, width) = (per_step * steps, self.config.hidden_size);
         let time = Tensor::embedding(&self.embed_timestep, &inputs.timesteps, -1, false, false); // [B, T, D]
-        let returns = self.embed_return.forward(&inputs.returns_to_go) + &time; // [B, T, D]
-        let states = self.embed_state.forward(&inputs.states) + &time; // [B, T, D]
-        let actions = self.embed_action.forward(&inputs.actions) + &time; // [B, T, D]
-        let x = Tensor::stack(&[returns, states, actions], 2).view([batch, tokens, width]);
-        let x = self.embed_norm.forward(&x) + self.embed_position.get(0); // [B, K, D]
+        let mut embedded = Vec::with_capacity(self.embeddings.len());
+        for (token, linear) in &self.embeddings {
+            let x = match token {
+                Token::Return => &inputs.returns_to_go,
+                Token::State => &inputs.states,
+                Token::Action => &inputs.actions,
+                Token::Reward => inputs.rewards.as_ref().expect("a policy that reads rewards is given them"),
+            };
+            embedded.push(pass.project(Site::Embed(*token), linear, x) + &time); // [B, T, D]
+        }
+        let x = self.embed_norm.forward(&Tensor::stack(&embedded, 2).view([batch, tokens, width]));
+        let rows = if self.config.global_positions { tokens } else { 1 };
+        let x = x + self.embed_position.narrow(0, 0, rows); // [B, K, D]
         let causal = Tensor::ones([tokens, tokens], (Kind::Bool, self.device())).tril(0); // [K, K]
-        let allowed = inputs.token_mask().view([batch, 1, 1, tokens]).logical_and(&causal);
+        let allowed = self.token_mask(inputs).view([batch, 1, 1, tokens]).logical_and(&causal);
         (x.dropout(self.config.embd_pdrop, pass.train), allowed)
     }
 
-    /// The action head before tanh, on state tokens: `[…, D]` → `[…, A]`.
-    pub fn action_head(&self, states: &Tensor) -> Tensor {
-        self.predict_action.forward(states)
+    /// The mask of tokens: `[B, K]`.
+    pub fn token_mask(&self, inputs: &Inputs) -> Tensor {
+        inputs.mask.repeat_interleave_self_int(self.embeddings.len() as i64, 1, None)
+    }
+
+    /// The action head before tanh: `[…, D]` → `[…, A]`, or `[…, A · bins]` where actions are binned.
+    pub fn action_head(&self, pass: &mut Pass, x: &Tensor) -> Tensor {
+        pass.project(Site::Predict(Head::Action), &self.predict_action, x)
     }
 
     /// The whole forward pass, as transformers' `DecisionTransformerModel` computes it.
     pub fn forward(&self, pass: &mut Pass, inputs: &Inputs) -> Predictions {
-        let encoded = self.encode(pass, inputs); // [B, T, 3, D]
-        let actions = self.action_head(&encoded.select(2, 1));
-        let after_action = encoded.select(2, 2); // [B, T, D]
+        let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
+        let (x, allowed) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
+        // Heads read the action token and the one before it, so the last block leaves out the others.
+        let per_step = self.config.token_order.len() as i64;
+        let steps_first = Tensor::arange(steps, (Kind::Int64, x.device())) * per_step; // [T]
+        let place = self.action_place();
+        let wanted = Tensor::stack(&[&steps_first + (place - 1), steps_first + place], 1).flatten(0, 1); // [2·T]
+        let read = self.run(pass, x, &allowed, Some(&wanted)).view([batch, steps, 2, -1]);
+        let (before, after) = (read.select(2, 0), read.select(2, 1)); // [B, T, D]
+
+        let head = self.action_head(pass, &before);
+        let (actions, action_logits) = match self.config.action_kind {
+            ActionKind::Binned => {
+                let logits = bins::split(&head, self.config.act_dim); // [B, T, A, bins]
+                (bins::likeliest(&logits), Some(logits))
+            }
+            _ if self.config.action_tanh => (head.tanh(), None),
+            _ => (head, None),
+        };
         Predictions {
-            actions: if self.config.action_tanh { actions.tanh() } else { actions },
-            states: self.predict_state.forward(&after_action),
-            returns: self.predict_return.forward(&after_action),
+            actions,
+            action_logits,
+            states: pass.project(Site::Predict(Head::State), &self.predict_state, &after),
+            returns: pass.project(Site::Predict(Head::Return), &self.predict_return, &after),
         }
+    }
+
+    /// The action token's place in a step; never 0.
+    fn action_place(&self) -> i64 {
+        self.config.place(Token::Action).expect("a checked config has an action token")
     }
 }

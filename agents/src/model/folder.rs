@@ -1,16 +1,19 @@
-//! Policy folders in Hugging Face's format: `config.json` and `model.safetensors`.
+//! Policy folders in Hugging Face's format: `config.json`, and weights in safetensors or PyTorch's format,
+//! whole or in shards.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tch::{Device, Kind, Tensor};
+use serde_json::{Map, Value};
+use tch::{Device, Tensor};
 
-use super::config::{BadField, PolicyConfig};
+use super::config::{BadField, PolicyConfig, StatisticsSource};
 use super::decision_transformer::DecisionTransformer;
-use super::weights;
+use super::{statistics, weights};
+use crate::tensor_file::{self, TensorFile, TensorFileError};
 
-/// Why a policy folder cannot be read or written.
+/// Why a policy cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each variant's sentence says what its fields are
 pub enum PolicyError {
@@ -20,11 +23,14 @@ pub enum PolicyError {
     #[error("cannot write {path:?}: {reason}")]
     Write { path: PathBuf, reason: String },
 
-    #[error("{path:?} is no config of a decision transformer: {reason}")]
+    #[error("{path:?} does not describe a decision transformer: {reason}")]
     Parse { path: PathBuf, reason: String },
 
     #[error("in {path:?}, {source}")]
     Field { path: PathBuf, source: BadField },
+
+    #[error(transparent)]
+    Tensors(#[from] TensorFileError),
 
     #[error("{path:?} lacks `{name}`, which its config asks for with shape {expected:?}")]
     Missing { path: PathBuf, name: String, expected: Vec<i64> },
@@ -34,43 +40,69 @@ pub enum PolicyError {
 
     #[error("{path:?} holds `{name}` with shape {found:?}, and its config asks for {expected:?}")]
     Shape { path: PathBuf, name: String, expected: Vec<i64>, found: Vec<i64> },
-
-    #[error("{path:?} holds NaN or infinity in `{name}`, and finite weights are wanted")]
-    NotFinite { path: PathBuf, name: String },
 }
 
-/// Reads a policy onto `device`, frozen.
-pub fn read(folder: &Path, device: Device) -> Result<DecisionTransformer, PolicyError> {
-    let path = folder.join("config.json");
-    let text = fs::read_to_string(&path)
-        .map_err(|error| PolicyError::Read { path: path.clone(), reason: error.to_string() })?;
-    let config: PolicyConfig = serde_json::from_str(&text)
-        .map_err(|error| PolicyError::Parse { path: path.clone(), reason: error.to_string() })?;
-    config.check().map_err(|source| PolicyError::Field { path, source })?;
+/// Reads a policy onto `device`, frozen; `given` is a file of statistics that the user names.
+pub fn read(folder: &Path, given: Option<&Path>, device: Device) -> Result<DecisionTransformer, PolicyError> {
+    let config_path = folder.join("config.json");
+    let mut table = statistics::read_table(&config_path)?;
+    let source = statistics::complete(&mut table, folder, given)?;
+    let config = parse_config(table, &config_path, source)?;
 
-    let path = folder.join("model.safetensors");
-    let tensors = crate::safetensors::read(&path)
-        .map_err(|error| PolicyError::Read { path: path.clone(), reason: crate::first_line(&error) })?;
-    let mut found: BTreeMap<String, Tensor> = tensors.into_iter().collect();
-    let mut kept = BTreeMap::new();
-    for (name, expected, _) in weights::layout(&config) {
-        let Some(tensor) = found.remove(&name) else {
-            return Err(PolicyError::Missing { path, name, expected });
-        };
-        if tensor.size() != expected {
-            return Err(PolicyError::Shape { path, name, expected, found: tensor.size() });
+    let file = TensorFile::find(folder, "model", "pytorch_model")?;
+    let path = file.path().to_owned();
+    let layout = weights::layout(&config);
+    for (name, expected, _) in &layout {
+        match file.shape(name) {
+            Some(found) if found == expected => {}
+            Some(found) => {
+                let (name, expected, found) = (name.clone(), expected.clone(), found.to_owned());
+                return Err(PolicyError::Shape { path, name, expected, found });
+            }
+            None => {
+                return Err(PolicyError::Missing { path, name: name.clone(), expected: expected.clone() });
+            }
         }
-        let tensor = tensor.to_kind(Kind::Float).to_device(device);
-        if tensor.isfinite().all().int64_value(&[]) == 0 {
-            return Err(PolicyError::NotFinite { path, name });
-        }
-        kept.insert(name, tensor);
     }
-    if let Some(name) = found.into_keys().find(|name| !weights::is_mask_buffer(name)) {
-        return Err(PolicyError::Unexpected { path, name });
+    let asked = |name: &str| layout.iter().any(|(asked, _, _)| asked == name);
+    if let Some(name) = file.names().find(|name| !asked(name) && !weights::is_mask_buffer(name)) {
+        return Err(PolicyError::Unexpected { path, name: name.to_owned() });
+    }
+    let mut kept = BTreeMap::new();
+    for (name, _, _) in layout {
+        let tensor = file.read_weight(&name, device)?;
+        kept.insert(name, tensor);
     }
     Ok(DecisionTransformer::from_weights(config, kept))
 }
+
+/// The config in `table`, checked; `source` is where its statistics came from.
+pub(super) fn parse_config(
+    mut table: Map<String, Value>,
+    path: &Path,
+    source: StatisticsSource,
+) -> Result<PolicyConfig, PolicyError> {
+    let parse = |reason: String| PolicyError::Parse { path: path.to_owned(), reason };
+    for (alias, name) in ALIASES {
+        if let Some(value) = table.remove(alias)
+            && *table.entry(name).or_insert_with(|| value.clone()) != value
+        {
+            return Err(parse(format!("`{alias}` and `{name}` are the same size, and they differ")));
+        }
+    }
+    let mut config: PolicyConfig =
+        serde_json::from_value(Value::Object(table)).map_err(|error| parse(error.to_string()))?;
+    config.statistics_from = source;
+    config.check().map_err(|source| PolicyError::Field { path: path.to_owned(), source })?;
+    Ok(config)
+}
+
+/// Other names of transformers' for its own fields.
+const ALIASES: [(&str, &str); 3] = [
+    ("max_position_embeddings", "n_positions"),
+    ("num_attention_heads", "n_head"),
+    ("num_hidden_layers", "n_layer"),
+];
 
 /// Writes a policy into `folder`, which exists.
 pub fn write(policy: &DecisionTransformer, folder: &Path) -> Result<(), PolicyError> {
@@ -81,6 +113,6 @@ pub fn write(policy: &DecisionTransformer, folder: &Path) -> Result<(), PolicyEr
     let path = folder.join("model.safetensors");
     let tensors: Vec<(String, Tensor)> =
         policy.weights().iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-    crate::safetensors::write(&tensors, &path)
+    tensor_file::write(&tensors, &path)
         .map_err(|error| PolicyError::Write { path, reason: error.to_string() })
 }

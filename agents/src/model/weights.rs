@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 use super::config::PolicyConfig;
+use crate::site::{Head, Site, Token};
 
 /// How a new policy's tensor begins.
 #[derive(Clone, Copy, Debug)]
@@ -50,17 +51,20 @@ pub fn layout(config: &PolicyConfig) -> Vec<(String, Vec<i64>, Start)> {
         add(format!("{norm}.bias"), &[width], zero);
     }
     add("embed_timestep.weight".to_owned(), &[config.max_ep_len, width], normal);
-    let maps = [
-        ("embed_return", 1, width),
-        ("embed_state", config.state_dim, width),
-        ("embed_action", config.act_dim, width),
-        ("predict_state", width, config.state_dim),
-        ("predict_action.0", width, config.act_dim),
-        ("predict_return", width, 1),
-    ];
-    for (map, input, output) in maps {
-        add(format!("{map}.weight"), &[output, input], normal);
-        add(format!("{map}.bias"), &[output], zero);
+    for token in &config.token_order {
+        let input = match token {
+            Token::Return | Token::Reward => 1,
+            Token::State => config.state_dim,
+            Token::Action => config.act_dim,
+        };
+        add(format!("{}.weight", Site::Embed(*token)), &[width, input], normal);
+        add(format!("{}.bias", Site::Embed(*token)), &[width], zero);
+    }
+    for (head, output) in
+        [(Head::State, config.state_dim), (Head::Action, config.action_outputs()), (Head::Return, 1)]
+    {
+        add(format!("{}.weight", Site::Predict(head)), &[output, width], normal);
+        add(format!("{}.bias", Site::Predict(head)), &[output], zero);
     }
     layout
 }

@@ -1,0 +1,404 @@
+//! The part of Python's pickle that a state dict needs, read as data: nothing is imported, called or run.
+//!
+//! torch.save writes a state dict as a pickle whose tensors name their storages. Six names may be looked
+//! up, and what they build is known here; every other name, and every opcode that a state dict does not
+//! need, is refused. Values live in one flat list and refer to each other by index, so that neither
+//! depth nor sharing can exhaust the stack or the memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use tch::Kind;
+
+/// Longest pickle that is read; that of a policy with a thousand tensors has 0.2 MB.
+pub const MAX_PICKLE: u64 = 1 << 24;
+
+/// Most axes of a tensor.
+const MAX_AXES: usize = 8;
+
+/// A tensor as its pickle describes it; every element lies inside its storage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The storage's name.
+    pub key: String,
+    /// What an element is.
+    pub kind: Kind,
+    /// Elements of the storage.
+    pub storage_len: i64,
+    /// Elements from the storage's start to the tensor's.
+    pub offset: i64,
+    /// Sizes of the axes.
+    pub shape: Vec<i64>,
+    /// Elements from one index to the next of each axis.
+    pub strides: Vec<i64>,
+}
+
+/// The tensors of a pickled state dict, by name.
+pub fn state_dict(pickle: &[u8]) -> Result<BTreeMap<String, Stored>, String> {
+    if pickle.len() as u64 > MAX_PICKLE {
+        return Err(format!("its pickle is longer than {MAX_PICKLE} bytes"));
+    }
+    let mut machine = Machine { rest: pickle, ..Machine::default() };
+    let top = machine.run().map_err(|reason| format!("its pickle {reason}"))?;
+    let Value::Dict(items) = &machine.values[top] else {
+        return Err("it holds no dict of tensors, as a state dict is".to_owned());
+    };
+    let mut tensors = BTreeMap::new();
+    for (key, value) in items {
+        let Value::Text(name) = &machine.values[*key] else {
+            return Err("it names a tensor by something that is no text".to_owned());
+        };
+        let Value::Tensor(tensor) = &machine.values[*value] else {
+            return Err(format!("it holds `{name}`, which is no tensor"));
+        };
+        if tensors.insert(name.to_string(), (**tensor).clone()).is_some() {
+            return Err(format!("it holds `{name}` twice"));
+        }
+    }
+    Ok(tensors)
+}
+
+/// Index of a value in the machine's list.
+type Id = usize;
+
+#[derive(Debug)]
+enum Value {
+    None,
+    Bool,
+    Int(i64),
+    Float,
+    Text(Rc<str>),
+    Tuple(Vec<Id>),
+    List,
+    Dict(Vec<(Id, Id)>),
+    Known(Known),
+    Storage { key: Rc<str>, kind: Kind, len: i64 },
+    Tensor(Rc<Stored>),
+}
+
+/// What a pickle may name.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    OrderedDict,
+    RebuildTensor,
+    RebuildParameter,
+    Storage(Kind),
+}
+
+fn known(module: &str, name: &str) -> Option<Known> {
+    let storage = |kind| Some(Known::Storage(kind));
+    match (module, name) {
+        ("collections", "OrderedDict") => Some(Known::OrderedDict),
+        ("torch._utils", "_rebuild_tensor_v2") => Some(Known::RebuildTensor),
+        ("torch._utils", "_rebuild_parameter") => Some(Known::RebuildParameter),
+        ("torch", "FloatStorage") => storage(Kind::Float),
+        ("torch", "HalfStorage") => storage(Kind::Half),
+        ("torch", "BFloat16Storage") => storage(Kind::BFloat16),
+        ("torch", "DoubleStorage") => storage(Kind::Double),
+        ("torch", "LongStorage") => storage(Kind::Int64),
+        ("torch", "IntStorage") => storage(Kind::Int),
+        ("torch", "ShortStorage") => storage(Kind::Int16),
+        ("torch", "CharStorage") => storage(Kind::Int8),
+        ("torch", "ByteStorage") => storage(Kind::Uint8),
+        ("torch", "BoolStorage") => storage(Kind::Bool),
+        _ => None,
+    }
+}
+
+/// The pickle machine: a stack of values, and a memo of those that may come again.
+#[derive(Debug, Default)]
+struct Machine<'a> {
+    rest: &'a [u8],
+    values: Vec<Value>,
+    stack: Vec<Id>,
+    /// Heights of the stack at which a run of items began.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+}
+
+impl Machine<'_> {
+    /// Runs to the end and gives the value that is left.
+    fn run(&mut self) -> Result<Id, String> {
+        loop {
+            match self.byte()? {
+                b'.' => return self.pop(),
+                0x80 => {
+                    let version = self.byte()?;
+                    if version > 5 {
+                        return Err(format!("has protocol {version}, and at most 5 is known"));
+                    }
+                }
+                0x95 => drop(self.take(8)?), // a frame's length, which reading does not need
+                b'(' => self.marks.push(self.stack.len()),
+                b'}' => self.push(Value::Dict(Vec::new())),
+                b']' => self.push(Value::List),
+                b')' => self.push(Value::Tuple(Vec::new())),
+                b'N' => self.push(Value::None),
+                0x88 | 0x89 => self.push(Value::Bool),
+                b'G' => {
+                    self.take(8)?;
+                    self.push(Value::Float);
+                }
+                b'J' => {
+                    let int = i32::from_le_bytes(self.array()?);
+                    self.push(Value::Int(i64::from(int)));
+                }
+                b'K' => {
+                    let int = self.byte()?;
+                    self.push(Value::Int(i64::from(int)));
+                }
+                b'M' => {
+                    let int = u16::from_le_bytes(self.array()?);
+                    self.push(Value::Int(i64::from(int)));
+                }
+                0x8a => self.long()?,
+                b'X' => {
+                    let length = u32::from_le_bytes(self.array()?);
+                    self.text(length as usize)?;
+                }
+                0x8c => {
+                    let length = self.byte()?;
+                    self.text(usize::from(length))?;
+                }
+                b'q' => {
+                    let place = u32::from(self.byte()?);
+                    self.memoise(place)?;
+                }
+                b'r' => {
+                    let place = u32::from_le_bytes(self.array()?);
+                    self.memoise(place)?;
+                }
+                0x94 => self.memoise(self.memo.len() as u32)?,
+                b'h' => {
+                    let place = u32::from(self.byte()?);
+                    self.recall(place)?;
+                }
+                b'j' => {
+                    let place = u32::from_le_bytes(self.array()?);
+                    self.recall(place)?;
+                }
+                b't' => {
+                    let items = self.since_mark()?;
+                    self.push(Value::Tuple(items));
+                }
+                count @ 0x85..=0x87 => {
+                    let mut items = Vec::new();
+                    for _ in 0..count - 0x84 {
+                        items.insert(0, self.pop()?);
+                    }
+                    self.push(Value::Tuple(items));
+                }
+                b's' => {
+                    let (value, key) = (self.pop()?, self.pop()?);
+                    self.dict()?.push((key, value));
+                }
+                b'u' => {
+                    let items = self.since_mark()?;
+                    if items.len() % 2 == 1 {
+                        return Err("sets a key without a value".to_owned());
+                    }
+                    self.dict()?.extend(items.chunks(2).map(|pair| (pair[0], pair[1])));
+                }
+                b'c' => {
+                    let (module, name) = (self.line()?, self.line()?);
+                    self.name(&module, &name)?;
+                }
+                0x93 => {
+                    let (name, module) = (self.pop_text()?, self.pop_text()?);
+                    self.name(&module, &name)?;
+                }
+                b'Q' => self.storage()?,
+                b'R' => self.reduce()?,
+                b'b' => {
+                    // An ordered dict's attributes, which torch uses for its own version notes.
+                    self.pop()?;
+                    self.dict()?;
+                }
+                opcode => {
+                    return Err(format!("has opcode 0x{opcode:02x}, which a state dict does not need"));
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, value: Value) {
+        self.values.push(value);
+        self.stack.push(self.values.len() - 1);
+    }
+
+    fn pop(&mut self) -> Result<Id, String> {
+        if self.marks.last().is_some_and(|mark| *mark >= self.stack.len()) {
+            return Err("takes a value that is not there".to_owned());
+        }
+        self.stack.pop().ok_or_else(|| "takes a value that is not there".to_owned())
+    }
+
+    fn pop_text(&mut self) -> Result<Rc<str>, String> {
+        let id = self.pop()?;
+        match &self.values[id] {
+            Value::Text(text) => Ok(text.clone()),
+            _ => Err("has something else where a text is wanted".to_owned()),
+        }
+    }
+
+    fn since_mark(&mut self) -> Result<Vec<Id>, String> {
+        let mark = self.marks.pop().ok_or("closes a run of items that was not begun")?;
+        Ok(self.stack.split_off(mark.min(self.stack.len())))
+    }
+
+    /// The dict at the top of the stack, which stays there.
+    fn dict(&mut self) -> Result<&mut Vec<(Id, Id)>, String> {
+        let top = *self.stack.last().ok_or("takes a value that is not there")?;
+        match &mut self.values[top] {
+            Value::Dict(items) => Ok(items),
+            _ => Err("changes something that is no dict".to_owned()),
+        }
+    }
+
+    fn memoise(&mut self, place: u32) -> Result<(), String> {
+        let top = *self.stack.last().ok_or("remembers a value that is not there")?;
+        self.memo.insert(place, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, place: u32) -> Result<(), String> {
+        let id = *self.memo.get(&place).ok_or("recalls a value that was not remembered")?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn take(&mut self, count: usize) -> Result<&[u8], String> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or("ends too early")?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, String> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        Ok(self.take(N)?.try_into().expect("as many bytes as were asked for"))
+    }
+
+    fn line(&mut self) -> Result<String, String> {
+        let length = self.rest.iter().position(|byte| *byte == b'\n').ok_or("ends too early")?;
+        let line = String::from_utf8_lossy(self.take(length)?).into_owned();
+        self.take(1)?;
+        Ok(line)
+    }
+
+    fn text(&mut self, length: usize) -> Result<(), String> {
+        let text = std::str::from_utf8(self.take(length)?).map_err(|_| "has text that is no UTF-8")?.into();
+        self.push(Value::Text(text));
+        Ok(())
+    }
+
+    /// An integer of up to eight little-endian bytes.
+    fn long(&mut self) -> Result<(), String> {
+        let length = usize::from(self.byte()?);
+        if length > 8 {
+            return Err(format!("has an integer of {length} bytes, and at most 8 are wanted"));
+        }
+        let bytes = self.take(length)?;
+        let sign = if bytes.last().is_some_and(|byte| *byte >= 0x80) { 0xff } else { 0 };
+        let mut wide = [sign; 8];
+        wide[..length].copy_from_slice(bytes);
+        self.push(Value::Int(i64::from_le_bytes(wide)));
+        Ok(())
+    }
+
+    fn name(&mut self, module: &str, name: &str) -> Result<(), String> {
+        let found = known(module, name).ok_or_else(|| {
+            let asked: String = format!("{module}.{name}").escape_debug().take(80).collect();
+            format!("asks for `{asked}`, which a state dict does not need")
+        })?;
+        self.push(Value::Known(found));
+        Ok(())
+    }
+
+    /// `("storage", kind, key, device, length)` becomes a storage.
+    fn storage(&mut self) -> Result<(), String> {
+        let id = self.pop()?;
+        let refuse = || "names a storage otherwise than torch.save does".to_owned();
+        let Value::Tuple(items) = &self.values[id] else { return Err(refuse()) };
+        let [tag, kind, key, _device, len] = items[..] else { return Err(refuse()) };
+        match (&self.values[tag], &self.values[kind], &self.values[key], &self.values[len]) {
+            (Value::Text(tag), Value::Known(Known::Storage(kind)), Value::Text(key), Value::Int(len))
+                if &**tag == "storage" && (0..1 << 48).contains(len) =>
+            {
+                self.push(Value::Storage { key: key.clone(), kind: *kind, len: *len });
+                Ok(())
+            }
+            _ => Err(refuse()),
+        }
+    }
+
+    /// Calls one of the known names, whose results are built here.
+    fn reduce(&mut self) -> Result<(), String> {
+        let (arguments, function) = (self.pop()?, self.pop()?);
+        let Value::Tuple(arguments) = &self.values[arguments] else {
+            return Err("calls something without a tuple of arguments".to_owned());
+        };
+        let built = match &self.values[function] {
+            Value::Known(Known::OrderedDict) if arguments.is_empty() => Value::Dict(Vec::new()),
+            Value::Known(Known::RebuildTensor) => Value::Tensor(self.tensor(arguments)?.into()),
+            Value::Known(Known::RebuildParameter) if !arguments.is_empty() => {
+                match &self.values[arguments[0]] {
+                    Value::Tensor(tensor) => Value::Tensor(tensor.clone()),
+                    _ => return Err("makes a parameter of something that is no tensor".to_owned()),
+                }
+            }
+            _ => return Err("calls something that is no function".to_owned()),
+        };
+        self.push(built);
+        Ok(())
+    }
+
+    /// `(storage, offset, shape, strides, …)` as a tensor that lies inside its storage.
+    fn tensor(&self, arguments: &[Id]) -> Result<Stored, String> {
+        let [storage, offset, shape, strides, ..] = *arguments else {
+            return Err("rebuilds a tensor from too little".to_owned());
+        };
+        let (Value::Storage { key, kind, len }, Value::Int(offset)) =
+            (&self.values[storage], &self.values[offset])
+        else {
+            return Err("rebuilds a tensor from something that is no storage".to_owned());
+        };
+        let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
+        let outside = || format!("has a tensor of shape {shape:?} outside its storage of {len}");
+        if shape.len() != strides.len() {
+            return Err(outside());
+        }
+        let mut count = 1i64;
+        let mut last = *offset;
+        for (size, stride) in shape.iter().zip(&strides) {
+            count = count.checked_mul(*size).ok_or_else(outside)?;
+            let reach = (size - 1).max(0).checked_mul(*stride).ok_or_else(outside)?;
+            last = last.checked_add(reach).ok_or_else(outside)?;
+        }
+        // A tensor has no more elements than its storage, so a stride of zero cannot make it huge.
+        if *offset < 0 || count > *len || (count > 0 && last >= *len) {
+            return Err(outside());
+        }
+        Ok(Stored { key: key.to_string(), kind: *kind, storage_len: *len, offset: *offset, shape, strides })
+    }
+
+    /// A short tuple of numbers that are not negative.
+    fn sizes(&self, id: Id) -> Result<Vec<i64>, String> {
+        let Value::Tuple(items) = &self.values[id] else {
+            return Err("has a shape that is no tuple".to_owned());
+        };
+        if items.len() > MAX_AXES {
+            return Err(format!("has a tensor of {} axes, and at most {MAX_AXES} are wanted", items.len()));
+        }
+        let mut sizes = Vec::with_capacity(items.len());
+        for item in items {
+            match &self.values[*item] {
+                Value::Int(size) if *size >= 0 => sizes.push(*size),
+                _ => return Err("has a size that is no whole number of at least 0".to_owned()),
+            }
+        }
+        Ok(sizes)
+    }
+}
