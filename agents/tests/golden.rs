@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Origin, Rank, Scaling};
+use eva_rl_agents::adapter::{self, AdapterError, AdapterFolder, AdapterSet, Origin, Rank, Scaling};
 use eva_rl_agents::eva::{Eva, Settings};
 use eva_rl_agents::model::{self, DecisionTransformer, Inputs, Policy, PolicyError, Predictions};
 use eva_rl_agents::pass::{NoTap, Pass};
@@ -24,7 +24,7 @@ fn inputs(tensors: &BTreeMap<String, Tensor>) -> Inputs {
     Inputs {
         states: tensors["states"].shallow_clone(),
         actions: tensors["actions"].shallow_clone(),
-        rewards: None,
+        rewards: tensors.get("rewards").map(Tensor::shallow_clone),
         returns_to_go: tensors["returns_to_go"].shallow_clone(),
         timesteps: tensors["timesteps"].shallow_clone(),
         mask: tensors["attention_mask"].to_kind(Kind::Bool),
@@ -75,6 +75,77 @@ fn heads_inner_width_activation_and_depth_scaling_are_honoured() {
 #[test]
 fn a_policy_with_logits_predicts_as_transformers_does() {
     check_policy("discrete");
+}
+
+#[test]
+fn shards_pickles_and_old_files_hold_the_same_policy() {
+    let whole = model::read(&golden("odd"), None, Device::Cpu).unwrap();
+    for name in ["shards", "pickle", "old"] {
+        let found = model::read(&golden(name), None, Device::Cpu).unwrap();
+        assert_eq!(found.weights(), whole.weights(), "{name}");
+    }
+}
+
+#[test]
+fn four_tokens_global_positions_and_bins_are_computed_as_the_reference_does() {
+    let policy = model::read(&golden("four-tokens"), None, Device::Cpu).unwrap();
+    check_predictions(&policy, &AdapterSet::default(), &golden("four-tokens"));
+    let inputs = inputs(&tensors(&golden("four-tokens").join("inputs.safetensors")));
+    let found = forward(&policy, &AdapterSet::default(), &inputs);
+    let expected = tensors(&golden("four-tokens").join("outputs.safetensors"));
+    assert_close(&found.action_logits.unwrap(), &expected["action_logits"], 1e-5, "logits");
+    let last = tch::no_grad(|| Policy::Transformer(policy).act(&inputs)).unwrap();
+    assert_close(&last, &expected["action_preds"].select(1, -1), 1e-6, "the last action");
+}
+
+#[test]
+fn a_torchscript_module_gives_its_own_outputs() {
+    let policy = Policy::read(&golden("script"), None, Device::Cpu).unwrap();
+    let inputs = inputs(&tensors(&golden("script").join("inputs.safetensors")));
+    let expected = &tensors(&golden("script").join("outputs.safetensors"))["action_preds"];
+    let last = tch::no_grad(|| policy.act(&inputs)).unwrap();
+    assert_close(&last, &expected.select(1, -1), 1e-6, "the last action");
+    let Policy::TorchScript(script) = policy else { panic!("it is a TorchScript module") };
+    assert_close(&script.forward(&inputs).unwrap().actions, expected, 1e-6, "actions");
+}
+
+#[test]
+fn every_rule_of_peft_s_format_gives_peft_s_outputs() {
+    for name in ["peft-dora", "peft-saved"] {
+        let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+        let (facts, adapters) = read_adapter(&golden(name), &policy);
+        let merged = policy.merged(&adapters);
+        check_predictions(&policy.with_replaced(&adapters), &adapters, &golden(name));
+        check_predictions(&merged, &AdapterSet::default(), &golden(name));
+
+        let folder = tempfile::tempdir().unwrap();
+        facts.write(&adapters, folder.path()).unwrap();
+        let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+        let (_, again) = read_adapter(folder.path(), &policy);
+        check_predictions(&policy.merged(&again), &AdapterSet::default(), &golden(name));
+    }
+}
+
+#[test]
+fn dora_starts_at_the_base_exactly() {
+    let (policy, mut adapters) = eva(2.0, &golden("eva-rho-2"));
+    policy.start_dora(&mut adapters);
+    let inputs = inputs(&tensors(&golden("plain").join("inputs.safetensors")));
+    let base = forward(&policy, &AdapterSet::default(), &inputs);
+    assert_eq!(forward(&policy, &adapters, &inputs).actions, base.actions);
+}
+
+#[test]
+fn an_adapter_of_another_base_is_refused_by_its_fingerprint() {
+    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let (mut facts, adapters) = read_adapter(&golden("peft-adapter"), &policy);
+    facts.fingerprint = Some(adapter::fingerprint(policy.weights()));
+    let folder = tempfile::tempdir().unwrap();
+    facts.write(&adapters, folder.path()).unwrap();
+    let (facts, adapters) = read_adapter(folder.path(), &policy);
+    let merged = policy.merged(&adapters); // the same shapes, other weights
+    let error = facts.check_base(&adapters, folder.path(), merged.weights()).unwrap_err();
+    assert!(matches!(error, AdapterError::OtherBase { .. }), "{error}");
 }
 
 #[test]

@@ -184,7 +184,7 @@ impl AdapterFolder {
             let key = name.strip_prefix(PREFIX).unwrap_or(name);
             let tensor = file.read_weight(name, device)?;
             let Some((module, part)) = part_of(key) else {
-                let plain = key.replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".");
+                let plain = plain_name(key);
                 if !rules.replaces(&plain) {
                     let reason =
                         "is no part of a LoRA or DoRA adapter of a linear map, and not in `modules_to_save`";
@@ -305,6 +305,15 @@ fn part_of(key: &str) -> Option<(&str, Part)> {
         }
     }
     None
+}
+
+/// The base's own name of a tensor that PEFT wrapped.
+fn plain_name(key: &str) -> String {
+    let mut plain = key.to_owned();
+    for wrapper in [".modules_to_save.default.", ".modules_to_save.", ".base_layer."] {
+        plain = plain.replace(wrapper, ".");
+    }
+    plain
 }
 
 /// The tensors of one adapter.

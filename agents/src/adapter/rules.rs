@@ -8,17 +8,17 @@ use serde_json::{Map, Value};
 use super::Scaling;
 use super::peft::{AdapterError, Origin};
 
-/// Settings that would change the numbers in ways that this program does not compute, and the values
-/// under which they do not.
-const PLAIN: [(&str, &str, &str); 8] = [
-    ("lora_bias", "false", "false (a bias beside B is not supported)"),
-    ("layer_replication", "null", "null (replicated layers are not supported)"),
-    ("alora_invocation_tokens", "null", "null (aLoRA is not supported)"),
-    ("arrow_config", "null", "null (Arrow is not supported)"),
-    ("use_qalora", "false", "false (QALoRA is not supported)"),
-    ("use_bdlora", "null", "null (BD-LoRA is not supported)"),
-    ("megatron_config", "null", "null (Megatron is not supported)"),
-    ("target_parameters", "null", "null (adapters of bare parameters are not supported)"),
+/// Settings that would change the numbers in ways that this program does not compute, and what they must
+/// be for them not to: null, false or empty.
+const UNSUPPORTED: [(&str, &str); 8] = [
+    ("lora_bias", "false (a bias beside B is not supported)"),
+    ("layer_replication", "null (replicated layers are not supported)"),
+    ("alora_invocation_tokens", "null (aLoRA is not supported)"),
+    ("arrow_config", "null (Arrow is not supported)"),
+    ("use_qalora", "false (QALoRA is not supported)"),
+    ("use_bdlora", "null (BD-LoRA is not supported)"),
+    ("megatron_config", "null (Megatron is not supported)"),
+    ("target_parameters", "null (adapters of bare parameters are not supported)"),
 ];
 
 /// Ways of starting that leave the base as it was.
@@ -51,15 +51,15 @@ impl Rules {
     /// Reads the config at `path`, and refuses what this program would compute differently from PEFT.
     pub fn read(config: &Map<String, Value>, path: &Path) -> Result<Self, AdapterError> {
         let facts = Facts { path, config };
-        facts.expect("peft_type", |value| value.as_str() == Some("LORA"), "\"LORA\"")?;
-        for (key, plain, wanted) in PLAIN {
-            let fits = |value: &Value| {
-                value.is_null()
-                    || matches!(value, Value::Bool(false))
-                    || value.as_array().is_some_and(Vec::is_empty)
-                    || value.to_string() == plain
-            };
-            facts.expect_if_there(key, fits, wanted)?;
+        if config.get("peft_type").and_then(Value::as_str) != Some("LORA") {
+            return Err(facts.error("peft_type", "\"LORA\""));
+        }
+        for (key, wanted) in UNSUPPORTED {
+            let value = config.get(key).unwrap_or(&Value::Null);
+            let off = matches!(value, Value::Null | Value::Bool(false));
+            if !off && value.as_array().is_none_or(|items| !items.is_empty()) {
+                return Err(facts.error(key, wanted));
+            }
         }
         let start = config.get("init_lora_weights").unwrap_or(&Value::Null);
         if !start.is_null() && !STARTS.contains(&start.to_string().as_str()) {
@@ -141,24 +141,6 @@ impl Facts<'_> {
     fn error(&self, key: &'static str, wanted: &str) -> AdapterError {
         let found = self.config.get(key).map_or("nothing".to_owned(), Value::to_string);
         AdapterError::Config { path: self.path.to_owned(), key, found, wanted: wanted.to_owned() }
-    }
-
-    fn expect(
-        &self,
-        key: &'static str,
-        fits: impl Fn(&Value) -> bool,
-        wanted: &str,
-    ) -> Result<(), AdapterError> {
-        if self.config.get(key).is_some_and(fits) { Ok(()) } else { Err(self.error(key, wanted)) }
-    }
-
-    fn expect_if_there(
-        &self,
-        key: &'static str,
-        fits: impl Fn(&Value) -> bool,
-        wanted: &str,
-    ) -> Result<(), AdapterError> {
-        if self.config.contains_key(key) { self.expect(key, fits, wanted) } else { Ok(()) }
     }
 
     fn number(&self, key: &'static str) -> Result<f64, AdapterError> {

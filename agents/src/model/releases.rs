@@ -111,3 +111,58 @@ const RELEASES: [Release; 9] = [
         state_std: &[0.06664903, 0.16980624, 0.17309439, 0.21843709, 0.74599105, 0.02410989, 0.3729872, 0.6226182, 0.9708009, 0.72936815, 1.504065, 2.495893, 3.511518, 5.3656907, 0.79503316, 4.317483, 6.1784487],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn hopper(layers: i64) -> Map<String, Value> {
+        let config = json!({ "state_dim": 11, "act_dim": 3, "hidden_size": 128, "n_layer": layers });
+        config.as_object().unwrap().clone()
+    }
+
+    /// The release in a folder of this name below a temporary one.
+    fn found(name: &str, config: &Map<String, Value>) -> Option<&'static str> {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        recognise(&folder, config).map(|release| release.name)
+    }
+
+    #[test]
+    fn a_release_is_known_by_its_folder_or_one_above() {
+        let cached = "models--edbeeching--decision-transformer-gym-hopper-medium-replay/snapshots/0123";
+        assert_eq!(found(cached, &hopper(3)), Some("hopper-medium-replay"));
+        assert_eq!(found("decision-transformer-gym-hopper-expert", &hopper(3)), Some("hopper-expert"));
+    }
+
+    #[test]
+    fn a_release_is_known_by_the_name_in_its_config() {
+        let mut config = hopper(3);
+        config.insert("_name_or_path".to_owned(), json!("edbeeching/decision-transformer-gym-hopper-medium"));
+        assert_eq!(found("mine", &config), Some("hopper-medium"));
+    }
+
+    #[test]
+    fn another_shape_or_an_unpublished_name_is_no_release() {
+        assert_eq!(found("decision-transformer-gym-hopper-medium", &hopper(4)), None);
+        assert_eq!(found("decision-transformer-gym-walker2d-medium", &hopper(3)), None);
+        assert_eq!(found("decision-transformer-gym-hopper-medium-expert", &hopper(3)), None);
+    }
+
+    #[test]
+    fn every_release_has_a_mean_and_a_positive_deviation_a_state() {
+        for release in &RELEASES {
+            let width = if release.name.starts_with("hopper") { 11 } else { 17 };
+            assert_eq!(
+                (release.state_mean.len(), release.state_std.len()),
+                (width, width),
+                "{}",
+                release.name
+            );
+            assert!(release.state_std.iter().all(|std| *std > 0.0), "{}", release.name);
+        }
+    }
+}
