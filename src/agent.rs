@@ -11,7 +11,8 @@ use crate::failure::{InputError, OrInput};
 
 /// Reads a policy of any kind, for acting; `statistics` is a file that the user names.
 pub fn read_policy(path: &Path, statistics: Option<&Path>, device: Device) -> anyhow::Result<Policy> {
-    if !path.exists() {
+    let is_module = path.is_file() && path.extension().is_some_and(|end| end == "pt");
+    if !path.is_dir() && !is_module {
         return Err(
             InputError(format!("there is no policy {path:?}; a folder or a `.pt` file is wanted")).into()
         );

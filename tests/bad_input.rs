@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Bench, copy_folder};
+use crate::support::{Bench, copy_folder, golden};
 
 #[track_caller]
 fn check(bench: &Bench, arguments: &[&str], parts: &[&str]) {
@@ -83,13 +83,36 @@ fn policies_and_adapters() {
     )
     .unwrap();
 
+    copy_folder(&bench.path("adapter"), &bench.path("loha"));
+    fs::write(bench.path("loha/adapter_config.json"), adapter.replace("\"LORA\"", "\"LOHA\"")).unwrap();
+    copy_folder(&bench.path("adapter"), &bench.path("ranks"));
+    fs::write(bench.path("ranks/adapter_config.json"), adapter.replace("\"r\": 2", "\"r\": 5")).unwrap();
+    bench.succeed(&["train", "adapt.toml", "--out", "run"]);
+    bench.succeed(&["merge", "policy", "--adapter", "run/best/adapter", "--out", "other"]);
+    copy_folder(&bench.path("policy"), &bench.path("hostile"));
+    fs::remove_file(bench.path("hostile/model.safetensors")).unwrap();
+    fs::copy(golden("hostile/runs-a-command.bin"), bench.path("hostile/pytorch_model.bin")).unwrap();
+    copy_folder(&bench.path("policy"), &bench.path("deeper"));
+    fs::write(bench.path("deeper/config.json"), config.replace("\"n_layer\": 1", "\"n_layer\": 2")).unwrap();
+
     let evaluate = |policy: &'static str| ["evaluate", policy, "--env", "Pendulum-v1"];
+    let adapted =
+        |adapter: &'static str| ["evaluate", "policy", "--env", "Pendulum-v1", "--adapter", adapter];
+    check(
+        &bench,
+        &adapted("loha"),
+        &["loha/adapter_config.json", "`peft_type` = \"LOHA\"", "\"LORA\" is wanted"],
+    );
+    check(&bench, &adapted("ranks"), &["encoder.h.0", "rank 5"]);
+    let other = ["evaluate", "other", "--env", "Pendulum-v1", "--adapter", "adapter"];
+    check(&bench, &other, &["\"adapter\" was made for", "fingerprint", "this one has"]);
+    check(&bench, &evaluate("hostile"), &["pytorch_model.bin", "system", "does not need"]);
+    check(&bench, &evaluate("deeper"), &["deeper/model.safetensors", "lacks `encoder.h.1.", "with shape"]);
     check(&bench, &evaluate("wide"), &["wide/model.safetensors", "encoder.wte.weight", "[1, 16]", "[1, 32]"]);
     check(&bench, &evaluate("mute"), &["state_mean"]);
     check(&bench, &evaluate("nowhere"), &["\"nowhere\""]);
     check(&bench, &["evaluate", "policy", "--env", "CartPole-v1"], &["states of 3", "`CartPole-v1` has 4"]);
-    let adapted = [&evaluate("policy")[..], &["--adapter", "dora"]].concat();
-    check(&bench, &adapted, &["use_dora", "true"]);
+    check(&bench, &adapted("dora"), &["use_dora", "true"]);
     check(&bench, &["merge", "policy", "--adapter", "adapter", "--out", "policy"], &["exists already"]);
     check(&bench, &["inspect", "nowhere"], &["nowhere"]);
     let eva = ["eva", "policy", "--data", "data", "--out", "new", "--rank"];

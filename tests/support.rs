@@ -75,6 +75,11 @@ impl Bench {
     }
 }
 
+/// A fixture.
+pub fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
 pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -83,7 +88,7 @@ pub fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-const PRETRAIN: &str = r#"
+pub const PRETRAIN: &str = r#"
 seed = 3
 [policy.new]
 hidden_size = 16

@@ -3,12 +3,14 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `job` | the main job, from a dataset to an adapted policy, and its run folder |
+//! | `policies` | policies of every kind, from every format, and what they may lack |
 //! | `stop` | runs that are killed or interrupted, and go on |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
 //! | `structure` | the rules that ARCHITECTURE.md states about the sources |
 
 mod bad_input;
 mod job;
+mod policies;
 mod stop;
 mod structure;
 mod support;

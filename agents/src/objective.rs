@@ -248,6 +248,8 @@ mod tests {
     use tch::Device;
 
     use super::*;
+    use crate::adapter::AdapterSet;
+    use crate::pass::NoTap;
 
     /// The same density in float64, from the definition.
     fn reference(u: f64, mean: f64, log_std: f64) -> f64 {
@@ -269,19 +271,113 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_spread_starts_where_it_was_asked_to() {
-        let config = crate::model::PolicyConfig {
+    fn policy(change: impl FnOnce(&mut PolicyConfig)) -> DecisionTransformer {
+        let mut config = PolicyConfig {
             state_dim: 2,
-            act_dim: 1,
+            act_dim: 2,
             hidden_size: 8,
             max_ep_len: 8,
             n_positions: 8,
             n_layer: 1,
+            initializer_range: 0.5,
             ..Default::default()
         };
-        let policy = DecisionTransformer::new(config, Device::Cpu);
+        change(&mut config);
+        tch::manual_seed(5);
+        DecisionTransformer::new(config, Device::Cpu)
+    }
+
+    /// One window of two steps with these actions `[2, A]`.
+    fn inputs(actions: &[f32]) -> Inputs {
+        let float = (Kind::Float, Device::Cpu);
+        Inputs {
+            states: Tensor::ones([1, 2, 2], float),
+            actions: Tensor::from_slice(actions).view([1, 2, -1]),
+            rewards: None,
+            returns_to_go: Tensor::ones([1, 2, 1], float),
+            timesteps: Tensor::zeros([1, 2], (Kind::Int64, Device::Cpu)),
+            mask: Tensor::ones([1, 2], (Kind::Bool, Device::Cpu)),
+        }
+    }
+
+    /// The policy's head outputs for these inputs, in f64: `[2, …]`.
+    fn outputs(policy: &DecisionTransformer, inputs: &Inputs) -> Vec<Vec<f64>> {
+        let no_adapters = AdapterSet::default();
+        let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let head = policy.encode_for_actions(&mut pass, inputs);
+        let head = policy.action_head(&mut pass, &head).squeeze_dim(0).to_kind(Kind::Double);
+        Vec::<Vec<f64>>::try_from(head).unwrap()
+    }
+
+    fn log_likelihood(policy: &DecisionTransformer, head: &StochasticHead, inputs: &Inputs) -> f64 {
+        let no_adapters = AdapterSet::default();
+        let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        head.loss(policy, &mut pass, inputs).log_likelihood
+    }
+
+    #[test]
+    fn actions_at_their_bounds_have_the_density_of_the_definition() {
+        let policy = policy(|_| {});
         let head = StochasticHead::new(&policy, 0.3, 0.1);
+        let actions = [1.0, -1.0, 0.25, -0.999];
+        let inputs = inputs(&actions);
+        let means = outputs(&policy, &inputs).concat();
+        let mut expected = 0.0;
+        for (action, mean) in actions.iter().zip(means) {
+            let limit = f64::from(ACTION_LIMIT as f32); // as f32 rounds it
+            let u = f64::from(*action).clamp(-limit, limit).atanh();
+            expected += reference(u, mean, 0.3f64.ln()) / 2.0; // the mean over two steps
+        }
+        let found = log_likelihood(&policy, &head, &inputs);
+        assert!((found - expected).abs() < 1e-3 * expected.abs(), "{found}, expected {expected}");
+    }
+
+    #[test]
+    fn binned_and_discrete_actions_have_their_softmax_s_likelihood() {
+        let log_prob = |logits: &[f64], taken: usize| {
+            logits[taken] - logits.iter().map(|logit| logit.exp()).sum::<f64>().ln()
+        };
+        let binned = policy(|config| {
+            (config.action_kind, config.action_bins, config.action_tanh) =
+                (ActionKind::Binned, Some(3), false);
+        });
+        let given = inputs(&[-1.0, 0.1, 0.9, -0.2]); // bins 0, 1 and 2, 1
+        let logits = outputs(&binned, &given);
+        let expected: f64 = [(0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 1)]
+            .map(|(step, dimension, bin)| log_prob(&logits[step][3 * dimension..][..3], bin))
+            .iter()
+            .sum();
+        let head = StochasticHead::new(&binned, 0.3, 0.1);
+        assert!((log_likelihood(&binned, &head, &given) - expected / 2.0).abs() < 1e-5);
+
+        let discrete = policy(|config| {
+            (config.action_kind, config.action_tanh) = (ActionKind::Discrete, false);
+        });
+        let given = inputs(&[0.0, 1.0, 1.0, 0.0]); // one-hot
+        let logits = outputs(&discrete, &given);
+        let expected = log_prob(&logits[0], 1) + log_prob(&logits[1], 0);
+        let head = StochasticHead::new(&discrete, 0.3, 0.1);
+        assert!((log_likelihood(&discrete, &head, &given) - expected / 2.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn without_noise_a_head_draws_what_the_deterministic_policy_does() {
+        for tanh in [true, false] {
+            let policy = policy(|config| config.action_tanh = tanh);
+            let head = StochasticHead::new(&policy, 0.3, 0.1);
+            let inputs = inputs(&[0.0; 4]);
+            let encoded = policy.encode_for_acting(&inputs); // [1, D]
+            let no_adapters = AdapterSet::default();
+            let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+            let outputs = policy.action_head(&mut pass, &encoded); // [1, A]
+            let drawn = head.draw(&outputs, &encoded, &outputs.zeros_like());
+            assert_eq!(drawn, crate::model::likeliest(policy.config(), &outputs));
+        }
+    }
+
+    #[test]
+    fn the_spread_starts_where_it_was_asked_to() {
+        let head = StochasticHead::new(&policy(|_| {}), 0.3, 0.1);
         let std = head.log_std(&Tensor::randn([5, 8], (Kind::Float, Device::Cpu))).exp();
         assert!((std - 0.3).abs().max().double_value(&[]) < 1e-6);
         assert!((head.temperature() - 0.1).abs() < 1e-7);

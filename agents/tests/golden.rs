@@ -109,6 +109,41 @@ fn a_torchscript_module_gives_its_own_outputs() {
     assert_close(&script.forward(&inputs).unwrap().actions, expected, 1e-6, "actions");
 }
 
+/// What the module says of windows for a policy of these sizes, which are not its own.
+#[track_caller]
+fn check_module_fails(state_dim: i64, act_dim: i64, words: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let statistics = folder.path().join("sizes.json");
+    let (mean, std) = (vec![0.0; state_dim as usize], vec![1.0; state_dim as usize]);
+    let bounds = vec![1.0; act_dim as usize];
+    let sizes = serde_json::json!({
+        "state_dim": state_dim, "act_dim": act_dim, "state_mean": mean, "state_std": std,
+        "action_low": bounds, "action_high": bounds,
+    });
+    std::fs::write(&statistics, sizes.to_string()).unwrap();
+    let policy = Policy::read(&golden("script"), Some(&statistics), Device::Cpu).unwrap();
+    let float = (Kind::Float, Device::Cpu);
+    let inputs = Inputs {
+        states: Tensor::zeros([2, 4, state_dim], float),
+        actions: Tensor::zeros([2, 4, act_dim], float),
+        rewards: None,
+        returns_to_go: Tensor::zeros([2, 4, 1], float),
+        timesteps: Tensor::zeros([2, 4], (Kind::Int64, Device::Cpu)),
+        mask: Tensor::ones([2, 4], (Kind::Bool, Device::Cpu)),
+    };
+    let error = policy.act(&inputs).unwrap_err().to_string();
+    assert_eq!(error.lines().count(), 1, "{error}");
+    for word in words {
+        assert!(error.contains(word), "{error:?} lacks {word:?}");
+    }
+}
+
+#[test]
+fn a_module_that_fails_or_returns_something_else_says_so_in_a_sentence() {
+    check_module_fails(4, 1, &["model.pt", "failed", "shapes cannot be multiplied (8x4 and 3x8)"]);
+    check_module_fails(3, 2, &["model.pt", "returned actions of shape [2, 4, 1]", "[2, 4, 2] are wanted"]);
+}
+
 #[test]
 fn every_rule_of_peft_s_format_gives_peft_s_outputs() {
     for name in ["peft-dora", "peft-saved"] {

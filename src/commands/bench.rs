@@ -86,9 +86,9 @@ struct Subject {
 fn subject(args: &BenchPolicyArgs) -> anyhow::Result<Subject> {
     let env = eva_rl_envs::make(&args.env.id, &args.env.kwargs(), args.env.num_envs as usize).or_input()?;
     let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
+    let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     let whose = format!("`{}`", args.env.id);
     agent::check_spaces(policy.config(), env.spec().observation_width(), &env.spec().action, &whose)?;
-    let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     Ok(Subject { policy, conditioning, env })
 }
 

@@ -46,9 +46,9 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         path => {
             let path = policy_folder(path)?;
             let policy = agent::read_policy(&path, args.statistics.file(), Device::Cpu)?;
+            let conditioning = agent::conditioning(policy.config(), policy.device(), &path)?;
             let whose = format!("`{}`", spec.id);
             agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
-            let conditioning = agent::conditioning(policy.config(), policy.device(), &path)?;
             let target = conditioning.target_return;
             play(&mut PolicyActor::new(Choice::Likeliest(&policy), &conditioning, target, &spec.action))?
         }

@@ -24,9 +24,9 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let policy =
         agent::read_merged(&args.policy, args.adapter.as_deref(), args.statistics.file(), Device::Cpu)?;
     let spec = env.spec().clone();
+    let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     let whose = format!("`{}`", spec.id);
     agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
-    let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     if let Some(target) = args.target_returns.iter().find(|target| !target.is_finite()) {
         return Err(InputError(format!("--target-return is {target}, and a finite number is wanted")).into());
     }

@@ -23,7 +23,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
         dataset(path)?
     } else if path.join("config.toml").is_file() {
         run_folder(path)?
-    } else if path.join("config.json").is_file() || path.is_file() {
+    } else if path.join("config.json").is_file() || path.extension().is_some_and(|end| end == "pt") {
         policy(path, args.statistics.file())?
     } else {
         let text = format!(

@@ -121,9 +121,9 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
     let (policy, conditioning) = match &plan.policy {
         PolicyConfig::Pretrained { path, statistics } => {
             let policy = agent::read_transformer(path, statistics.as_deref(), device)?;
+            let conditioning = agent::conditioning(policy.config(), device, path)?;
             let whose = format!("`{}`", plan.env.id);
             agent::check_spaces(policy.config(), env.spec().observation_width(), &env.spec().action, &whose)?;
-            let conditioning = agent::conditioning(policy.config(), device, path)?;
             (policy, conditioning)
         }
         PolicyConfig::New(new) => {

@@ -49,32 +49,49 @@ pub struct Conditioning {
     action_half_range: Tensor,
 }
 
-/// A key without which a policy cannot meet an environment.
+/// Keys without which a policy cannot meet an environment.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "it has no `{0}`, which acting in an environment needs: add it to config.json, or name a file of statistics"
+    "it has no {}, which acting in an environment needs, neither in config.json nor in a file of statistics",
+    .0.join(", ")
 )]
-pub struct MissingKey(pub &'static str);
+pub struct MissingKeys(pub Vec<&'static str>);
 
 impl Conditioning {
-    /// Gathers the keys; each of the four must be there, actions default to [−1, 1].
-    pub fn new(config: &PolicyConfig, device: Device) -> Result<Self, MissingKey> {
+    /// Gathers the keys; each of the five must be there, actions default to [−1, 1].
+    pub fn new(config: &PolicyConfig, device: Device) -> Result<Self, MissingKeys> {
+        let (
+            Some(context_length),
+            Some(state_mean),
+            Some(state_std),
+            Some(return_scale),
+            Some(target_return),
+        ) = (
+            config.context_length,
+            &config.state_mean,
+            &config.state_std,
+            config.return_scale,
+            config.target_return,
+        )
+        else {
+            return Err(MissingKeys(missing(config)));
+        };
         let list = |values: &[f32]| Tensor::from_slice(values).to_device(device);
         let ones = vec![1.0; config.act_dim as usize];
         let minus_ones = vec![-1.0; config.act_dim as usize];
         let low = list(config.action_low.as_deref().unwrap_or(&minus_ones));
         let high = list(config.action_high.as_deref().unwrap_or(&ones));
         Ok(Self {
-            context_length: config.context_length.ok_or(MissingKey("context_length"))? as usize,
-            target_return: config.target_return.ok_or(MissingKey("target_return"))?,
+            context_length: context_length as usize,
+            target_return,
             max_return_to_go: config.max_return_to_go.unwrap_or(f32::INFINITY),
-            return_scale: config.return_scale.ok_or(MissingKey("return_scale"))?,
+            return_scale,
             action_kind: config.action_kind,
             reads_rewards: config.place(Token::Reward).is_some(),
             act_dim: config.act_dim,
             max_timestep: config.max_ep_len - 1,
-            state_mean: list(config.state_mean.as_deref().ok_or(MissingKey("state_mean"))?),
-            state_std: list(config.state_std.as_deref().ok_or(MissingKey("state_std"))?),
+            state_mean: list(state_mean),
+            state_std: list(state_std),
             action_middle: (&low + &high) / 2.0,
             action_half_range: (&high - &low) / 2.0,
         })
@@ -118,4 +135,16 @@ impl Conditioning {
     pub fn to_environment(&self, actions: &Tensor) -> Tensor {
         actions * &self.action_half_range + &self.action_middle
     }
+}
+
+/// The keys that acting needs and the config lacks.
+fn missing(config: &PolicyConfig) -> Vec<&'static str> {
+    let needed = [
+        ("context_length", config.context_length.is_some()),
+        ("state_mean", config.state_mean.is_some()),
+        ("state_std", config.state_std.is_some()),
+        ("return_scale", config.return_scale.is_some()),
+        ("target_return", config.target_return.is_some()),
+    ];
+    needed.into_iter().filter(|(_, there)| !there).map(|(key, _)| key).collect()
 }

@@ -13,7 +13,7 @@ mod statistics;
 mod torch_script;
 mod weights;
 
-pub use conditioning::{Conditioning, MissingKey, Window};
+pub use conditioning::{Conditioning, MissingKeys, Window};
 pub use config::{ActionKind, Activation, BadField, PolicyConfig, StatisticsSource};
 pub use decision_transformer::{DecisionTransformer, Inputs, Predictions};
 pub use folder::{PolicyError, read, write};

@@ -28,7 +28,7 @@ impl Policy {
         if script.is_file() {
             return TorchScript::read(&script, given, device).map(Self::TorchScript);
         }
-        if path.is_file() {
+        if path.extension().is_some_and(|end| end == "pt") {
             return TorchScript::read(path, given, device).map(Self::TorchScript);
         }
         folder::read(path, given, device).map(Self::Transformer)

@@ -75,7 +75,7 @@ impl TorchScript {
         };
         for key in ["state_dim", "act_dim"] {
             if !table.contains_key(key) {
-                let wanted = "a size, there or in a file of statistics: a TorchScript module does not say it";
+                let wanted = "a size, there or in a file of statistics,";
                 return Err(refuse(key, "absent", wanted));
             }
         }
