@@ -1,7 +1,9 @@
 """Measure eva-rl beside its peers, in one run on one machine, and print the ratios.
 
 Environments: Gymnasium's numpy CartPoleVectorEnv and EnvPool, 1024 environments.
-Policy: one batched transformers forward, 64 windows of K = 20, of a 3 x 128 decision transformer.
+Policy: one batched transformers forward, 64 windows of K = 20, of a 3 x 128 and a 4 x 256 decision transformer,
+beside the same forward here and beside a step of 64 environments.
+Loading: peak memory of the program while a policy of 1 GB is read, over the size of its file.
 Each pair is measured in turn, several times over; the medians are compared.
 
     python benches/peers.py --binary target/release/eva-rl
@@ -9,10 +11,13 @@ Each pair is measured in turn, several times over; the medians are compared.
 
 import argparse
 import json
+import multiprocessing
+import os
 import statistics
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 ENVS = 1024
 WINDOWS = 64
@@ -55,8 +60,8 @@ def envpool_speed():
     return steps_per_sec(lambda: envs.step(actions))
 
 
-def make_policy(folder):
-    """A 3 x 128 policy for Pendulum with random weights, with the keys that acting needs."""
+def make_policy(folder, layers=3, width=128):
+    """A policy for Pendulum with random weights, with the keys that acting needs."""
     import torch
     from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
@@ -70,7 +75,8 @@ def make_policy(folder):
         "action_low": [-2.0],
         "action_high": [2.0],
     }
-    config = DecisionTransformerConfig(state_dim=3, act_dim=1, max_ep_len=200, n_positions=64, n_head=4, **keys)
+    sizes = {"n_layer": layers, "hidden_size": width, "n_head": 4, "n_positions": 64, "max_ep_len": 200}
+    config = DecisionTransformerConfig(state_dim=3, act_dim=1, **sizes, **keys)
     model = DecisionTransformerModel(config).eval()
     model.save_pretrained(folder)
     return model
@@ -89,17 +95,31 @@ def transformers_secs(model, repeats=20):
     }
     with torch.inference_mode():
         model(**inputs)
-        begun = time.perf_counter()
+        secs = []
         for _ in range(repeats):
+            begun = time.perf_counter()
             model(**inputs)
-    return (time.perf_counter() - begun) / repeats
+            secs.append(time.perf_counter() - begun)
+    return statistics.median(secs)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", default="target/release/eva-rl")
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
+def loading(args):
+    with tempfile.TemporaryDirectory() as folder:
+        # In a process of its own, because a child's peak begins at its parent's.
+        maker = multiprocessing.get_context("spawn").Process(target=make_policy, args=(folder, 13, 1280))
+        maker.start()
+        maker.join()
+        size = (Path(folder) / "model.safetensors").stat().st_size
+        begun = time.perf_counter()
+        reader = subprocess.Popen([args.binary, "inspect", folder], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(reader.pid, 0)
+        secs = time.perf_counter() - begun
+    assert status == 0
+    peak = usage.ru_maxrss * 1024
+    print(f"Loading {size / 1e9:.2f} GB of safetensors: peak {peak / 1e9:.2f} GB, {peak / size:.2f}x, in {secs:.1f} s")
+
+
+def environments(args):
     cartpole = ["env", "--env", "CartPole-v1", "--num-envs", str(ENVS)]
     figures = {"eva-rl": [], "Gymnasium": [], "EnvPool": []}
     for _ in range(args.repeats):
@@ -111,17 +131,49 @@ def main():
     for name, median in medians.items():
         print(f"  {name:10} {median / 1e6:7.2f} M   eva-rl / {name}: {medians['eva-rl'] / median:.1f}x")
 
+
+def forward(args):
+    print(f"Whole forward, {WINDOWS} windows, K = {CONTEXT}, seconds (median of {args.repeats} medians):")
+    for layers, width in [(3, 128), (4, 256)]:
+        with tempfile.TemporaryDirectory() as folder:
+            model = make_policy(folder, layers, width)
+            here, there = [], []
+            for _ in range(args.repeats):
+                here.append(ours(args.binary, "forward", "--policy", folder, "--seconds", "3")["secs_per_forward"])
+                there.append(transformers_secs(model))
+        here, there = statistics.median(here), statistics.median(there)
+        print(f"  {layers} x {width}: eva-rl {here * 1e3:.1f} ms, transformers {there * 1e3:.1f} ms, "
+              f"ratio {there / here:.2f}x")  # fmt: skip
+
+
+def rollout(args):
     with tempfile.TemporaryDirectory() as folder:
         model = make_policy(folder)
-        rollout = ["rollout", "--policy", folder, "--env", "Pendulum-v1", "--num-envs", str(WINDOWS)]
+        command = ["rollout", "--policy", folder, "--env", "Pendulum-v1", "--num-envs", str(WINDOWS)]
         step, forward = [], []
         for _ in range(args.repeats):
-            step.append(ours(args.binary, *rollout)["policy_secs_per_step"])
+            step.append(ours(args.binary, *command)["policy_secs_per_step"])
             forward.append(transformers_secs(model))
     step, forward = statistics.median(step), statistics.median(forward)
     print(f"3 x 128 policy, {WINDOWS} environments, K = {CONTEXT}, seconds per step (median of {args.repeats}):")
     print(f"  eva-rl, building its windows included  {step * 1e3:7.2f} ms")
     print(f"  transformers, the forward alone        {forward * 1e3:7.2f} ms   ratio {forward / step:.2f}x")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default="target/release/eva-rl")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=["loading", "environments", "forward", "rollout"])
+    args = parser.parse_args()
+    for name, measure in [
+        ("loading", loading),
+        ("environments", environments),
+        ("forward", forward),
+        ("rollout", rollout),
+    ]:
+        if args.only in (None, name):
+            measure(args)
 
 
 if __name__ == "__main__":

@@ -294,6 +294,8 @@ pub struct BenchArgs {
 pub enum BenchWhat {
     /// Environments alone, with random actions
     Env(BenchEnvArgs),
+    /// The policy's whole forward pass on windows of random numbers
+    Forward(BenchForwardArgs),
     /// Environments, and the policy choosing every action
     Rollout(BenchPolicyArgs),
     /// EVA initialisation, beside the forward passes that it needs
@@ -316,7 +318,27 @@ pub struct BenchEnvArgs {
     pub json: bool,
 }
 
-/// Arguments of the benchmarks that need a policy.
+/// Arguments of `bench forward`.
+#[derive(Debug, Args)]
+pub struct BenchForwardArgs {
+    /// A policy folder
+    #[arg(long, value_name = "POLICY")]
+    pub policy: PathBuf,
+    /// Windows a batch
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// Steps a window
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+    /// How long to measure
+    #[arg(long, value_name = "SECS", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of the benchmarks that need a policy in an environment.
 #[derive(Debug, Args)]
 pub struct BenchPolicyArgs {
     /// A policy folder

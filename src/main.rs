@@ -10,6 +10,7 @@ mod data;
 mod evaluation;
 mod failure;
 mod film;
+mod heap;
 mod initialise;
 mod interrupt;
 mod learner;
@@ -27,6 +28,7 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    heap::keep();
     let outcome = match Cli::parse().command {
         Command::Train(args) => commands::train::run(args),
         Command::Evaluate(args) => commands::evaluate::run(args),

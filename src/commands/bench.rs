@@ -4,18 +4,18 @@ use std::time::Instant;
 
 use eva_rl_agents::adapter::{self, AdapterSet, Rank, Scaling};
 use eva_rl_agents::eva::{Eva, Settings};
-use eva_rl_agents::model::{Conditioning, DecisionTransformer, Policy};
+use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs, Policy};
 use eva_rl_agents::objective;
 use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
 use eva_rl_agents::pass::{NoTap, Pass};
 use eva_rl_envs::{ActionSpace, StepBatch, VecEnv};
 use rand::Rng;
 use serde_json::{Value, json};
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 use super::{print, print_json};
 use crate::agent;
-use crate::cli::{BenchArgs, BenchEnvArgs, BenchPolicyArgs, BenchWhat};
+use crate::cli::{BenchArgs, BenchEnvArgs, BenchForwardArgs, BenchPolicyArgs, BenchWhat};
 use crate::data::Replay;
 use crate::failure::OrInput;
 use crate::rng::{self, Purpose};
@@ -31,6 +31,7 @@ const SCALING: Scaling = Scaling { alpha: 1.0, rank_stabilised: false };
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     let (found, as_json) = match args.what {
         BenchWhat::Env(args) => (env(&args)?, args.json),
+        BenchWhat::Forward(args) => (forward(&args)?, args.json),
         BenchWhat::Rollout(args) => (rollout_bench(&args)?, args.json),
         BenchWhat::Eva(args) => (eva(&args)?, args.json),
         BenchWhat::Update(args) => (update(&args)?, args.json),
@@ -74,6 +75,40 @@ fn env(args: &BenchEnvArgs) -> anyhow::Result<Value> {
     }
     let rate = steps as f64 / begun.elapsed().as_secs_f64();
     Ok(json!({ "env": args.env.id, "num_envs": count, "steps": steps, "steps_per_sec": rate }))
+}
+
+/// Whole forward passes, every prediction of every step, as transformers' model makes them.
+fn forward(args: &BenchForwardArgs) -> anyhow::Result<Value> {
+    let policy = agent::read_transformer(&args.policy, None, Device::Cpu)?;
+    let config = policy.config();
+    let (batch, steps) = (i64::from(args.batch_size), i64::from(args.steps));
+    let normal = |width| Tensor::randn([batch, steps, width], (Kind::Float, Device::Cpu));
+    let inputs = Inputs {
+        states: normal(config.state_dim),
+        actions: normal(config.act_dim),
+        rewards: Some(normal(1)),
+        returns_to_go: normal(1),
+        timesteps: Tensor::arange(steps, (Kind::Int64, Device::Cpu)).repeat([batch, 1]),
+        mask: Tensor::ones([batch, steps], (Kind::Bool, Device::Cpu)),
+    };
+    let no_adapters = AdapterSet::default();
+    let mut secs = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed().as_secs_f64() < args.seconds || secs.len() < 3 {
+        let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let one = Instant::now();
+        tch::no_grad(|| policy.forward(&mut pass, &inputs));
+        secs.push(one.elapsed().as_secs_f64());
+    }
+    secs.sort_by(f64::total_cmp);
+    Ok(json!({
+        "batch_size": batch,
+        "steps": steps,
+        "threads": tch::get_num_threads(),
+        "forwards": secs.len(),
+        "secs_per_forward": secs[secs.len() / 2],
+        "least_secs": secs[0],
+    }))
 }
 
 /// What the benchmarks of a policy need.

@@ -59,36 +59,42 @@ impl Block {
         }
     }
 
-    /// `x` `[B, K, D]` → `[B, Q, D]`; `allowed` `[B, 1, K, K]` is false where a query may not look.
+    /// `x` `[B, K, D]` → `[B, Q, D]`; `bias` `[B, 1, K, K]` is added to attention scores, 0 where a query
+    /// may look and −∞ where not.
     ///
     /// `wanted` `[Q]` are the tokens that are answered for, which every token serves; all where absent.
-    pub fn forward(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor, wanted: Option<&Tensor>) -> Tensor {
-        let attended = self.attend(pass, &self.before_attention.forward(x), allowed, wanted); // [B, Q, D]
+    pub fn forward(&self, pass: &mut Pass, x: &Tensor, bias: &Tensor, wanted: Option<&Tensor>) -> Tensor {
+        let attended = self.attend(pass, &self.before_attention.forward(x), bias, wanted); // [B, Q, D]
         let x = match wanted {
             None => x.shallow_clone(),
             Some(wanted) => x.index_select(1, wanted),
         };
-        let x = x + attended.dropout(self.residual_dropout, pass.train);
+        // In place where nobody else holds the tensor: a block writes as little as it can.
+        let mut sum = attended.dropout(self.residual_dropout, pass.train);
+        sum += &x;
+        let x = sum;
         let fed = self.feed_forward(pass, &self.before_mlp.forward(&x)); // [B, Q, D]
-        x + fed.dropout(self.residual_dropout, pass.train)
+        let mut sum = fed.dropout(self.residual_dropout, pass.train);
+        sum += &x;
+        sum
     }
 
     /// `x` `[B, K, D]` → `[B, Q, D]`, for the queries of the `wanted` tokens.
-    fn attend(&self, pass: &mut Pass, x: &Tensor, allowed: &Tensor, wanted: Option<&Tensor>) -> Tensor {
+    fn attend(&self, pass: &mut Pass, x: &Tensor, bias: &Tensor, wanted: Option<&Tensor>) -> Tensor {
         let (batch, tokens, width) = x.size3().expect("a block is given [B, K, D]");
         let joint = pass.project(self.site(Layer::AttentionIn), &self.attention_in, x); // [B, K, 3·D]
         let split = joint.view([batch, tokens, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]);
         let (query, key, value) = (split.get(0), split.get(1), split.get(2)); // [B, H, K, D/H]
-        let (query, allowed) = match wanted {
-            None => (query, allowed.shallow_clone()),
-            Some(wanted) => (query.index_select(2, wanted), allowed.index_select(2, wanted)),
+        let (query, bias) = match wanted {
+            None => (query, bias.shallow_clone()),
+            Some(wanted) => (query.index_select(2, wanted), bias.index_select(2, wanted)),
         };
         let dropout = if pass.train { self.attention_dropout } else { 0.0 };
         let heads = Tensor::scaled_dot_product_attention(
             &query,
             &key,
             &value,
-            Some(allowed),
+            Some(bias),
             dropout,
             false,
             self.score_scale,
@@ -100,9 +106,9 @@ impl Block {
 
     /// `x` `[B, K, D]` → `[B, K, D]`.
     fn feed_forward(&self, pass: &mut Pass, x: &Tensor) -> Tensor {
-        let wide = pass.project(self.site(Layer::MlpIn), &self.mlp_in, x); // [B, K, I]
+        let mut wide = pass.project(self.site(Layer::MlpIn), &self.mlp_in, x); // [B, K, I]
         let wide = match self.activation {
-            Activation::Relu => wide.relu(),
+            Activation::Relu => wide.relu_(),
             Activation::Gelu => wide.gelu("none"),
             Activation::GeluNew => wide.gelu("tanh"),
             Activation::Silu => wide.silu(),

@@ -179,13 +179,13 @@ impl DecisionTransformer {
 
     /// What the blocks make of every token: `[B, K, D]`.
     pub fn encode(&self, pass: &mut Pass, inputs: &Inputs) -> Tensor {
-        let (x, allowed) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
-        self.run(pass, x, &allowed, None)
+        let (x, bias) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
+        self.run(pass, x, &bias, None)
     }
 
     /// What the blocks make of the tokens that actions are read at: `[B, T, D]`.
     pub fn encode_for_actions(&self, pass: &mut Pass, inputs: &Inputs) -> Tensor {
-        let (x, allowed) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
+        let (x, bias) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
         let per_step = self.config.token_order.len() as i64;
         let ends = Tensor::arange_start_step(
             self.action_place() - 1,
@@ -193,7 +193,7 @@ impl DecisionTransformer {
             per_step,
             (Kind::Int64, x.device()),
         ); // [T]
-        self.run(pass, x, &allowed, Some(&ends))
+        self.run(pass, x, &bias, Some(&ends))
     }
 
     /// The same for the last step alone, for acting: `[B, D]`.
@@ -202,26 +202,26 @@ impl DecisionTransformer {
     pub fn encode_for_acting(&self, inputs: &Inputs) -> Tensor {
         let no_adapters = AdapterSet::default();
         let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
-        let (x, allowed) = self.embed(pass, inputs);
+        let (x, bias) = self.embed(pass, inputs);
         let left_out = self.config.token_order.len() as i64 - self.action_place();
         let tokens = x.size()[1] - left_out;
         let x = x.narrow(1, 0, tokens);
-        let allowed = allowed.narrow(2, 0, tokens).narrow(3, 0, tokens);
+        let bias = bias.narrow(2, 0, tokens).narrow(3, 0, tokens);
         let last = Tensor::from_slice(&[tokens - 1]).to_device(x.device());
-        self.run(pass, x, &allowed, Some(&last)).squeeze_dim(1)
+        self.run(pass, x, &bias, Some(&last)).squeeze_dim(1)
     }
 
-    /// The blocks: `x` `[B, K, D]`, `allowed` `[B, 1, K, K]` → `[B, Q, D]` for the `wanted` tokens
+    /// The blocks: `x` `[B, K, D]`, `bias` `[B, 1, K, K]` → `[B, Q, D]` for the `wanted` tokens
     /// `[Q]`, of which the last block computes no others.
-    fn run(&self, pass: &mut Pass, mut x: Tensor, allowed: &Tensor, wanted: Option<&Tensor>) -> Tensor {
+    fn run(&self, pass: &mut Pass, mut x: Tensor, bias: &Tensor, wanted: Option<&Tensor>) -> Tensor {
         let (last, earlier) = self.blocks.split_last().expect("a policy has at least one block");
         for block in earlier {
-            x = block.forward(pass, &x, allowed, None);
+            x = block.forward(pass, &x, bias, None);
         }
-        self.final_norm.forward(&last.forward(pass, &x, allowed, wanted))
+        self.final_norm.forward(&last.forward(pass, &x, bias, wanted))
     }
 
-    /// The tokens `[B, K, D]`, and where each may look `[B, 1, K, K]`.
+    /// The tokens `[B, K, D]`, and and what is added to their attention scores `[B, 1, K, K]`.
     fn embed(&self, pass: &mut Pass, inputs: &Inputs) -> (Tensor, Tensor) {
         let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
         let per_step = self.embeddings.len() as i64;
@@ -241,8 +241,10 @@ impl DecisionTransformer {
         let rows = if self.config.global_positions { tokens } else { 1 };
         let x = x + self.embed_position.narrow(0, 0, rows); // [B, K, D]
         let causal = Tensor::ones([tokens, tokens], (Kind::Bool, self.device())).tril(0); // [K, K]
-        let allowed = self.token_mask(inputs).view([batch, 1, 1, tokens]).logical_and(&causal);
-        (x.dropout(self.config.embd_pdrop, pass.train), allowed)
+        let hidden = self.token_mask(inputs).view([batch, 1, 1, tokens]).logical_and(&causal).logical_not();
+        let bias = Tensor::zeros([batch, 1, tokens, tokens], (Kind::Float, self.device()))
+            .masked_fill_(&hidden, f64::NEG_INFINITY);
+        (x.dropout(self.config.embd_pdrop, pass.train), bias)
     }
 
     /// The mask of tokens: `[B, K]`.
@@ -258,13 +260,13 @@ impl DecisionTransformer {
     /// The whole forward pass, as transformers' `DecisionTransformerModel` computes it.
     pub fn forward(&self, pass: &mut Pass, inputs: &Inputs) -> Predictions {
         let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
-        let (x, allowed) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
+        let (x, bias) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
         // Heads read the action token and the one before it, so the last block leaves out the others.
         let per_step = self.config.token_order.len() as i64;
         let steps_first = Tensor::arange(steps, (Kind::Int64, x.device())) * per_step; // [T]
         let place = self.action_place();
         let wanted = Tensor::stack(&[&steps_first + (place - 1), steps_first + place], 1).flatten(0, 1); // [2·T]
-        let read = self.run(pass, x, &allowed, Some(&wanted)).view([batch, steps, 2, -1]);
+        let read = self.run(pass, x, &bias, Some(&wanted)).view([batch, steps, 2, -1]);
         let (before, after) = (read.select(2, 0), read.select(2, 1)); // [B, T, D]
 
         let head = self.action_head(pass, &before);

@@ -21,7 +21,7 @@ pub(crate) use safetensors::bytes;
 pub use safetensors::write;
 
 /// Bytes that are read at a time.
-const PIECE: usize = 1 << 24;
+const PIECE: usize = 1 << 21;
 
 /// Why tensors cannot be read.
 #[derive(Debug, thiserror::Error)]
