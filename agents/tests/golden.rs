@@ -78,6 +78,19 @@ fn a_policy_with_logits_predicts_as_transformers_does() {
 }
 
 #[test]
+fn a_large_batch_which_onednn_computes_gives_what_its_parts_do() {
+    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let mut few = tensors(&golden("plain").join("inputs.safetensors"));
+    let parts = forward(&policy, &AdapterSet::default(), &inputs(&few));
+    for tensor in few.values_mut() {
+        *tensor = tensor.repeat_interleave_self_int(40, 0, None); // 240 windows of 5 steps
+    }
+    let whole = forward(&policy, &AdapterSet::default(), &inputs(&few));
+    assert_close(&whole.actions, &parts.actions.repeat_interleave_self_int(40, 0, None), 1e-6, "actions");
+    assert_close(&whole.states, &parts.states.repeat_interleave_self_int(40, 0, None), 1e-5, "states");
+}
+
+#[test]
 fn shards_pickles_and_old_files_hold_the_same_policy() {
     let whole = model::read(&golden("odd"), None, Device::Cpu).unwrap();
     for name in ["shards", "pickle", "old"] {
