@@ -50,6 +50,7 @@ interop: .venv build datasets/pendulum-g14-v0
 	$(PROGRAM) train configs/demo.toml --set offline.updates=20 --set online.rounds=1 --out runs/interop
 	.venv/bin/python tools/check_interop.py --dataset datasets/pendulum-g14-v0 --policy policies/pendulum \
 		--adapter runs/interop/best/adapter --run runs/interop
+	.venv/bin/python -W ignore tools/check_policies.py --cases 60
 
 # Throughput beside Gymnasium, EnvPool and transformers, in one run.
 peers: .venv build

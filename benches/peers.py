@@ -82,7 +82,7 @@ def make_policy(folder, layers=3, width=128):
     return model
 
 
-def transformers_secs(model, repeats=20):
+def transformers_secs(model, repeats=12):
     import torch
 
     torch.set_num_threads(2)
@@ -133,13 +133,14 @@ def environments(args):
 
 
 def forward(args):
-    print(f"Whole forward, {WINDOWS} windows, K = {CONTEXT}, seconds (median of {args.repeats} medians):")
+    turns = 3 * args.repeats  # short ones, so that both meet the same weather on a shared machine
+    print(f"Whole forward, {WINDOWS} windows, K = {CONTEXT}, seconds (median of {turns} medians):")
     for layers, width in [(3, 128), (4, 256)]:
         with tempfile.TemporaryDirectory() as folder:
             model = make_policy(folder, layers, width)
             here, there = [], []
-            for _ in range(args.repeats):
-                here.append(ours(args.binary, "forward", "--policy", folder, "--seconds", "3")["secs_per_forward"])
+            for _ in range(turns):
+                here.append(ours(args.binary, "forward", "--policy", folder, "--seconds", "1")["secs_per_forward"])
                 there.append(transformers_secs(model))
         here, there = statistics.median(here), statistics.median(there)
         print(f"  {layers} x {width}: eva-rl {here * 1e3:.1f} ms, transformers {there * 1e3:.1f} ms, "

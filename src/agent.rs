@@ -7,7 +7,7 @@ use eva_rl_agents::model::{ActionKind, Conditioning, DecisionTransformer, Policy
 use eva_rl_envs::ActionSpace;
 use tch::Device;
 
-use crate::failure::{InputError, OrInput};
+use crate::failure::{InputError, OrInput, tell};
 
 /// Reads a policy of any kind, for acting; `statistics` is a file that the user names.
 pub fn read_policy(path: &Path, statistics: Option<&Path>, device: Device) -> anyhow::Result<Policy> {
@@ -17,7 +17,12 @@ pub fn read_policy(path: &Path, statistics: Option<&Path>, device: Device) -> an
             InputError(format!("there is no policy {path:?}; a folder or a `.pt` file is wanted")).into()
         );
     }
-    Policy::read(path, statistics, device).or_input()
+    let policy = Policy::read(path, statistics, device).or_input()?;
+    if let [first, others @ ..] = policy.config().ignored.as_slice() {
+        let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+        tell(&format!("{path:?} holds `{first}`{others}, no part of a decision transformer: left out"));
+    }
+    Ok(policy)
 }
 
 /// Reads a policy whose maps can be adapted and trained.

@@ -1,5 +1,7 @@
 //! The README.md of a run folder: what was trained, on what, how well it does, how to load it.
 
+use eva_rl_agents::model::PolicyConfig as PolicyFile;
+
 use crate::config::{AdapterConfig, PolicyConfig, RunPlan};
 use crate::data::Dataset;
 use crate::evaluation::Evaluated;
@@ -59,6 +61,11 @@ pub fn text(
                 found.success_rate.map_or("–".to_owned(), |rate| format!("{:.0}%", 100.0 * rate)),
             );
         }
+    }
+    let config = learner.policy.config();
+    if config.model_type != PolicyFile::default().model_type {
+        card += "\ntransformers has no model for this policy's tokens and heads; `eva-rl evaluate` and `eva-rl predict` run it.\n";
+        return card;
     }
     card += "\nIn Python:\n\n```python\n";
     card += match (&plan.policy, &learner.adapters) {

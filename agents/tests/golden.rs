@@ -7,7 +7,7 @@ use eva_rl_agents::adapter::{self, AdapterError, AdapterFolder, AdapterSet, Orig
 use eva_rl_agents::eva::{Eva, Settings};
 use eva_rl_agents::model::{self, DecisionTransformer, Inputs, Policy, PolicyError, Predictions};
 use eva_rl_agents::pass::{NoTap, Pass};
-use eva_rl_agents::tensor_file::TensorFile;
+use eva_rl_agents::tensor_file::{self, TensorFile};
 use tch::{Device, Kind, Tensor};
 
 const SCALING: Scaling = Scaling { alpha: 1.0, rank_stabilised: false };
@@ -315,6 +315,27 @@ fn padding_never_reaches_eva() {
     for (site, lora) in &quiet.sites {
         assert_close(&lora.down, &loud.sites[site].down, 1e-5, &site.to_string());
     }
+}
+
+/// `plain` with one more tensor, read again.
+fn read_with_extra(name: &str) -> Result<DecisionTransformer, PolicyError> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(golden("plain").join("config.json"), folder.path().join("config.json")).unwrap();
+    let mut held = tensors(&golden("plain").join("model.safetensors"));
+    held.insert(name.to_owned(), Tensor::from_slice(&[1.0f32]));
+    let held: Vec<(String, Tensor)> = held.into_iter().collect();
+    tensor_file::write(&held, &folder.path().join("model.safetensors")).unwrap();
+    model::read(folder.path(), None, Device::Cpu)
+}
+
+#[test]
+fn a_tensor_of_another_depth_is_refused_and_one_of_no_part_is_left_out() {
+    let name = "encoder.h.2.ln_1.bias";
+    let error = read_with_extra(name).unwrap_err();
+    assert!(matches!(&error, PolicyError::Unexpected { name: found, .. } if found == name), "{error}");
+    let policy = read_with_extra("value_head.bias").unwrap();
+    assert_eq!(policy.config().ignored, ["value_head.bias"]);
+    assert!(!policy.weights().contains_key("value_head.bias"));
 }
 
 #[test]

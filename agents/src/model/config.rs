@@ -150,6 +150,9 @@ pub struct PolicyConfig {
     /// Where the statistics among these keys were found.
     #[serde(skip)]
     pub statistics_from: StatisticsSource,
+    /// Tensors of the file that no part of a decision transformer bears the name of; they were left out.
+    #[serde(skip)]
+    pub ignored: Vec<String>,
     /// Keys that this program has no use for, kept so that a folder is written back whole.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -192,6 +195,7 @@ impl Default for PolicyConfig {
             action_low: None,
             action_high: None,
             statistics_from: StatisticsSource::Config,
+            ignored: Vec::new(),
             other,
         }
     }

@@ -65,15 +65,19 @@ pub fn read(folder: &Path, given: Option<&Path>, device: Device) -> Result<Decis
         }
     }
     let asked = |name: &str| layout.iter().any(|(asked, _, _)| asked == name);
-    if let Some(name) = file.names().find(|name| !asked(name) && !weights::is_mask_buffer(name)) {
-        return Err(PolicyError::Unexpected { path, name: name.to_owned() });
+    let mut ignored = Vec::new();
+    for name in file.names().filter(|name| !asked(name) && !weights::is_mask_buffer(name)) {
+        if weights::is_own(name) {
+            return Err(PolicyError::Unexpected { path, name: name.to_owned() });
+        }
+        ignored.push(name.to_owned());
     }
     let mut kept = BTreeMap::new();
     for (name, _, _) in layout {
         let tensor = file.read_weight(&name, device)?;
         kept.insert(name, tensor);
     }
-    Ok(DecisionTransformer::from_weights(config, kept))
+    Ok(DecisionTransformer::from_weights(PolicyConfig { ignored, ..config }, kept))
 }
 
 /// The config in `table`, checked; `source` is where its statistics came from.

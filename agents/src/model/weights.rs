@@ -86,3 +86,8 @@ pub fn draw(config: &PolicyConfig, device: Device) -> BTreeMap<String, Tensor> {
 pub fn is_mask_buffer(name: &str) -> bool {
     name.starts_with("encoder.h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"))
 }
+
+/// Whether a name is of a part that decision transformers have, though not this one.
+pub fn is_own(name: &str) -> bool {
+    ["encoder.", "embed_", "predict_"].iter().any(|part| name.starts_with(part))
+}
