@@ -107,6 +107,13 @@ fn policies_and_adapters() {
     let other = ["evaluate", "other", "--env", "Pendulum-v1", "--adapter", "adapter"];
     check(&bench, &other, &["\"adapter\" was made for", "fingerprint", "this one has"]);
     check(&bench, &evaluate("hostile"), &["pytorch_model.bin", "system", "does not need"]);
+    copy_folder(&bench.path("policy"), &bench.path("mish"));
+    fs::write(bench.path("mish/config.json"), config.replace("\"relu\"", "\"mish\"")).unwrap();
+    check(&bench, &evaluate("mish"), &["mish/config.json", "`activation_function`", "`mish`", "`relu`"]);
+    fs::write(bench.path("torn.pt"), "no archive").unwrap();
+    fs::write(bench.path("sizes.json"), "{\"state_dim\": 3, \"act_dim\": 1}").unwrap();
+    let torn = ["inspect", "torn.pt", "--statistics", "sizes.json"];
+    check(&bench, &torn, &["torn.pt", "no TorchScript module"]);
     check(&bench, &evaluate("deeper"), &["deeper/model.safetensors", "lacks `encoder.h.1.", "with shape"]);
     check(&bench, &evaluate("wide"), &["wide/model.safetensors", "encoder.wte.weight", "[1, 16]", "[1, 32]"]);
     check(&bench, &evaluate("mute"), &["state_mean"]);

@@ -94,8 +94,8 @@ pub(super) fn parse_config(
             return Err(parse(format!("`{alias}` and `{name}` are the same size, and they differ")));
         }
     }
-    let mut config: PolicyConfig =
-        serde_json::from_value(Value::Object(table)).map_err(|error| parse(error.to_string()))?;
+    let mut config: PolicyConfig = serde_path_to_error::deserialize(Value::Object(table))
+        .map_err(|error| parse(format!("`{}`: {}", error.path(), error.inner())))?;
     config.statistics_from = source;
     config.check().map_err(|source| PolicyError::Field { path: path.to_owned(), source })?;
     Ok(config)

@@ -86,7 +86,11 @@ impl TorchScript {
         }
         let failed = |error: TchError| PolicyError::Read {
             path: path.to_owned(),
-            reason: format!("it is no TorchScript module ({})", crate::first_line(&error)),
+            // libtorch's first sentence; its advice follows.
+            reason: format!(
+                "it is no TorchScript module ({})",
+                crate::first_line(&error).split(". ").next().unwrap_or_default()
+            ),
         };
         let mut module = CModule::load_on_device(path, device).map_err(failed)?;
         module.f_set_eval().map_err(failed)?;
