@@ -1,6 +1,9 @@
 //! The layers that a decision transformer is made of, in the orientations that its files keep.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
+
+/// Rows from which changing layouts for oneDNN pays.
+const ONEDNN_ROWS: i64 = 512;
 
 /// A linear map.
 #[derive(Debug)]
@@ -20,8 +23,16 @@ impl Linear {
     }
 
     /// `[…, in]` → `[…, out]`.
+    ///
+    /// Many rows on a CPU go through oneDNN, whose products are as fast as MKL's on Intel and up to twice as
+    /// fast on AMD; they change their layout on the way in and out.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.matrix(), Some(&self.bias))
+        let rows: i64 = x.size().iter().rev().skip(1).product();
+        if x.device() != Device::Cpu || rows < ONEDNN_ROWS {
+            return x.linear(&self.matrix(), Some(&self.bias));
+        }
+        let x = x.contiguous().g_to_mkldnn(None);
+        x.mkldnn_linear(&self.matrix(), Some(&self.bias)).to_dense(None, false)
     }
 }
 

@@ -10,11 +10,6 @@ use crate::site::Site;
 pub trait Tap {
     /// `x` is the input of `site`'s linear map: `[B, K, in]`, or `[B, T, in]` outside the blocks.
     fn record(&mut self, site: Site, x: &Tensor);
-
-    /// Whether it looks at all.
-    fn looks(&self) -> bool {
-        true
-    }
 }
 
 /// A tap that looks at nothing.
@@ -23,10 +18,6 @@ pub struct NoTap;
 
 impl Tap for NoTap {
     fn record(&mut self, _: Site, _: &Tensor) {}
-
-    fn looks(&self) -> bool {
-        false
-    }
 }
 
 /// What one forward pass carries besides its input.
@@ -40,11 +31,6 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Whether the frozen map of `site` is all that anybody sees of it in this pass.
-    pub fn is_plain(&self, site: Site) -> bool {
-        !self.train && !self.tap.looks() && self.adapters.get(site).is_none()
-    }
-
     /// The frozen map, plus its adapter's share if it has one: `[…, in]` → `[…, out]`.
     pub fn project(&mut self, site: Site, frozen: &Linear, x: &Tensor) -> Tensor {
         self.tap.record(site, x);

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::config::{Activation, PolicyConfig};
 use crate::nn::{LayerNorm, Linear};
 use crate::pass::Pass;
 use crate::site::{Layer, Site};
-
-/// Rows from which changing layouts for oneDNN pays.
-const ONEDNN_ROWS: i64 = 512;
 
 /// One block of the transformer.
 #[derive(Debug)]
@@ -109,11 +106,6 @@ impl Block {
 
     /// `x` `[B, K, D]` → `[B, K, D]`.
     fn feed_forward(&self, pass: &mut Pass, x: &Tensor) -> Tensor {
-        let plain = pass.is_plain(self.site(Layer::MlpIn)) && pass.is_plain(self.site(Layer::MlpOut));
-        let rows: i64 = x.size().iter().rev().skip(1).product();
-        if plain && self.activation == Activation::Relu && x.device() == Device::Cpu && rows >= ONEDNN_ROWS {
-            return self.feed_forward_in_onednn(x);
-        }
         let mut wide = pass.project(self.site(Layer::MlpIn), &self.mlp_in, x); // [B, K, I]
         let wide = match self.activation {
             Activation::Relu => wide.relu_(),
@@ -123,15 +115,6 @@ impl Block {
             Activation::Tanh => wide.tanh(),
         };
         pass.project(self.site(Layer::MlpOut), &self.mlp_out, &wide)
-    }
-
-    /// The same in oneDNN, whose matrix products are a fifth faster than MKL's on AMD and as fast on Intel:
-    /// `x` `[B, K, D]` → `[B, K, D]`. Tensors change their layout on the way in and out.
-    fn feed_forward_in_onednn(&self, x: &Tensor) -> Tensor {
-        let x = x.contiguous().g_to_mkldnn(None);
-        let map = |x: &Tensor, map: &Linear| x.mkldnn_linear(&map.matrix(), Some(&map.bias));
-        let mut wide = map(&x, &self.mlp_in); // [B, K, I]
-        map(&wide.relu_(), &self.mlp_out).to_dense(None, false)
     }
 
     fn site(&self, layer: Layer) -> Site {
