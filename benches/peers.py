@@ -161,17 +161,170 @@ def rollout(args):
     print(f"  transformers, the forward alone        {forward * 1e3:7.2f} ms   ratio {forward / step:.2f}x")
 
 
+# The maps that EVA adapts in a Hugging Face decision transformer.
+SITES = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+BATCHES = 40
+
+
+def random_batches():
+    """The same random windows for everybody: 40 batches of 64."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    windows = BATCHES * WINDOWS
+    return {
+        "states": torch.randn(windows, CONTEXT, 3, generator=generator),
+        "actions": torch.randn(windows, CONTEXT, 1, generator=generator),
+        "returns_to_go": torch.randn(windows, CONTEXT, 1, generator=generator),
+        "timesteps": torch.randint(0, 200 - CONTEXT, (windows, 1), generator=generator) + torch.arange(CONTEXT),
+        "attention_mask": torch.ones(windows, CONTEXT, dtype=torch.long),
+    }
+
+
+def exact_spectra(model, batches):
+    """Eigenvalues and directions of each site's covariance over all batches, in float64."""
+    import torch
+
+    sums = {}
+
+    def watch(name):
+        def hook(module, inputs, output):
+            x = inputs[0].flatten(0, -2).double()
+            count, total, products = sums.get(name, (0, 0, 0))
+            sums[name] = (count + len(x), total + x.sum(0), products + x.T @ x)
+
+        return hook
+
+    hooks = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if name.endswith(tuple(SITES))
+    ]
+    with torch.inference_mode():
+        for batch in batches:
+            model(**batch)
+    for hook in hooks:
+        hook.remove()
+    spectra = {}
+    for name, (count, total, products) in sums.items():
+        values, vectors = torch.linalg.eigh(products / count - torch.outer(total, total) / count**2)
+        spectra[name] = values.flip(0), vectors.flip(1).T
+    return spectra
+
+
+def closeness(directions, spectra):
+    """Principal angles to the exact leading subspace of the same rank: the mean over sites of the root mean
+    square and of the largest, in degrees; and the variance lost by not having it."""
+    import torch
+
+    mean_square, largest, lost = [], [], []
+    for name, a in directions.items():
+        values, exact = spectra[name]
+        a, rank = a.double(), len(a)
+        cosines = torch.linalg.svdvals(a @ exact[:rank].T).clamp(max=1)
+        mean_square.append((1 - cosines**2).mean().sqrt().asin().rad2deg())
+        largest.append(cosines.min().acos().rad2deg())
+        lost.append(1 - ((a @ exact.T) ** 2 @ values).sum() / values[:rank].sum())
+    return [float(torch.stack(figures).mean()) for figures in (mean_square, largest, lost)]
+
+
+def peft_eva(folder, batches, rank):
+    """PEFT's own initialisation: seconds, forwards, directions."""
+    import torch
+    from peft import LoraConfig, get_peft_model, initialize_lora_eva_weights
+    from peft.tuners.lora import EvaConfig
+    from transformers import DecisionTransformerModel
+
+    torch.set_num_threads(2)
+    model = DecisionTransformerModel.from_pretrained(folder).eval()
+    sizes = {"r": rank, "lora_alpha": 1, "target_modules": SITES, "fan_in_fan_out": True}
+    eva = {"init_lora_weights": "eva", "eva_config": EvaConfig(rho=2.0, tau=0.99)}
+    adapted = get_peft_model(model, LoraConfig(**sizes, **eva))
+    forwards = []
+
+    def forward(model, batch):
+        forwards.append(1)
+        model(**batch)
+
+    begun = time.perf_counter()
+    initialize_lora_eva_weights(
+        adapted,
+        dataloader=batches,
+        forward_fn=forward,
+        prepare_model_inputs_fn=None,
+        prepare_layer_inputs_fn=None,
+        show_progress_bar=False,
+    )
+    secs = time.perf_counter() - begun
+    found = {
+        name: module.lora_A["default"].weight.detach()
+        for name, module in adapted.base_model.model.named_modules()
+        if "default" in getattr(module, "lora_A", {})
+    }
+    return secs, len(forwards), found
+
+
+def own_eva(binary, folder, inputs, rank, arguments):
+    """Ours: the benchmark's figures, directions."""
+    from safetensors.torch import load_file
+
+    with tempfile.TemporaryDirectory() as out:
+        adapter = str(Path(out) / "adapter")
+        command = ["eva", "--policy", folder, "--inputs", inputs, "--rank", str(rank), "--out", adapter, "--repeats", "3"]
+        figures = ours(binary, *command, *arguments)
+        tensors = load_file(Path(adapter) / "adapter_model.safetensors")
+    prefix, suffix = "base_model.model.", ".lora_A.weight"
+    found = {key[len(prefix) : -len(suffix)]: a for key, a in tensors.items() if key.endswith(suffix)}
+    return figures, found
+
+
+def eva(args):
+    from safetensors.torch import save_file
+
+    ways = {
+        "eva-rl": [],
+        "eva-rl, all of the data": ["--tau", "1"],
+        "eva-rl, gram, all of it": ["--solver", "gram", "--tau", "1"],
+        "eva-rl, PEFT's algorithm": ["--solver", "incremental", "--stop", "turn"],
+        "eva-rl, PEFT's rule": ["--stop", "turn"],
+    }
+    for layers, width, rank in [(3, 128, 8), (4, 256, 16)]:
+        print(f"EVA, {layers} x {width}, rank {rank}, {BATCHES} batches of {WINDOWS} x {CONTEXT}, over and over:")
+        print("  way                          secs  forwards  / forwards alone  / PEFT  rms angle  largest  variance lost")
+        with tempfile.TemporaryDirectory() as folder:
+            model = make_policy(folder, layers, width)
+            inputs = random_batches()
+            file = str(Path(folder) / "inputs.safetensors")
+            save_file(inputs, file)
+            cut = [{key: value[i * WINDOWS : (i + 1) * WINDOWS] for key, value in inputs.items()} for i in range(BATCHES)]
+            spectra = exact_spectra(model, cut)
+            runs = {way: [] for way in ["PEFT", *ways]}
+            for _ in range(args.repeats):
+                secs, forwards, found = peft_eva(folder, cut, rank)
+                runs["PEFT"].append((secs, forwards, float("nan"), found))
+                for way, arguments in ways.items():
+                    figures, found = own_eva(args.binary, folder, file, rank, arguments)
+                    runs[way].append((figures["eva_secs"], figures["batches"], figures["ratio"], found))
+            peer = statistics.median(run[0] for run in runs["PEFT"])
+            for way, found in runs.items():
+                secs, ratio = (statistics.median(run[column] for run in found) for column in (0, 2))
+                rms, largest, lost = closeness(found[-1][3], spectra)
+                print(f"  {way:26} {secs:6.2f} {found[-1][1]:9} {ratio:17.2f} {peer / secs:6.1f}x {rms:9.2f}° "
+                      f"{largest:7.1f}° {lost:14.1e}")  # fmt: skip
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default="target/release/eva-rl")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=["loading", "environments", "forward", "rollout"])
+    parser.add_argument("--only", choices=["loading", "environments", "forward", "rollout", "eva"])
     args = parser.parse_args()
     for name, measure in [
         ("loading", loading),
         ("environments", environments),
         ("forward", forward),
         ("rollout", rollout),
+        ("eva", eva),
     ]:
         if args.only in (None, name):
             measure(args)

@@ -3,7 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use eva_rl_agents::adapter::Rank;
+use eva_rl_agents::eva::{Directions, Score, Settings, SolverKind, Stop};
+use eva_rl_agents::site::Token;
 use eva_rl_envs::Kwargs;
+use serde::de::DeserializeOwned;
+
+use crate::failure::{InputError, OrInput};
 
 /// Fine-tunes pretrained decision-transformer policies with EVA and LoRA adapters.
 #[derive(Debug, Parser)]
@@ -175,6 +181,71 @@ pub struct CollectArgs {
     pub out: PathBuf,
 }
 
+/// How EVA finds directions and shares out ranks.
+#[derive(Clone, Debug, Args)]
+pub struct EvaSearchArgs {
+    /// Mean rank of a site
+    #[arg(long, value_name = "R", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
+    pub rank: u16,
+    /// A site's rank may grow to rho times the mean
+    #[arg(long, value_name = "X", default_value_t = 2.0)]
+    pub rho: f64,
+    /// Cosine at which directions count as settled; 0.996 with --stop halves, 0.99 with turn
+    #[arg(long, value_name = "X")]
+    pub tau: Option<f64>,
+    /// When data suffices: halves (tell how far off the whole is) or turn (PEFT's rule: a batch turns nothing)
+    #[arg(long, value_name = "RULE", default_value = "halves", value_parser = choice::<Stop>)]
+    pub stop: Stop,
+    /// auto, gram (exact), sketch (for wide maps) or incremental (PEFT's, with --stop turn)
+    #[arg(long, value_name = "SOLVER", default_value = "auto", value_parser = choice::<SolverKind>)]
+    pub solver: SolverKind,
+    /// Share ranks out by ratio (of explained variance, as PEFT) or paper (its Eq. 6)
+    #[arg(long, value_name = "SCORE", default_value = "ratio", value_parser = choice::<Score>)]
+    pub score: Score,
+    /// Which directions A gets: leading, or a control: rotated, permuted, trailing, random
+    #[arg(long, value_name = "WHICH", default_value = "leading", value_parser = choice::<Directions>)]
+    pub directions: Directions,
+    /// Take E[x xᵀ] as it is, without centring activations
+    #[arg(long)]
+    pub uncentred: bool,
+    /// Divide each row of A by the root of its singular value
+    #[arg(long)]
+    pub whiten: bool,
+    /// Kinds of tokens that count: return, state, action, reward; all where absent
+    #[arg(long, value_name = "KIND", num_args = 1.., value_parser = choice::<Token>)]
+    pub tokens: Vec<Token>,
+    /// Stop after this many batches, settled or not
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_batches: u32,
+}
+
+impl EvaSearchArgs {
+    /// The settings, checked.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        let refuse = |text: String| Err(InputError(text).into());
+        if !(1.0..=1000.0).contains(&self.rho) {
+            return refuse(format!("--rho is {}, and a number in [1, 1000] is wanted", self.rho));
+        }
+        let tau = self.tau.unwrap_or(self.stop.usual_tau());
+        if !(tau > 0.0 && tau <= 1.0) {
+            return refuse(format!("--tau is {tau}, and a number in (0, 1] is wanted"));
+        }
+        let settings = Settings {
+            rank: Rank::try_from(self.rank).or_input()?,
+            rho: self.rho,
+            solver: self.solver,
+            centred: !self.uncentred,
+            score: self.score,
+            stop: self.stop,
+            tau,
+            directions: self.directions,
+            whiten: self.whiten,
+        };
+        settings.check().or_input()?;
+        Ok(settings)
+    }
+}
+
 /// Arguments of `eva`.
 #[derive(Debug, Args)]
 pub struct EvaArgs {
@@ -186,18 +257,12 @@ pub struct EvaArgs {
     /// A Minari dataset
     #[arg(long, value_name = "DATASET")]
     pub data: PathBuf,
-    /// Mean rank of a site
-    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..))]
-    pub rank: u16,
+    /// How EVA searches
+    #[command(flatten)]
+    pub search: EvaSearchArgs,
     /// The adapters' scale is alpha / rank; alpha = rank where absent
     #[arg(long, value_name = "X")]
     pub alpha: Option<f64>,
-    /// A site's rank may grow to rho times the mean
-    #[arg(long, value_name = "X", default_value_t = 2.0)]
-    pub rho: f64,
-    /// Cosine at which a component counts as settled
-    #[arg(long, value_name = "X", default_value_t = 0.99)]
-    pub tau: f64,
     /// Ends of the names of the maps to adapt; all of the blocks' where absent
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub target_modules: Vec<String>,
@@ -210,9 +275,6 @@ pub struct EvaArgs {
     /// Windows a batch
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
-    /// Stop after this many batches, settled or not
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_batches: u32,
     /// Decides the windows
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -299,7 +361,7 @@ pub enum BenchWhat {
     /// Environments, and the policy choosing every action
     Rollout(BenchPolicyArgs),
     /// EVA initialisation, beside the forward passes that it needs
-    Eva(BenchPolicyArgs),
+    Eva(BenchEvaArgs),
     /// Updates of the adapters: forward, backward, AdamW
     Update(BenchPolicyArgs),
 }
@@ -333,6 +395,33 @@ pub struct BenchForwardArgs {
     /// How long to measure
     #[arg(long, value_name = "SECS", default_value_t = 5.0)]
     pub seconds: f64,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bench eva`.
+#[derive(Debug, Args)]
+pub struct BenchEvaArgs {
+    /// A policy folder
+    #[arg(long, value_name = "POLICY")]
+    pub policy: PathBuf,
+    /// Windows, as predict takes them, cut into batches that are gone through again and again; forty random
+    /// batches of 20 steps where absent
+    #[arg(long, value_name = "FILE")]
+    pub inputs: Option<PathBuf>,
+    /// Windows a batch
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// How EVA searches
+    #[command(flatten)]
+    pub search: EvaSearchArgs,
+    /// Searches to take the median of
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeats: u32,
+    /// Gets the adapter of the last search; must not exist
+    #[arg(long, value_name = "ADAPTER")]
+    pub out: Option<PathBuf>,
     /// One JSON document on stdout
     #[arg(long)]
     pub json: bool,
@@ -385,6 +474,11 @@ fn device(text: &str) -> Result<tch::Device, String> {
     } else {
         Err(format!("this libtorch sees {count} CUDA devices"))
     }
+}
+
+/// One of a few words.
+fn choice<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 
 /// `g=14` as a name and a JSON value; what is no JSON value is a string.

@@ -1,17 +1,18 @@
 //! Where a run starts: a new policy's config, and adapters as random LoRA, EVA or a checkpoint has them.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
 use eva_rl_agents::adapter::{self, AdapterFolder, AdapterSet, Origin, Scaling, fingerprint};
-use eva_rl_agents::eva::{Eva, Settings};
+use eva_rl_agents::eva::{self, Eva, Found, Progress, Settings};
 use eva_rl_agents::model::{ActionKind, Conditioning, DecisionTransformer, PolicyConfig as HfConfig};
+use eva_rl_agents::site::{Site, Token};
 use eva_rl_envs::ActionSpace;
+use rand::seq::SliceRandom;
 
 use crate::agent;
-use crate::config::{
-    ActionHeadConfig, AdapterConfig, EvaConfig, LoraConfig, NewPolicyConfig, PolicyConfig, RunPlan,
-};
+use crate::config::{ActionHeadConfig, AdapterConfig, LoraConfig, NewPolicyConfig, PolicyConfig, RunPlan};
 use crate::data::{Dataset, Replay};
 use crate::failure::{OrInput, tell};
 use crate::metrics::{self, Recorder};
@@ -100,30 +101,89 @@ pub fn initialise_adapters(
             Ok(Some((folder(lora, Origin::Lora), dora(lora, policy, adapters))))
         }
         AdapterConfig::Eva(eva) => {
-            let EvaConfig { lora, rho, tau, max_batches } = eva;
             let begun = Instant::now();
-            let settings = Settings { rank: lora.rank, scaling: scaling(lora), rho: *rho, tau: *tau };
-            let mut search = Eva::new(policy, &policy.sites(), settings);
-            let mut settled = 0.0;
-            while settled < 1.0 && search.batches() < *max_batches {
-                let mut windows_rng = rng::generator(plan.seed, Purpose::EvaWindows, search.batches());
-                let windows =
-                    offline.sample(plan.optimiser.batch_size, conditioning.context_length, &mut windows_rng);
-                settled = search.observe(policy, &conditioning.inputs(&windows.view())).or_input()?;
-                recorder.scalar(metrics::EVA_SETTLED, search.batches(), settled)?;
-            }
-            let batches = search.batches();
-            let (adapters, reports) = search.finish(policy, lora.dropout);
-            recorder.sites(&reports)?;
-            tell(&format!(
-                "EVA: {} sites, {:.0}% settled after {batches} batches, {:.1} s",
-                reports.len(),
-                100.0 * settled,
-                begun.elapsed().as_secs_f64()
-            ));
-            let origin = Origin::Eva { rho: *rho, tau: *tau };
-            Ok(Some((folder(lora, origin), dora(lora, policy, adapters))))
+            rng::seed_torch(plan.seed, Purpose::Weights, 1);
+            let search = Search {
+                settings: eva.settings(),
+                sites: &policy.sites(),
+                tokens: &eva.tokens,
+                batch_size: plan.optimiser.batch_size,
+                max_batches: eva.max_batches,
+                seed: plan.seed,
+            };
+            let each =
+                |batch, progress: Progress| recorder.scalar(metrics::EVA_SETTLED, batch, progress.settled);
+            let (found, outcome) = search.run(policy, conditioning, offline, each)?;
+            recorder.sites(&found.reports)?;
+            tell(&format!("EVA: {outcome}, {:.1} s", begun.elapsed().as_secs_f64()));
+            let scale = scaling(&eva.lora).scale(eva.lora.rank.get());
+            let adapters = eva::adapters(&found, policy, scale, eva.lora.dropout);
+            let origin = Origin::Eva { rho: eva.rho, tau: eva.tau };
+            Ok(Some((folder(&eva.lora, origin), dora(&eva.lora, policy, adapters))))
         }
+    }
+}
+
+/// EVA's search over a dataset.
+pub struct Search<'a> {
+    /// What is looked for.
+    pub settings: Settings,
+    /// Where.
+    pub sites: &'a [Site],
+    /// Kinds of tokens that count; all where empty.
+    pub tokens: &'a [Token],
+    /// Windows a batch.
+    pub batch_size: usize,
+    /// Batches after which it ends, settled or not.
+    pub max_batches: usize,
+    /// Decides the windows.
+    pub seed: u64,
+}
+
+/// How a search ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// Batches that it took.
+    pub batches: usize,
+    /// How far it came.
+    pub progress: Progress,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Progress { settled, done } = self.progress;
+        let how = if done { "settled" } else { "ended, not yet settled," };
+        write!(f, "{how} after {} batches, {:.0}% of the sites by themselves", self.batches, 100.0 * settled)
+    }
+}
+
+impl Search<'_> {
+    /// Shows EVA batches of windows until it has settled; `each` hears of every batch.
+    pub fn run(
+        &self,
+        policy: &DecisionTransformer,
+        conditioning: &Conditioning,
+        data: &Replay,
+        mut each: impl FnMut(usize, Progress) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Found<Site>, Outcome)> {
+        // Every window once in a random order, before any comes again in another.
+        let whole = data.steps().div_ceil(self.batch_size);
+        let mut order: Vec<usize> = (0..data.steps()).collect();
+        let inputs = eva::inputs_of(policy, self.sites);
+        let mut eva = Eva::new(inputs, self.settings, Some(whole), policy.device());
+        let mut progress = Progress { settled: 0.0, done: false };
+        while !progress.done && eva.batches() < self.max_batches {
+            let (round, batch) = (eva.batches() / whole, eva.batches() % whole);
+            if batch == 0 {
+                order.shuffle(&mut rng::generator(self.seed, Purpose::EvaWindows, round));
+            }
+            let starts = order.chunks(self.batch_size).nth(batch).expect("a round has so many batches");
+            let inputs = conditioning.inputs(&data.windows(starts, conditioning.context_length).view());
+            progress = eva::observe_policy(&mut eva, policy, &inputs, self.tokens).or_input()?;
+            each(eva.batches(), progress)?;
+        }
+        let batches = eva.batches();
+        Ok((eva.finish().or_input()?, Outcome { batches, progress }))
     }
 }
 

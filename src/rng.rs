@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 pub enum Purpose {
     /// A new policy's weights and LoRA's A.
     Weights = 1,
-    /// The windows of an EVA batch.
+    /// The order in which EVA sees windows.
     EvaWindows = 2,
     /// The windows of an update.
     UpdateWindows = 3,

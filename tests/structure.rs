@@ -49,8 +49,10 @@ fn agents_see_no_environments_and_no_command_line() {
 
 #[test]
 fn linear_algebra_knows_no_model() {
-    let text = fs::read_to_string(root().join("agents/src/linalg.rs")).unwrap();
-    assert!(!text.contains("crate::"));
+    for (path, text) in sources("agents/src/linalg") {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        assert!(!code.contains("crate::"), "{path:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use eva_rl_agents::adapter::{self, AdapterSet, Rank, Scaling};
-use eva_rl_agents::linalg::IncrementalPca;
+use eva_rl_agents::linalg::{End, Gram, IncrementalPca, Rows, Sketch, Solver};
 use eva_rl_agents::model::{DecisionTransformer, Inputs, Policy, PolicyConfig};
 use eva_rl_agents::objective;
 use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
@@ -61,11 +61,17 @@ fn policy(criterion: &mut Criterion) {
 
 fn solver(criterion: &mut Criterion) {
     for width in [128, 512] {
-        let rows = Tensor::randn([3 * BATCH * STEPS, width], (Kind::Float, Device::Cpu));
-        let mut pca = IncrementalPca::new(16, width, Device::Cpu);
-        criterion.bench_function(&format!("incremental PCA, {width} wide"), |bencher| {
-            bencher.iter(|| pca.update(&rows));
-        });
+        let rows = Rows::of(&Tensor::randn([3 * BATCH * STEPS, width], (Kind::Float, Device::Cpu)));
+        let solvers: [(&str, Box<dyn Solver>); 3] = [
+            ("gram", Box::new(Gram::new(16, width, true, End::Leading, Device::Cpu))),
+            ("sketch", Box::new(Sketch::new(16, width, true, Device::Cpu))),
+            ("incremental", Box::new(IncrementalPca::new(16, width, true, Device::Cpu))),
+        ];
+        for (name, mut solver) in solvers {
+            criterion.bench_function(&format!("{name}, {width} wide"), |bencher| {
+                bencher.iter(|| solver.update(&rows).expect("normal rows are finite"));
+            });
+        }
     }
 }
 

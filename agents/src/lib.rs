@@ -8,13 +8,13 @@ pub mod tensor_file;
 
 pub mod adapter;
 
+pub mod linalg;
+
 pub mod pass;
 
 pub mod nn;
 
 pub mod model;
-
-pub mod linalg;
 
 pub mod eva;
 

@@ -1,9 +1,8 @@
 //! The layers that a decision transformer is made of, in the orientations that its files keep.
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-/// Rows from which changing layouts for oneDNN pays.
-const ONEDNN_ROWS: i64 = 512;
+use crate::linalg::Rows;
 
 /// A linear map.
 #[derive(Debug)]
@@ -23,16 +22,15 @@ impl Linear {
     }
 
     /// `[…, in]` → `[…, out]`.
-    ///
-    /// Many rows on a CPU go through oneDNN, whose products are as fast as MKL's on Intel and up to twice as
-    /// fast on AMD; they change their layout on the way in and out.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let rows: i64 = x.size().iter().rev().skip(1).product();
-        if x.device() != Device::Cpu || rows < ONEDNN_ROWS {
-            return x.linear(&self.matrix(), Some(&self.bias));
-        }
-        let x = x.contiguous().g_to_mkldnn(None);
-        x.mkldnn_linear(&self.matrix(), Some(&self.bias)).to_dense(None, false)
+        self.forward_rows(&Rows::of(x), x)
+    }
+
+    /// The same for rows that are at hand: those of `x` `[…, in]` → `[…, out]`.
+    pub fn forward_rows(&self, rows: &Rows, x: &Tensor) -> Tensor {
+        let mut shape = x.size();
+        *shape.last_mut().expect("an input has an axis") = self.bias.size()[0];
+        rows.linear(&self.matrix(), &self.bias).view(shape.as_slice())
     }
 }
 

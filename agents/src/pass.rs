@@ -3,13 +3,14 @@
 use tch::Tensor;
 
 use crate::adapter::AdapterSet;
+use crate::linalg::Rows;
 use crate::nn::Linear;
 use crate::site::Site;
 
-/// Sees the input activations of every site during a pass.
-pub trait Tap {
-    /// `x` is the input of `site`'s linear map: `[B, K, in]`, or `[B, T, in]` outside the blocks.
-    fn record(&mut self, site: Site, x: &Tensor);
+/// Sees the input activations of every site during a pass; models other than ours have sites of their own.
+pub trait Tap<S = Site> {
+    /// `x` are the inputs of `site`'s linear map, a row a token, or a row a step outside the blocks.
+    fn record(&mut self, site: S, x: &Rows);
 }
 
 /// A tap that looks at nothing.
@@ -17,7 +18,7 @@ pub trait Tap {
 pub struct NoTap;
 
 impl Tap for NoTap {
-    fn record(&mut self, _: Site, _: &Tensor) {}
+    fn record(&mut self, _: Site, _: &Rows) {}
 }
 
 /// What one forward pass carries besides its input.
@@ -33,8 +34,9 @@ pub struct Pass<'a> {
 impl Pass<'_> {
     /// The frozen map, plus its adapter's share if it has one: `[…, in]` → `[…, out]`.
     pub fn project(&mut self, site: Site, frozen: &Linear, x: &Tensor) -> Tensor {
-        self.tap.record(site, x);
-        let y = frozen.forward(x);
+        let rows = Rows::of(x);
+        self.tap.record(site, &rows);
+        let y = frozen.forward_rows(&rows, x);
         let Some(lora) = self.adapters.get(site) else { return y };
         let drops = self.train && self.adapters.dropout > 0.0;
         let dropped = if drops { x.dropout(self.adapters.dropout, true) } else { x.shallow_clone() };

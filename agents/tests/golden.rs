@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use eva_rl_agents::adapter::{self, AdapterError, AdapterFolder, AdapterSet, Origin, Rank, Scaling};
-use eva_rl_agents::eva::{Eva, Settings};
+use eva_rl_agents::eva::{self, Eva, Settings, SolverKind, Stop};
 use eva_rl_agents::model::{self, DecisionTransformer, Inputs, Policy, PolicyError, Predictions};
 use eva_rl_agents::pass::{NoTap, Pass};
 use eva_rl_agents::tensor_file::{self, TensorFile};
@@ -248,15 +248,16 @@ fn a_written_adapter_is_read_back_bit_for_bit() {
 fn eva(rho: f64, folder: &Path) -> (DecisionTransformer, AdapterSet) {
     let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
     let batches = tensors(&folder.join("batches.safetensors"));
-    let settings = Settings { rank: Rank::try_from(4).unwrap(), scaling: SCALING, rho, tau: 0.99 };
-    let mut eva = Eva::new(&policy, &policy.sites(), settings);
+    let rank = Rank::try_from(4).unwrap();
+    let settings = Settings { rho, solver: SolverKind::Incremental, stop: Stop::Turn, ..Settings::new(rank) };
+    let mut eva = Eva::new(eva::inputs_of(&policy, &policy.sites()), settings, None, Device::Cpu);
     for batch in 0..12 {
         let slice = batches.iter().map(|(name, tensor)| (name.clone(), tensor.get(batch))).collect();
-        if eva.observe(&policy, &inputs(&slice)).unwrap() == 1.0 {
+        if eva::observe_policy(&mut eva, &policy, &inputs(&slice), &[]).unwrap().done {
             break;
         }
     }
-    let (adapters, _) = eva.finish(&policy, 0.0);
+    let adapters = eva::adapters(&eva.finish().unwrap(), &policy, SCALING.scale(4), 0.0);
     (policy, adapters)
 }
 
@@ -301,19 +302,19 @@ fn the_first_forward_after_eva_equals_the_base_exactly() {
 #[test]
 fn padding_never_reaches_eva() {
     let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
-    let settings = Settings { rank: Rank::try_from(2).unwrap(), scaling: SCALING, rho: 1.0, tau: 0.99 };
+    let settings = Settings { rho: 1.0, ..Settings::new(Rank::try_from(2).unwrap()) };
     let directions = |junk: f64| {
         let mut tensors = tensors(&golden("plain").join("inputs.safetensors"));
         let padded = tensors["attention_mask"].eq(0).unsqueeze(-1);
         let states = tensors["states"].masked_fill(&padded, junk);
         tensors.insert("states".to_owned(), states);
-        let mut eva = Eva::new(&policy, &policy.sites(), settings);
-        eva.observe(&policy, &inputs(&tensors)).unwrap();
-        eva.finish(&policy, 0.0).0
+        let mut eva = Eva::new(eva::inputs_of(&policy, &policy.sites()), settings, None, Device::Cpu);
+        eva::observe_policy(&mut eva, &policy, &inputs(&tensors), &[]).unwrap();
+        eva.finish().unwrap().directions
     };
     let (quiet, loud) = (directions(0.0), directions(1e4));
-    for (site, lora) in &quiet.sites {
-        assert_close(&lora.down, &loud.sites[site].down, 1e-5, &site.to_string());
+    for (site, down) in &quiet {
+        assert_close(down, &loud[site], 1e-5, &site.to_string());
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use eva_rl_agents::adapter::{self, AdapterSet, Rank, Scaling};
-use eva_rl_agents::eva::{Eva, Settings};
-use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs, Policy};
+use eva_rl_agents::adapter::{self, AdapterFolder, AdapterSet, Origin, Rank, Scaling};
+use eva_rl_agents::eva::{self, Eva, Progress};
+use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs, Policy, PolicyConfig};
 use eva_rl_agents::objective;
 use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
 use eva_rl_agents::pass::{NoTap, Pass};
@@ -15,13 +15,16 @@ use tch::{Device, Kind, Tensor};
 
 use super::{print, print_json};
 use crate::agent;
-use crate::cli::{BenchArgs, BenchEnvArgs, BenchForwardArgs, BenchPolicyArgs, BenchWhat};
+use crate::cli::{BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchPolicyArgs, BenchWhat};
 use crate::data::Replay;
 use crate::failure::OrInput;
+use crate::inputs::read_inputs;
+use crate::output::{refuse_existing, write_folder};
+use crate::rank_map::RankMap;
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, Actor, Choice, Live, PolicyActor, RandomActor};
 
-/// Windows of a batch in `bench eva` and `bench update`.
+/// Windows of a batch in `bench update`.
 const BATCH: usize = 64;
 
 /// Scaling of the adapters, which costs the same whatever it is.
@@ -80,17 +83,8 @@ fn env(args: &BenchEnvArgs) -> anyhow::Result<Value> {
 /// Whole forward passes, every prediction of every step, as transformers' model makes them.
 fn forward(args: &BenchForwardArgs) -> anyhow::Result<Value> {
     let policy = agent::read_transformer(&args.policy, None, Device::Cpu)?;
-    let config = policy.config();
     let (batch, steps) = (i64::from(args.batch_size), i64::from(args.steps));
-    let normal = |width| Tensor::randn([batch, steps, width], (Kind::Float, Device::Cpu));
-    let inputs = Inputs {
-        states: normal(config.state_dim),
-        actions: normal(config.act_dim),
-        rewards: Some(normal(1)),
-        returns_to_go: normal(1),
-        timesteps: Tensor::arange(steps, (Kind::Int64, Device::Cpu)).repeat([batch, 1]),
-        mask: Tensor::ones([batch, steps], (Kind::Bool, Device::Cpu)),
-    };
+    let inputs = random_inputs(policy.config(), batch, steps);
     let no_adapters = AdapterSet::default();
     let mut secs = Vec::new();
     let begun = Instant::now();
@@ -100,15 +94,27 @@ fn forward(args: &BenchForwardArgs) -> anyhow::Result<Value> {
         tch::no_grad(|| policy.forward(&mut pass, &inputs));
         secs.push(one.elapsed().as_secs_f64());
     }
-    secs.sort_by(f64::total_cmp);
     Ok(json!({
         "batch_size": batch,
         "steps": steps,
         "threads": tch::get_num_threads(),
         "forwards": secs.len(),
-        "secs_per_forward": secs[secs.len() / 2],
-        "least_secs": secs[0],
+        "least_secs": secs.iter().copied().fold(f64::INFINITY, f64::min),
+        "secs_per_forward": median(secs),
     }))
+}
+
+/// Whole windows of normal numbers.
+fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> Inputs {
+    let normal = |width| Tensor::randn([batch, steps, width], (Kind::Float, Device::Cpu));
+    Inputs {
+        states: normal(config.state_dim),
+        actions: normal(config.act_dim),
+        rewards: Some(normal(1)),
+        returns_to_go: normal(1),
+        timesteps: Tensor::arange(steps, (Kind::Int64, Device::Cpu)).repeat([batch, 1]),
+        mask: Tensor::ones([batch, steps], (Kind::Bool, Device::Cpu)),
+    }
 }
 
 /// What the benchmarks of a policy need.
@@ -181,37 +187,94 @@ fn random_replay(env: &mut dyn VecEnv) -> anyhow::Result<Replay> {
     Ok(replay)
 }
 
-/// EVA until it settles, beside the same forward passes alone.
-fn eva(args: &BenchPolicyArgs) -> anyhow::Result<Value> {
-    let Subject { policy, conditioning, mut env } = subject(args)?;
-    let replay = random_replay(env.as_mut())?;
-    let rank = Rank::try_from(args.rank).or_input()?;
-    let settings = Settings { rank, scaling: SCALING, rho: 2.0, tau: 0.99 };
-    let batch = |index: usize| {
-        let mut draw = rng::generator(0, Purpose::EvaWindows, index);
-        conditioning.inputs(&replay.sample(BATCH, conditioning.context_length, &mut draw).view())
-    };
-    let begun = Instant::now();
-    let mut search = Eva::new(&policy, &policy.sites(), settings);
-    while search.batches() < 500 && search.observe(&policy, &batch(search.batches()))? < 1.0 {}
-    let eva_secs = begun.elapsed().as_secs_f64();
-
-    let no_adapters = AdapterSet::default();
-    let begun = Instant::now();
-    for index in 0..search.batches() {
-        let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
-        let _encoded = tch::no_grad(|| policy.encode(&mut pass, &batch(index)));
+/// EVA until it settles, beside the same forward passes alone; each in turn, several times over.
+fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
+    if let Some(out) = &args.out {
+        refuse_existing(out)?;
     }
-    let forward_secs = begun.elapsed().as_secs_f64();
+    let settings = args.search.settings()?;
+    let policy = agent::read_transformer(&args.policy, None, Device::Cpu)?;
+    let size = i64::from(args.batch_size);
+    let all = match &args.inputs {
+        Some(path) => read_inputs(path, policy.config())?,
+        None => random_inputs(policy.config(), 40 * size, 20),
+    };
+    let (windows, _) = all.timesteps.size2()?;
+    let batch = |index: usize| {
+        let start = index as i64 * size % windows;
+        slice(&all, start, size.min(windows - start))
+    };
+    let scale = SCALING.scale(settings.rank.get());
+    let (mut eva_secs, mut forward_secs, mut last) = (Vec::new(), Vec::new(), None);
+    for _ in 0..args.repeats {
+        rng::seed_torch(0, Purpose::Weights, 0);
+        let begun = Instant::now();
+        let whole = Some((windows as u64).div_ceil(size as u64) as usize);
+        let mut search = Eva::new(eva::inputs_of(&policy, &policy.sites()), settings, whole, policy.device());
+        let mut progress = Progress { settled: 0.0, done: false };
+        while !progress.done && search.batches() < args.search.max_batches as usize {
+            let inputs = batch(search.batches());
+            progress = eva::observe_policy(&mut search, &policy, &inputs, &args.search.tokens).or_input()?;
+        }
+        let batches = search.batches();
+        let found = search.finish().or_input()?;
+        let adapters = eva::adapters(&found, &policy, scale, 0.0);
+        eva_secs.push(begun.elapsed().as_secs_f64());
+
+        let no_adapters = AdapterSet::default();
+        let begun = Instant::now();
+        for index in 0..batches {
+            let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+            let _encoded = tch::no_grad(|| policy.encode(&mut pass, &batch(index)));
+        }
+        forward_secs.push(begun.elapsed().as_secs_f64());
+        last = Some((batches, progress, found, adapters));
+    }
+    let (batches, progress, found, adapters) = last.expect("there is at least one repeat");
+    if let Some(out) = &args.out {
+        let facts = AdapterFolder {
+            base: args.policy.display().to_string(),
+            fingerprint: None,
+            rank: settings.rank.get(),
+            scaling: SCALING,
+            origin: Origin::Eva { rho: settings.rho, tau: settings.tau },
+        };
+        let map = RankMap::new(&found.reports, batches);
+        write_folder(out, |folder| {
+            facts.write(&adapters, folder)?;
+            map.write(folder)
+        })?;
+    }
+    let (eva_secs, forward_secs) = (median(eva_secs), median(forward_secs));
     Ok(json!({
-        "batches": search.batches(),
-        "batch_size": BATCH,
-        "context_length": conditioning.context_length,
-        "rank": args.rank,
+        "batches": batches,
+        "settled": progress.done,
+        "converged_share": progress.settled,
+        "batch_size": size,
+        "rank": args.search.rank,
         "eva_secs": eva_secs,
         "forward_secs": forward_secs,
         "ratio": eva_secs / forward_secs,
     }))
+}
+
+/// Windows `start..start + count` of the inputs.
+fn slice(inputs: &Inputs, start: i64, count: i64) -> Inputs {
+    let part = |x: &Tensor| x.narrow(0, start, count); // [B, …] → [count, …]
+    Inputs {
+        states: part(&inputs.states),
+        actions: part(&inputs.actions),
+        rewards: inputs.rewards.as_ref().map(part),
+        returns_to_go: part(&inputs.returns_to_go),
+        timesteps: part(&inputs.timesteps),
+        mask: part(&inputs.mask),
+    }
+}
+
+/// The middle one of an odd number, the upper of the two middle ones of an even number.
+fn median(mut secs: Vec<f64>) -> f64 {
+    secs.sort_by(f64::total_cmp);
+    secs[secs.len() / 2]
 }
 
 /// LoRA updates: forward, backward, AdamW.

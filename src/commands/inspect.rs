@@ -12,7 +12,11 @@ use crate::agent;
 use crate::cli::InspectArgs;
 use crate::data::{self, Trajectory};
 use crate::failure::{InputError, OrInput};
+use crate::rank_map::RankMap;
 use crate::run_dir::RunDir;
+
+/// What an adapter that EVA began is listed with: ranks and explained variance.
+const MAP: &str = "map";
 
 /// Runs `inspect`.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
@@ -37,6 +41,10 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let Value::Object(facts) = &found else { return print_json(&found) };
     for (name, value) in facts {
         match value {
+            Value::Object(_) if name == MAP => {
+                let map: RankMap = serde_json::from_value(value.clone())?;
+                print(&format!("{name}, from {} batches:\n{}", map.batches, map.table()))?;
+            }
             Value::Array(rows) if rows.first().is_some_and(Value::is_object) => {
                 print(&format!("{name}:"))?;
                 for row in rows {
@@ -78,7 +86,7 @@ fn adapter(path: &Path) -> anyhow::Result<Value> {
         .iter()
         .map(|(site, lora)| json!({ "site": site.to_string(), "rank": lora.rank(), "scale": lora.scale }))
         .collect();
-    Ok(json!({
+    let mut found = json!({
         "kind": "adapter",
         "base": facts.base,
         "base_fingerprint": facts.fingerprint,
@@ -90,7 +98,11 @@ fn adapter(path: &Path) -> anyhow::Result<Value> {
         "parameters": adapters.parameter_count(),
         "sites": sites,
         "replaced": adapters.replaced.keys().collect::<Vec<_>>(),
-    }))
+    });
+    if let Some(map) = RankMap::read(path) {
+        found[MAP] = serde_json::to_value(map)?;
+    }
+    Ok(found)
 }
 
 fn dataset(path: &Path) -> anyhow::Result<Value> {

@@ -9,6 +9,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use eva_rl_agents::adapter::Rank;
+use eva_rl_agents::eva::{Directions, EvaError, Score, Settings, SolverKind, Stop};
 use eva_rl_agents::model::Activation;
 use eva_rl_agents::site::Token;
 use eva_rl_envs::Kwargs;
@@ -30,6 +31,10 @@ pub enum ConfigError {
     /// An override has no `=`, or no value that TOML knows.
     #[error("--set {text}: {reason}")]
     Override { text: String, reason: String },
+
+    /// Choices of `adapter.eva` that contradict each other.
+    #[error("`adapter.eva`: {0}")]
+    Eva(EvaError),
 
     /// A value that is typed right and cannot be.
     #[error("`{key}` is {found}, and {wanted}")]
@@ -188,10 +193,68 @@ pub struct EvaConfig {
     pub lora: LoraConfig,
     /// A site's rank may grow to `rho` times `lora.rank`; 1.0 keeps every site equal.
     pub rho: f64,
-    /// A component has settled once its cosine to the last batch's is at least this.
+    /// The cosine at which directions count as settled, by the rule of `stop`.
     pub tau: f64,
     /// Stop after this many batches, settled or not.
     pub max_batches: usize,
+    /// When data suffices.
+    #[serde(default = "usual_stop")]
+    pub stop: Stop,
+    /// How directions are found.
+    #[serde(default = "usual_solver")]
+    pub solver: SolverKind,
+    /// Whether activations are centred.
+    #[serde(default = "yes")]
+    pub centred: bool,
+    /// What ranks are shared out by.
+    #[serde(default = "usual_score")]
+    pub score: Score,
+    /// Which directions A gets; all but `leading` are controls.
+    #[serde(default = "usual_directions")]
+    pub directions: Directions,
+    /// Whether each row of A is divided by the root of its singular value.
+    #[serde(default)]
+    pub whiten: bool,
+    /// Kinds of tokens whose activations count; all where empty.
+    #[serde(default)]
+    pub tokens: Vec<Token>,
+}
+
+fn usual_stop() -> Stop {
+    Stop::Halves
+}
+
+fn usual_solver() -> SolverKind {
+    SolverKind::Auto
+}
+
+fn usual_score() -> Score {
+    Score::Ratio
+}
+
+fn usual_directions() -> Directions {
+    Directions::Leading
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl EvaConfig {
+    /// What EVA's search takes of it.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            rank: self.lora.rank,
+            rho: self.rho,
+            solver: self.solver,
+            centred: self.centred,
+            score: self.score,
+            stop: self.stop,
+            tau: self.tau,
+            directions: self.directions,
+            whiten: self.whiten,
+        }
+    }
 }
 
 /// `[objective.imitation]` or `[objective.online_dt]`.
@@ -386,6 +449,7 @@ impl RunConfig {
                     eva.max_batches >= 1,
                     "must be at least 1",
                 )?;
+                eva.settings().check().map_err(ConfigError::Eva)?;
             }
         }
         if let ObjectiveConfig::OnlineDt(dt) = &self.objective {
@@ -410,14 +474,6 @@ impl RunConfig {
                 rate.is_finite() && rate >= 0.0,
                 "must not be negative",
             )?;
-        }
-        if let AdapterConfig::Eva(eva) = &self.adapter {
-            // A window has at least one real step, which is three tokens or more.
-            let components = (eva.rho * eva.lora.rank.get() as f64).round() as usize;
-            let batch = self.optimiser.batch_size;
-            let wanted =
-                "must be at least a third of rho · rank, so that every batch has a token a component";
-            check("optimiser.batch_size", batch, 3 * batch >= components, wanted)?;
         }
         let optimiser = &self.optimiser;
         check("optimiser.batch_size", optimiser.batch_size, optimiser.batch_size >= 1, "must be at least 1")?;

@@ -54,20 +54,31 @@ impl Replay {
         }
     }
 
+    /// Steps that it holds; each begins a window.
+    pub fn steps(&self) -> usize {
+        self.held.iter().map(|held| held.trajectory.len()).sum()
+    }
+
     /// `batch` windows of `steps` steps, as the original decision transformer draws them: a trajectory
     /// by its length, a start uniform within it, what is missing padded on the left.
     pub fn sample(&self, batch: usize, steps: usize, rng: &mut impl Rng) -> Windows {
+        let total = self.steps();
+        assert!(total > 0, "windows are drawn from at least one step");
+        // A uniform step among all steps is a trajectory by its length and a uniform start in it.
+        let starts: Vec<usize> = (0..batch).map(|_| rng.gen_range(0..total)).collect();
+        self.windows(&starts, steps)
+    }
+
+    /// The windows of `steps` steps that begin at these of all steps, counted over the trajectories.
+    pub fn windows(&self, starts: &[usize], steps: usize) -> Windows {
         let mut ends = Vec::with_capacity(self.held.len());
         let mut total = 0;
         for held in &self.held {
             total += held.trajectory.len();
             ends.push(total);
         }
-        assert!(total > 0, "windows are drawn from at least one step");
-        let mut windows = Windows::new(batch, steps, self.observation_width, self.action_width);
-        for row in 0..batch {
-            // A uniform step among all steps is a trajectory by its length and a uniform start in it.
-            let step = rng.gen_range(0..total);
+        let mut windows = Windows::new(starts.len(), steps, self.observation_width, self.action_width);
+        for (row, &step) in starts.iter().enumerate() {
             let index = ends.partition_point(|end| *end <= step);
             let held = &self.held[index];
             let start = step - (ends[index] - held.trajectory.len());

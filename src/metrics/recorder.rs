@@ -7,12 +7,15 @@ use std::time::Instant;
 
 use anyhow::Context;
 use eva_rl_agents::eva::SiteReport;
+use eva_rl_agents::site::Site;
 use protobuf::well_known_types::Value as ProtoValue;
 use protobuf::{Message, RepeatedField};
 use serde::{Deserialize, Serialize};
 use tensorboard_proto::event::{Event, SessionLog, SessionLog_SessionStatus};
 use tensorboard_proto::plugin_hparams::{HParamsPluginData, SessionStartInfo};
-use tensorboard_proto::summary::{Summary, Summary_Value, SummaryMetadata, SummaryMetadata_PluginData};
+use tensorboard_proto::summary::{
+    HistogramProto, Summary, Summary_Value, SummaryMetadata, SummaryMetadata_PluginData,
+};
 use tensorboard_proto::tensor::TensorProto;
 use tensorboard_proto::tensor_shape::{TensorShapeProto, TensorShapeProto_Dim};
 use tensorboard_proto::types::DataType;
@@ -104,8 +107,8 @@ impl Recorder {
         writeln!(self.lines, "{}", serde_json::to_string(&line)?).context("cannot write metrics.jsonl")
     }
 
-    /// Records each site's rank, and what its adapter's directions explain.
-    pub fn sites(&mut self, reports: &[SiteReport]) -> anyhow::Result<()> {
+    /// Records each site's rank and what its adapter's directions explain, and how both spread.
+    pub fn sites(&mut self, reports: &[SiteReport<Site>]) -> anyhow::Result<()> {
         for SiteReport { site, rank, .. } in reports {
             self.tagged(&format!("eva/rank/{site}"), "rank of the site's adapter", 0, *rank as f64)?;
         }
@@ -113,7 +116,41 @@ impl Recorder {
             let tag = format!("eva/explained_variance/{}", report.site);
             self.tagged(&tag, "share of the site's variance that its A spans", 0, report.covered())?;
         }
+        let ranks: Vec<f64> = reports.iter().map(|report| report.rank as f64).collect();
+        self.histogram("eva/ranks", "ranks of the sites", &ranks);
+        for report in reports {
+            let tag = format!("eva/components/{}", report.site);
+            let meaning = "share of the site's variance that each candidate direction explains";
+            self.histogram(&tag, meaning, &report.explained);
+        }
         self.flush()
+    }
+
+    /// Writes how values spread, in thirty buckets.
+    fn histogram(&mut self, tag: &str, meaning: &str, values: &[f64]) {
+        const BUCKETS: usize = 30;
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let width = ((most - least) / BUCKETS as f64).max(f64::EPSILON);
+        let mut counts = vec![0.0; BUCKETS];
+        for value in values {
+            counts[(((value - least) / width) as usize).min(BUCKETS - 1)] += 1.0;
+        }
+        let mut histogram = HistogramProto::new();
+        histogram.set_min(least);
+        histogram.set_max(most);
+        histogram.set_num(values.len() as f64);
+        histogram.set_sum(values.iter().sum());
+        histogram.set_sum_squares(values.iter().map(|value| value * value).sum());
+        histogram.set_bucket_limit((1..=BUCKETS).map(|edge| least + width * edge as f64).collect());
+        histogram.set_bucket(counts);
+        let mut metadata = plugin("histograms", Vec::new());
+        metadata.set_summary_description(meaning.to_owned());
+        let mut entry = Summary_Value::new();
+        entry.set_tag(tag.to_owned());
+        entry.set_metadata(metadata);
+        entry.set_histo(histogram);
+        self.events.add_summary(summary(entry), 0);
     }
 
     /// Records the config as text, and its values as hyperparameters.

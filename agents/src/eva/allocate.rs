@@ -10,20 +10,20 @@ use crate::adapter::Rank;
 /// Gives the `budget` best-explaining directions to their sites; ties go to the earlier site.
 ///
 /// `explained` holds each site's shares in descending order. A site that gets none is absent.
-pub fn allocate<S: Ord + Copy>(explained: &BTreeMap<S, Vec<f64>>, budget: usize) -> BTreeMap<S, Rank> {
-    let mut offers: Vec<(S, f64)> = Vec::new();
+pub fn allocate<S: Ord + Clone>(explained: &BTreeMap<S, Vec<f64>>, budget: usize) -> BTreeMap<S, Rank> {
+    let mut offers: Vec<(&S, f64)> = Vec::new();
     for (site, shares) in explained {
-        offers.extend(shares.iter().map(|share| (*site, *share)));
+        offers.extend(shares.iter().map(|share| (site, *share)));
     }
     offers.sort_by(|(_, a), (_, b)| b.total_cmp(a)); // stable, so ties keep the sites' order
 
-    let mut counts: BTreeMap<S, u16> = BTreeMap::new();
+    let mut counts: BTreeMap<&S, u16> = BTreeMap::new();
     for (site, _) in offers.into_iter().take(budget) {
         *counts.entry(site).or_default() += 1;
     }
     counts
         .into_iter()
-        .map(|(site, count)| (site, Rank::try_from(count).expect("a counted site has at least one")))
+        .map(|(site, count)| (site.clone(), Rank::try_from(count).expect("a counted site has at least one")))
         .collect()
 }
 

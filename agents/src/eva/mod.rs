@@ -1,93 +1,291 @@
 //! Explained variance adaptation (EVA, arXiv 2410.07170): adapters that start along the directions in
-//! which a frozen policy's activations vary most over the new task's data.
+//! which a frozen model's activations vary most over the new task's data.
 //!
-//! Per site: the leading right-singular vectors of its input activations (incremental, centred, as in
-//! Algorithm 2), ranks shared out by explained variance, `A` the first vectors as rows, `B = 0`.
+//! Per linear map: the leading right-singular vectors of its input activations over batches of the data,
+//! ranks shared out by explained variance, `A` the first vectors as rows, `B = 0`.
+//! Nothing here knows what a model is: it shows its maps' inputs to a [`Tap`]. `policy` does that for ours.
 
 mod allocate;
+mod controls;
+mod policy;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use tch::{Kind, Tensor};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
 
-use crate::adapter::{self, AdapterSet, Rank, Scaling};
-use crate::linalg::IncrementalPca;
-use crate::model::{DecisionTransformer, Inputs};
-use crate::pass::{Pass, Tap};
-use crate::site::Site;
+use crate::adapter::Rank;
+use crate::linalg::{End, Gram, IncrementalPca, Rows, Sketch, Solver, Spectrum};
+use crate::pass::Tap;
 
 pub use allocate::allocate;
+pub use policy::{adapters, inputs_of, observe_policy};
 
-/// How EVA spends its rank budget, and when a component counts as settled.
-#[derive(Clone, Copy, Debug)]
+/// Up to so many columns of a sketch's test matrix a width, the exact covariance costs about as little.
+const GRAM_COLUMNS: i64 = 5;
+
+/// Batches after which halves are first compared.
+const FIRST_CHECK: usize = 4;
+
+/// How EVA finds directions, spends its rank budget, and knows when it has seen enough.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// Mean rank of a site; the budget is this times the number of sites.
     pub rank: Rank,
-    /// Its scale at the mean rank is that of every adapter, whatever its own rank.
-    pub scaling: Scaling,
     /// A site's rank is at most `round(rho · rank)`.
     pub rho: f64,
-    /// A component has settled once its cosine to the last batch's is at least this.
+    /// How directions are found.
+    pub solver: SolverKind,
+    /// Whether activations are centred, as PEFT and Algorithm 2 do; else it is E[x xᵀ], as in Theorem 3.2.
+    pub centred: bool,
+    /// What ranks are shared out by.
+    pub score: Score,
+    /// When data suffices.
+    pub stop: Stop,
+    /// The cosine that `stop` asks for.
     pub tau: f64,
+    /// Which directions A gets.
+    pub directions: Directions,
+    /// Whether each row of A is divided by the root of its singular value, as PEFT's `whiten` does.
+    pub whiten: bool,
+}
+
+impl Settings {
+    /// EVA as the paper has it, at this mean rank.
+    pub fn new(rank: Rank) -> Self {
+        Self {
+            rank,
+            rho: 2.0,
+            solver: SolverKind::Auto,
+            centred: true,
+            score: Score::Ratio,
+            stop: Stop::Halves,
+            tau: Stop::Halves.usual_tau(),
+            directions: Directions::Leading,
+            whiten: false,
+        }
+    }
+
+    /// Refuses choices that contradict each other.
+    pub fn check(&self) -> Result<(), EvaError> {
+        let contradiction = |found, wanted| Err(EvaError::Contradiction { found, wanted });
+        if self.solver == SolverKind::Incremental && self.stop == Stop::Halves {
+            return contradiction("solver `incremental`, which keeps no halves to compare", "stop `turn`");
+        }
+        let exact = matches!(self.solver, SolverKind::Auto | SolverKind::Gram);
+        if self.directions == Directions::Trailing && !exact {
+            return contradiction(
+                "directions `trailing`, which only the whole covariance shows",
+                "solver `gram`",
+            );
+        }
+        Ok(())
+    }
+
+    /// Directions that are looked for at a site `width` wide.
+    fn candidates(&self, width: i64) -> i64 {
+        ((self.rank.get() as f64 * self.rho).round() as i64).min(width)
+    }
+
+    fn solver(&self, width: i64, device: Device) -> Box<dyn Solver> {
+        let components = self.candidates(width);
+        let end = if self.directions == Directions::Trailing { End::Trailing } else { End::Leading };
+        let narrow = width <= GRAM_COLUMNS * Sketch::columns(components) || end == End::Trailing;
+        match self.solver {
+            SolverKind::Incremental => Box::new(IncrementalPca::new(components, width, self.centred, device)),
+            SolverKind::Sketch => Box::new(Sketch::new(components, width, self.centred, device)),
+            SolverKind::Auto if !narrow => Box::new(Sketch::new(components, width, self.centred, device)),
+            SolverKind::Gram | SolverKind::Auto => {
+                Box::new(Gram::new(components, width, self.centred, end, device))
+            }
+        }
+    }
+}
+
+/// How directions are found; see [`crate::linalg`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SolverKind {
+    /// Gram where a site is narrow, sketch where it is wide.
+    Auto,
+    /// PEFT's incremental PCA.
+    Incremental,
+    /// The exact covariance.
+    Gram,
+    /// The covariance through a thin test matrix.
+    Sketch,
+}
+
+/// What ranks are shared out by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Score {
+    /// Share of the site's whole variance: PEFT's, and the official code's default.
+    Ratio,
+    /// `σⱼ² / ((M − 1)·‖σ‖₁)` over the site's candidates: the paper's Eq. 6.
+    Paper,
+}
+
+/// When data suffices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// Once no batch turns a used direction by more than `tau`'s angle: PEFT's rule, which sees how little
+    /// one batch among many changes, not how far off they all are.
+    Turn,
+    /// Once the directions found lie within `tau`'s angle, in root mean square over the whole budget, of those
+    /// that all of the data has, as the even and the odd batches tell: they share no data, so that each half errs
+    /// on its own, and their mean squared sine is four times that of both together. Of N batches drawn without
+    /// replacement, n err by 1 − n/N of what they would in endless data, and all N by nothing.
+    Halves,
+}
+
+impl Stop {
+    /// The cosine to ask for where nobody says: PEFT's 0.99, or 0.996, which finds closer directions than that.
+    pub fn usual_tau(self) -> f64 {
+        match self {
+            Self::Turn => 0.99,
+            Self::Halves => 0.996,
+        }
+    }
+}
+
+/// Which directions A gets: EVA's, or one of the controls of the paper's ablations (Tables 12 and 25).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Directions {
+    /// Those of most variance: EVA.
+    Leading,
+    /// The same, rotated at random among themselves: EVA-rot.
+    Rotated,
+    /// Their entries, permuted between components: EVA-perm.
+    Permuted,
+    /// Those of least variance: EVA-minor. Wants the gram solver.
+    Trailing,
+    /// LoRA's random ones, with EVA's ranks.
+    Random,
+}
+
+/// Linear maps that are given the same input, so that it is solved once.
+#[derive(Clone, Debug)]
+pub struct SharedInput<S> {
+    /// The maps, in order.
+    pub sites: Vec<S>,
+    /// Width of the input.
+    pub width: i64,
 }
 
 /// Why activations cannot be decomposed.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each variant's sentence says what its fields are
 pub enum EvaError {
-    #[error("a batch has {found} unpadded tokens, and {wanted} components need at least as many")]
-    TooFewRows { found: i64, wanted: i64 },
+    #[error(
+        "{batches} batches gave {found} unpadded tokens at {site}, and {wanted} components need at least as many"
+    )]
+    TooFewRows { site: String, batches: usize, found: i64, wanted: i64 },
 
     #[error("the activations of {site} hold NaN or infinity in batch {batch}")]
-    NotFinite { site: Site, batch: usize },
+    NotFinite { site: String, batch: usize },
+
+    #[error("EVA was given {found}, and with it {wanted} is wanted")]
+    Contradiction { found: &'static str, wanted: &'static str },
+
+    #[error("no pass showed the activations of {site}")]
+    NotSeen { site: String },
+}
+
+/// How far EVA is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// Share of the sites whose directions have settled.
+    pub settled: f64,
+    /// Whether the rule says stop.
+    pub done: bool,
 }
 
 /// What EVA found at one site.
 #[derive(Clone, Debug)]
-pub struct SiteReport {
+pub struct SiteReport<S> {
     /// The site.
-    pub site: Site,
+    pub site: S,
     /// Rank that it was given; 0 means that it gets no adapter.
     pub rank: i64,
-    /// Share of the site's variance that each candidate component explains, descending.
+    /// Share of the site's variance that each candidate direction explains, descending.
     pub explained: Vec<f64>,
-    /// Cosine of each candidate component to its predecessor at the last batch.
-    pub cosines: Vec<f64>,
+    /// How sure its directions are: under [`Stop::Turn`] the least cosine to the batch before, under
+    /// [`Stop::Halves`] the estimated root mean square cosine to all of the data's; 1 if it has none.
+    pub cosine: f64,
 }
 
-impl SiteReport {
+impl<S> SiteReport<S> {
     /// Share of the site's variance that its adapter's directions explain together.
     pub fn covered(&self) -> f64 {
         self.explained[..self.rank as usize].iter().sum()
     }
 }
 
-/// EVA in progress: feed it batches with [`Eva::observe`], then [`Eva::finish`].
+/// What EVA found.
 #[derive(Debug)]
-pub struct Eva {
+pub struct Found<S> {
+    /// A of each site that gets an adapter: `[R, in]`, float32.
+    pub directions: BTreeMap<S, Tensor>,
+    /// Every site, in order.
+    pub reports: Vec<SiteReport<S>>,
+}
+
+/// EVA in progress: show it batches with [`Eva::observe`], then [`Eva::finish`].
+#[derive(Debug)]
+pub struct Eva<S> {
     settings: Settings,
     batches: usize,
-    sites: BTreeMap<Site, SiteState>,
+    /// Batches when the directions were last looked at.
+    looked: usize,
+    /// Batches after which halves are compared next.
+    next_check: usize,
+    /// Batches after which all data was seen.
+    whole: f64,
+    inputs: Vec<Input<S>>,
 }
 
 #[derive(Debug)]
-struct SiteState {
-    pca: IncrementalPca,
-    cosines: Vec<f64>,
+struct Input<S> {
+    sites: Vec<S>,
+    candidates: i64,
+    solver: Box<dyn Solver>,
+    /// The directions when they were last looked at.
+    spectrum: Option<Spectrum>,
+    /// Cosine of each candidate to the look before.
+    turns: Vec<f64>,
+    /// See [`SiteReport::cosine`].
+    cosine: f64,
+    settled: bool,
+    /// Whether this batch's rows were seen.
+    fed: bool,
 }
 
-impl Eva {
-    /// Ready for the first batch; `sites` are those that may get an adapter.
-    pub fn new(policy: &DecisionTransformer, sites: &[Site], settings: Settings) -> Self {
-        let candidates = (settings.rank.get() as f64 * settings.rho).round() as i64;
-        let mut states = BTreeMap::new();
-        for &site in sites {
-            let (width, _) = policy.site_shape(site).expect("a site of this policy");
-            let pca = IncrementalPca::new(candidates, width, policy.device());
-            let cosines = vec![0.0; pca.components() as usize];
-            states.insert(site, SiteState { pca, cosines });
-        }
-        Self { settings, batches: 0, sites: states }
+impl<S: Ord + Clone + fmt::Display> Eva<S> {
+    /// Ready for the first batch; `inputs` name the maps that may get an adapter, and `whole` says after how many
+    /// batches all data was seen once, where it ends.
+    pub fn new(
+        inputs: Vec<SharedInput<S>>,
+        settings: Settings,
+        whole: Option<usize>,
+        device: Device,
+    ) -> Self {
+        let start = |SharedInput { sites, width }| Input {
+            sites,
+            candidates: settings.candidates(width),
+            solver: settings.solver(width, device),
+            spectrum: None,
+            turns: Vec::new(),
+            cosine: 0.0,
+            settled: false,
+            fed: false,
+        };
+        let inputs = inputs.into_iter().map(start).collect();
+        let whole = whole.map_or(f64::INFINITY, |whole| whole as f64);
+        Self { settings, batches: 0, looked: 0, next_check: FIRST_CHECK, whole, inputs }
     }
 
     /// Batches seen so far.
@@ -95,91 +293,196 @@ impl Eva {
         self.batches
     }
 
-    /// Takes in one batch's activations and gives the share of sites that have settled.
-    ///
-    /// A site has settled when every component that the present ranks would use has; it then rests,
-    /// until a later sharing-out gives it a component that has not.
-    pub fn observe(&mut self, policy: &DecisionTransformer, inputs: &Inputs) -> Result<f64, EvaError> {
-        let rows = policy.token_mask(inputs).flatten(0, -1).nonzero().squeeze_dim(-1); // [N]
-        let found = rows.size()[0];
-        let wanted = self.sites.values().map(|state| state.pca.components()).max().unwrap_or(0);
-        if found < wanted {
-            return Err(EvaError::TooFewRows { found, wanted });
-        }
-        let settled = if self.batches == 0 { Vec::new() } else { self.settled() };
-        let mut tap = Recorder { eva: self, rows: &rows, resting: &settled, failure: None };
-        let no_adapters = AdapterSet::default();
-        let mut pass = Pass { adapters: &no_adapters, tap: &mut tap, train: false };
-        let _activations_seen = tch::no_grad(|| policy.encode(&mut pass, inputs));
+    /// Takes in what one pass of the model shows: `rows` `[N]` are the positions that count, in each map's
+    /// input with all but its last axis flattened; all of them where absent.
+    pub fn observe(
+        &mut self,
+        rows: Option<&Tensor>,
+        pass: impl FnOnce(&mut dyn Tap<S>),
+    ) -> Result<Progress, EvaError> {
+        let batch = self.batches;
+        let mut tap =
+            Recorder { settings: &self.settings, inputs: &mut self.inputs, rows, batch, failure: None };
+        pass(&mut tap);
         if let Some(failure) = tap.failure {
             return Err(failure);
         }
+        if let Some(unseen) = self.inputs.iter().find(|input| !input.fed) {
+            return Err(EvaError::NotSeen { site: unseen.sites[0].to_string() });
+        }
+        self.inputs.iter_mut().for_each(|input| input.fed = false);
         self.batches += 1;
-        Ok(self.settled().len() as f64 / self.sites.len() as f64)
-    }
-
-    /// Shares out the ranks and places the vectors; every `B` is zero.
-    pub fn finish(self, policy: &DecisionTransformer, dropout: f64) -> (AdapterSet, Vec<SiteReport>) {
-        let ranks = self.ranks();
-        let scale = self.settings.scaling.scale(self.settings.rank.get());
-        let mut adapters = AdapterSet { dropout, ..AdapterSet::default() };
-        let mut reports = Vec::with_capacity(self.sites.len());
-        for (site, state) in self.sites {
-            let rank = ranks.get(&site).map_or(0, |rank| rank.get());
-            if rank > 0 {
-                let (_, output) = policy.site_shape(site).expect("a site of this policy");
-                let down = state.pca.basis().narrow(0, 0, rank).to_kind(Kind::Float).copy(); // [R, in]
-                adapters.sites.insert(site, adapter::placed(down, output, scale));
+        let enough = self.inputs.iter().all(|input| input.solver.rows() >= input.candidates);
+        let done = match self.settings.stop {
+            _ if !enough => false,
+            Stop::Turn => self.check_turns(),
+            Stop::Halves if self.batches as f64 >= self.whole => {
+                self.check_halves();
+                true // nothing is left to learn
             }
-            let explained = state.pca.explained_variance_ratio();
-            reports.push(SiteReport { site, rank, explained, cosines: state.cosines });
-        }
-        (adapters, reports)
+            Stop::Halves => self.batches >= self.next_check && self.check_halves(),
+        };
+        let sites: usize = self.inputs.iter().map(|input| input.sites.len()).sum();
+        let settled = self.inputs.iter().filter(|input| input.settled).map(|input| input.sites.len());
+        Ok(Progress { settled: settled.sum::<usize>() as f64 / sites as f64, done })
     }
 
-    /// Ranks that the explained variances seen so far would give.
-    fn ranks(&self) -> BTreeMap<Site, Rank> {
-        let explained: BTreeMap<Site, Vec<f64>> =
-            self.sites.iter().map(|(site, state)| (*site, state.pca.explained_variance_ratio())).collect();
-        allocate(&explained, self.settings.rank.get() as usize * self.sites.len())
-    }
-
-    /// Sites whose used components have all settled.
-    fn settled(&self) -> Vec<Site> {
-        let ranks = self.ranks();
-        let mut settled = Vec::new();
-        for (site, state) in &self.sites {
-            let used = ranks.get(site).map_or(0, |rank| rank.get() as usize);
-            if state.cosines[..used].iter().all(|cosine| *cosine >= self.settings.tau) {
-                settled.push(*site);
+    /// Shares out the ranks and gives each site its directions.
+    pub fn finish(mut self) -> Result<Found<S>, EvaError> {
+        for input in &self.inputs {
+            let (found, wanted) = (input.solver.rows(), input.candidates);
+            if found < wanted {
+                let (site, batches) = (input.sites[0].to_string(), self.batches);
+                return Err(EvaError::TooFewRows { site, batches, found, wanted });
             }
         }
-        settled
+        self.look();
+        let ranks = self.ranks();
+        let mut directions = BTreeMap::new();
+        let mut reports = BTreeMap::new();
+        for input in &self.inputs {
+            let spectrum = input.spectrum.as_ref().expect("every input was looked at");
+            for site in &input.sites {
+                let rank = ranks.get(site).map_or(0, |rank| rank.get());
+                if rank > 0 {
+                    directions.insert(site.clone(), self.settings.first(spectrum, rank));
+                }
+                let explained = spectrum.explained_ratio();
+                let report = SiteReport { site: site.clone(), rank, explained, cosine: input.cosine };
+                reports.insert(site.clone(), report);
+            }
+        }
+        Ok(Found { directions, reports: reports.into_values().collect() })
+    }
+
+    /// Looks at the directions of all rows so far.
+    fn look(&mut self) {
+        if std::mem::replace(&mut self.looked, self.batches) == self.batches {
+            return;
+        }
+        for input in &mut self.inputs {
+            let new = input.solver.spectrum();
+            if let Some(old) = &input.spectrum {
+                let cosines = (&new.basis * &old.basis).sum_dim_intlist(1, false, Kind::Double); // [C]
+                input.turns = Vec::try_from(cosines).expect("cosines are float64");
+            }
+            input.spectrum = Some(new);
+        }
+    }
+
+    /// Ranks that the spectra last looked at give.
+    fn ranks(&self) -> BTreeMap<S, Rank> {
+        let mut offers = BTreeMap::new();
+        for input in &self.inputs {
+            let spectrum = input.spectrum.as_ref().expect("every input was looked at");
+            let scores = self.settings.score.of(spectrum);
+            offers.extend(input.sites.iter().map(|site| (site.clone(), scores.clone())));
+        }
+        allocate(&offers, self.settings.rank.get() as usize * offers.len())
+    }
+
+    /// PEFT's rule: every direction that the present ranks use turned by little in this batch. A site that
+    /// has settled rests, until a later sharing-out gives it a direction that has not.
+    fn check_turns(&mut self) -> bool {
+        self.look();
+        let ranks = self.ranks();
+        for input in &mut self.inputs {
+            let used = input.used(&ranks);
+            let known = input.turns.get(..used).unwrap_or(&[0.0]); // no turn is known after the first batch
+            input.cosine = known.iter().copied().fold(1.0, f64::min);
+            input.settled = input.cosine >= self.settings.tau;
+        }
+        self.inputs.iter().all(|input| input.settled)
+    }
+
+    /// Compares the halves' spans, and says when to do so next.
+    fn check_halves(&mut self) -> bool {
+        self.look();
+        let ranks = self.ranks();
+        let (mut overlap, mut budget) = (0.0, 0.0);
+        let seen = self.batches as f64;
+        let unseen = (1.0 - seen / self.whole).max(0.0);
+        for input in &mut self.inputs {
+            let used = input.used(&ranks) as i64;
+            let spectrum = input.spectrum.as_ref().expect("every input was looked at");
+            let Some([even, odd]) = &spectrum.halves else { return false };
+            let between = even.narrow(0, 0, used).matmul(&odd.narrow(0, 0, used).tr()); // [R, R]
+            let squares = between.square().sum(Kind::Double).double_value(&[]);
+            let difference = if used == 0 { 0.0 } else { 1.0 - squares / used as f64 };
+            input.cosine = (1.0 - difference / 4.0 * unseen).min(1.0).sqrt();
+            input.settled = input.cosine >= self.settings.tau;
+            overlap += squares;
+            budget += used as f64;
+        }
+        let (error, allowed) = ((1.0 - overlap / budget) / 4.0, 1.0 - self.settings.tau.powi(2));
+        // Errors fall as 1/n − 1/N, which says how many batches will do.
+        let enough = 1.0 / (allowed / (error * seen) + 1.0 / self.whole);
+        let enough = enough.clamp(seen + 2.0, 4.0 * seen).min(self.whole).ceil() as usize;
+        self.next_check = enough.next_multiple_of(2); // halves are equal after an even number
+        error * unseen <= allowed
     }
 }
 
-/// Feeds the sites' unpadded rows to their solvers as the pass meets them.
-struct Recorder<'a> {
-    eva: &'a mut Eva,
-    /// `[N]`, indices of unpadded tokens.
-    rows: &'a Tensor,
-    resting: &'a [Site],
+impl<S: Ord> Input<S> {
+    /// Directions that some site of this input uses.
+    fn used(&self, ranks: &BTreeMap<S, Rank>) -> usize {
+        let ranks = self.sites.iter().filter_map(|site| ranks.get(site));
+        ranks.map(|rank| rank.get() as usize).max().unwrap_or(0)
+    }
+}
+
+impl Score {
+    fn of(self, spectrum: &Spectrum) -> Vec<f64> {
+        match self {
+            Self::Ratio => spectrum.explained_ratio(),
+            Self::Paper => {
+                let sigma = spectrum.singular_values();
+                let scale = (spectrum.rows as f64 - 1.0) * sigma.iter().sum::<f64>();
+                sigma.iter().map(|sigma| if scale > 0.0 { sigma * sigma / scale } else { 0.0 }).collect()
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// A with the first `rank` directions: `[R, in]`, float32.
+    fn first(&self, spectrum: &Spectrum, rank: i64) -> Tensor {
+        let roots = spectrum.scatter.narrow(0, 0, rank).sqrt().sqrt().clamp_min(f64::MIN_POSITIVE); // [R], √σ
+        let basis = spectrum.basis.narrow(0, 0, rank); // [R, in]
+        let basis = if self.whiten { basis / roots.unsqueeze(1) } else { basis };
+        let basis = match self.directions {
+            Directions::Leading | Directions::Trailing => basis,
+            Directions::Rotated => controls::rotated(&basis),
+            Directions::Permuted => controls::permuted(&basis),
+            Directions::Random => controls::random(&basis),
+        };
+        basis.to_kind(Kind::Float).copy()
+    }
+}
+
+/// Feeds the solvers as the pass shows the maps' inputs.
+struct Recorder<'a, S> {
+    settings: &'a Settings,
+    inputs: &'a mut [Input<S>],
+    /// `[N]`, indices of the positions that count.
+    rows: Option<&'a Tensor>,
+    batch: usize,
     failure: Option<EvaError>,
 }
 
-impl Tap for Recorder<'_> {
-    /// `x`: `[B, K, in]`.
-    fn record(&mut self, site: Site, x: &Tensor) {
-        if self.failure.is_some() || self.resting.contains(&site) {
+impl<S: Ord + fmt::Display> Tap<S> for Recorder<'_, S> {
+    fn record(&mut self, site: S, x: &Rows) {
+        let Some(input) = self.inputs.iter_mut().find(|input| input.sites.contains(&site)) else { return };
+        let rests = input.settled && self.settings.solver == SolverKind::Incremental;
+        if self.failure.is_some() || std::mem::replace(&mut input.fed, true) || rests {
             return;
         }
-        let batch = self.eva.batches;
-        let Some(state) = self.eva.sites.get_mut(&site) else { return };
-        let rows = x.flatten(0, 1).index_select(0, self.rows); // [N, in]
-        if rows.isfinite().all().int64_value(&[]) == 0 {
-            self.failure = Some(EvaError::NotFinite { site, batch });
-            return;
+        let updated = match self.rows {
+            Some(rows) => input.solver.update(&x.select(rows)),
+            None => input.solver.update(x),
+        };
+        if updated.is_err() {
+            self.failure = Some(EvaError::NotFinite { site: site.to_string(), batch: self.batch });
         }
-        state.cosines = state.pca.update(&rows);
     }
 }

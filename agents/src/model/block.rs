@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::config::{Activation, PolicyConfig};
+use crate::linalg::Rows;
 use crate::nn::{LayerNorm, Linear};
 use crate::pass::Pass;
 use crate::site::{Layer, Site};
@@ -64,18 +65,31 @@ impl Block {
     ///
     /// `wanted` `[Q]` are the tokens that are answered for, which every token serves; all where absent.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, bias: &Tensor, wanted: Option<&Tensor>) -> Tensor {
+        let x = self.after_attention(pass, x, bias, wanted); // [B, Q, D]
+        let wide = self.widened(pass, &x); // [B, Q, I]
+        let fed = pass.project(self.site(Layer::MlpOut), &self.mlp_out, &wide); // [B, Q, D]
+        let mut sum = fed.dropout(self.residual_dropout, pass.train);
+        sum += &x;
+        sum
+    }
+
+    /// Shows the tap what every map of the block reads, and leaves out what the last one makes of it:
+    /// `x` `[B, K, D]`, `bias` `[B, 1, K, K]`.
+    pub fn show(&self, pass: &mut Pass, x: &Tensor, bias: &Tensor) {
+        let x = self.after_attention(pass, x, bias, None); // [B, K, D]
+        let wide = self.widened(pass, &x); // [B, K, I]
+        pass.tap.record(self.site(Layer::MlpOut), &Rows::of(&wide));
+    }
+
+    /// The residual stream between the block's halves: `x` `[B, K, D]` → `[B, Q, D]`.
+    fn after_attention(&self, pass: &mut Pass, x: &Tensor, bias: &Tensor, wanted: Option<&Tensor>) -> Tensor {
         let attended = self.attend(pass, &self.before_attention.forward(x), bias, wanted); // [B, Q, D]
-        let x = match wanted {
+        // In place where nobody else holds the tensor: a block writes as little as it can.
+        let mut sum = attended.dropout(self.residual_dropout, pass.train);
+        sum += match wanted {
             None => x.shallow_clone(),
             Some(wanted) => x.index_select(1, wanted),
         };
-        // In place where nobody else holds the tensor: a block writes as little as it can.
-        let mut sum = attended.dropout(self.residual_dropout, pass.train);
-        sum += &x;
-        let x = sum;
-        let fed = self.feed_forward(pass, &self.before_mlp.forward(&x)); // [B, Q, D]
-        let mut sum = fed.dropout(self.residual_dropout, pass.train);
-        sum += &x;
         sum
     }
 
@@ -104,17 +118,17 @@ impl Block {
         pass.project(self.site(Layer::AttentionOut), &self.attention_out, &joined)
     }
 
-    /// `x` `[B, K, D]` → `[B, K, D]`.
-    fn feed_forward(&self, pass: &mut Pass, x: &Tensor) -> Tensor {
-        let mut wide = pass.project(self.site(Layer::MlpIn), &self.mlp_in, x); // [B, K, I]
-        let wide = match self.activation {
+    /// The feed-forward part's inner numbers: `x` `[B, Q, D]` → `[B, Q, I]`.
+    fn widened(&self, pass: &mut Pass, x: &Tensor) -> Tensor {
+        let x = self.before_mlp.forward(x);
+        let mut wide = pass.project(self.site(Layer::MlpIn), &self.mlp_in, &x); // [B, Q, I]
+        match self.activation {
             Activation::Relu => wide.relu_(),
             Activation::Gelu => wide.gelu("none"),
             Activation::GeluNew => wide.gelu("tanh"),
             Activation::Silu => wide.silu(),
             Activation::Tanh => wide.tanh(),
-        };
-        pass.project(self.site(Layer::MlpOut), &self.mlp_out, &wide)
+        }
     }
 
     fn site(&self, layer: Layer) -> Site {

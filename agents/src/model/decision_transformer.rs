@@ -183,6 +183,16 @@ impl DecisionTransformer {
         self.run(pass, x, &bias, None)
     }
 
+    /// Shows the pass's tap what every map of the blocks reads, and computes nothing that none of them does.
+    pub fn show(&self, pass: &mut Pass, inputs: &Inputs) {
+        let (mut x, bias) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
+        let (last, earlier) = self.blocks.split_last().expect("a policy has at least one block");
+        for block in earlier {
+            x = block.forward(pass, &x, &bias, None);
+        }
+        last.show(pass, &x, &bias);
+    }
+
     /// What the blocks make of the tokens that actions are read at: `[B, T, D]`.
     pub fn encode_for_actions(&self, pass: &mut Pass, inputs: &Inputs) -> Tensor {
         let (x, bias) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
