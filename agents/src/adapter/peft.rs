@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tch::{Device, Tensor};
 
 use super::rules::Rules;
-use super::{AdapterSet, Lora, Scaling};
+use super::{AdapterSet, Lora, Part, Scaling};
 use crate::site::{Site, UnknownSite};
 use crate::tensor_file::{self, TensorFile, TensorFileError};
 
@@ -100,16 +100,29 @@ pub fn fingerprint(weights: &BTreeMap<String, Tensor>) -> String {
 
 impl AdapterFolder {
     /// Writes PEFT's two files, and our own, into `folder`, which exists.
+    ///
+    /// They hold [`AdapterSet::plain`], so that PEFT loads them onto the untouched base; `r` and
+    /// `lora_alpha` are those that all sites share, or else this folder's.
     pub fn write(&self, adapters: &AdapterSet, folder: &Path) -> Result<(), AdapterError> {
+        let adapters = adapters.plain();
+        let alpha_of = |lora: &Lora| self.scaling.alpha_of(lora.scale, lora.rank());
+        let first = adapters.sites.values().next();
+        let all = |same: &dyn Fn(&Lora, &Lora) -> bool| {
+            first.filter(|first| adapters.sites.values().all(|lora| same(lora, first)))
+        };
+        let rank = all(&|lora, first| lora.rank() == first.rank()).map_or(self.rank, Lora::rank);
+        let alpha = all(&|lora, first| close(alpha_of(lora), alpha_of(first)))
+            .map(alpha_of)
+            .filter(|alpha| !close(*alpha, self.scaling.alpha))
+            .unwrap_or(self.scaling.alpha);
         let mut rank_pattern = Map::new();
         let mut alpha_pattern = Map::new();
         for (site, lora) in &adapters.sites {
-            let alpha = self.scaling.alpha_of(lora.scale, lora.rank());
-            if lora.rank() != self.rank {
+            if lora.rank() != rank {
                 rank_pattern.insert(site.to_string(), json!(lora.rank()));
             }
-            if (alpha - self.scaling.alpha).abs() > 1e-12 {
-                alpha_pattern.insert(site.to_string(), json!(alpha));
+            if !close(alpha_of(lora), alpha) {
+                alpha_pattern.insert(site.to_string(), json!(alpha_of(lora)));
             }
         }
         let target_modules: Vec<String> = adapters.sites.keys().map(Site::to_string).collect();
@@ -122,8 +135,8 @@ impl AdapterFolder {
         let mut config = json!({
             "peft_type": "LORA",
             "base_model_name_or_path": self.base,
-            "r": self.rank,
-            "lora_alpha": self.scaling.alpha,
+            "r": rank,
+            "lora_alpha": alpha,
             "lora_dropout": adapters.dropout,
             "rank_pattern": rank_pattern,
             "alpha_pattern": alpha_pattern,
@@ -148,11 +161,9 @@ impl AdapterFolder {
             .map_err(|error| AdapterError::Write { path, reason: error.to_string() })?;
 
         let path = folder.join("adapter_model.safetensors");
-        let replaced = adapters.replaced.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
         let tensors: Vec<(String, Tensor)> = adapters
-            .parameters()
+            .tensors()
             .into_iter()
-            .chain(replaced)
             .map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor))
             .collect();
         tensor_file::write(&tensors, &path)
@@ -208,7 +219,7 @@ impl AdapterFolder {
             match part {
                 Part::Down => parts.down = Some(tensor),
                 Part::Up => parts.up = Some(tensor),
-                Part::Magnitude => parts.magnitude = Some(tensor),
+                _ => parts.magnitude = Some(tensor),
             }
         }
         for (site, parts) in parts {
@@ -273,6 +284,11 @@ impl AdapterFolder {
     }
 }
 
+/// Whether two alphas are the same number but for rounding.
+fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-12
+}
+
 /// What our own file says, if there is one.
 fn read_fingerprint(folder: &Path) -> Result<Option<String>, AdapterError> {
     let path = folder.join(OWN_FILE);
@@ -283,14 +299,6 @@ fn read_fingerprint(folder: &Path) -> Result<Option<String>, AdapterError> {
     let text = fs::read_to_string(&path).map_err(|error| read(error.to_string()))?;
     let own: Value = serde_json::from_str(&text).map_err(|error| read(error.to_string()))?;
     Ok(own[FINGERPRINT].as_str().map(str::to_owned))
-}
-
-/// What a tensor of the file is to its adapter.
-#[derive(Clone, Copy)]
-enum Part {
-    Down,
-    Up,
-    Magnitude,
 }
 
 /// The module and the part that a key names, in any of PEFT's spellings.
@@ -353,11 +361,7 @@ impl Parts {
                 ));
             }
         }
-        Ok(Lora {
-            down: down.set_requires_grad(true),
-            up: up.set_requires_grad(true),
-            scale: rules.scaling_of(&module).scale(rank),
-            magnitude: self.magnitude.map(|magnitude| magnitude.set_requires_grad(true)),
-        })
+        let magnitude = self.magnitude.map(|magnitude| magnitude.set_requires_grad(true));
+        Ok(Lora { magnitude, ..Lora::new(down, up, rules.scaling_of(&module).scale(rank)) })
     }
 }
