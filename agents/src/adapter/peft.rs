@@ -1,6 +1,6 @@
 //! Adapter folders in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,9 @@ use crate::site::{Site, UnknownSite};
 use crate::tensor_file::{self, TensorFile, TensorFileError};
 
 const PREFIX: &str = "base_model.model.";
+
+/// The `target_modules` of a folder that replaces tensors and adapts no map; PEFT refuses an empty list.
+const NO_TARGETS: &str = "dummy-target-modules";
 
 /// The file of our own beside PEFT's two, which PEFT does not look at.
 const OWN_FILE: &str = "eva_rl.json";
@@ -125,7 +128,10 @@ impl AdapterFolder {
                 alpha_pattern.insert(site.to_string(), json!(alpha_of(lora)));
             }
         }
-        let target_modules: Vec<String> = adapters.sites.keys().map(Site::to_string).collect();
+        let target_modules = match adapters.sites.len() {
+            0 => json!(NO_TARGETS),
+            _ => adapters.sites.keys().map(|site| json!(site.to_string())).collect(),
+        };
         let (init, eva_config) = match self.origin {
             Origin::Lora => (json!(true), Value::Null),
             Origin::Eva { rho, tau } => {
@@ -150,7 +156,7 @@ impl AdapterFolder {
             "inference_mode": true,
             "task_type": null,
         });
-        let replaced: Vec<&str> =
+        let replaced: BTreeSet<&str> =
             adapters.replaced.keys().filter_map(|name| Some(name.rsplit_once('.')?.0)).collect();
         if !replaced.is_empty() {
             config["modules_to_save"] = json!(replaced);

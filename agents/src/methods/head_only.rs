@@ -6,8 +6,8 @@ use crate::site::{Head, Site};
 
 /// Trainable copies of the action head's weight and bias in place of the policy's own, and no adapters.
 ///
-/// A policy computes with them after [`DecisionTransformer::with_replaced`]. Their folder is one that PEFT
-/// reads only if the policy's head is wrapped by hand: PEFT refuses a LoRA without target modules.
+/// A policy computes with them after [`DecisionTransformer::with_replaced`]. Their folder holds PEFT's
+/// `modules_to_save` alone.
 pub fn head_only(policy: &DecisionTransformer) -> AdapterSet {
     let mut adapters = AdapterSet::default();
     for part in ["weight", "bias"] {
