@@ -108,16 +108,17 @@ impl AdapterFolder {
     /// `lora_alpha` are those that all sites share, or else this folder's.
     pub fn write(&self, adapters: &AdapterSet, folder: &Path) -> Result<(), AdapterError> {
         let adapters = adapters.plain();
-        let alpha_of = |lora: &Lora| self.scaling.alpha_of(lora.scale, lora.rank());
-        let first = adapters.sites.values().next();
+        let alpha_of = |lora: &Lora| {
+            let alpha = self.scaling.alpha_of(lora.scale, lora.rank());
+            if close(alpha, self.scaling.alpha) { self.scaling.alpha } else { alpha }
+        };
         let all = |same: &dyn Fn(&Lora, &Lora) -> bool| {
-            first.filter(|first| adapters.sites.values().all(|lora| same(lora, first)))
+            let first = adapters.sites.values().next()?;
+            adapters.sites.values().all(|lora| same(lora, first)).then_some(first)
         };
         let rank = all(&|lora, first| lora.rank() == first.rank()).map_or(self.rank, Lora::rank);
-        let alpha = all(&|lora, first| close(alpha_of(lora), alpha_of(first)))
-            .map(alpha_of)
-            .filter(|alpha| !close(*alpha, self.scaling.alpha))
-            .unwrap_or(self.scaling.alpha);
+        let same_alpha = |lora: &Lora, first: &Lora| close(alpha_of(lora), alpha_of(first));
+        let alpha = all(&same_alpha).map_or(self.scaling.alpha, alpha_of);
         let mut rank_pattern = Map::new();
         let mut alpha_pattern = Map::new();
         for (site, lora) in &adapters.sites {

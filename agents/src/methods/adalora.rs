@@ -54,6 +54,8 @@ pub fn orthogonality(adapters: &AdapterSet) -> Tensor {
 }
 
 /// When the budget shrinks, and how importance is smoothed.
+///
+/// It shrinks only if `warm_up + last` is below `total`.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     /// Mean rank of a site at the end.

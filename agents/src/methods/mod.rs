@@ -126,7 +126,7 @@ pub(crate) mod testing {
     /// Numbers in (−1, 1) without a pattern, the same for the same seed.
     pub fn random(shape: [i64; 2], seed: i64) -> Tensor {
         let index = Tensor::arange(shape[0] * shape[1], (Kind::Double, Device::Cpu)) + seed * 1000 + 1;
-        let scattered: Tensor = (index * 12.9898).sin() * 43_758.5453;
+        let scattered: Tensor = (index * 12.9898).sin() * 43_758.5;
         ((&scattered - scattered.floor()) * 2.0 - 1.0).view(shape).to_kind(Kind::Float)
     }
 
