@@ -51,6 +51,8 @@ interop: .venv build datasets/pendulum-g14-v0
 	.venv/bin/python tools/check_interop.py --dataset datasets/pendulum-g14-v0 --policy policies/pendulum \
 		--adapter runs/interop/best/adapter --run runs/interop
 	.venv/bin/python -W ignore tools/check_policies.py --cases 60
+	cargo test --release -p eva-rl-agents --test methods
+	.venv/bin/python -W ignore tools/check_methods.py
 
 # Throughput beside Gymnasium, EnvPool and transformers, in one run.
 peers: .venv build

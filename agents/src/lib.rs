@@ -22,6 +22,8 @@ pub mod objective;
 
 pub mod optimiser;
 
+pub mod methods;
+
 /// The first line of a libtorch error; the rest is a C++ backtrace.
 pub fn first_line(error: &tch::TchError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()

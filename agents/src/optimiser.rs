@@ -38,6 +38,8 @@ struct Parameter {
     first: Tensor,
     second: Tensor,
     decays: bool,
+    /// Its learning rate is so many times the step's.
+    rate: f64,
 }
 
 /// A saved state that does not fit.
@@ -54,11 +56,23 @@ impl AdamW {
                 first: value.detach().zeros_like(),
                 second: value.detach().zeros_like(),
                 decays: value.dim() > 1,
+                rate: 1.0,
                 name,
                 value,
             })
             .collect();
         Self { settings, steps: 0, parameters }
+    }
+
+    /// LoRA+ (arXiv 2402.12354): every B learns `ratio` times as fast as the rest, and so, as in PEFT's
+    /// `create_loraplus_optimizer`, does every vector.
+    pub fn with_lora_plus(mut self, ratio: f64) -> Self {
+        for parameter in &mut self.parameters {
+            if parameter.name.contains("lora_B") || parameter.value.dim() == 1 {
+                parameter.rate = ratio;
+            }
+        }
+        self
     }
 
     /// Forgets the gradients of the last step.
@@ -91,7 +105,7 @@ impl AdamW {
         self.parameters.iter().map(|parameter| parameter.value.grad()).filter(Tensor::defined)
     }
 
-    /// One step at learning rate `rate`.
+    /// One step at learning rate `rate`, or each parameter's multiple of it.
     pub fn step(&mut self, rate: f64) {
         self.steps += 1;
         let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
@@ -103,6 +117,7 @@ impl AdamW {
                 if !gradient.defined() {
                     continue;
                 }
+                let rate = rate * parameter.rate;
                 if parameter.decays && weight_decay > 0.0 {
                     parameter.value *= 1.0 - rate * weight_decay;
                 }

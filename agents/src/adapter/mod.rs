@@ -2,6 +2,7 @@
 
 mod peft;
 mod rules;
+mod state;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -12,6 +13,7 @@ use tch::{Kind, Tensor};
 use crate::site::Site;
 
 pub use peft::{AdapterError, AdapterFolder, Origin, fingerprint};
+pub use state::BadState;
 
 /// Rank of one adapter; never zero, because a site of rank zero has no adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,9 +47,11 @@ impl From<Rank> for u16 {
 }
 
 /// The adapter of one site: A and B of the LoRA paper, and the scale of their product.
+///
+/// What it adds to the map is `scale · (B diag(Λ) A − B₀ A₀)`.
 #[derive(Debug)]
 pub struct Lora {
-    /// A: `[R, in]`.
+    /// A: `[R, in]`; not trained where it does not require a gradient.
     pub down: Tensor,
     /// B: `[out, R]`.
     pub up: Tensor,
@@ -55,12 +59,36 @@ pub struct Lora {
     pub scale: f64,
     /// DoRA's m (arXiv 2402.09353, Eq. 5), the norm of each row of the adapted map: `[out]`.
     pub magnitude: Option<Tensor>,
+    /// AdaLoRA's Λ (arXiv 2303.10512, Eq. 3), the gain of each row of A: `[R]`.
+    pub gains: Option<Tensor>,
+    /// A₀ `[R, in]` and B₀ `[out, R]`, frozen, of a method that begins away from zero; their share is
+    /// taken off the base, which itself stays untouched.
+    pub start: Option<(Tensor, Tensor)>,
 }
 
 impl Lora {
+    /// An adapter with this A `[R, in]` and B `[out, R]`, both trainable.
+    pub fn new(down: Tensor, up: Tensor, scale: f64) -> Self {
+        let [down, up] = [down, up].map(|half| half.set_requires_grad(true));
+        Self { down, up, scale, magnitude: None, gains: None, start: None }
+    }
+
+    /// The same adapter, with what it adds now taken off the base, so that it begins by changing nothing.
+    pub fn starting_here(self) -> Self {
+        let start = (self.down.detach().copy(), self.up.detach().copy());
+        Self { start: Some(start), ..self }
+    }
+
     /// The low-rank share of the output: `[…, in]` → `[…, out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.down, None::<Tensor>).linear(&self.up, None::<Tensor>) * self.scale
+        let through = |down: &Tensor, up: &Tensor| x.linear(down, None::<Tensor>).linear(up, None::<Tensor>);
+        let share = through(&self.gained_down(), &self.up);
+        // Two products of the same shapes cancel to the last bit while A and B are where they began.
+        let share = match &self.start {
+            None => share,
+            Some((down, up)) => share - through(down, up),
+        };
+        share * self.scale
     }
 
     /// `m / ‖W + s·B A‖` a row, by which DoRA multiplies the adapted map: `weight` `[out, in]` → `[out]`.
@@ -71,15 +99,14 @@ impl Lora {
         Some(magnitude / row_norms(&(weight + self.delta())).detach())
     }
 
-    /// `scale · B A`: `[out, in]`.
+    /// What is added to the map: `[out, in]`.
     pub fn delta(&self) -> Tensor {
-        self.up.matmul(&self.down) * self.scale
+        self.product(Kind::Float) * self.scale
     }
 
     /// The map with the adapter folded in, computed in f64: `weight` `[out, in]` → `[out, in]` of f32.
     pub fn merged(&self, weight: &Tensor) -> Tensor {
-        let [down, up] = [&self.down, &self.up].map(|half| half.detach().to_kind(Kind::Double));
-        let sum = weight.to_kind(Kind::Double) + up.matmul(&down) * self.scale; // [out, in]
+        let sum = weight.to_kind(Kind::Double) + self.product(Kind::Double).detach() * self.scale; // [out, in]
         let merged = match &self.magnitude {
             None => sum,
             Some(magnitude) => {
@@ -90,9 +117,95 @@ impl Lora {
         merged.to_kind(Kind::Float)
     }
 
+    /// The same share from A and B alone, as files hold it: rows without gain are left out, and a start
+    /// becomes further rows of A and columns of B.
+    ///
+    /// Where no row has any gain the first stays, because a rank is never zero.
+    fn plain(&self) -> Self {
+        let (mut down, mut up) = (self.gained_down().detach(), self.up.detach());
+        if let Some(gains) = &self.gains {
+            let mut kept = gains.nonzero().squeeze_dim(-1); // [kept]
+            if kept.numel() == 0 {
+                kept = Tensor::zeros([1], (Kind::Int64, gains.device()));
+            }
+            (down, up) = (down.index_select(0, &kept), up.index_select(1, &kept));
+        }
+        if let Some((first_down, first_up)) = &self.start {
+            down = Tensor::cat(&[&down, first_down], 0); // [2·R, in]
+            up = Tensor::cat(&[up, -first_up], 1); // [out, 2·R]
+        }
+        let magnitude = self.magnitude.as_ref().map(Tensor::shallow_clone);
+        Self { magnitude, ..Self::new(down, up, self.scale) }
+    }
+
+    /// Whether it changes its map: not where every gain is zero.
+    fn acts(&self) -> bool {
+        let gained = self.gains.as_ref().is_none_or(|gains| gains.any().int64_value(&[]) != 0);
+        gained || self.magnitude.is_some() || self.start.is_some()
+    }
+
     /// Rows of A.
     pub fn rank(&self) -> i64 {
         self.down.size()[0]
+    }
+
+    /// `diag(Λ) A`: `[R, in]`.
+    fn gained_down(&self) -> Tensor {
+        match &self.gains {
+            None => self.down.shallow_clone(),
+            Some(gains) => &self.down * gains.unsqueeze(-1),
+        }
+    }
+
+    /// `B diag(Λ) A − B₀ A₀`: `[out, in]`.
+    fn product(&self, kind: Kind) -> Tensor {
+        let of = |down: &Tensor, up: &Tensor| up.to_kind(kind).matmul(&down.to_kind(kind)); // [out, in]
+        let product = of(&self.gained_down(), &self.up);
+        match &self.start {
+            None => product,
+            Some((down, up)) => product - of(down, up),
+        }
+    }
+
+    /// Its tensors by PEFT's names, and those of the start by ours; shares storage with it.
+    fn parts(&self) -> Vec<(Part, Tensor)> {
+        let start = self.start.as_ref();
+        let parts = [
+            (Part::Down, Some(&self.down)),
+            (Part::Up, Some(&self.up)),
+            (Part::Magnitude, self.magnitude.as_ref()),
+            (Part::Gains, self.gains.as_ref()),
+            (Part::FirstDown, start.map(|(down, _)| down)),
+            (Part::FirstUp, start.map(|(_, up)| up)),
+        ];
+        parts.into_iter().filter_map(|(part, tensor)| Some((part, tensor?.shallow_clone()))).collect()
+    }
+}
+
+/// What a tensor is to its adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Down,
+    Up,
+    Magnitude,
+    Gains,
+    FirstDown,
+    FirstUp,
+}
+
+impl Part {
+    /// Every part with its name: PEFT's where PEFT has it.
+    const NAMES: [(Self, &str); 6] = [
+        (Self::Down, "lora_A.weight"),
+        (Self::Up, "lora_B.weight"),
+        (Self::Magnitude, "lora_magnitude_vector"),
+        (Self::Gains, "lora_E"),
+        (Self::FirstDown, "start_A"),
+        (Self::FirstUp, "start_B"),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::NAMES[self as usize].1
     }
 }
 
@@ -118,17 +231,36 @@ impl AdapterSet {
         self.sites.get(&site)
     }
 
+    /// Every tensor by its name; shares storage with the set.
+    fn tensors(&self) -> Vec<(String, Tensor)> {
+        let mut tensors = Vec::with_capacity(2 * self.sites.len());
+        for (site, lora) in &self.sites {
+            let parts = lora.parts().into_iter();
+            tensors.extend(parts.map(|(part, tensor)| (format!("{site}.{}", part.name()), tensor)));
+        }
+        tensors.extend(self.replaced.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())));
+        tensors
+    }
+
     /// What training changes, by PEFT's names; shares storage with the set.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
-        let mut parameters = Vec::with_capacity(2 * self.sites.len());
-        for (site, lora) in &self.sites {
-            parameters.push((format!("{site}.lora_A.weight"), lora.down.shallow_clone()));
-            parameters.push((format!("{site}.lora_B.weight"), lora.up.shallow_clone()));
-            if let Some(magnitude) = &lora.magnitude {
-                parameters.push((format!("{site}.lora_magnitude_vector"), magnitude.shallow_clone()));
-            }
+        self.tensors().into_iter().filter(|(_, tensor)| tensor.requires_grad()).collect()
+    }
+
+    /// The same adapters as A and B alone on the untouched base, as files hold them. A site whose gains
+    /// are all zero is absent, unless all are.
+    pub fn plain(&self) -> Self {
+        let acting = self.sites.values().any(Lora::acts);
+        let sites = self.sites.iter().filter(|(_, lora)| lora.acts() || !acting);
+        Self {
+            sites: sites.map(|(site, lora)| (*site, lora.plain())).collect(),
+            dropout: self.dropout,
+            replaced: self
+                .replaced
+                .iter()
+                .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+                .collect(),
         }
-        parameters
     }
 
     /// Numbers that training changes.
@@ -173,5 +305,5 @@ pub fn lora(input: i64, output: i64, rank: Rank, scaling: Scaling, device: tch::
 pub fn placed(down: Tensor, output: i64, scale: f64) -> Lora {
     let rank = down.size()[0];
     let up = Tensor::zeros([output, rank], (Kind::Float, down.device()));
-    Lora { down: down.set_requires_grad(true), up: up.set_requires_grad(true), scale, magnitude: None }
+    Lora::new(down, up, scale)
 }

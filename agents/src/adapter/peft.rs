@@ -1,6 +1,6 @@
 //! Adapter folders in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,14 @@ use serde_json::{Map, Value, json};
 use tch::{Device, Tensor};
 
 use super::rules::Rules;
-use super::{AdapterSet, Lora, Scaling};
+use super::{AdapterSet, Lora, Part, Scaling};
 use crate::site::{Site, UnknownSite};
 use crate::tensor_file::{self, TensorFile, TensorFileError};
 
 const PREFIX: &str = "base_model.model.";
+
+/// The `target_modules` of a folder that replaces tensors and adapts no map; PEFT refuses an empty list.
+const NO_TARGETS: &str = "dummy-target-modules";
 
 /// The file of our own beside PEFT's two, which PEFT does not look at.
 const OWN_FILE: &str = "eva_rl.json";
@@ -100,19 +103,36 @@ pub fn fingerprint(weights: &BTreeMap<String, Tensor>) -> String {
 
 impl AdapterFolder {
     /// Writes PEFT's two files, and our own, into `folder`, which exists.
+    ///
+    /// They hold [`AdapterSet::plain`], so that PEFT loads them onto the untouched base; `r` and
+    /// `lora_alpha` are those that all sites share, or else this folder's.
     pub fn write(&self, adapters: &AdapterSet, folder: &Path) -> Result<(), AdapterError> {
+        let adapters = adapters.plain();
+        let alpha_of = |lora: &Lora| {
+            let alpha = self.scaling.alpha_of(lora.scale, lora.rank());
+            if close(alpha, self.scaling.alpha) { self.scaling.alpha } else { alpha }
+        };
+        let all = |same: &dyn Fn(&Lora, &Lora) -> bool| {
+            let first = adapters.sites.values().next()?;
+            adapters.sites.values().all(|lora| same(lora, first)).then_some(first)
+        };
+        let rank = all(&|lora, first| lora.rank() == first.rank()).map_or(self.rank, Lora::rank);
+        let same_alpha = |lora: &Lora, first: &Lora| close(alpha_of(lora), alpha_of(first));
+        let alpha = all(&same_alpha).map_or(self.scaling.alpha, alpha_of);
         let mut rank_pattern = Map::new();
         let mut alpha_pattern = Map::new();
         for (site, lora) in &adapters.sites {
-            let alpha = self.scaling.alpha_of(lora.scale, lora.rank());
-            if lora.rank() != self.rank {
+            if lora.rank() != rank {
                 rank_pattern.insert(site.to_string(), json!(lora.rank()));
             }
-            if (alpha - self.scaling.alpha).abs() > 1e-12 {
-                alpha_pattern.insert(site.to_string(), json!(alpha));
+            if !close(alpha_of(lora), alpha) {
+                alpha_pattern.insert(site.to_string(), json!(alpha_of(lora)));
             }
         }
-        let target_modules: Vec<String> = adapters.sites.keys().map(Site::to_string).collect();
+        let target_modules = match adapters.sites.len() {
+            0 => json!(NO_TARGETS),
+            _ => adapters.sites.keys().map(|site| json!(site.to_string())).collect(),
+        };
         let (init, eva_config) = match self.origin {
             Origin::Lora => (json!(true), Value::Null),
             Origin::Eva { rho, tau } => {
@@ -122,8 +142,8 @@ impl AdapterFolder {
         let mut config = json!({
             "peft_type": "LORA",
             "base_model_name_or_path": self.base,
-            "r": self.rank,
-            "lora_alpha": self.scaling.alpha,
+            "r": rank,
+            "lora_alpha": alpha,
             "lora_dropout": adapters.dropout,
             "rank_pattern": rank_pattern,
             "alpha_pattern": alpha_pattern,
@@ -137,7 +157,7 @@ impl AdapterFolder {
             "inference_mode": true,
             "task_type": null,
         });
-        let replaced: Vec<&str> =
+        let replaced: BTreeSet<&str> =
             adapters.replaced.keys().filter_map(|name| Some(name.rsplit_once('.')?.0)).collect();
         if !replaced.is_empty() {
             config["modules_to_save"] = json!(replaced);
@@ -148,11 +168,9 @@ impl AdapterFolder {
             .map_err(|error| AdapterError::Write { path, reason: error.to_string() })?;
 
         let path = folder.join("adapter_model.safetensors");
-        let replaced = adapters.replaced.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
         let tensors: Vec<(String, Tensor)> = adapters
-            .parameters()
+            .tensors()
             .into_iter()
-            .chain(replaced)
             .map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor))
             .collect();
         tensor_file::write(&tensors, &path)
@@ -208,7 +226,7 @@ impl AdapterFolder {
             match part {
                 Part::Down => parts.down = Some(tensor),
                 Part::Up => parts.up = Some(tensor),
-                Part::Magnitude => parts.magnitude = Some(tensor),
+                _ => parts.magnitude = Some(tensor),
             }
         }
         for (site, parts) in parts {
@@ -273,6 +291,11 @@ impl AdapterFolder {
     }
 }
 
+/// Whether two alphas are the same number but for rounding.
+fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-12
+}
+
 /// What our own file says, if there is one.
 fn read_fingerprint(folder: &Path) -> Result<Option<String>, AdapterError> {
     let path = folder.join(OWN_FILE);
@@ -283,14 +306,6 @@ fn read_fingerprint(folder: &Path) -> Result<Option<String>, AdapterError> {
     let text = fs::read_to_string(&path).map_err(|error| read(error.to_string()))?;
     let own: Value = serde_json::from_str(&text).map_err(|error| read(error.to_string()))?;
     Ok(own[FINGERPRINT].as_str().map(str::to_owned))
-}
-
-/// What a tensor of the file is to its adapter.
-#[derive(Clone, Copy)]
-enum Part {
-    Down,
-    Up,
-    Magnitude,
 }
 
 /// The module and the part that a key names, in any of PEFT's spellings.
@@ -353,11 +368,7 @@ impl Parts {
                 ));
             }
         }
-        Ok(Lora {
-            down: down.set_requires_grad(true),
-            up: up.set_requires_grad(true),
-            scale: rules.scaling_of(&module).scale(rank),
-            magnitude: self.magnitude.map(|magnitude| magnitude.set_requires_grad(true)),
-        })
+        let magnitude = self.magnitude.map(|magnitude| magnitude.set_requires_grad(true));
+        Ok(Lora { magnitude, ..Lora::new(down, up, rules.scaling_of(&module).scale(rank)) })
     }
 }

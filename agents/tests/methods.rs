@@ -1,0 +1,357 @@
+//! Where PEFT's methods begin and where they lead, computed here (fixtures by `tools/golden_methods.py`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Lora, Origin, Rank, Scaling};
+use eva_rl_agents::methods::{
+    AdaLora, CorDa, Given, Ipa, LoraGa, LoraOne, Method, MiLora, Mode, Needs, OLora, PiSsa, PlainLora,
+    RankAllocator, Schedule, head_only, mean_gradients, orthogonality,
+};
+use eva_rl_agents::model::{self, DecisionTransformer, Inputs, Predictions};
+use eva_rl_agents::objective;
+use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
+use eva_rl_agents::pass::{NoTap, Pass, Tap};
+use eva_rl_agents::site::{Layer, Site};
+use eva_rl_agents::tensor_file::{self, TensorFile};
+use tch::{Device, Kind, Tensor};
+
+const SCALING: Scaling = Scaling { alpha: 6.0, rank_stabilised: false };
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name)
+}
+
+fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
+    TensorFile::open(path).unwrap().read_all().unwrap()
+}
+
+fn expected(case: &str) -> BTreeMap<String, Tensor> {
+    tensors(&golden("methods").join(case).join("expected.safetensors"))
+}
+
+fn policy() -> DecisionTransformer {
+    model::read(&golden("policies/plain"), None, Device::Cpu).unwrap()
+}
+
+fn rank(rank: u16) -> Rank {
+    Rank::try_from(rank).unwrap()
+}
+
+/// The first two of the batches that EVA's fixtures were made from.
+fn batches() -> Vec<Inputs> {
+    let stacked = tensors(&golden("policies/eva-rho-1/batches.safetensors"));
+    let inputs = |batch: i64| Inputs {
+        states: stacked["states"].get(batch),
+        actions: stacked["actions"].get(batch),
+        rewards: None,
+        returns_to_go: stacked["returns_to_go"].get(batch),
+        timesteps: stacked["timesteps"].get(batch),
+        mask: stacked["attention_mask"].get(batch).to_kind(Kind::Bool),
+    };
+    (0..2).map(inputs).collect()
+}
+
+/// Sums of x xᵀ, and how many rows there were.
+#[derive(Default)]
+struct Moments(BTreeMap<Site, (Tensor, i64)>);
+
+impl Tap for Moments {
+    fn record(&mut self, site: Site, x: &Tensor) {
+        let rows = x.detach().to_kind(Kind::Double).flatten(0, -2); // [N, in]
+        let (product, count) = (rows.tr().matmul(&rows), rows.size()[0]);
+        let (sum, seen) = self.0.remove(&site).unwrap_or_else(|| (product.zeros_like(), 0));
+        self.0.insert(site, (sum + product, seen + count));
+    }
+}
+
+fn moments(policy: &DecisionTransformer) -> BTreeMap<Site, Tensor> {
+    let mut tap = Moments::default();
+    for inputs in batches() {
+        let adapters = &AdapterSet::default();
+        let _seen =
+            tch::no_grad(|| policy.encode(&mut Pass { adapters, tap: &mut tap, train: false }, &inputs));
+    }
+    tap.0.into_iter().map(|(site, (sum, rows))| (site, sum / rows)).collect()
+}
+
+/// The adapters of every site of the blocks, begun by `method` from the batches.
+fn begin(policy: &DecisionTransformer, method: &dyn Method, rank: Rank) -> AdapterSet {
+    let needs = method.needs();
+    let moments = if needs == Needs::Moments { moments(policy) } else { BTreeMap::new() };
+    let gradients = match needs {
+        Needs::Gradient => mean_gradients(policy, &policy.sites(), batches()),
+        _ => BTreeMap::new(),
+    };
+    let mut adapters = AdapterSet::default();
+    for site in policy.sites() {
+        let weight = &policy.weights()[&format!("{site}.weight")].tr(); // [out, in]
+        let given = Given { weight, moments: moments.get(&site), gradient: gradients.get(&site) };
+        adapters.sites.insert(site, method.place(&given, rank, SCALING).unwrap());
+    }
+    adapters
+}
+
+fn forward(policy: &DecisionTransformer, adapters: &AdapterSet, inputs: &Inputs) -> Predictions {
+    tch::no_grad(|| policy.forward(&mut Pass { adapters, tap: &mut NoTap, train: false }, inputs))
+}
+
+/// No number differs by more than `tolerance` of the largest that is expected.
+#[track_caller]
+fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
+    let largest = |tensor: &Tensor| tensor.abs().max().double_value(&[]);
+    let difference = largest(&(found - expected)) / largest(expected).max(f64::MIN_POSITIVE);
+    println!("{what}: {difference:.1e}");
+    assert!(difference < tolerance, "{what} differs by {difference}");
+}
+
+/// A and B are PEFT's up to the signs of their rows and columns, which no decomposition fixes.
+#[track_caller]
+fn check_halves(method: &dyn Method, case: &str) {
+    let adapters = begin(&policy(), method, rank(4));
+    let expected = expected(case);
+    for layer in Layer::ALL {
+        let site = Site::Block { block: 1, layer };
+        let lora = &adapters.sites[&site];
+        let (down, up) = (&expected[&format!("{site}.A")], &expected[&format!("{site}.B")]);
+        assert_close(&lora.down.abs(), &down.abs(), 1e-5, &format!("{case}, A of {site}"));
+        assert_close(&lora.up.abs(), &up.abs(), 1e-5, &format!("{case}, B of {site}"));
+        if case != "lora-ga" {
+            // There A and B are of different directions, each with a sign of its own.
+            let product = lora.up.matmul(&lora.down);
+            assert_close(&product, &up.matmul(down), 1e-5, &format!("{case}, product of {site}"));
+        }
+    }
+}
+
+#[test]
+fn pissa_begins_where_peft_s_does() {
+    check_halves(&PiSsa, "pissa");
+}
+
+#[test]
+fn olora_begins_where_peft_s_does() {
+    check_halves(&OLora, "olora");
+}
+
+#[test]
+fn corda_begins_where_peft_s_does_from_the_same_batches() {
+    check_halves(&CorDa { mode: Mode::Preview }, "corda-ipm");
+    check_halves(&CorDa { mode: Mode::Preserve }, "corda-kpm");
+}
+
+#[test]
+fn lora_ga_begins_where_peft_s_does_from_the_same_batches() {
+    check_halves(&LoraGa::default(), "lora-ga");
+}
+
+#[test]
+fn mean_gradients_are_peft_s_and_leave_the_policy_as_it_was() {
+    let policy = policy();
+    let gradients = mean_gradients(&policy, &policy.sites(), batches());
+    for (name, expected) in expected("gradients") {
+        assert_close(&gradients[&name.parse().unwrap()], &expected, 1e-6, &format!("gradient of {name}"));
+    }
+    assert_eq!(policy.weights(), self::policy().weights());
+    assert!(policy.weights().values().all(|weight| !weight.requires_grad() && !weight.grad().defined()));
+    assert!(mean_gradients(&policy, &policy.sites(), []).is_empty());
+}
+
+/// The adapters as PEFT's AdaLoRA began them.
+fn adalora_start(tensors: &BTreeMap<String, Tensor>, policy: &DecisionTransformer) -> AdapterSet {
+    let mut adapters = begin(policy, &AdaLora, rank(6));
+    for (site, lora) in &mut adapters.sites {
+        let tensor = |part: &str| tensors[&format!("start.{site}.{part}")].copy().set_requires_grad(true);
+        (lora.down, lora.up) = (tensor("lora_A"), tensor("lora_B"));
+        let gains = tensors[&format!("start.{site}.lora_E")].squeeze_dim(-1).copy();
+        lora.gains = Some(gains.set_requires_grad(true));
+    }
+    adapters
+}
+
+#[test]
+fn adalora_trains_and_prunes_as_peft_s_does() {
+    let (policy, expected) = (policy(), expected("adalora"));
+    let adapters = adalora_start(&expected, &policy);
+    let schedule =
+        Schedule { target_rank: rank(2), total: 24, warm_up: 4, last: 8, every: 3, beta1: 0.85, beta2: 0.85 };
+    let mut allocator = RankAllocator::new(&adapters, schedule);
+    let mut optimiser = AdamW::new(adapters.parameters(), AdamWSettings::default());
+    let inputs = &batches()[0];
+    for update in 0..schedule.total {
+        let pass = &mut Pass { adapters: &adapters, tap: &mut NoTap, train: false };
+        let loss = objective::imitation(&policy, pass, inputs) + orthogonality(&adapters) * 0.5;
+        optimiser.zero_grad();
+        loss.backward();
+        optimiser.step(0.01);
+        allocator.update(&adapters, update);
+        let difference = loss.double_value(&[]) - expected["losses"].double_value(&[update as i64]);
+        assert!(difference.abs() < 1e-5, "the loss of update {update} differs by {difference}");
+        let ranks = expected["kept"].get(update as i64).sum_dim_intlist(-1, false, Kind::Int64); // [sites]
+        let found: Vec<i64> = allocator.ranks().into_values().collect();
+        assert_eq!(found, Vec::<i64>::try_from(ranks).unwrap(), "ranks after update {update}");
+    }
+    for (site, lora) in &adapters.sites {
+        let tensor = |part: &str| &expected[&format!("end.{site}.{part}")];
+        assert_close(&lora.down, tensor("lora_A"), 1e-4, &format!("A of {site}"));
+        assert_close(&lora.up, tensor("lora_B"), 1e-4, &format!("B of {site}"));
+        let gains = lora.gains.as_ref().unwrap();
+        assert_close(gains, &tensor("lora_E").squeeze_dim(-1), 1e-4, &format!("gains of {site}"));
+    }
+    let actions = forward(&policy, &adapters, inputs).actions;
+    assert_close(&actions, &expected["actions"], 1e-5, "actions");
+}
+
+#[test]
+fn lora_plus_steps_as_peft_s_optimiser_does() {
+    let expected = expected("lora-plus");
+    let [down, up] = ["A", "B"].map(|half| expected[&format!("start.{half}")].copy());
+    let lora = Lora::new(down, up, 1.0);
+    let named = vec![
+        ("encoder.h.1.mlp.c_fc.lora_A.weight".to_owned(), lora.down.shallow_clone()),
+        ("encoder.h.1.mlp.c_fc.lora_B.weight".to_owned(), lora.up.shallow_clone()),
+    ];
+    let settings = AdamWSettings { weight_decay: 0.01, ..AdamWSettings::default() };
+    let mut optimiser = AdamW::new(named, settings).with_lora_plus(16.0);
+    for _ in 0..6 {
+        optimiser.zero_grad();
+        (lora.delta() - &expected["target"]).square().sum(Kind::Float).backward();
+        optimiser.step(1e-2);
+    }
+    assert_close(&lora.down, &expected["end.A"], 1e-5, "A");
+    assert_close(&lora.up, &expected["end.B"], 1e-5, "B");
+}
+
+/// A few updates of everything that `adapters` train.
+fn train(policy: &DecisionTransformer, adapters: &AdapterSet) {
+    let mut optimiser = AdamW::new(adapters.parameters(), AdamWSettings::default());
+    for inputs in batches().iter().cycle().take(4) {
+        let pass = &mut Pass { adapters, tap: &mut NoTap, train: false };
+        optimiser.zero_grad();
+        objective::imitation(policy, pass, inputs).backward();
+        optimiser.step(0.02);
+    }
+}
+
+/// Trains, writes and reads back; the files stay for `tools/check_methods.py`, which gives them to PEFT.
+#[track_caller]
+fn check_export(name: &str, mut adapters: AdapterSet, dora: bool) {
+    let policy = policy();
+    let inputs = batches().remove(0);
+    let base = forward(&policy, &AdapterSet::default(), &inputs);
+    if dora {
+        policy.start_dora(&mut adapters);
+    }
+    if name != "lora-one" {
+        assert_eq!(forward(&policy, &adapters, &inputs).actions, base.actions, "{name} begins at the base");
+    }
+    let policy = policy.with_replaced(&adapters);
+    train(&policy, &adapters);
+    let trained = forward(&policy, &adapters, &inputs);
+    let moved = (&trained.actions - &base.actions).abs().max().double_value(&[]);
+    assert!(moved > 1e-2, "{name} hardly learned: {moved}");
+
+    let state: BTreeMap<String, Tensor> = adapters.state().into_iter().collect();
+    if let Some(scale) = adapters.sites.values().next().map(|lora| lora.scale) {
+        let resumed = AdapterSet::from_state(&state, scale, 0.0, Device::Cpu).unwrap();
+        assert_eq!(forward(&policy, &resumed, &inputs).actions, trained.actions, "{name} resumed");
+    }
+
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("methods").join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let facts = AdapterFolder {
+        base: "plain".to_owned(),
+        fingerprint: None,
+        rank: 4,
+        scaling: SCALING,
+        origin: Origin::Lora,
+    };
+    facts.write(&adapters, &folder).unwrap();
+    let (facts, again) = AdapterFolder::read(&folder, Device::Cpu).unwrap();
+    let fresh = self::policy();
+    facts.check_base(&again, &folder, fresh.weights()).unwrap();
+    let read = forward(&fresh.with_replaced(&again), &again, &inputs);
+    assert_close(&read.actions, &trained.actions, 1e-5, &format!("{name}, read back"));
+    assert_close(&read.states, &trained.states, 1e-4, &format!("{name}, read back, states"));
+    let merged = forward(&self::policy().merged(&adapters), &AdapterSet::default(), &inputs);
+    assert_close(&merged.actions, &trained.actions, 1e-5, &format!("{name}, merged"));
+    let outputs = [
+        ("action_preds".to_owned(), trained.actions),
+        ("state_preds".to_owned(), trained.states),
+        ("return_preds".to_owned(), trained.returns),
+    ];
+    tensor_file::write(&outputs, &folder.join("outputs.safetensors")).unwrap();
+}
+
+#[test]
+fn every_method_s_adapters_are_written_as_plain_ones_on_the_untouched_base() {
+    let methods: [(&str, &dyn Method); 10] = [
+        ("lora", &PlainLora),
+        ("pissa", &PiSsa),
+        ("milora", &MiLora),
+        ("olora", &OLora),
+        ("corda-ipm", &CorDa { mode: Mode::Preview }),
+        ("corda-kpm", &CorDa { mode: Mode::Preserve }),
+        ("lora-ga", &LoraGa::default()),
+        ("lora-one", &LoraOne::default()),
+        ("ipa", &Ipa { frozen: true }),
+        ("adalora", &AdaLora),
+    ];
+    for (name, method) in methods {
+        check_export(name, begin(&policy(), method, rank(4)), false);
+    }
+    check_export("pissa-dora", begin(&policy(), &PiSsa, rank(3)), true);
+    check_export("adalora-dora", begin(&policy(), &AdaLora, rank(3)), true);
+    check_export("head-only", head_only(&policy()), false);
+}
+
+#[test]
+fn a_frozen_a_stays_and_is_written() {
+    let policy = policy();
+    let adapters = begin(&policy, &Ipa { frozen: true }, rank(4));
+    let begun: Vec<Tensor> = adapters.sites.values().map(|lora| lora.down.copy()).collect();
+    train(&policy, &adapters);
+    let now: Vec<Tensor> = adapters.sites.values().map(|lora| lora.down.copy()).collect();
+    assert_eq!(now, begun);
+    let all: usize = adapters.sites.values().map(|lora| lora.down.numel() + lora.up.numel()).sum();
+    let frozen: usize = begun.iter().map(Tensor::numel).sum();
+    assert_eq!(adapters.parameter_count(), all - frozen);
+}
+
+#[test]
+fn pruned_sites_are_absent_from_the_file_and_their_rows_too() {
+    let policy = policy();
+    let adapters = begin(&policy, &AdaLora, rank(4));
+    for (index, lora) in adapters.sites.values().enumerate() {
+        let gains = [[0f32, 0.5, 0.0, -0.25], [0.0; 4]][index.min(1)];
+        lora.gains.as_ref().unwrap().detach().copy_(&Tensor::from_slice(&gains));
+    }
+    let plain = adapters.plain();
+    let (site, lora) = plain.sites.first_key_value().unwrap();
+    assert_eq!((plain.sites.len(), lora.rank()), (1, 2));
+    assert_close(&lora.delta(), &adapters.sites[site].delta(), 1e-7, "the share");
+    let nothing = begin(&policy, &AdaLora, rank(4)).plain();
+    assert!(nothing.sites.len() == 8 && nothing.sites.values().all(|lora| lora.rank() == 1));
+}
+
+#[test]
+fn the_head_alone_is_trained_and_nothing_else() {
+    let adapters = head_only(&policy());
+    let names: Vec<String> = adapters.parameters().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["predict_action.0.bias", "predict_action.0.weight"]);
+    let policy = policy().with_replaced(&adapters);
+    train(&policy, &adapters);
+    for (name, weight) in self::policy().weights() {
+        let same = policy.weights()[name] == *weight;
+        assert_eq!(same, !names.contains(name), "{name}");
+    }
+    let state: BTreeMap<String, Tensor> = adapters.state().into_iter().collect();
+    let again = AdapterSet::from_state(&state, 1.0, 0.0, Device::Cpu).unwrap();
+    assert_eq!(again.parameters(), adapters.parameters());
+}
+
+#[test]
+fn orthogonality_is_of_no_concern_to_adapters_without_gains() {
+    let adapters = begin(&policy(), &PlainLora, rank(4));
+    assert_eq!(orthogonality(&adapters).double_value(&[]), 0.0);
+}
