@@ -1,22 +1,28 @@
 //! Where a run starts: a new policy's config, and adapters as random LoRA, EVA or a checkpoint has them.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
 use std::time::Instant;
 
-use eva_rl_agents::adapter::{self, AdapterFolder, AdapterSet, Origin, Scaling, fingerprint};
+use anyhow::Context;
+
+use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Origin, Scaling, fingerprint};
 use eva_rl_agents::eva::{self, Eva, Found, Progress, Settings};
+use eva_rl_agents::methods;
 use eva_rl_agents::model::{ActionKind, Conditioning, DecisionTransformer, PolicyConfig as HfConfig};
 use eva_rl_agents::site::{Site, Token};
 use eva_rl_envs::ActionSpace;
 use rand::seq::SliceRandom;
+use tch::Tensor;
 
-use crate::agent;
 use crate::config::{ActionHeadConfig, AdapterConfig, LoraConfig, NewPolicyConfig, PolicyConfig, RunPlan};
 use crate::data::{Dataset, Replay};
-use crate::failure::{OrInput, tell};
+use crate::failure::{InputError, OrInput, tell};
+use crate::learner::ADAPTER_SCALE;
 use crate::metrics::{self, Recorder};
+use crate::rank_map::RankMap;
 use crate::rng::{self, Purpose};
+use crate::run_dir::RunDir;
 
 /// The config of a new policy, normalised by its data.
 pub fn new_policy(new: &NewPolicyConfig, dataset: &Dataset) -> HfConfig {
@@ -69,40 +75,74 @@ pub fn new_policy(new: &NewPolicyConfig, dataset: &Dataset) -> HfConfig {
     config
 }
 
-/// Adapters as the config wants them at the start; nothing in full fine-tuning.
-pub fn initialise_adapters(
-    plan: &RunPlan,
-    policy: &DecisionTransformer,
-    conditioning: &Conditioning,
-    offline: &Replay,
-    recorder: &mut Recorder,
-) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
+/// What the adapters' folder says, whatever they have learned.
+fn facts(plan: &RunPlan, policy: &DecisionTransformer) -> AdapterFolder {
     let base = match &plan.policy {
         PolicyConfig::Pretrained { path, .. } => path.display().to_string(),
         PolicyConfig::New(_) => String::new(),
     };
-    let folder = |lora: &LoraConfig, origin| AdapterFolder {
-        base: base.clone(),
-        fingerprint: Some(fingerprint(policy.weights())),
-        rank: lora.rank.get(),
-        scaling: scaling(lora),
-        origin,
+    let origin = match &plan.adapter {
+        AdapterConfig::Eva(eva) => Origin::Eva { rho: eva.rho, tau: eva.tau },
+        _ => Origin::Lora,
     };
-    match &plan.adapter {
-        AdapterConfig::FullFineTuning {} => Ok(None),
-        AdapterConfig::Lora(lora) => {
-            rng::seed_torch(plan.seed, Purpose::Weights, 1);
-            let mut adapters = AdapterSet { dropout: lora.dropout, ..AdapterSet::default() };
-            for site in policy.sites() {
-                let (input, output) = policy.site_shape(site).expect("a site of this policy");
-                let adapter = adapter::lora(input, output, lora.rank, scaling(lora), policy.device());
-                adapters.sites.insert(site, adapter);
-            }
-            Ok(Some((folder(lora, Origin::Lora), dora(lora, policy, adapters))))
+    let lora = plan.adapter.lora();
+    AdapterFolder {
+        base,
+        fingerprint: Some(fingerprint(policy.weights())),
+        rank: lora.map_or(1, |lora| lora.rank.get()),
+        scaling: lora.map_or(Scaling { alpha: 1.0, rank_stabilised: false }, scaling),
+        origin,
+    }
+}
+
+fn scaling(lora: &LoraConfig) -> Scaling {
+    Scaling { alpha: lora.alpha, rank_stabilised: lora.rslora }
+}
+
+/// Refuses a rank that some map of the policy is too small for.
+pub fn check_rank(plan: &RunPlan, policy: &DecisionTransformer) -> anyhow::Result<()> {
+    let Some(lora) = plan.adapter.lora() else { return Ok(()) };
+    let wanted = match &plan.adapter {
+        AdapterConfig::LoraGa(_) => 2 * lora.rank.get(), // A and B take different directions
+        _ => lora.rank.get(),
+    };
+    for site in policy.sites() {
+        let (input, output) = policy.site_shape(site).expect("a site of this policy");
+        if wanted > input.min(output) {
+            return Err(InputError(format!(
+                "{} takes {wanted} directions, and {site} maps {input} numbers to {output}: lower the rank",
+                plan.adapter.label()
+            ))
+            .into());
         }
+    }
+    Ok(())
+}
+
+/// What initialisation looks at.
+pub struct Material<'a> {
+    /// The policy to be adapted.
+    pub policy: &'a DecisionTransformer,
+    /// Its keys for acting.
+    pub conditioning: &'a Conditioning,
+    /// The task's trajectories.
+    pub offline: &'a Replay,
+}
+
+/// Adapters as the config wants them at the start; nothing in full fine-tuning.
+pub fn initialise_adapters(
+    plan: &RunPlan,
+    material: &Material,
+    run_dir: &RunDir,
+    recorder: &mut Recorder,
+) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
+    let Material { policy, conditioning, offline } = material;
+    let begun = Instant::now();
+    rng::seed_torch(plan.seed, Purpose::Weights, 1);
+    let mut adapters = match &plan.adapter {
+        AdapterConfig::FullFineTuning {} => return Ok(None),
+        AdapterConfig::HeadOnly {} => methods::head_only(policy),
         AdapterConfig::Eva(eva) => {
-            let begun = Instant::now();
-            rng::seed_torch(plan.seed, Purpose::Weights, 1);
             let search = Search {
                 settings: eva.settings(),
                 sites: &policy.sites(),
@@ -115,13 +155,46 @@ pub fn initialise_adapters(
                 |batch, progress: Progress| recorder.scalar(metrics::EVA_SETTLED, batch, progress.settled);
             let (found, outcome) = search.run(policy, conditioning, offline, each)?;
             recorder.sites(&found.reports)?;
+            RankMap::new(&found.reports, outcome.batches).write(run_dir.root())?;
             tell(&format!("EVA: {outcome}, {:.1} s", begun.elapsed().as_secs_f64()));
-            let scale = scaling(&eva.lora).scale(eva.lora.rank.get());
-            let adapters = eva::adapters(&found, policy, scale, eva.lora.dropout);
-            let origin = Origin::Eva { rho: eva.rho, tau: eva.tau };
-            Ok(Some((folder(&eva.lora, origin), dora(&eva.lora, policy, adapters))))
+            eva::adapters(&found, policy, scaling(&eva.lora).scale(eva.lora.rank.get()), 0.0)
+        }
+        _ => {
+            let (method, count) = plan.adapter.method().expect("the others have a method");
+            let lora = plan.adapter.lora().expect("the others have adapters");
+            let batches = (0..count).map(|batch| {
+                let mut windows_rng = rng::generator(plan.seed, Purpose::EvaWindows, batch);
+                let steps = conditioning.context_length;
+                let windows = offline.sample(plan.optimiser.batch_size, steps, &mut windows_rng);
+                conditioning.inputs(&windows.view())
+            });
+            methods::begin(policy, method.as_ref(), lora.rank, scaling(lora), batches).or_input()?
+        }
+    };
+    if let Some(lora) = plan.adapter.lora() {
+        adapters.dropout = lora.dropout;
+        if lora.dora {
+            policy.start_dora(&mut adapters);
         }
     }
+    recorder.scalar(metrics::INITIALISATION_SECS, 0, begun.elapsed().as_secs_f64())?;
+    Ok(Some((facts(plan, policy), adapters)))
+}
+
+/// Adapters as a checkpoint has them; nothing in full fine-tuning.
+pub fn restore_adapters(
+    plan: &RunPlan,
+    policy: &DecisionTransformer,
+    tensors: &HashMap<String, Tensor>,
+) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
+    if matches!(plan.adapter, AdapterConfig::FullFineTuning {}) {
+        return Ok(None);
+    }
+    let scale = tensors.get(ADAPTER_SCALE).context("the checkpoint lacks the adapters' scale")?;
+    let scale = f64::from_bits(scale.int64_value(&[]).cast_unsigned());
+    let dropout = plan.adapter.lora().map_or(0.0, |lora| lora.dropout);
+    let adapters = AdapterSet::from_state(tensors, scale, dropout, policy.device())?;
+    Ok(Some((facts(plan, policy), adapters)))
 }
 
 /// EVA's search over a dataset.
@@ -184,31 +257,5 @@ impl Search<'_> {
         }
         let batches = eva.batches();
         Ok((eva.finish().or_input()?, Outcome { batches, progress }))
-    }
-}
-
-fn scaling(lora: &LoraConfig) -> Scaling {
-    Scaling { alpha: lora.alpha, rank_stabilised: lora.rslora }
-}
-
-/// The adapters with DoRA's magnitude, where the config wants it.
-fn dora(lora: &LoraConfig, policy: &DecisionTransformer, mut adapters: AdapterSet) -> AdapterSet {
-    if lora.dora {
-        policy.start_dora(&mut adapters);
-    }
-    adapters
-}
-
-/// Adapters as a checkpoint has them; nothing in full fine-tuning.
-pub fn restore_adapters(
-    plan: &RunPlan,
-    policy: &DecisionTransformer,
-    checkpoint: &Path,
-) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
-    match &plan.adapter {
-        AdapterConfig::FullFineTuning {} => Ok(None),
-        AdapterConfig::Lora(_) | AdapterConfig::Eva(_) => {
-            agent::read_adapter(&checkpoint.join("adapter"), policy).map(Some)
-        }
     }
 }

@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
+use eva_rl_agents::methods::{RankAllocator, Schedule, orthogonality};
 use eva_rl_agents::model::{self, DecisionTransformer, Inputs};
 use eva_rl_agents::objective::{self, StochasticHead};
 use eva_rl_agents::optimiser::{AdamW, AdamWSettings, Decay, learning_rate};
 use eva_rl_agents::pass::{NoTap, Pass};
 use tch::Tensor;
 
-use crate::config::{ObjectiveConfig, OptimiserConfig, RunPlan, ScheduleConfig};
+use crate::config::{AdapterConfig, ObjectiveConfig, OptimiserConfig, RunPlan, ScheduleConfig};
+
+/// The adapters' scale among a checkpoint's tensors, as the bits of an f64.
+pub const ADAPTER_SCALE: &str = "adapter_scale";
 
 /// What a run trains.
 pub struct Learner {
@@ -23,6 +27,8 @@ pub struct Learner {
     pub head: Option<StochasticHead>,
     optimiser: AdamW,
     temperature: Option<(AdamW, f64)>,
+    /// AdaLoRA's budget, and the weight of its regulariser in the loss.
+    allocator: Option<(RankAllocator, f64)>,
 }
 
 /// What one update did.
@@ -57,7 +63,10 @@ impl Learner {
         plan: &RunPlan,
     ) -> Self {
         let mut trained = match &adapters {
-            Some((_, adapters)) => adapters.parameters(),
+            Some((_, adapters)) => {
+                policy = policy.with_replaced(adapters);
+                adapters.parameters()
+            }
             None => {
                 policy.unfreeze();
                 policy.weights().iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
@@ -75,7 +84,23 @@ impl Learner {
         }
         let settings =
             AdamWSettings { weight_decay: plan.optimiser.weight_decay, ..AdamWSettings::default() };
-        Self { optimiser: AdamW::new(trained, settings), policy, adapters, head, temperature }
+        let optimiser = AdamW::new(trained, settings).with_lora_plus(plan.optimiser.lora_plus_ratio);
+        let allocator = match (&plan.adapter, &adapters) {
+            (AdapterConfig::Adalora(ada), Some((_, adapters))) => {
+                let schedule = Schedule {
+                    target_rank: ada.target_rank,
+                    total: plan.total_updates(),
+                    warm_up: ada.warm_up,
+                    last: ada.last,
+                    every: ada.every,
+                    beta1: ada.beta1,
+                    beta2: ada.beta2,
+                };
+                Some((RankAllocator::new(adapters, schedule), ada.orthogonality))
+            }
+            _ => None,
+        };
+        Self { optimiser, policy, adapters, head, temperature, allocator }
     }
 
     /// One update on one batch of windows; `update` counts from 0 over the run's `total`.
@@ -115,10 +140,16 @@ impl Learner {
             }
         };
         self.optimiser.zero_grad();
-        loss.backward();
+        match &self.allocator {
+            Some((_, weight)) => (&loss + orthogonality(adapters) * *weight).backward(),
+            None => loss.backward(),
+        }
         let grad_norm = self.optimiser.grad_norm();
         self.optimiser.clip(grad_norm, settings.gradient_clip);
         self.optimiser.step(rate);
+        if let Some((allocator, _)) = &mut self.allocator {
+            allocator.update(adapters, update);
+        }
         UpdateReport { loss: loss.double_value(&[]), grad_norm, learning_rate: rate, online }
     }
 
@@ -145,9 +176,17 @@ impl Learner {
         folder.join(if self.adapters.is_some() { "adapter" } else { "policy" })
     }
 
-    /// What a checkpoint holds beside that: the head and the optimisers' moments.
+    /// What a checkpoint holds beside that: the adapters as they are trained, the head, the optimisers' moments.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = self.optimiser.state();
+        if let Some((_, adapters)) = &self.adapters {
+            state.extend(adapters.state());
+            let scale = adapters.sites.values().next().map_or(1.0, |lora| lora.scale); // every site has it
+            state.push((ADAPTER_SCALE.to_owned(), Tensor::from(scale.to_bits().cast_signed())));
+        }
+        if let Some((allocator, _)) = &self.allocator {
+            state.extend(allocator.state());
+        }
         if let (Some(head), Some((optimiser, _))) = (&self.head, &self.temperature) {
             state.extend(head.parameters());
             state.extend(head.temperature_parameters());
@@ -161,6 +200,9 @@ impl Learner {
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> anyhow::Result<()> {
         let find = |name: &str| state.get(name).map(Tensor::shallow_clone);
         self.optimiser.load_state(find)?;
+        if let Some((allocator, _)) = &mut self.allocator {
+            allocator.load_state(find)?;
+        }
         if let (Some(head), Some((optimiser, _))) = (&self.head, &mut self.temperature) {
             let mut parameters = head.parameters();
             parameters.extend(head.temperature_parameters());

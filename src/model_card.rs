@@ -2,7 +2,7 @@
 
 use eva_rl_agents::model::PolicyConfig as PolicyFile;
 
-use crate::config::{AdapterConfig, PolicyConfig, RunPlan};
+use crate::config::{PolicyConfig, RunPlan};
 use crate::data::Dataset;
 use crate::evaluation::Evaluated;
 use crate::learner::Learner;
@@ -21,11 +21,7 @@ pub fn text(
         PolicyConfig::Pretrained { path, .. } => format!("the policy `{}`", path.display()),
         PolicyConfig::New(_) => "a new policy".to_owned(),
     };
-    let method = match &plan.adapter {
-        AdapterConfig::FullFineTuning {} => "full fine-tuning".to_owned(),
-        AdapterConfig::Lora(lora) => format!("LoRA, rank {}", lora.rank.get()),
-        AdapterConfig::Eva(eva) => format!("EVA, mean rank {}, rho {}", eva.lora.rank.get(), eva.rho),
-    };
+    let method = plan.adapter.label();
     let trained: usize = match &learner.adapters {
         Some((_, adapters)) => adapters.parameter_count(),
         None => learner.policy.weights().values().map(tch::Tensor::numel).sum(),

@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `job` | the main job, from a dataset to an adapted policy, and its run folder |
+//! | `methods` | every way to begin an adapter, trained and resumed |
 //! | `policies` | policies of every kind, from every format, and what they may lack |
 //! | `stop` | runs that are killed or interrupted, and go on |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
@@ -10,6 +11,7 @@
 
 mod bad_input;
 mod job;
+mod methods;
 mod policies;
 mod stop;
 mod structure;

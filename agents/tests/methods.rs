@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Lora, Origin, Rank, Scaling};
 use eva_rl_agents::methods::{
-    AdaLora, CorDa, Given, Ipa, LoraGa, LoraOne, Method, MiLora, Mode, Needs, OLora, PiSsa, PlainLora,
-    RankAllocator, Schedule, head_only, mean_gradients, orthogonality,
+    self, AdaLora, CorDa, Ipa, LoraGa, LoraOne, Method, MiLora, Mode, OLora, PiSsa, PlainLora, RankAllocator,
+    Schedule, head_only, mean_gradients, orthogonality,
 };
 use eva_rl_agents::model::{self, DecisionTransformer, Inputs, Predictions};
 use eva_rl_agents::objective;
 use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
-use eva_rl_agents::pass::{NoTap, Pass, Tap};
+use eva_rl_agents::pass::{NoTap, Pass};
 use eva_rl_agents::site::{Layer, Site};
 use eva_rl_agents::tensor_file::{self, TensorFile};
 use tch::{Device, Kind, Tensor};
@@ -52,44 +52,9 @@ fn batches() -> Vec<Inputs> {
     (0..2).map(inputs).collect()
 }
 
-/// Sums of x xᵀ, and how many rows there were.
-#[derive(Default)]
-struct Moments(BTreeMap<Site, (Tensor, i64)>);
-
-impl Tap for Moments {
-    fn record(&mut self, site: Site, x: &Tensor) {
-        let rows = x.detach().to_kind(Kind::Double).flatten(0, -2); // [N, in]
-        let (product, count) = (rows.tr().matmul(&rows), rows.size()[0]);
-        let (sum, seen) = self.0.remove(&site).unwrap_or_else(|| (product.zeros_like(), 0));
-        self.0.insert(site, (sum + product, seen + count));
-    }
-}
-
-fn moments(policy: &DecisionTransformer) -> BTreeMap<Site, Tensor> {
-    let mut tap = Moments::default();
-    for inputs in batches() {
-        let adapters = &AdapterSet::default();
-        let _seen =
-            tch::no_grad(|| policy.encode(&mut Pass { adapters, tap: &mut tap, train: false }, &inputs));
-    }
-    tap.0.into_iter().map(|(site, (sum, rows))| (site, sum / rows)).collect()
-}
-
 /// The adapters of every site of the blocks, begun by `method` from the batches.
 fn begin(policy: &DecisionTransformer, method: &dyn Method, rank: Rank) -> AdapterSet {
-    let needs = method.needs();
-    let moments = if needs == Needs::Moments { moments(policy) } else { BTreeMap::new() };
-    let gradients = match needs {
-        Needs::Gradient => mean_gradients(policy, &policy.sites(), batches()),
-        _ => BTreeMap::new(),
-    };
-    let mut adapters = AdapterSet::default();
-    for site in policy.sites() {
-        let weight = &policy.weights()[&format!("{site}.weight")].tr(); // [out, in]
-        let given = Given { weight, moments: moments.get(&site), gradient: gradients.get(&site) };
-        adapters.sites.insert(site, method.place(&given, rank, SCALING).unwrap());
-    }
-    adapters
+    methods::begin(policy, method, rank, SCALING, batches()).unwrap()
 }
 
 fn forward(policy: &DecisionTransformer, adapters: &AdapterSet, inputs: &Inputs) -> Predictions {

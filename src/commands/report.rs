@@ -9,7 +9,7 @@ use rand::Rng;
 
 use super::print;
 use crate::cli::ReportArgs;
-use crate::config::{self, AdapterConfig, RunConfig};
+use crate::config::{self, RunConfig};
 use crate::evaluation::Evaluated;
 use crate::failure::{InputError, OrInput};
 use crate::output::{refuse_existing, write_folder};
@@ -79,12 +79,7 @@ fn read(run: &Path) -> anyhow::Result<(String, Vec<Evaluated>)> {
 }
 
 fn label(config: &RunConfig) -> String {
-    let method = match &config.adapter {
-        AdapterConfig::FullFineTuning {} => "full fine-tuning".to_owned(),
-        AdapterConfig::Lora(lora) => format!("LoRA, rank {}", lora.rank.get()),
-        AdapterConfig::Eva(eva) => format!("EVA, rank {}", eva.lora.rank.get()),
-    };
-    format!("{}: {method}", config.env.id)
+    format!("{}: {}", config.env.id, config.adapter.label())
 }
 
 /// Markdown: before, and after with its interquartile mean and interval over runs.

@@ -17,7 +17,7 @@ use crate::config::{self, PolicyConfig, RunPlan};
 use crate::data::{self, Dataset, Replay, Trajectory};
 use crate::evaluation::{Evaluated, Evaluation, evaluate};
 use crate::failure::{InputError, OrInput, tell};
-use crate::initialise::{initialise_adapters, new_policy, restore_adapters};
+use crate::initialise::{Material, check_rank, initialise_adapters, new_policy, restore_adapters};
 use crate::interrupt;
 use crate::learner::Learner;
 use crate::metrics::{self, Recorder};
@@ -133,6 +133,7 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
             (policy, conditioning)
         }
     };
+    check_rank(plan, &policy)?;
     Ok(Given { policy, conditioning, dataset, env })
 }
 
@@ -152,8 +153,11 @@ fn train(
     let mut offline = Replay::new(dataset.trajectories.len(), observation_width, action_width);
     dataset.trajectories.iter().for_each(|trajectory| offline.push(trajectory.clone()));
     let adapters = match &resumed {
-        Some(checkpoint) => restore_adapters(plan, &policy, &checkpoint.folder)?,
-        None => initialise_adapters(plan, &policy, &conditioning, &offline, recorder)?,
+        Some(checkpoint) => restore_adapters(plan, &policy, &checkpoint.tensors)?,
+        None => {
+            let material = Material { policy: &policy, conditioning: &conditioning, offline: &offline };
+            initialise_adapters(plan, &material, run_dir, recorder)?
+        }
     };
     let policy = match &resumed {
         Some(checkpoint) if adapters.is_none() => {

@@ -64,3 +64,6 @@ pub const TEMPERATURE: Metric =
 /// EVA's convergence; its axis is EVA's batches.
 pub const EVA_SETTLED: Metric =
     Metric { tag: "eva/converged_share", meaning: "share of the sites whose used components have settled" };
+/// What a start costs.
+pub const INITIALISATION_SECS: Metric =
+    Metric { tag: "time/initialisation", meaning: "seconds that the adapters' start took" };

@@ -4,6 +4,7 @@
 //! Decompositions are computed in f64 on the CPU, and given as f32 where the weight is.
 
 mod adalora;
+mod begin;
 mod corda;
 mod gradient;
 mod head_only;
@@ -20,6 +21,7 @@ use tch::{Device, Kind, Tensor};
 use crate::adapter::{Lora, Rank, Scaling};
 
 pub use adalora::{AdaLora, BadState, RankAllocator, Schedule, orthogonality};
+pub use begin::{BeginError, begin};
 pub use corda::{CorDa, Mode};
 pub use gradient::mean_gradients;
 pub use head_only::head_only;

@@ -147,7 +147,7 @@ impl DecisionTransformer {
     }
 
     /// A site's weight `[out, in]`; shares storage with the policy.
-    fn matrix(&self, site: Site) -> Tensor {
+    pub fn matrix(&self, site: Site) -> Tensor {
         let weight = &self.weights[&format!("{site}.weight")];
         if site.fan_in_fan_out() { weight.tr() } else { weight.shallow_clone() }
     }
