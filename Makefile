@@ -4,7 +4,7 @@ PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
-.PHONY: demo test build setup pretrained curves interop peers clean
+.PHONY: demo test build setup pretrained curves interop peers eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
@@ -57,6 +57,10 @@ interop: .venv build datasets/pendulum-g14-v0
 # Throughput beside Gymnasium, EnvPool and transformers, in one run.
 peers: .venv build
 	.venv/bin/python benches/peers.py --binary $(PROGRAM)
+
+# What EVA's initialisation costs as batches, sites and widths grow.
+eva-cost: .venv build
+	.venv/bin/python -W ignore benches/eva_sweep.py --binary $(PROGRAM) > docs/eva-cost.md
 
 .venv: tools/requirements.txt
 	$(PYTHON) -m venv .venv

@@ -80,6 +80,9 @@ impl Settings {
                 "solver `gram`",
             );
         }
+        if self.directions == Directions::Trailing && self.rho != 1.0 {
+            return contradiction("directions `trailing`, whose variance says nothing of their worth", "rho 1");
+        }
         Ok(())
     }
 
@@ -221,7 +224,7 @@ pub struct SiteReport<S> {
 impl<S> SiteReport<S> {
     /// Share of the site's variance that its adapter's directions explain together.
     pub fn covered(&self) -> f64 {
-        self.explained[..self.rank as usize].iter().sum()
+        self.explained[..self.rank as usize].iter().fold(0.0, |sum, share| sum + share) // a sum of none is −0
     }
 }
 
