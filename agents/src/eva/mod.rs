@@ -81,7 +81,10 @@ impl Settings {
             );
         }
         if self.directions == Directions::Trailing && self.rho != 1.0 {
-            return contradiction("directions `trailing`, whose variance says nothing of their worth", "rho 1");
+            return contradiction(
+                "directions `trailing`, whose variance says nothing of their worth",
+                "rho 1",
+            );
         }
         Ok(())
     }
@@ -304,6 +307,7 @@ impl<S: Ord + Clone + fmt::Display> Eva<S> {
         pass: impl FnOnce(&mut dyn Tap<S>),
     ) -> Result<Progress, EvaError> {
         let batch = self.batches;
+        self.inputs.iter_mut().for_each(|input| input.fed = false);
         let mut tap =
             Recorder { settings: &self.settings, inputs: &mut self.inputs, rows, batch, failure: None };
         pass(&mut tap);
@@ -313,7 +317,6 @@ impl<S: Ord + Clone + fmt::Display> Eva<S> {
         if let Some(unseen) = self.inputs.iter().find(|input| !input.fed) {
             return Err(EvaError::NotSeen { site: unseen.sites[0].to_string() });
         }
-        self.inputs.iter_mut().for_each(|input| input.fed = false);
         self.batches += 1;
         let enough = self.inputs.iter().all(|input| input.solver.rows() >= input.candidates);
         let done = match self.settings.stop {
@@ -481,11 +484,191 @@ impl<S: Ord + fmt::Display> Tap<S> for Recorder<'_, S> {
             return;
         }
         let updated = match self.rows {
+            Some(rows) if rows.numel() == 0 => Ok(()),
             Some(rows) => input.solver.update(&x.select(rows)),
             None => input.solver.update(x),
         };
         if updated.is_err() {
             self.failure = Some(EvaError::NotFinite { site: site.to_string(), batch: self.batch });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CPU: Device = Device::Cpu;
+
+    /// A model of two inputs: `a` alone, `b` and `c` together; each batch is drawn with these deviations.
+    fn settings(rank: u16) -> Settings {
+        Settings::new(Rank::try_from(rank).unwrap())
+    }
+
+    fn inputs() -> Vec<SharedInput<char>> {
+        vec![SharedInput { sites: vec!['a'], width: 6 }, SharedInput { sites: vec!['b', 'c'], width: 4 }]
+    }
+
+    /// Rows `[N, width]` whose i-th coordinate has deviation `scale · 0.5ⁱ`.
+    fn rows(count: i64, width: i64, scale: f64) -> Tensor {
+        let deviations: Vec<f64> = (0..width).map(|i| scale * 0.5f64.powi(i as i32)).collect();
+        Tensor::randn([count, width], (Kind::Float, CPU))
+            * Tensor::from_slice(&deviations).to_kind(Kind::Float)
+    }
+
+    fn show(tap: &mut dyn Tap<char>, a: &Tensor, b: &Tensor) {
+        tap.record('a', &Rows::of(a));
+        tap.record('b', &Rows::of(b));
+        tap.record('c', &Rows::of(b));
+    }
+
+    fn find(settings: Settings, batches: usize) -> Found<char> {
+        let mut eva = Eva::new(inputs(), settings, None, CPU);
+        while eva.batches() < batches {
+            let (a, b) = (rows(200, 6, 3.0), rows(200, 4, 2.0));
+            if eva.observe(None, |tap| show(tap, &a, &b)).unwrap().done {
+                break;
+            }
+        }
+        eva.finish().unwrap()
+    }
+
+    fn ranks(found: &Found<char>) -> Vec<i64> {
+        found.reports.iter().map(|report| report.rank).collect()
+    }
+
+    #[test]
+    fn the_budget_is_spent_exactly_and_no_site_gets_more_than_rho_allows() {
+        for (rho, most) in [(1.0, 2), (1.5, 3), (2.0, 4)] {
+            let found = find(Settings { rho, ..settings(2) }, 6);
+            assert_eq!(ranks(&found).iter().sum::<i64>(), 6, "rho {rho}");
+            assert!(ranks(&found).iter().all(|rank| *rank <= most), "rho {rho}: {:?}", ranks(&found));
+            for (site, down) in &found.directions {
+                let report = found.reports.iter().find(|report| report.site == *site).unwrap();
+                assert_eq!(down.size()[0], report.rank);
+            }
+        }
+    }
+
+    #[test]
+    fn maps_that_share_an_input_share_its_directions() {
+        let found = find(Settings { rho: 1.0, ..settings(2) }, 6);
+        assert_eq!(found.directions[&'b'], found.directions[&'c']);
+    }
+
+    #[test]
+    fn a_site_that_explains_little_next_to_others_gets_no_adapter() {
+        let one = |width| SharedInput { sites: vec![width], width: i64::from(width) };
+        let mut eva = Eva::new(vec![one(2), one(40)], settings(1), None, CPU);
+        for _ in 0..4 {
+            let (few, many) = (rows(300, 2, 1.0), Tensor::randn([300, 40], (Kind::Float, CPU)));
+            eva.observe(None, |tap: &mut dyn Tap<u8>| {
+                tap.record(2, &Rows::of(&few));
+                tap.record(40, &Rows::of(&many));
+            })
+            .unwrap();
+        }
+        let found = eva.finish().unwrap();
+        assert_eq!(found.reports.iter().map(|report| report.rank).collect::<Vec<_>>(), [2, 0]);
+        assert_eq!(found.reports[1].covered(), 0.0);
+    }
+
+    #[test]
+    fn the_paper_s_score_favours_large_activations_and_the_ratio_does_not() {
+        // Eq. 6 is not free of units: ten times the activations are ten times the score.
+        let spectrum = |scale: f64| {
+            let mut solver = Gram::new(2, 6, true, End::Leading, CPU);
+            solver.update(&Rows::of(&(rows(200, 6, 1.0) * scale))).unwrap();
+            solver.spectrum()
+        };
+        tch::manual_seed(1);
+        let (small, large) = (spectrum(1.0), spectrum(10.0));
+        let [small_paper, large_paper] = [&small, &large].map(|spectrum| Score::Paper.of(spectrum)[0]);
+        let [small_ratio, large_ratio] = [&small, &large].map(|spectrum| Score::Ratio.of(spectrum)[0]);
+        assert!(large_paper / small_paper > 5.0);
+        assert!((large_ratio / small_ratio - 1.0).abs() < 0.3);
+        let sigma = small.singular_values();
+        let expected = sigma[0].powi(2) / (199.0 * (sigma[0] + sigma[1]));
+        assert!((small_paper - expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn whitened_rows_have_the_inverse_root_of_their_singular_value_for_length() {
+        let found = find(Settings { whiten: true, rho: 1.0, ..settings(3) }, 4);
+        let lengths = found.directions[&'a'].square().sum_dim_intlist(1, false, Kind::Float).sqrt();
+        let lengths: Vec<f64> = Vec::try_from(lengths.to_kind(Kind::Double)).unwrap();
+        // σ falls by half from one direction to the next, so its inverse root grows by √2.
+        assert!((lengths[1] / lengths[0] - 2f64.sqrt()).abs() < 0.1, "{lengths:?}");
+    }
+
+    #[test]
+    fn controls_keep_what_they_say() {
+        let basis = Tensor::eye(6, (Kind::Double, CPU)).narrow(0, 0, 3)
+            * Tensor::from_slice(&[1.0, 2.0, 3.0]).unsqueeze(1);
+        let rotated = controls::rotated(&basis);
+        let product = |x: &Tensor| x.tr().matmul(x);
+        assert!((product(&rotated) - product(&basis)).abs().max().double_value(&[]) < 1e-9);
+        assert!((&rotated - &basis).abs().max().double_value(&[]) > 0.1);
+        let permuted = controls::permuted(&basis);
+        let (sorted, _) = permuted.sort(0, false);
+        let (expected, _) = basis.sort(0, false);
+        assert_eq!(sorted, expected);
+        assert_eq!(controls::random(&basis).size(), basis.size());
+        assert!(controls::random(&basis).abs().max().double_value(&[]) <= 1.0 / 6f64.sqrt());
+    }
+
+    #[test]
+    fn halves_that_agree_end_the_search_and_say_how_sure_they_are() {
+        let mut eva = Eva::new(inputs(), settings(2), None, CPU);
+        let mut progress = Progress { settled: 0.0, done: false };
+        while !progress.done {
+            assert!(eva.batches() < 400);
+            let (a, b) = (rows(200, 6, 3.0), rows(200, 4, 2.0));
+            progress = eva.observe(None, |tap| show(tap, &a, &b)).unwrap();
+        }
+        let found = eva.finish().unwrap();
+        assert!(found.reports.iter().all(|report| report.cosine > 0.95 && report.cosine <= 1.0));
+        // The true directions are the axes.
+        let off_axes = found.directions[&'a'].narrow(1, 2, 4).square().sum(Kind::Double).double_value(&[]);
+        assert!(off_axes / found.directions[&'a'].size()[0] as f64 <= 0.6, "{off_axes}");
+    }
+
+    #[test]
+    fn all_of_the_data_ends_the_search_however_little_the_halves_agree() {
+        let mut eva = Eva::new(inputs(), Settings { tau: 1.0, ..settings(2) }, Some(3), CPU);
+        let mut done = Vec::new();
+        for _ in 0..3 {
+            let (a, b) = (rows(20, 6, 3.0), rows(20, 4, 2.0));
+            done.push(eva.observe(None, |tap| show(tap, &a, &b)).unwrap().done);
+        }
+        assert_eq!(done, [false, false, true]);
+    }
+
+    #[test]
+    fn what_cannot_be_decomposed_is_named() {
+        let mut eva = Eva::new(inputs(), settings(2), None, CPU);
+        let (a, b) = (rows(20, 6, 3.0), rows(20, 4, 2.0));
+        eva.observe(None, |tap| show(tap, &a, &b)).unwrap();
+        let error = eva.observe(None, |tap| show(tap, &a, &(&b * f64::NAN))).unwrap_err();
+        assert!(matches!(&error, EvaError::NotFinite { site, batch: 1 } if site == "b"), "{error}");
+        let error = eva.observe(None, |tap| tap.record('a', &Rows::of(&a))).unwrap_err();
+        assert!(matches!(&error, EvaError::NotSeen { site } if site == "b"), "{error}");
+    }
+
+    #[test]
+    fn too_few_rows_are_an_error_and_no_endless_search() {
+        for settings in
+            [settings(2), Settings { solver: SolverKind::Incremental, stop: Stop::Turn, ..settings(2) }]
+        {
+            let mut eva = Eva::new(inputs(), settings, None, CPU);
+            let (a, b) = (rows(20, 6, 3.0), rows(20, 4, 2.0));
+            let none = Tensor::empty([0], (Kind::Int64, CPU));
+            for _ in 0..5 {
+                assert!(!eva.observe(Some(&none), |tap| show(tap, &a, &b)).unwrap().done);
+            }
+            let error = eva.finish().unwrap_err();
+            let fits = matches!(&error, EvaError::TooFewRows { batches: 5, found: 0, wanted: 4, .. });
+            assert!(fits, "{error}");
         }
     }
 }
