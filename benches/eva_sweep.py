@@ -56,7 +56,7 @@ def main():
               "Angles are to the exact directions of all rows (float64), over all sites: the mean of each site's root "
               "mean square, and of its largest.\n")  # fmt: skip
         print("| width | solver | seconds | / forwards | angle | largest |\n|---|---|---|---|---|---|")
-        for width in [64, 128, 256, 512]:
+        for width in [64, 128, 256]:
             policy = str(Path(folder) / f"width{width}")
             spectra = exact_spectra(make_policy(policy, 2, width), cut)
             for solver in ["gram", "sketch", "auto", "incremental"]:
@@ -64,6 +64,11 @@ def main():
                 secs, ratio, found = measure(policy, 8, "--solver", solver, *rule)
                 rms, largest, _ = closeness(found, spectra)
                 print(f"| {width} | {solver} | {secs:.2f} | {ratio:.2f} | {rms:.2f}° | {largest:.1f}° |", flush=True)
+
+        print("\n`auto` takes `gram` where a map's width is at most five times the sketch's columns, because there one product "
+              "gives the exact directions for little more than the sketch costs, and `sketch` where it is wider. These random "
+              "windows are the sketch's worst case: their spectrum falls slowly (neighbouring directions differ by 5%), and "
+              "its error shrinks with the ratio of the variances inside and outside of it.")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ def make_images(batches, images, generator):
 
 def main():
     shutil.rmtree(ROOT, ignore_errors=True)
-    generator = torch.Generator().manual_seed(55)
-    torch.manual_seed(55)
+    generator = torch.Generator().manual_seed(64)
+    torch.manual_seed(64)
     model = ViTModel(ViTConfig(**SMALL), add_pooling_layer=False).eval()
     lively(model, generator)
     model.save_pretrained(ROOT, save_original_format=False)  # named as PEFT names them

@@ -148,11 +148,11 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// The cosine to ask for where nobody says: PEFT's 0.99, or 0.996, which finds closer directions than that.
+    /// The cosine to ask for where nobody says: PEFT's 0.99, or 0.994, which finds closer directions than that.
     pub fn usual_tau(self) -> f64 {
         match self {
             Self::Turn => 0.99,
-            Self::Halves => 0.996,
+            Self::Halves => 0.994,
         }
     }
 }
@@ -367,6 +367,9 @@ impl<S: Ord + Clone + fmt::Display> Eva<S> {
             return;
         }
         for input in &mut self.inputs {
+            if input.spectrum.as_ref().is_some_and(|old| old.rows == input.solver.rows()) {
+                continue; // it rests, and its directions are as settled as its last batch left them
+            }
             let new = input.solver.spectrum();
             if let Some(old) = &input.spectrum {
                 let cosines = (&new.basis * &old.basis).sum_dim_intlist(1, false, Kind::Double); // [C]
