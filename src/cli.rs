@@ -190,7 +190,7 @@ pub struct EvaSearchArgs {
     /// A site's rank may grow to rho times the mean
     #[arg(long, value_name = "X", default_value_t = 2.0)]
     pub rho: f64,
-    /// Cosine at which directions count as settled; 0.994 with --stop halves, 0.99 with turn
+    /// Cosine at which directions count as settled; 0.995 with --stop halves, 0.99 with turn
     #[arg(long, value_name = "X")]
     pub tau: Option<f64>,
     /// When data suffices: halves (tell how far off the whole is) or turn (PEFT's rule: a batch turns nothing)

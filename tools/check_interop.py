@@ -93,6 +93,9 @@ def check_run(path):
     tags = events.Tags()
     for tag in ("eval/mean_reward", "train/loss", "train/learning_rate"):
         check(f"TensorBoard has {tag}", tag in tags["scalars"], f"{len(events.Scalars(tag))} points")
+    ranks = events.Histograms("eva/ranks")[0].histogram_value if "eva/ranks" in tags["histograms"] else None
+    total = sum(events.Scalars(tag)[0].value for tag in tags["scalars"] if tag.startswith("eva/rank/"))
+    check("TensorBoard has a histogram of EVA's ranks", ranks is not None and ranks.sum == total, f"sum {total:g}")
     check("TensorBoard has the config as text", "config/text_summary" in tags["tensors"])
     plugins = events.PluginTagToContent("hparams")
     check("TensorBoard has hyperparameters", "_hparams_/session_start_info" in plugins)

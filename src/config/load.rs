@@ -137,7 +137,8 @@ mod tests {
         check_refused(&["adapter.eva.rho=0.5"], &["adapter.eva.rho", "0.5", "[1, 1000]"]);
         check_refused(&["adapter.eva.tau=0.0"], &["adapter.eva.tau", "(0, 1]"]);
         check_refused(&["adapter.eva.lora.rank=0"], &["rank must be at least 1"]);
-        check_refused(&["optimiser.batch_size=5"], &["optimiser.batch_size", "5", "a third of rho"]);
+        let few = ["optimiser.batch_size=1", "adapter.eva.max_batches=5"];
+        check_refused(&few, &["optimiser.batch_size", "5", "a third of rho"]);
         check_refused(&["env.num_envs=0"], &["env.num_envs"]);
         check_refused(&["evaluation.target_returns=[]"], &["evaluation.target_returns"]);
     }

@@ -711,6 +711,13 @@ impl RunConfig {
                     "must be at least 1",
                 )?;
                 eva.settings().check().map_err(ConfigError::Eva)?;
+                // A window has at least one real step, which is three tokens or more.
+                let components = (eva.rho * eva.lora.rank.get() as f64).round() as usize;
+                let windows = self.optimiser.batch_size.saturating_mul(eva.max_batches);
+                let wanted =
+                    "must give at least a third of rho · rank windows, so that there is a token a component";
+                let fits = windows.saturating_mul(3) >= components;
+                check("adapter.eva: max_batches · optimiser.batch_size", windows, fits, wanted)?;
             }
             AdapterConfig::LoraGa(LoraGaConfig { gamma, .. })
             | AdapterConfig::LoraOne(LoraOneConfig { gamma, .. }) => {

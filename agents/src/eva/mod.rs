@@ -23,7 +23,7 @@ pub use allocate::allocate;
 pub use policy::{adapters, inputs_of, observe_policy};
 
 /// Up to so many columns of a sketch's test matrix a width, the exact covariance costs about as little.
-const GRAM_COLUMNS: i64 = 5;
+const GRAM_COLUMNS: i64 = 6;
 
 /// Batches after which halves are first compared.
 const FIRST_CHECK: usize = 4;
@@ -148,11 +148,11 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// The cosine to ask for where nobody says: PEFT's 0.99, or 0.994, which finds closer directions than that.
+    /// The cosine to ask for where nobody says: PEFT's 0.99, or 0.995, which finds closer directions than that.
     pub fn usual_tau(self) -> f64 {
         match self {
             Self::Turn => 0.99,
-            Self::Halves => 0.994,
+            Self::Halves => 0.995,
         }
     }
 }

@@ -47,7 +47,7 @@ impl Sketch {
     /// Columns of the test matrix for so many components: with the column of ones that [`Sums`] adds, a multiple
     /// of the sixteen numbers that a vector register holds.
     pub fn columns(components: i64) -> i64 {
-        (components + components / 4 + 4) / 16 * 16 + 15
+        (components + components / 2 + 4) / 16 * 16 + 15
     }
 
     /// The test matrix for rows like these.
