@@ -65,7 +65,7 @@ def main():
                 rms, largest, _ = closeness(found, spectra)
                 print(f"| {width} | {solver} | {secs:.2f} | {ratio:.2f} | {rms:.2f}° | {largest:.1f}° |", flush=True)
 
-        print("\n`auto` takes `gram` where a map's width is at most five times the sketch's columns, because there one product "
+        print("\n`auto` takes `gram` where a map's width is at most six times the sketch's columns, because there one product "
               "gives the exact directions for little more than the sketch costs, and `sketch` where it is wider. These random "
               "windows are the sketch's worst case: their spectrum falls slowly (neighbouring directions differ by 5%), and "
               "its error shrinks with the ratio of the variances inside and outside of it.")  # fmt: skip
