@@ -67,8 +67,7 @@ def main():
 
         print("\n`auto` takes `gram` where a map's width is at most six times the sketch's columns, because there one product "
               "gives the exact directions for little more than the sketch costs, and `sketch` where it is wider. These random "
-              "windows are the sketch's worst case: their spectrum falls slowly (neighbouring directions differ by 5%), and "
-              "its error shrinks with the ratio of the variances inside and outside of it.")  # fmt: skip
+              "windows are hard for the sketch, because their spectrum falls slowly.")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -200,8 +200,9 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
         None => random_inputs(policy.config(), 40 * size, 20),
     };
     let (windows, _) = all.timesteps.size2()?;
+    let whole = windows.cast_unsigned().div_ceil(size.cast_unsigned()) as usize;
     let batch = |index: usize| {
-        let start = index as i64 * size % windows;
+        let start = (index % whole) as i64 * size;
         slice(&all, start, size.min(windows - start))
     };
     let scale = SCALING.scale(settings.rank.get());
@@ -209,8 +210,8 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
     for _ in 0..args.repeats {
         rng::seed_torch(0, Purpose::Weights, 0);
         let begun = Instant::now();
-        let whole = Some((windows as u64).div_ceil(size as u64) as usize);
-        let mut search = Eva::new(eva::inputs_of(&policy, &policy.sites()), settings, whole, policy.device());
+        let mut search =
+            Eva::new(eva::inputs_of(&policy, &policy.sites()), settings, Some(whole), policy.device());
         let mut progress = Progress { settled: 0.0, done: false };
         while !progress.done && search.batches() < args.search.max_batches as usize {
             let inputs = batch(search.batches());

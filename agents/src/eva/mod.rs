@@ -8,170 +8,23 @@
 mod allocate;
 mod controls;
 mod policy;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::adapter::Rank;
-use crate::linalg::{End, Gram, IncrementalPca, Rows, Sketch, Solver, Spectrum};
+use crate::linalg::{Rows, Solver, Spectrum};
 use crate::pass::Tap;
 
 pub use allocate::allocate;
 pub use policy::{adapters, inputs_of, observe_policy};
-
-/// Up to so many columns of a sketch's test matrix a width, the exact covariance costs about as little.
-const GRAM_COLUMNS: i64 = 6;
+pub use settings::{Directions, Score, Settings, SolverKind, Stop};
 
 /// Batches after which halves are first compared.
 const FIRST_CHECK: usize = 4;
-
-/// How EVA finds directions, spends its rank budget, and knows when it has seen enough.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// Mean rank of a site; the budget is this times the number of sites.
-    pub rank: Rank,
-    /// A site's rank is at most `round(rho · rank)`.
-    pub rho: f64,
-    /// How directions are found.
-    pub solver: SolverKind,
-    /// Whether activations are centred, as PEFT and Algorithm 2 do; else it is E[x xᵀ], as in Theorem 3.2.
-    pub centred: bool,
-    /// What ranks are shared out by.
-    pub score: Score,
-    /// When data suffices.
-    pub stop: Stop,
-    /// The cosine that `stop` asks for.
-    pub tau: f64,
-    /// Which directions A gets.
-    pub directions: Directions,
-    /// Whether each row of A is divided by the root of its singular value, as PEFT's `whiten` does.
-    pub whiten: bool,
-}
-
-impl Settings {
-    /// EVA as the paper has it, at this mean rank.
-    pub fn new(rank: Rank) -> Self {
-        Self {
-            rank,
-            rho: 2.0,
-            solver: SolverKind::Auto,
-            centred: true,
-            score: Score::Ratio,
-            stop: Stop::Halves,
-            tau: Stop::Halves.usual_tau(),
-            directions: Directions::Leading,
-            whiten: false,
-        }
-    }
-
-    /// Refuses choices that contradict each other.
-    pub fn check(&self) -> Result<(), EvaError> {
-        let contradiction = |found, wanted| Err(EvaError::Contradiction { found, wanted });
-        if self.solver == SolverKind::Incremental && self.stop == Stop::Halves {
-            return contradiction("solver `incremental`, which keeps no halves to compare", "stop `turn`");
-        }
-        let exact = matches!(self.solver, SolverKind::Auto | SolverKind::Gram);
-        if self.directions == Directions::Trailing && !exact {
-            return contradiction(
-                "directions `trailing`, which only the whole covariance shows",
-                "solver `gram`",
-            );
-        }
-        if self.directions == Directions::Trailing && self.rho != 1.0 {
-            return contradiction(
-                "directions `trailing`, whose variance says nothing of their worth",
-                "rho 1",
-            );
-        }
-        Ok(())
-    }
-
-    /// Directions that are looked for at a site `width` wide.
-    fn candidates(&self, width: i64) -> i64 {
-        ((self.rank.get() as f64 * self.rho).round() as i64).min(width)
-    }
-
-    fn solver(&self, width: i64, device: Device) -> Box<dyn Solver> {
-        let components = self.candidates(width);
-        let end = if self.directions == Directions::Trailing { End::Trailing } else { End::Leading };
-        let narrow = width <= GRAM_COLUMNS * Sketch::columns(components) || end == End::Trailing;
-        match self.solver {
-            SolverKind::Incremental => Box::new(IncrementalPca::new(components, width, self.centred, device)),
-            SolverKind::Sketch => Box::new(Sketch::new(components, width, self.centred, device)),
-            SolverKind::Auto if !narrow => Box::new(Sketch::new(components, width, self.centred, device)),
-            SolverKind::Gram | SolverKind::Auto => {
-                Box::new(Gram::new(components, width, self.centred, end, device))
-            }
-        }
-    }
-}
-
-/// How directions are found; see [`crate::linalg`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SolverKind {
-    /// Gram where a site is narrow, sketch where it is wide.
-    Auto,
-    /// PEFT's incremental PCA.
-    Incremental,
-    /// The exact covariance.
-    Gram,
-    /// The covariance through a thin test matrix.
-    Sketch,
-}
-
-/// What ranks are shared out by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Score {
-    /// Share of the site's whole variance: PEFT's, and the official code's default.
-    Ratio,
-    /// `σⱼ² / ((M − 1)·‖σ‖₁)` over the site's candidates: the paper's Eq. 6.
-    Paper,
-}
-
-/// When data suffices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stop {
-    /// Once no batch turns a used direction by more than `tau`'s angle: PEFT's rule, which sees how little
-    /// one batch among many changes, not how far off they all are.
-    Turn,
-    /// Once the directions found lie within `tau`'s angle, in root mean square over the whole budget, of those
-    /// that all of the data has, as the even and the odd batches tell: they share no data, so that each half errs
-    /// on its own, and their mean squared sine is four times that of both together. Of N batches drawn without
-    /// replacement, n err by 1 − n/N of what they would in endless data, and all N by nothing.
-    Halves,
-}
-
-impl Stop {
-    /// The cosine to ask for where nobody says: PEFT's 0.99, or 0.995, which finds closer directions than that.
-    pub fn usual_tau(self) -> f64 {
-        match self {
-            Self::Turn => 0.99,
-            Self::Halves => 0.995,
-        }
-    }
-}
-
-/// Which directions A gets: EVA's, or one of the controls of the paper's ablations (Tables 12 and 25).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Directions {
-    /// Those of most variance: EVA.
-    Leading,
-    /// The same, rotated at random among themselves: EVA-rot.
-    Rotated,
-    /// Their entries, permuted between components: EVA-perm.
-    Permuted,
-    /// Those of least variance: EVA-minor. Wants the gram solver.
-    Trailing,
-    /// LoRA's random ones, with EVA's ranks.
-    Random,
-}
 
 /// Linear maps that are given the same input, so that it is solved once.
 #[derive(Clone, Debug)]
@@ -323,7 +176,9 @@ impl<S: Ord + Clone + fmt::Display> Eva<S> {
             _ if !enough => false,
             Stop::Turn => self.check_turns(),
             Stop::Halves if self.batches as f64 >= self.whole => {
-                self.check_halves();
+                for input in &mut self.inputs {
+                    (input.cosine, input.settled) = (1.0, true);
+                }
                 true // nothing is left to learn
             }
             Stop::Halves => self.batches >= self.next_check && self.check_halves(),
@@ -410,7 +265,7 @@ impl<S: Ord + Clone + fmt::Display> Eva<S> {
         let ranks = self.ranks();
         let (mut overlap, mut budget) = (0.0, 0.0);
         let seen = self.batches as f64;
-        let unseen = (1.0 - seen / self.whole).max(0.0);
+        let unseen = 1.0 - seen / self.whole;
         for input in &mut self.inputs {
             let used = input.used(&ranks) as i64;
             let spectrum = input.spectrum.as_ref().expect("every input was looked at");
@@ -437,35 +292,6 @@ impl<S: Ord> Input<S> {
     fn used(&self, ranks: &BTreeMap<S, Rank>) -> usize {
         let ranks = self.sites.iter().filter_map(|site| ranks.get(site));
         ranks.map(|rank| rank.get() as usize).max().unwrap_or(0)
-    }
-}
-
-impl Score {
-    fn of(self, spectrum: &Spectrum) -> Vec<f64> {
-        match self {
-            Self::Ratio => spectrum.explained_ratio(),
-            Self::Paper => {
-                let sigma = spectrum.singular_values();
-                let scale = (spectrum.rows as f64 - 1.0) * sigma.iter().sum::<f64>();
-                sigma.iter().map(|sigma| if scale > 0.0 { sigma * sigma / scale } else { 0.0 }).collect()
-            }
-        }
-    }
-}
-
-impl Settings {
-    /// A with the first `rank` directions: `[R, in]`, float32.
-    fn first(&self, spectrum: &Spectrum, rank: i64) -> Tensor {
-        let roots = spectrum.scatter.narrow(0, 0, rank).sqrt().sqrt().clamp_min(f64::MIN_POSITIVE); // [R], √σ
-        let basis = spectrum.basis.narrow(0, 0, rank); // [R, in]
-        let basis = if self.whiten { basis / roots.unsqueeze(1) } else { basis };
-        let basis = match self.directions {
-            Directions::Leading | Directions::Trailing => basis,
-            Directions::Rotated => controls::rotated(&basis),
-            Directions::Permuted => controls::permuted(&basis),
-            Directions::Random => controls::random(&basis),
-        };
-        basis.to_kind(Kind::Float).copy()
     }
 }
 
@@ -500,6 +326,7 @@ impl<S: Ord + fmt::Display> Tap<S> for Recorder<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linalg::{End, Gram};
 
     const CPU: Device = Device::Cpu;
 
@@ -645,6 +472,7 @@ mod tests {
             done.push(eva.observe(None, |tap| show(tap, &a, &b)).unwrap().done);
         }
         assert_eq!(done, [false, false, true]);
+        assert!(eva.finish().unwrap().reports.iter().all(|report| report.cosine == 1.0));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Incremental principal components, as PEFT computes them, in O(width · components) memory.
+//! Incremental principal components, as PEFT computes them, in O(width · components) memory (and for narrow
+//! rows one width² matrix during a step).
 //!
 //! Ross et al. 2008 (sequential Karhunen–Loève), Algorithm 2 of EVA: from the second batch on, the components
 //! of `[ diag(S)·V ; X − mean(X) ; √(n·b/(n+b))·(mean_old − mean(X)) ]`, of which all but the first are dropped.

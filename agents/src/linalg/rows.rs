@@ -7,8 +7,8 @@ const WORTH_PACKING: i64 = 512;
 
 /// A matrix of rows that several products read.
 ///
-/// Many rows on a CPU are also kept in oneDNN's layout, whose products are as fast as MKL's on Intel and up to
-/// twice as fast on AMD; they are converted once, for the linear map that they go through and for EVA.
+/// Many rows on a CPU are also kept in oneDNN's layout, whose products are up to twice as fast as MKL's on AMD;
+/// they are converted once, for the linear map that they go through and for EVA.
 #[derive(Debug)]
 pub struct Rows {
     /// `[N, width]`.

@@ -2,8 +2,7 @@
 //!
 //! G = U Σ Vᵀ of the loss's gradient; A = V_{1..r}ᵀ, B = U_{r+1..2r} Σ_{r+1..2r} · out^¼ / √γ, and the base
 //! becomes W − s·B A, where s is the adapter's scale. As PEFT's `lora_ga` with its defaults, direction `ArB2r`
-//! and scale `stable`, for a linear layer; for GPT-2's Conv1D PEFT takes `in` for `out`. The paper's own code
-//! leaves out Σ and scales A too.
+//! and scale `stable`, for a linear layer; for GPT-2's Conv1D PEFT takes `in` for `out`.
 
 use super::{Given, Method, Needs, PlaceError, adapter, check_directions, svd};
 use crate::adapter::{Lora, Rank, Scaling};

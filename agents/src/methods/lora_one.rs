@@ -1,8 +1,8 @@
 //! LoRA-One (arXiv 2502.01235): the adapter is one step of full fine-tuning, cut to its rank.
 //!
 //! −G = U Σ Vᵀ of the loss's gradient; A = √(Σ_r/(σ₁ γ)) V_rᵀ, B = U_r √(Σ_r/(σ₁ γ)). The base is not shifted,
-//! so the policy begins a step away from the pretrained one. As the authors' code without its
-//! preconditioner, which belongs to the optimiser.
+//! so the policy begins a step away from the pretrained one. As a third party's
+//! copy of the authors' code has it, without the preconditioner, which belongs to the optimiser.
 
 use super::{Given, Method, Needs, PlaceError, adapter, check_directions, split, svd};
 use crate::adapter::{Lora, Rank, Scaling};

@@ -106,6 +106,22 @@ fn split(u: &Tensor, sigma: &Tensor, v: &Tensor) -> (Tensor, Tensor) {
     ((v * &root).tr(), u * root)
 }
 
+/// The adapter that takes `rank` neighbouring singular values of the weight off the base, after `skipped` of all.
+fn singular_part(
+    site: &Given,
+    rank: Rank,
+    scaling: Scaling,
+    skipped: impl FnOnce(i64) -> i64,
+) -> Result<Lora, PlaceError> {
+    check_directions(site.weight, rank.get())?;
+    let (u, sigma, v) = svd(site.weight)?;
+    let first = skipped(sigma.size()[0]);
+    let [u, sigma, v] = [u, sigma, v].map(|part| part.narrow(-1, first, rank.get()));
+    let scale = scaling.scale(rank.get());
+    let (down, up) = split(&u, &(sigma / scale), &v);
+    Ok(adapter(&down, &up, scale, site.weight).starting_here())
+}
+
 /// An adapter with A `[R, in]` and B `[out, R]` as f32 where the `weight` `[out, in]` is.
 fn adapter(down: &Tensor, up: &Tensor, scale: f64, weight: &Tensor) -> Lora {
     let [down, up] =

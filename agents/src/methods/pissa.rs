@@ -3,7 +3,7 @@
 //! W = U Σ Vᵀ; A = √(Σ_r/s) V_rᵀ, B = U_r √(Σ_r/s), where s is the adapter's scale, and the base becomes
 //! W − s·B A. As PEFT's `pissa`, which computes in f32.
 
-use super::{Given, Method, Needs, PlaceError, adapter, check_directions, split, svd};
+use super::{Given, Method, Needs, PlaceError, singular_part};
 use crate::adapter::{Lora, Rank, Scaling};
 
 /// The largest singular values and their directions; has nothing to set.
@@ -16,12 +16,7 @@ impl Method for PiSsa {
     }
 
     fn place(&self, site: &Given, rank: Rank, scaling: Scaling) -> Result<Lora, PlaceError> {
-        check_directions(site.weight, rank.get())?;
-        let (u, sigma, v) = svd(site.weight)?;
-        let [u, sigma, v] = [u, sigma, v].map(|part| part.narrow(-1, 0, rank.get()));
-        let scale = scaling.scale(rank.get());
-        let (down, up) = split(&u, &(sigma / scale), &v);
-        Ok(adapter(&down, &up, scale, site.weight).starting_here())
+        singular_part(site, rank, scaling, |_| 0)
     }
 }
 

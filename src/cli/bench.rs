@@ -1,0 +1,114 @@
+//! The command line of `bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{EnvArgs, EvaSearchArgs, StatisticsArgs};
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: BenchWhat,
+}
+
+/// The stages that can be measured apart.
+#[derive(Debug, Subcommand)]
+pub enum BenchWhat {
+    /// Environments alone, with random actions
+    Env(BenchEnvArgs),
+    /// The policy's whole forward pass on windows of random numbers
+    Forward(BenchForwardArgs),
+    /// Environments, and the policy choosing every action
+    Rollout(BenchPolicyArgs),
+    /// EVA initialisation, beside the forward passes that it needs
+    Eva(BenchEvaArgs),
+    /// Updates of the adapters: forward, backward, AdamW
+    Update(BenchPolicyArgs),
+}
+
+/// Arguments of `bench env`.
+#[derive(Debug, Args)]
+pub struct BenchEnvArgs {
+    /// The environment
+    #[command(flatten)]
+    pub env: EnvArgs,
+    /// How long to measure
+    #[arg(long, value_name = "SECS", default_value_t = 2.0)]
+    pub seconds: f64,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bench forward`.
+#[derive(Debug, Args)]
+pub struct BenchForwardArgs {
+    /// A policy folder
+    #[arg(long, value_name = "POLICY")]
+    pub policy: PathBuf,
+    /// Windows a batch
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// Steps a window
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+    /// How long to measure
+    #[arg(long, value_name = "SECS", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bench eva`.
+#[derive(Debug, Args)]
+pub struct BenchEvaArgs {
+    /// A policy folder
+    #[arg(long, value_name = "POLICY")]
+    pub policy: PathBuf,
+    /// Windows, as predict takes them, cut into batches that are gone through again and again; forty random
+    /// batches of 20 steps where absent
+    #[arg(long, value_name = "FILE")]
+    pub inputs: Option<PathBuf>,
+    /// Windows a batch
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// How EVA searches
+    #[command(flatten)]
+    pub search: EvaSearchArgs,
+    /// Searches to take the median of
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeats: u32,
+    /// Gets the adapter of the last search; must not exist
+    #[arg(long, value_name = "ADAPTER")]
+    pub out: Option<PathBuf>,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of the benchmarks that need a policy in an environment.
+#[derive(Debug, Args)]
+pub struct BenchPolicyArgs {
+    /// A policy folder
+    #[arg(long, value_name = "POLICY")]
+    pub policy: PathBuf,
+    /// What the policy's files may lack
+    #[command(flatten)]
+    pub statistics: StatisticsArgs,
+    /// The environment
+    #[command(flatten)]
+    pub env: EnvArgs,
+    /// Rank of the adapters
+    #[arg(long, value_name = "R", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rank: u16,
+    /// How long to measure
+    #[arg(long, value_name = "SECS", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
