@@ -60,23 +60,23 @@ def envpool_speed():
     return steps_per_sec(lambda: envs.step(actions))
 
 
-def make_policy(folder, layers=3, width=128):
-    """A policy for Pendulum with random weights, with the keys that acting needs."""
+def make_policy(folder, layers=3, width=128, state=3, action=1):
+    """A policy with random weights, by default for Pendulum, with the keys that acting needs."""
     import torch
     from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
     torch.manual_seed(0)
     keys = {
         "context_length": CONTEXT,
-        "state_mean": [0.0] * 3,
-        "state_std": [1.0] * 3,
+        "state_mean": [0.0] * state,
+        "state_std": [1.0] * state,
         "return_scale": 100.0,
         "target_return": -100.0,
-        "action_low": [-2.0],
-        "action_high": [2.0],
+        "action_low": [-2.0] * action,
+        "action_high": [2.0] * action,
     }
     sizes = {"n_layer": layers, "hidden_size": width, "n_head": 4, "n_positions": 64, "max_ep_len": 200}
-    config = DecisionTransformerConfig(state_dim=3, act_dim=1, **sizes, **keys)
+    config = DecisionTransformerConfig(state_dim=state, act_dim=action, **sizes, **keys)
     model = DecisionTransformerModel(config).eval()
     model.save_pretrained(folder)
     return model
@@ -166,15 +166,15 @@ SITES = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
 BATCHES = 40
 
 
-def random_batches():
+def random_batches(state=3, action=1):
     """The same random windows for everybody: 40 batches of 64."""
     import torch
 
     generator = torch.Generator().manual_seed(1)
     windows = BATCHES * WINDOWS
     return {
-        "states": torch.randn(windows, CONTEXT, 3, generator=generator),
-        "actions": torch.randn(windows, CONTEXT, 1, generator=generator),
+        "states": torch.randn(windows, CONTEXT, state, generator=generator),
+        "actions": torch.randn(windows, CONTEXT, action, generator=generator),
         "returns_to_go": torch.randn(windows, CONTEXT, 1, generator=generator),
         "timesteps": torch.randint(0, 200 - CONTEXT, (windows, 1), generator=generator) + torch.arange(CONTEXT),
         "attention_mask": torch.ones(windows, CONTEXT, dtype=torch.long),
@@ -288,12 +288,14 @@ def eva(args):
         "eva-rl, PEFT's algorithm": ["--solver", "incremental", "--stop", "turn"],
         "eva-rl, PEFT's rule": ["--stop", "turn"],
     }
-    for layers, width, rank in [(3, 128, 8), (4, 256, 16)]:
-        print(f"EVA, {layers} x {width}, rank {rank}, {BATCHES} batches of {WINDOWS} x {CONTEXT}, over and over:")
+    # Pendulum's numbers of states and actions, and Hopper's.
+    for layers, width, rank, state, action in [(3, 128, 8, 3, 1), (3, 128, 8, 11, 3), (4, 256, 16, 11, 3)]:
+        print(f"EVA, {layers} x {width}, rank {rank}, {BATCHES} batches of {WINDOWS} x {CONTEXT} steps of {state} states "
+              f"and {action} actions, over and over:")  # fmt: skip
         print("  way                          secs  forwards  / forwards alone  / PEFT  rms angle  largest  variance lost")
         with tempfile.TemporaryDirectory() as folder:
-            model = make_policy(folder, layers, width)
-            inputs = random_batches()
+            model = make_policy(folder, layers, width, state, action)
+            inputs = random_batches(state, action)
             file = str(Path(folder) / "inputs.safetensors")
             save_file(inputs, file)
             cut = [{key: value[i * WINDOWS : (i + 1) * WINDOWS] for key, value in inputs.items()} for i in range(BATCHES)]

@@ -24,7 +24,7 @@ pub use policy::{adapters, inputs_of, observe_policy};
 pub use settings::{Directions, Score, Settings, SolverKind, Stop};
 
 /// Batches after which halves are first compared.
-const FIRST_CHECK: usize = 4;
+const FIRST_CHECK: usize = 6;
 
 /// Linear maps that are given the same input, so that it is solved once.
 #[derive(Clone, Debug)]

@@ -1,9 +1,12 @@
 //! The exact directions: the covariance of all rows, one product a batch and one eigendecomposition.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::sums::{Sums, shift_for};
-use super::{NotFinite, Rows, Sketch, Solver, Spectrum, leading_eigenvectors, with_fixed_signs};
+use super::{NotFinite, Rows, Sketch, Solver, Spectrum, leading_eigenvectors, orthonormal, with_fixed_signs};
+
+/// Rounds of subspace iteration from the whole's directions to a half's.
+const ROUNDS: usize = 2;
 
 /// Which end of the spectrum is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +72,8 @@ impl Solver for Gram {
         let shift = self.shift.as_ref().and_then(Option::as_ref);
         let half = &mut self.halves[self.batches % 2];
         match shift {
-            Some(shift) => half.add(&Rows::of(&(rows.dense() - shift)), None)?,
-            None => half.add(rows, None)?,
+            Some(shift) => half.add(&Rows::of(&(rows.dense() - shift)))?,
+            None => half.add(rows)?,
         }
         self.batches += 1;
         Ok(())
@@ -84,10 +87,12 @@ impl Solver for Gram {
         let (scatter, total) = self.scatter(&self.halves[0].plus(&self.halves[1]));
         let width = scatter.size()[0];
         let (values, wider) = self.directions(&scatter, Sketch::columns(self.components).min(width));
-        // Halves are told apart within a somewhat wider span of the whole's, which is cheap.
-        let within = |half: &Sums| {
-            let core = wider.matmul(&self.scatter(half).0).matmul(&wider.tr()); // [S, S]
-            self.directions(&core, self.components).1.matmul(&wider) // [C, width]
+        let of_half = |half: &Sums| {
+            let (scatter, _) = self.scatter(half);
+            match self.end {
+                End::Leading => near(&scatter, &wider, self.components),
+                End::Trailing => self.directions(&scatter, self.components).1,
+            }
         };
         let [even, odd] = &self.halves;
         let both = even.rows.min(odd.rows) >= self.components;
@@ -96,7 +101,21 @@ impl Solver for Gram {
             scatter: values.narrow(0, 0, self.components),
             total,
             rows: self.rows(),
-            halves: both.then(|| [even, odd].map(within)),
+            halves: both.then(|| [even, odd].map(of_half)),
         }
     }
+}
+
+/// Leading directions `[count, width]` of a symmetric `matrix` `[width, width]` that lie near the span of
+/// `wider` `[S, width]`: a few rounds of subspace iteration reach what it misses. In float32, which tells
+/// halves apart well enough.
+fn near(matrix: &Tensor, wider: &Tensor, count: i64) -> Tensor {
+    let (matrix, mut span) = (matrix.to_kind(Kind::Float), wider.tr().to_kind(Kind::Float)); // [width, S]
+    for _ in 0..ROUNDS {
+        span = orthonormal(&matrix.matmul(&span));
+    }
+    let core = span.tr().matmul(&matrix.matmul(&span)); // [S, S]
+    let (_, vectors) = core.linalg_eigh("L"); // ascending
+    let (columns, _) = core.size2().expect("a matrix");
+    vectors.narrow(1, columns - count, count).flip([1]).tr().matmul(&span.tr()).to_kind(Kind::Double)
 }

@@ -72,7 +72,7 @@ impl IncrementalPca {
 
         let known = self.basis.tr() * &self.scatter; // [width, C]
         if width <= EXACT_WIDTH {
-            let gram = deviations.gram().to_kind(Kind::Double) // [width, width]
+            let gram = deviations.gram().0.to_kind(Kind::Double) // [width, width]
                 + known.matmul(&self.basis)
                 + correction.outer(&correction);
             (self.scatter, self.basis) = leading_eigenvectors(&gram, self.components);

@@ -50,12 +50,14 @@ impl Rows {
         }
     }
 
-    /// `xᵀ x`: `[width, width]`.
-    pub fn gram(&self) -> Tensor {
+    /// `xᵀ x` and `Σ x`: `[width, width]`, `[width]`.
+    pub fn gram(&self) -> (Tensor, Tensor) {
         let (_, width) = self.shape();
         match &self.packed {
             Some(packed) => packed_product(packed, packed, width, width),
-            None => self.dense.tr().matmul(&self.dense),
+            None => {
+                (self.dense.tr().matmul(&self.dense), self.dense.sum_dim_intlist(0, false, self.dense.kind()))
+            }
         }
     }
 
@@ -63,15 +65,19 @@ impl Rows {
     pub fn sketched_gram(&self, weight: &Tensor, bias: &Tensor) -> Tensor {
         let ((_, width), columns) = (self.shape(), weight.size()[0]);
         match &self.packed {
-            Some(packed) => packed_product(&packed.mkldnn_linear(weight, Some(bias)), packed, columns, width),
+            Some(packed) => {
+                packed_product(&packed.mkldnn_linear(weight, Some(bias)), packed, columns, width).0
+            }
             None => self.dense.linear(weight, Some(bias)).tr().matmul(&self.dense),
         }
     }
 }
 
-/// `aᵀ b` in oneDNN, which calls it a weight's gradient: `[N, P]`, `[N, Q]` → `[P, Q]`.
-fn packed_product(a: &Tensor, b: &Tensor, p: i64, q: i64) -> Tensor {
+/// `aᵀ b` and `Σ a` in oneDNN, which calls them the gradients of a weight and a bias: `[N, P]`, `[N, Q]` →
+/// `[P, Q]`, `[P]`.
+fn packed_product(a: &Tensor, b: &Tensor, p: i64, q: i64) -> (Tensor, Tensor) {
     let shape = Tensor::empty([p, q], (Kind::Float, Device::Cpu));
-    let (product, _) = b.mkldnn_linear_backward_weights(a, &shape, false);
-    if product.is_mkldnn() { product.to_dense(None, false) } else { product }
+    let (product, sum) = b.mkldnn_linear_backward_weights(a, &shape, true);
+    let dense = |x: Tensor| if x.is_mkldnn() { x.to_dense(None, false) } else { x };
+    (dense(product), dense(sum))
 }

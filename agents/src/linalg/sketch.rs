@@ -6,11 +6,15 @@
 
 use tch::{Kind, Tensor};
 
-use super::sums::{Sums, shift_for, square_sum};
+use super::sums::{Sums, TestMatrix, shift_for, square_sum};
 use super::{NotFinite, Rows, Solver, Spectrum, leading_eigenvectors, orthonormal, with_fixed_signs};
 
 /// Rounds of subspace iteration on the first batch.
 const ROUNDS: usize = 2;
+
+/// Rows of the first batch that they look at, drawn at random: so many in all, or so many a column.
+const START_ROWS: i64 = 1024;
+const START_ROWS_A_COLUMN: i64 = 32;
 
 /// Eigenvalues of Ωᵀ S Ω below this share of the largest are rounding.
 const NEGLIGIBLE: f64 = 1e-10;
@@ -31,8 +35,8 @@ pub struct Sketch {
 struct Started {
     /// What rows are summed about.
     shift: Option<Tensor>,
-    /// Ωᵀ, orthonormal rows: `[S, width]`, float32.
-    test: Tensor,
+    /// Ω, whose columns are orthonormal, in the rows' precision.
+    test: TestMatrix,
 }
 
 impl Sketch {
@@ -44,28 +48,29 @@ impl Sketch {
         Self { components, centred, columns, started: None, batches: 0, halves }
     }
 
-    /// Columns of the test matrix for so many components: with the column of ones that [`Sums`] adds, a multiple
-    /// of the sixteen numbers that a vector register holds.
+    /// Columns of the test matrix for so many components: with the column of ones that it gets, a multiple of
+    /// eight.
     pub fn columns(components: i64) -> i64 {
-        (components + components / 2 + 4) / 16 * 16 + 15
+        (components + components / 4 + 4) / 8 * 8 + 7
     }
 
     /// The test matrix for rows like these.
     fn start(&self, rows: &Rows) -> Result<Started, NotFinite> {
-        let (_, width) = rows.shape();
+        let (count, width) = rows.shape();
         let (kind, device) = (rows.dense().kind(), rows.dense().device());
         square_sum(rows)?; // a test matrix of NaN would go unnoticed
         let shift = if self.centred { shift_for(rows)? } else { None };
         let nothing = Tensor::zeros([self.columns], (kind, device));
-        let centred = match self.centred {
-            true => Rows::of(&(rows.dense() - rows.dense().mean_dim(0, false, kind))),
-            false => Rows::of(rows.dense()),
-        };
+        let enough = START_ROWS.max(START_ROWS_A_COLUMN * self.columns).min(count);
+        let index = Tensor::randperm(count, (Kind::Int64, device)).narrow(0, 0, enough); // [M]
+        let some = rows.dense().index_select(0, &index); // [M, width]
+        let some = if self.centred { &some - some.mean_dim(0, false, kind) } else { some };
+        let some = Rows::of(&some);
         let mut test = orthonormal(&Tensor::randn([width, self.columns], (kind, device))).tr(); // [S, width]
         for _ in 0..ROUNDS {
-            test = orthonormal(&centred.sketched_gram(&test.contiguous(), &nothing).tr()).tr();
+            test = orthonormal(&some.sketched_gram(&test.contiguous(), &nothing).tr()).tr();
         }
-        Ok(Started { shift, test: test.contiguous() })
+        Ok(Started { shift, test: TestMatrix::new(&test) })
     }
 
     /// ΩᵀS and the trace of S: `test` `[S, width]` → `[S, width]`.
@@ -76,18 +81,15 @@ impl Sketch {
         (sums.products.shallow_clone(), sums.squares)
     }
 
-    /// Leading values `[C]` and directions `[C, width]` of the sketched scatter, and the exact trace.
-    fn solve(&self, sums: &Sums) -> (Tensor, Tensor, f64) {
-        let test = &self.started.as_ref().expect("rows were seen").test.to_kind(Kind::Double); // [S, width]
+    /// F `[S, width]` whose FᵀF is the scatter as the sketch has it, and the exact trace.
+    fn factor(&self, sums: &Sums) -> (Tensor, f64) {
+        let test = &self.started.as_ref().expect("rows were seen").test.exact(); // [S, width]
         let (sketched, total) = self.scatter(sums, test);
         let core = sketched.matmul(&test.tr()); // [S, S], Ωᵀ S Ω
         let (values, vectors) = ((&core + core.tr()) * 0.5).linalg_eigh("L");
         let least = values.max().double_value(&[]) * NEGLIGIBLE;
         let roots = values.clamp_min(least).rsqrt() * values.gt(least).to_kind(Kind::Double); // [S]
-        let factor = vectors.tr().matmul(&sketched) * roots.nan_to_num(0.0, 0.0, 0.0).unsqueeze(1); // [S, width]
-        let (_, singular_values, directions) = factor.svd(true, true); // directions are columns
-        let values = singular_values.narrow(0, 0, self.components).square();
-        (values, with_fixed_signs(&directions.narrow(1, 0, self.components).tr()), total)
+        (vectors.tr().matmul(&sketched) * roots.nan_to_num(0.0, 0.0, 0.0).unsqueeze(1), total)
     }
 }
 
@@ -99,8 +101,8 @@ impl Solver for Sketch {
         let Started { shift, test } = self.started.as_ref().expect("it was started");
         let half = &mut self.halves[self.batches % 2];
         match shift {
-            Some(shift) => half.add(&Rows::of(&(rows.dense() - shift)), Some(test))?,
-            None => half.add(rows, Some(test))?,
+            Some(shift) => half.add_sketched(&Rows::of(&(rows.dense() - shift)), test)?,
+            None => half.add_sketched(rows, test)?,
         }
         self.batches += 1;
         Ok(())
@@ -111,16 +113,22 @@ impl Solver for Sketch {
     }
 
     fn spectrum(&self) -> Spectrum {
-        let (scatter, basis, total) = self.solve(&self.halves[0].plus(&self.halves[1]));
-        let test = self.started.as_ref().expect("rows were seen").test.to_kind(Kind::Double); // [S, width]
-        // Halves are told apart within the span of the test matrix, which is cheap.
-        let within = |half: &Sums| {
-            let core = self.scatter(half, &test).0.matmul(&test.tr()); // [S, S]
-            leading_eigenvectors(&core, self.components).1.matmul(&test) // [C, width]
+        let (factor, total) = self.factor(&self.halves[0].plus(&self.halves[1]));
+        let (_, singular_values, directions) = factor.svd(true, true); // directions are columns
+        // A half's directions from the smaller FFᵀ, which is cheap.
+        let of_half = |half: &Sums| {
+            let (factor, _) = self.factor(half);
+            let (values, vectors) = leading_eigenvectors(&factor.matmul(&factor.tr()), self.components);
+            vectors.matmul(&factor) / values.sqrt().clamp_min(f64::MIN_POSITIVE).unsqueeze(1) // [C, width]
         };
         let [even, odd] = &self.halves;
         let both = even.rows.min(odd.rows) >= self.components;
-        let halves = both.then(|| [even, odd].map(within));
-        Spectrum { basis, scatter, total, rows: self.rows(), halves }
+        Spectrum {
+            basis: with_fixed_signs(&directions.narrow(1, 0, self.components).tr()),
+            scatter: singular_values.narrow(0, 0, self.components).square(),
+            total,
+            rows: self.rows(),
+            halves: both.then(|| [even, odd].map(of_half)),
+        }
     }
 }

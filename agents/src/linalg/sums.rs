@@ -24,6 +24,32 @@ pub(super) fn square_sum(rows: &Rows) -> Result<f64, NotFinite> {
     if squares.is_finite() { Ok(squares) } else { Err(NotFinite) }
 }
 
+/// A thin matrix Ω `[width, S]` that rows are multiplied by.
+#[derive(Debug)]
+pub(super) struct TestMatrix {
+    /// Ωᵀ and below it a row of zeros: `[S + 1, width]`.
+    weight: Tensor,
+    /// Zeros and at last a one, so that the last product is that of a column of ones: `[S + 1]`.
+    bias: Tensor,
+}
+
+impl TestMatrix {
+    /// From Ωᵀ `[S, width]`.
+    pub fn new(transposed: &Tensor) -> Self {
+        let (columns, _) = transposed.size2().expect("a test matrix");
+        let weight = Tensor::cat(&[transposed, &transposed.narrow(0, 0, 1).zeros_like()], 0);
+        let bias = Tensor::zeros([columns + 1], (transposed.kind(), transposed.device()));
+        let _ = bias.narrow(0, columns, 1).fill_(1.0);
+        Self { weight, bias }
+    }
+
+    /// Ωᵀ in float64: `[S, width]`.
+    pub fn exact(&self) -> Tensor {
+        let (rows, _) = self.weight.size2().expect("a test matrix");
+        self.weight.narrow(0, 0, rows - 1).to_kind(Kind::Double)
+    }
+}
+
 /// Sums over rows x, and over z = x Ω for a test matrix Ω `[width, S]` (the identity in [`super::Gram`]).
 #[derive(Debug)]
 pub(super) struct Sums {
@@ -47,23 +73,27 @@ impl Sums {
         }
     }
 
-    /// Takes in rows; `test` is Ω, by its transpose `[S, width]`.
-    pub fn add(&mut self, rows: &Rows, test: Option<&Tensor>) -> Result<(), NotFinite> {
-        let squares = square_sum(rows)?;
-        let (count, _) = rows.shape();
-        self.rows += count;
+    /// Takes in rows whose every product is kept.
+    pub fn add(&mut self, rows: &Rows) -> Result<(), NotFinite> {
+        let (products, sum) = rows.gram(); // [width, width], [width]
+        let squares = products.diagonal(0, 0, 1).sum(Kind::Double).double_value(&[]);
+        if !squares.is_finite() {
+            return Err(NotFinite);
+        }
+        self.rows += rows.shape().0;
         self.squares += squares;
-        let Some(test) = test else {
-            self.sum += rows.dense().sum_dim_intlist(0, false, rows.dense().kind()).to_kind(Kind::Double);
-            self.products += rows.gram().to_kind(Kind::Double);
-            return Ok(());
-        };
-        // A last column of ones gives the sum in the same product.
-        let columns = test.size()[0];
-        let weight = Tensor::cat(&[test, &test.narrow(0, 0, 1).zeros_like()], 0); // [S + 1, width]
-        let bias = Tensor::zeros([columns + 1], (test.kind(), test.device()));
-        let _ = bias.narrow(0, columns, 1).fill_(1.0);
-        let products = rows.sketched_gram(&weight, &bias).to_kind(Kind::Double); // [S + 1, width]
+        self.sum += sum;
+        self.products += products;
+        Ok(())
+    }
+
+    /// Takes in rows by their products with a test matrix.
+    pub fn add_sketched(&mut self, rows: &Rows, test: &TestMatrix) -> Result<(), NotFinite> {
+        let squares = square_sum(rows)?;
+        self.rows += rows.shape().0;
+        self.squares += squares;
+        let products = rows.sketched_gram(&test.weight, &test.bias); // [S + 1, width]
+        let columns = self.products.size()[0];
         self.products += products.narrow(0, 0, columns);
         self.sum += products.get(columns);
         Ok(())
