@@ -10,6 +10,9 @@ use crate::linalg::{End, Gram, IncrementalPca, Sketch, Solver, Spectrum};
 /// Up to so many columns of a sketch's test matrix a width, the exact covariance costs about as little.
 const GRAM_COLUMNS: i64 = 6;
 
+/// Up to this width it costs little whatever the rank.
+const GRAM_WIDTH: i64 = 128;
+
 /// How EVA finds directions, spends its rank budget, and knows when it has seen enough.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
@@ -80,7 +83,8 @@ impl Settings {
     pub(super) fn solver(&self, width: i64, device: Device) -> Box<dyn Solver> {
         let components = self.candidates(width);
         let end = if self.directions == Directions::Trailing { End::Trailing } else { End::Leading };
-        let narrow = width <= GRAM_COLUMNS * Sketch::columns(components) || end == End::Trailing;
+        let narrow =
+            width <= GRAM_WIDTH.max(GRAM_COLUMNS * Sketch::columns(components)) || end == End::Trailing;
         match self.solver {
             SolverKind::Incremental => Box::new(IncrementalPca::new(components, width, self.centred, device)),
             SolverKind::Sketch => Box::new(Sketch::new(components, width, self.centred, device)),
