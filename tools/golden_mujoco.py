@@ -1,8 +1,8 @@
 """Records what Gymnasium's MuJoCo environments do, for the Rust ones to be compared with.
 
 Writes one file an environment into tests/golden/mujoco: for each play its kwargs, positions and
-velocities at the start, actions, and what was shown, earned and ended. Wide observations are thinned
-to every tenth. Needs gymnasium 1.4, mujoco 3.17.0 and safetensors; run it from the repository root:
+velocities at the start, actions, and what was shown, earned and ended; and how the first observations
+of many episodes are spread. Wide observations are thinned to every tenth. Needs gymnasium 1.4, mujoco 3.17.0 and safetensors; run it from the repository root:
 python tools/golden_mujoco.py
 """
 
@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 OUT = pathlib.Path("tests/golden/mujoco")
 STEPS, SHORT = 200, 30
+STARTS = 1000
 WIDE = 200
 
 # Beyond the defaults. None in a range is no bound, as JSON has no infinity.
@@ -95,11 +96,18 @@ def record(env_id, kwargs, steps, seed):
     return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
 
 
+def spread(env_id):
+    """Of each number of a first observation: mean, deviation, least and greatest."""
+    env = gymnasium.make(env_id)
+    shown = np.array([env.reset(seed=seed)[0] for seed in range(STARTS)])
+    return np.array([shown.mean(0), shown.std(0), shown.min(0), shown.max(0)])
+
+
 def main():
     assert mujoco.__version__ == "3.17.0" and gymnasium.__version__ == "1.4.0"
     OUT.mkdir(parents=True, exist_ok=True)
     for number, (env_id, variants) in enumerate(PLAYS.items()):
-        tensors, plays = {}, [{}, *variants]
+        tensors, plays = {"starts": spread(env_id)}, [{}, *variants]
         for i, kwargs in enumerate(plays):
             played = record(env_id, kwargs, SHORT if i else STEPS, 100 * number + i)
             tensors |= {f"{i}.{name}": value for name, value in played.items()}

@@ -221,3 +221,22 @@ impl<R: mujoco::Rules> Registered for MujocoTask<R> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MUJOCO, MUJOCO_IDS};
+
+    #[test]
+    fn a_build_without_mujoco_knows_the_ids_of_its_tasks() {
+        let ids: Vec<&str> = MUJOCO.iter().map(|entry| entry.id).collect();
+        assert!(ids == MUJOCO_IDS || cfg!(not(feature = "mujoco")), "{ids:?}");
+        #[cfg(not(feature = "mujoco"))]
+        for id in MUJOCO_IDS {
+            let error = super::spec(id, &crate::Kwargs::new()).expect_err("it is refused");
+            let sentence = format!(
+                "`{id}` needs MuJoCo, which this build leaves out; build with the feature `mujoco`, as `cargo build` does by itself"
+            );
+            assert_eq!(error.to_string(), sentence);
+        }
+    }
+}

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mujoco_rs::error::MjModelError;
+use mujoco_rs::mujoco_c::mjtDisableBit as MjtDisableBit;
 use mujoco_rs::wrappers::MjModel;
 
 use super::messages::hush;
@@ -56,13 +58,23 @@ pub(super) fn load(kwargs: &mut KwargReader, default: &str) -> Result<(String, A
     };
     let refused =
         |problem: String| EnvError::Model { id: kwargs.id().to_owned(), xml_file: name.clone(), problem };
-    let model =
-        loaded.map_err(|error| refused(format!("cannot be loaded: {}", one_line(&error.to_string()))))?;
+    let mut model = loaded.map_err(|error| {
+        let words = match error {
+            MjModelError::LoadFailed(words) => words,
+            error => error.to_string(),
+        };
+        // MuJoCo's words may run over several lines.
+        refused(format!("cannot be loaded: {}", words.split_whitespace().collect::<Vec<_>>().join(" ")))
+    })?;
     let memory = model.ffi().narena;
     if memory < LEAST_MEMORY {
         return Err(refused(format!(
             "asks for {memory} bytes of memory; it must ask for at least {LEAST_MEMORY}"
         )));
+    }
+    // The bodies of one tree are one island anyway; not looking for it changes no bit.
+    if model.ffi().ntree == 1 {
+        model.opt_mut().disableflags |= MjtDisableBit::mjDSBL_ISLAND as i32;
     }
     Ok((name, Arc::new(model)))
 }
@@ -73,8 +85,4 @@ fn expanded(name: &str) -> PathBuf {
         (Some(rest), Some(home)) => home.join(rest),
         _ => PathBuf::from(name),
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
