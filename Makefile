@@ -19,9 +19,10 @@ test: setup
 build: setup
 	cargo build --release
 
-# libtorch under .libtorch/, downloaded and checked where none is at hand.
+# libtorch under .libtorch/, MuJoCo under .mujoco/, downloaded and checked where none is at hand.
 setup:
 	@$(PYTHON) tools/setup_libtorch.py
+	@$(PYTHON) tools/setup_mujoco.py
 
 datasets/pendulum-g14-v0: | build
 	$(PROGRAM) collect --env Pendulum-v1 --env-kwarg g=14 --policy scripted --noise 0.5 --episodes 20 --seed 2 --out $@
@@ -68,4 +69,4 @@ eva-cost: .venv build
 	touch .venv
 
 clean:
-	rm -rf target .libtorch .venv
+	rm -rf target .libtorch .mujoco .venv

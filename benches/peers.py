@@ -1,6 +1,7 @@
 """Measure eva-rl beside its peers, in one run on one machine, and print the ratios.
 
 Environments: Gymnasium's numpy CartPoleVectorEnv and EnvPool, 1024 environments.
+MuJoCo: EnvPool, 64 environments of four of Gymnasium's tasks, random actions.
 Policy: one batched transformers forward, 64 windows of K = 20, of a 3 x 128 and a 4 x 256 decision transformer,
 beside the same forward here and beside a step of 64 environments.
 Loading: peak memory of the program while a policy of 1 GB is read, over the size of its file.
@@ -10,6 +11,7 @@ Each pair is measured in turn, several times over; the medians are compared.
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -20,6 +22,7 @@ import time
 from pathlib import Path
 
 ENVS = 1024
+PHYSICS = 64
 WINDOWS = 64
 CONTEXT = 20
 
@@ -29,14 +32,14 @@ def ours(binary, *arguments):
     return json.loads(out.stdout)
 
 
-def steps_per_sec(step, seconds=2.0):
+def steps_per_sec(step, seconds=2.0, num_envs=ENVS):
     for _ in range(20):
         step()
     steps, begun = 0, time.perf_counter()
     while time.perf_counter() - begun < seconds:
         for _ in range(20):
             step()
-        steps += 20 * ENVS
+        steps += 20 * num_envs
     return steps / (time.perf_counter() - begun)
 
 
@@ -130,6 +133,29 @@ def environments(args):
     print(f"CartPole-v1, {ENVS} environments, steps per second (median of {args.repeats}):")
     for name, median in medians.items():
         print(f"  {name:10} {median / 1e6:7.2f} M   eva-rl / {name}: {medians['eva-rl'] / median:.1f}x")
+
+
+def envpool_physics_speed(env_id):
+    import envpool
+    import numpy as np
+
+    envs = envpool.make(env_id, env_type="gymnasium", num_envs=PHYSICS, num_threads=os.cpu_count())
+    envs.reset()
+    space, rng = envs.action_space, np.random.default_rng(0)
+    draws = itertools.cycle([rng.uniform(space.low, space.high, (PHYSICS, *space.shape)) for _ in range(16)])
+    return steps_per_sec(lambda: envs.step(next(draws)), num_envs=PHYSICS)
+
+
+def physics(args):
+    print(f"MuJoCo, {PHYSICS} environments, random actions, steps per second (median of {args.repeats}):")
+    for env_id in ["Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5"]:
+        command = ["env", "--env", env_id, "--num-envs", str(PHYSICS)]
+        here, there = [], []
+        for _ in range(args.repeats):
+            here.append(ours(args.binary, *command)["steps_per_sec"])
+            there.append(envpool_physics_speed(env_id))
+        here, there = statistics.median(here), statistics.median(there)
+        print(f"  {env_id:14} eva-rl {here:6.0f}, EnvPool {there:6.0f}, ratio {here / there:.2f}x")
 
 
 def forward(args):
@@ -319,11 +345,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default="target/release/eva-rl")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=["loading", "environments", "forward", "rollout", "eva"])
+    parser.add_argument("--only", choices=["loading", "environments", "mujoco", "forward", "rollout", "eva"])
     args = parser.parse_args()
     for name, measure in [
         ("loading", loading),
         ("environments", environments),
+        ("mujoco", physics),
         ("forward", forward),
         ("rollout", rollout),
         ("eva", eva),

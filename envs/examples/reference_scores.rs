@@ -12,9 +12,9 @@ use serde_json::json;
 const EPISODES: usize = 10_000;
 
 fn main() {
-    for spec in specs() {
-        measure(&spec.id, &Kwargs::new());
-    }
+    // MuJoCo's tasks have no controllers, and others' reference scores.
+    let controlled = specs().into_iter().filter(|spec| scripted(&spec.id, &Kwargs::new()).is_ok());
+    controlled.for_each(|spec| measure(&spec.id, &Kwargs::new()));
     measure("CartPole-v1", &Kwargs::from([("sutton_barto_reward".to_owned(), json!(true))]));
     for g in 1..=16 {
         measure("Pendulum-v1", &Kwargs::from([("g".to_owned(), json!(g))]));

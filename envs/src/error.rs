@@ -12,6 +12,33 @@ pub enum EnvError {
         nearest: Vec<String>,
     },
 
+    /// The environment is MuJoCo's, and this build was made without it.
+    #[error(
+        "`{id}` needs MuJoCo, which this build leaves out; build with the feature `mujoco`, as `cargo build` does by itself"
+    )]
+    WithoutMujoco {
+        /// The environment's id.
+        id: String,
+    },
+
+    /// A MuJoCo model cannot be loaded, or is not of its task.
+    #[error("the model {xml_file:?} of `{id}` {problem}")]
+    Model {
+        /// The environment's id.
+        id: String,
+        /// The model that was given.
+        xml_file: String,
+        /// What it lacks, or what MuJoCo says of it.
+        problem: String,
+    },
+
+    /// Nobody has written a controller for the environment.
+    #[error("`{id}` has no scripted controller; `random` or a policy can act in it")]
+    NoController {
+        /// The environment's id.
+        id: String,
+    },
+
     /// The environment has no such kwarg.
     #[error("`{id}` has no kwarg `{name}`; {}", if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", listed(known)) })]
     UnknownKwarg {

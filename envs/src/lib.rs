@@ -25,6 +25,8 @@ mod trig;
 
 pub mod classic;
 mod gymnasium;
+#[cfg(feature = "mujoco")]
+pub mod mujoco;
 pub mod scripted;
 
 /// The versions whose types our interface shows.
@@ -33,7 +35,7 @@ pub use {gymnasium_rs, ndarray};
 pub use error::EnvError;
 pub use frame::Frame;
 pub use gymnasium::{Episode, GymnasiumTask, SingleEnv};
-pub use kwargs::Kwargs;
+pub use kwargs::{KwargReader, Kwargs};
 pub use pool::TaskPool;
 pub use registry::{episode, make, scripted, spec, specs, task};
 pub use scripted::Controller;

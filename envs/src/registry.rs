@@ -2,6 +2,8 @@
 
 use crate::classic::{Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum};
 use crate::kwargs::KwargReader;
+#[cfg(feature = "mujoco")]
+use crate::mujoco::{self, MujocoTask};
 use crate::scripted::{self, Controller};
 use crate::{EnvError, EnvSpec, Episode, Kwargs, NativeTask, SingleEnv, TaskPool, VecEnv};
 
@@ -31,7 +33,7 @@ pub fn spec(id: &str, kwargs: &Kwargs) -> Result<EnvSpec, EnvError> {
 /// The contracts of all native environments, with default kwargs.
 pub fn specs() -> Vec<EnvSpec> {
     let default = |entry: &Entry| (entry.task)(&Kwargs::new()).expect("every kwarg has a default");
-    ENTRIES.iter().map(|entry| default(entry).spec().clone()).collect()
+    entries().map(|entry| default(entry).spec().clone()).collect()
 }
 
 /// A controller that is worth imitating.
@@ -39,13 +41,50 @@ pub fn scripted(id: &str, kwargs: &Kwargs) -> Result<Box<dyn Controller>, EnvErr
     (find(id)?.controller)(kwargs)
 }
 
-static ENTRIES: [Entry; 5] = [
+static CLASSIC: [Entry; 5] = [
     entry::<CartPole>(),
     entry::<Pendulum>(),
     entry::<MountainCar>(),
     entry::<MountainCarContinuous>(),
     entry::<Acrobot>(),
 ];
+
+/// The tasks of the feature `mujoco`, of which a build without it knows only the ids.
+#[cfg(feature = "mujoco")]
+static MUJOCO: [Entry; 11] = [
+    entry::<MujocoTask<mujoco::Ant>>(),
+    entry::<MujocoTask<mujoco::HalfCheetah>>(),
+    entry::<MujocoTask<mujoco::Hopper>>(),
+    entry::<MujocoTask<mujoco::Humanoid>>(),
+    entry::<MujocoTask<mujoco::HumanoidStandup>>(),
+    entry::<MujocoTask<mujoco::InvertedDoublePendulum>>(),
+    entry::<MujocoTask<mujoco::InvertedPendulum>>(),
+    entry::<MujocoTask<mujoco::Pusher>>(),
+    entry::<MujocoTask<mujoco::Reacher>>(),
+    entry::<MujocoTask<mujoco::Swimmer>>(),
+    entry::<MujocoTask<mujoco::Walker2d>>(),
+];
+
+#[cfg(not(feature = "mujoco"))]
+static MUJOCO: [Entry; 0] = [];
+
+const MUJOCO_IDS: [&str; 11] = [
+    "Ant-v5",
+    "HalfCheetah-v5",
+    "Hopper-v5",
+    "Humanoid-v5",
+    "HumanoidStandup-v5",
+    "InvertedDoublePendulum-v5",
+    "InvertedPendulum-v5",
+    "Pusher-v5",
+    "Reacher-v5",
+    "Swimmer-v5",
+    "Walker2d-v5",
+];
+
+fn entries() -> impl Iterator<Item = &'static Entry> {
+    CLASSIC.iter().chain(&MUJOCO)
+}
 
 struct Entry {
     id: &'static str,
@@ -65,7 +104,8 @@ trait Registered: NativeTask + Clone + 'static {
 
     fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError>;
 
-    fn controller(&self) -> Box<dyn Controller>;
+    /// A controller that is worth imitating, if there is one.
+    fn controller(&self) -> Option<Box<dyn Controller>>;
 }
 
 const fn entry<T: Registered>() -> Entry {
@@ -77,7 +117,10 @@ const fn entry<T: Registered>() -> Entry {
         },
         task: |kwargs| Ok(Box::new(read::<T>(kwargs)?)),
         episode: |kwargs| Ok(Box::new(Episode::new(read::<T>(kwargs)?))),
-        controller: |kwargs| Ok(read::<T>(kwargs)?.controller()),
+        controller: |kwargs| {
+            let controller = read::<T>(kwargs)?.controller();
+            controller.ok_or_else(|| EnvError::NoController { id: T::ID.to_owned() })
+        },
     }
 }
 
@@ -89,8 +132,11 @@ fn read<T: Registered>(kwargs: &Kwargs) -> Result<T, EnvError> {
 }
 
 fn find(id: &str) -> Result<&'static Entry, EnvError> {
-    ENTRIES.iter().find(|entry| entry.id == id).ok_or_else(|| {
-        let mut ids: Vec<String> = ENTRIES.iter().map(|entry| entry.id.to_owned()).collect();
+    entries().find(|entry| entry.id == id).ok_or_else(|| {
+        if MUJOCO_IDS.contains(&id) {
+            return EnvError::WithoutMujoco { id: id.to_owned() };
+        }
+        let mut ids: Vec<String> = entries().map(|entry| entry.id.to_owned()).collect();
         ids.sort_by(|a, b| strsim::jaro_winkler(b, id).total_cmp(&strsim::jaro_winkler(a, id)));
         ids.truncate(3);
         EnvError::UnknownEnv { id: id.to_owned(), nearest: ids }
@@ -105,8 +151,8 @@ impl Registered for CartPole {
         Ok(Self::new(kwargs.boolean("sutton_barto_reward", false)?))
     }
 
-    fn controller(&self) -> Box<dyn Controller> {
-        Box::new(scripted::BalancePole)
+    fn controller(&self) -> Option<Box<dyn Controller>> {
+        Some(Box::new(scripted::BalancePole))
     }
 }
 
@@ -118,8 +164,8 @@ impl Registered for Pendulum {
         Ok(Self::new(kwargs.number("g", 10.0)?))
     }
 
-    fn controller(&self) -> Box<dyn Controller> {
-        Box::new(scripted::SwingUp::new(self.gravity()))
+    fn controller(&self) -> Option<Box<dyn Controller>> {
+        Some(Box::new(scripted::SwingUp::new(self.gravity())))
     }
 }
 
@@ -131,8 +177,8 @@ impl Registered for MountainCar {
         Ok(Self::new(kwargs.number("goal_velocity", 0.0)?))
     }
 
-    fn controller(&self) -> Box<dyn Controller> {
-        Box::new(scripted::RockCar)
+    fn controller(&self) -> Option<Box<dyn Controller>> {
+        Some(Box::new(scripted::RockCar))
     }
 }
 
@@ -144,8 +190,8 @@ impl Registered for MountainCarContinuous {
         Ok(Self::new(kwargs.number("goal_velocity", 0.0)?))
     }
 
-    fn controller(&self) -> Box<dyn Controller> {
-        Box::new(scripted::RockCarThriftily)
+    fn controller(&self) -> Option<Box<dyn Controller>> {
+        Some(Box::new(scripted::RockCarThriftily))
     }
 }
 
@@ -157,7 +203,40 @@ impl Registered for Acrobot {
         Ok(Self::new())
     }
 
-    fn controller(&self) -> Box<dyn Controller> {
-        Box::new(scripted::PumpLinks)
+    fn controller(&self) -> Option<Box<dyn Controller>> {
+        Some(Box::new(scripted::PumpLinks))
+    }
+}
+
+#[cfg(feature = "mujoco")]
+impl<R: mujoco::Rules> Registered for MujocoTask<R> {
+    const ID: &'static str = R::FACTS.id;
+    const GRAIN: usize = 1;
+
+    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
+        Self::from_kwargs(kwargs)
+    }
+
+    fn controller(&self) -> Option<Box<dyn Controller>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MUJOCO, MUJOCO_IDS};
+
+    #[test]
+    fn a_build_without_mujoco_knows_the_ids_of_its_tasks() {
+        let ids: Vec<&str> = MUJOCO.iter().map(|entry| entry.id).collect();
+        assert!(ids == MUJOCO_IDS || cfg!(not(feature = "mujoco")), "{ids:?}");
+        #[cfg(not(feature = "mujoco"))]
+        for id in MUJOCO_IDS {
+            let error = super::spec(id, &crate::Kwargs::new()).expect_err("it is refused");
+            let sentence = format!(
+                "`{id}` needs MuJoCo, which this build leaves out; build with the feature `mujoco`, as `cargo build` does by itself"
+            );
+            assert_eq!(error.to_string(), sentence);
+        }
     }
 }

@@ -26,9 +26,12 @@ pub trait NativeTask: Task {
     /// Puts the task into a state of Gymnasium's, as `env.unwrapped.state = …` does.
     fn set_state(&mut self, state: &[f64], observation: &mut [f32]);
 
-    /// Between which values each number of a start is drawn. `bound` answers with what a user wants
-    /// of a bound, by Gymnasium's name for it, or with the default that it is given.
-    fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Vec<(f64, f64)>;
+    /// Between which values each number of a start is drawn, of a task whose starts Gymnasium lets its
+    /// user bound. `bound` answers with what the user wants of a bound, by Gymnasium's name for it, or
+    /// with the default that it is given.
+    fn start_ranges(&self, _bound: &dyn Fn(&str, f64) -> f64) -> Option<Vec<(f64, f64)>> {
+        None
+    }
 }
 
 /// What one step of a task gave.

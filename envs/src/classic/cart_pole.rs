@@ -116,7 +116,7 @@ impl NativeTask for CartPole {
         self.observe(observation);
     }
 
-    fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Vec<(f64, f64)> {
-        vec![(bound("low", -START), bound("high", START)); 4]
+    fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Option<Vec<(f64, f64)>> {
+        Some(vec![(bound("low", -START), bound("high", START)); 4])
     }
 }

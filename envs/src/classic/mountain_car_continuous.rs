@@ -90,7 +90,7 @@ impl NativeTask for MountainCarContinuous {
         self.observe(observation);
     }
 
-    fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Vec<(f64, f64)> {
-        vec![(bound("low", START.start), bound("high", START.end)), (0.0, 0.0)]
+    fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Option<Vec<(f64, f64)>> {
+        Some(vec![(bound("low", START.start), bound("high", START.end)), (0.0, 0.0)])
     }
 }

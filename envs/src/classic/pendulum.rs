@@ -98,9 +98,9 @@ impl NativeTask for Pendulum {
         self.observe(observation);
     }
 
-    fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Vec<(f64, f64)> {
+    fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Option<Vec<(f64, f64)>> {
         let [angle, spin] = [bound("x_init", START[0]), bound("y_init", START[1])];
-        vec![(-angle, angle), (-spin, spin)]
+        Some(vec![(-angle, angle), (-spin, spin)])
     }
 }
 

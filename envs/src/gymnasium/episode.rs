@@ -12,7 +12,7 @@ use crate::{ActionSpace, Frame, NativeTask, Phase, check_actions};
 ///
 /// Its k-th reset after seed s starts where episode k of a pool with seed s does; unseeded, s is 0.
 /// Options are Gymnasium's (`low` and `high`, for Pendulum `x_init` and `y_init`), and `state`, an
-/// array of numbers, which starts in just that state. gymnasium-rs cannot refuse, so a wrong option
+/// array of numbers (for MuJoCo's tasks positions, then velocities), which starts in just that state. gymnasium-rs cannot refuse, so a wrong option
 /// or action panics with a sentence.
 #[derive(Clone, Debug)]
 pub struct Episode<T> {
@@ -61,16 +61,17 @@ impl<T: NativeTask> Env<Array1<f32>, Array1<f32>> for Episode<T> {
         self.steps = 0;
 
         let row = self.observation.as_slice_mut().expect("the row is contiguous");
-        if options.is_empty() {
-            self.task.reset(&mut rng, row);
-        } else if let Some(state) = options.get("state") {
+        let bound = |name: &str, default| options.get(name).map_or(default, |value| number(name, value));
+        if let Some(state) = options.get("state") {
             self.task.set_state(&numbers(state), row);
-        } else {
-            let bound = |name: &str, default| options.get(name).map_or(default, |value| number(name, value));
-            let ranges = self.task.start_ranges(&bound);
+        } else if !options.is_empty()
+            && let Some(ranges) = self.task.start_ranges(&bound)
+        {
             let state: Vec<f64> =
                 ranges.iter().map(|(low, high)| low + (high - low) * rng.r#gen::<f64>()).collect();
             self.task.set_state(&state, row);
+        } else {
+            self.task.reset(&mut rng, row);
         }
         (self.observation.clone(), Info::new())
     }

@@ -46,6 +46,11 @@ fn random_action(space: &ActionSpace, rng: &mut impl Rng) -> Vec<f32> {
     }
 }
 
+/// Fewer steps, or environments, where MuJoCo makes each a hundred times as dear.
+fn affordable(spec: &EnvSpec, count: usize) -> usize {
+    if spec.id.ends_with("-v5") { count.div_ceil(100) } else { count }
+}
+
 /// Holds `law` against every native environment.
 #[track_caller]
 fn check(law: impl Fn(&EnvSpec)) {
@@ -87,7 +92,7 @@ fn threads_change_nothing() {
     check(|spec| {
         let with_threads = |threads| {
             let rayon = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
-            rayon.install(|| play(&spec.id, 3000, 5, 40))
+            rayon.install(|| play(&spec.id, affordable(spec, 3000), 5, 40))
         };
         let alone = with_threads(1);
         assert_eq!(alone, with_threads(2), "{}", spec.id);

@@ -3,6 +3,8 @@
 mod conformance;
 mod golden;
 mod gymnasium;
+#[cfg(feature = "mujoco")]
+mod mujoco;
 mod play;
 mod refusals;
 mod scripted;
