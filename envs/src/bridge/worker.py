@@ -5,7 +5,7 @@ input: eva-rl sends a command of one byte, and gets ANSWERED or FAILED, both wit
 is due (its length as four bytes, then UTF-8). Numbers go through memory that both map.
 """
 
-import contextlib
+import difflib
 import fcntl
 import gc
 import importlib
@@ -27,6 +27,8 @@ RESET, STEP, DRAW, ACT = b"R", b"S", b"D", b"A"
 RUNNING, TERMINATED, TRUNCATED = 0, 1, 2
 # What says, by its usual names, that an episode has succeeded.
 SUCCESS = ["success", "is_success"]
+# Pools that EnvPool's environments are shared out to, at most: each costs a few calls a step.
+MAX_POOLS = 4
 
 
 def main():
@@ -227,7 +229,7 @@ class GymnasiumHost:
 
 
 class EnvPoolHost:
-    """A pool of EnvPool's, which steps on threads of its own."""
+    """Pools of EnvPool's, which step on threads of their own."""
 
     def __init__(self, order):
         import envpool
@@ -235,9 +237,13 @@ class EnvPoolHost:
 
         self.numpy, self.envpool = numpy, envpool
         self.id, self.kwargs, self.count = order["id"], order["kwargs"], order["rows"]
-        with quietly():  # it warns of bounds in float64, which round to float32
-            spec = envpool.make_spec(self.id, **self.kwargs)
-            self.observation, self.action = Observation(spec.observation_space), spec.action_space
+        if self.id not in envpool.list_all_envs():
+            nearest = ", ".join(difflib.get_close_matches(self.id, envpool.list_all_envs()))
+            raise ValueError(f"EnvPool has no task of this name{'; the nearest are ' if nearest else ''}{nearest}")
+        # Of bounds in float64, which round to float32.
+        warnings.filterwarnings("ignore", module="gymnasium.spaces")
+        spec = envpool.make_spec(self.id, **self.kwargs)
+        self.observation, self.action = Observation(spec.observation_space), spec.action_space
         if getattr(spec.config, "max_num_players", 1) != 1:
             raise ValueError("it has more than one player")
         if getattr(spec.config, "batch_size", 0) not in (0, 1):
@@ -251,7 +257,7 @@ class EnvPoolHost:
             "reward_threshold": spec.reward_threshold,
             "success": next((name for name in SUCCESS if name in self.infos), None),
         }
-        self.pool = None
+        self.pools = []
 
     def map(self, memory, layout):
         self.rows = Rows(memory, self.count, layout)
@@ -262,43 +268,54 @@ class EnvPoolHost:
 
     def reset(self):
         # EnvPool takes seeds only when it makes a pool.
-        self.pool = None
-        with quietly():
-            self.pool = self.envpool.make(
-                self.id,
-                env_type="gymnasium",
-                num_envs=self.count,
-                seed=[int(seed) for seed in self.rows.seeds],
-                **self.kwargs,
-            )
-        shown, _ = self.pool.reset()
-        self.rows.observations[:] = self.observation.rows(shown, self.count)
+        self.pools.clear()
+        # Pools with few threads each disturb each other less than many threads at one queue do, and one
+        # begins its ended episodes anew while another still steps.
+        cores = len(os.sched_getaffinity(0))
+        pools = 1 if "num_threads" in self.kwargs else min(cores, MAX_POOLS, self.count)
+        for index in range(pools):
+            share = slice(index * self.count // pools, (index + 1) * self.count // pools)
+            seeds = [int(seed) for seed in self.rows.seeds[share]]
+            sizes = {"num_envs": len(seeds), "seed": seeds, "num_threads": -(-cores // pools)}
+            made = self.envpool.make(self.id, env_type="gymnasium", **{**sizes, **self.kwargs})
+            self.pools.append((made, share))
+        for pool, share in self.pools:
+            shown, _ = pool.reset()
+            self.rows.observations[share] = self.observation.rows(shown, share.stop - share.start)
 
     def step(self):
-        rows, numpy = self.rows, self.numpy
-        actions = rows.actions
-        if self.action.shape == ():
-            actions = actions[:, 0]
-        else:
-            actions = actions.reshape(self.count, *self.action.shape)
-        shown, rewards, terminated, truncated, infos = self.pool.step(actions)
-        rows.observations[:] = self.observation.rows(shown, self.count)
-        rows.rewards[:] = rewards
-        for column, name in self.names:
-            rows.infos[:, column] = infos[name]
-        numpy.multiply(truncated, TRUNCATED, out=rows.phases, casting="unsafe")
-        rows.phases[terminated] = TERMINATED
-        ended = numpy.flatnonzero(rows.phases)
+        actions = self.rows.actions.reshape(self.count, *self.action.shape)
+        for pool, share in self.pools:
+            pool.send(actions[share])
+        ended = [self.take(pool, share, actions[share]) for pool, share in self.pools]
+        taken = 0
+        for (pool, share), rows in zip(self.pools, ended):
+            if len(rows):
+                observations = self.rows.observations[share]
+                self.rows.final_observations[taken : taken + len(rows)] = observations[rows]
+                observations[rows] = self.observation.rows(pool.recv()[0], len(rows))
+                taken += len(rows)
+
+    def take(self, pool, share, actions):
+        """Copies what a pool's step gave, and has what ended begin anew in the meantime."""
+        shown, rewards, terminated, truncated, infos = pool.recv()
+        ended = self.numpy.flatnonzero(terminated | truncated)
         if len(ended):
-            rows.final_observations[: len(ended)] = rows.observations[ended]
-            shown, _ = self.pool.reset(ended.astype(numpy.int32))
-            rows.observations[ended] = self.observation.rows(shown, len(ended))
+            pool.send(actions[ended], ended)  # whatever it is told after its end, it begins anew
+        self.rows.observations[share] = self.observation.rows(shown, len(rewards))
+        self.rows.rewards[share] = rewards
+        for column, name in self.names:
+            self.rows.infos[share, column] = infos[name]
+        self.rows.phases[share] = TERMINATED * terminated + TRUNCATED * truncated
+        return ended
 
     def draw(self, row):
-        return self.pool.render(row)[0]
+        for pool, share in self.pools:
+            if row < share.stop:
+                return pool.render(row - share.start)[0]
 
     def close(self):
-        self.pool = None
+        self.pools.clear()
 
 
 class MetaWorldExpert:
@@ -408,13 +425,6 @@ class Observation:
             else:
                 rows[:, columns] = part.reshape(count, -1)
         return rows
-
-
-@contextlib.contextmanager
-def quietly():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def action_contract(space):

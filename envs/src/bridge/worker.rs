@@ -54,6 +54,7 @@ pub(super) enum Host {
     Gymnasium,
     #[serde(rename = "envpool")]
     EnvPool,
+    #[serde(rename = "metaworld_expert")]
     MetaWorldExpert,
 }
 
@@ -303,7 +304,7 @@ fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with exit code {code}"),
         (None, Some(signal)) => match Signal::from_named_raw(signal) {
-            Some(named) => format!("was killed by {named:?}").replace("Signal::", "SIG"),
+            Some(named) => format!("was killed by {named:?}").replace("Signal::", "SIG").replace('"', ""),
             None => format!("was killed by signal {signal}"),
         },
         (None, None) => format!("ended: {status}"),

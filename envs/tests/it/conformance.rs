@@ -15,7 +15,7 @@ struct Trace {
 }
 
 fn pool(id: &str, num_envs: usize) -> Box<dyn VecEnv> {
-    make(id, &Kwargs::new(), num_envs).expect("the id is native")
+    make(id, &Kwargs::new(), num_envs).expect("the id is at hand")
 }
 
 /// Plays the same random actions for a seed, however often it is called.
@@ -57,9 +57,27 @@ fn check(law: impl Fn(&EnvSpec)) {
     specs.iter().for_each(law);
 }
 
+/// Holds `law` against environments in Python workers too.
+#[track_caller]
+fn check_bridged_too(law: impl Fn(&EnvSpec)) {
+    check(&law);
+    for id in BRIDGED {
+        law(pool(id, 1).spec());
+    }
+}
+
+/// Of each library one that ends and one that is cut, discrete and continuous.
+const BRIDGED: [&str; 5] = [
+    "gymnasium:CartPole-v1",
+    "gymnasium:Pendulum-v1",
+    "envpool:CartPole-v1",
+    "envpool:Pendulum-v1",
+    "envpool:FrozenLake-v1",
+];
+
 #[test]
 fn a_seed_is_a_trajectory() {
-    check(|spec| {
+    check_bridged_too(|spec| {
         assert_eq!(play(&spec.id, 3, 7, 300), play(&spec.id, 3, 7, 300), "{}", spec.id);
         assert_ne!(play(&spec.id, 3, 7, 3), play(&spec.id, 3, 8, 3), "{}", spec.id);
     });
@@ -121,7 +139,7 @@ fn starts(spec: &EnvSpec, num_envs: usize, count: usize) -> Vec<Option<Vec<f32>>
 
 #[test]
 fn an_episode_starts_the_same_however_many_environments_share_the_work() {
-    check(|spec| {
+    let law = |spec: &EnvSpec| {
         let wide = starts(spec, 6, 6);
         for num_envs in [1, 2, 3, 4] {
             let narrow = starts(spec, num_envs, 6);
@@ -129,12 +147,17 @@ fn an_episode_starts_the_same_however_many_environments_share_the_work() {
             assert!(seen.clone().count() > num_envs, "{}: no environment began anew", spec.id);
             seen.for_each(|(wide, narrow)| assert_eq!(wide, narrow, "{}", spec.id));
         }
-    });
+    };
+    check(law);
+    // EnvPool takes no seed per episode.
+    for id in BRIDGED.iter().filter(|id| id.starts_with("gymnasium:")) {
+        law(pool(id, 1).spec());
+    }
 }
 
 #[test]
 fn observations_and_rewards_are_finite_and_within_their_space() {
-    check(|spec| {
+    check_bridged_too(|spec| {
         let width = spec.observation_width();
         for step in play(&spec.id, 4, 3, 1200).steps {
             assert!(step.rewards.iter().all(|reward| reward.is_finite()), "{}", spec.id);
@@ -152,7 +175,7 @@ fn observations_and_rewards_are_finite_and_within_their_space() {
 
 #[test]
 fn an_episode_is_truncated_at_its_limit_and_nowhere_else() {
-    check(|spec| {
+    check_bridged_too(|spec| {
         let num_envs = 4;
         let mut ages = vec![0; num_envs];
         for step in play(&spec.id, num_envs, 3, 2100).steps {
