@@ -57,5 +57,8 @@ pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
             reference
         ))?;
     }
-    Ok(())
+    print("")?;
+    print(
+        "envpool:ID is any task of EnvPool's, gymnasium:ID any of Gymnasium's registry, in Python workers (make bridge)",
+    )
 }
