@@ -4,14 +4,14 @@ PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
-.PHONY: demo test build setup pretrained curves interop peers eva-cost clean
+.PHONY: demo test build setup bridge pretrained curves interop peers eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
 	$(PROGRAM) train configs/demo.toml --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 # What CI runs.
-test: setup
+test: setup bridge
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo test --release --workspace
@@ -23,6 +23,14 @@ build: setup
 setup:
 	@$(PYTHON) tools/setup_libtorch.py
 	@$(PYTHON) tools/setup_mujoco.py
+
+# EnvPool, Gymnasium and Meta-World's experts for Python workers, under .bridge/ (about 0.7 GB).
+bridge: .bridge
+
+.bridge: tools/requirements-bridge.txt
+	$(PYTHON) -m venv .bridge
+	.bridge/bin/pip install --quiet --no-deps -r tools/requirements-bridge.txt
+	touch .bridge
 
 datasets/pendulum-g14-v0: | build
 	$(PROGRAM) collect --env Pendulum-v1 --env-kwarg g=14 --policy scripted --noise 0.5 --episodes 20 --seed 2 --out $@
@@ -69,4 +77,4 @@ eva-cost: .venv build
 	touch .venv
 
 clean:
-	rm -rf target .libtorch .mujoco .venv
+	rm -rf target .libtorch .mujoco .bridge .venv

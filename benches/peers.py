@@ -5,6 +5,8 @@ MuJoCo: EnvPool, 64 environments of four of Gymnasium's tasks, random actions.
 Policy: one batched transformers forward, 64 windows of K = 20, of a 3 x 128 and a 4 x 256 decision transformer,
 beside the same forward here and beside a step of 64 environments.
 Loading: peak memory of the program while a policy of 1 GB is read, over the size of its file.
+Bridge: EnvPool and Gymnasium through Python workers, beside the same stepped from Python, where a step of
+EnvPool's that only begins an ended episode anew is no step, and Gymnasium has as many processes as environments.
 Each pair is measured in turn, several times over; the medians are compared.
 
     python benches/peers.py --binary target/release/eva-rl
@@ -341,11 +343,64 @@ def eva(args):
                       f"{largest:7.1f}° {lost:14.1e}")  # fmt: skip
 
 
+def python_speed(envs, num_envs, autoresets, seconds):
+    """Transitions a second, with actions drawn beforehand."""
+    import numpy as np
+
+    space, draw = envs.single_action_space, np.random.default_rng(0)
+    if space.shape == ():
+        actions = [draw.integers(0, space.n, num_envs) for _ in range(16)]
+    else:
+        sizes = num_envs, *space.shape
+        actions = [draw.uniform(space.low, space.high, sizes).astype(space.dtype) for _ in range(16)]
+    envs.reset()
+    steps, begun = 0, time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        for action in actions:
+            _, _, terminated, truncated, _ = envs.step(action)
+            steps += num_envs - autoresets * int((terminated | truncated).sum())
+    speed = steps / (time.perf_counter() - begun)
+    envs.close()
+    return speed
+
+
+def bridge(args):
+    import envpool
+    import gymnasium
+
+    cases = [
+        ("envpool:CartPole-v1", 1024, {}),
+        ("envpool:MetaWorld/Reach-v3", 64, {"partially_observable": False}),
+        ("envpool:Hopper-v5", 64, {}),
+        *((f"gymnasium:{name}", processes, {}) for name in ["CartPole-v1", "Pendulum-v1"] for processes in [2, 8]),
+    ]
+    print(f"Through Python workers, transitions per second (median of {args.repeats}):")
+    for name, count, kwargs in cases:
+        library, inner = name.split(":")
+        command = ["env", "--env", name, "--num-envs", str(count), "--seconds", "1"]
+        command += [f"--env-kwarg={key}={json.dumps(value)}" for key, value in kwargs.items()]
+        if library == "gymnasium":
+            command += ["--env-processes", str(count)]
+        here, there = [], []
+        for _ in range(args.repeats):
+            here.append(ours(args.binary, *command)["steps_per_sec"])
+            if library == "envpool":
+                envs = envpool.make(inner, env_type="gymnasium", num_envs=count, **kwargs)
+            else:
+                # The default mode begins an ended episode in a step of its own too.
+                envs = gymnasium.make_vec(inner, num_envs=count, vectorization_mode="async", **kwargs)
+            there.append(python_speed(envs, count, True, 1.0))
+        here, there = statistics.median(here), statistics.median(there)
+        print(f"  {name:28} {count:5}  eva-rl {here:10.0f}  from Python {there:10.0f}  ratio {here / there:.2f}x")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default="target/release/eva-rl")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=["loading", "environments", "mujoco", "forward", "rollout", "eva"])
+    parser.add_argument(
+        "--only", choices=["loading", "environments", "mujoco", "forward", "rollout", "eva", "bridge"]
+    )
     args = parser.parse_args()
     for name, measure in [
         ("loading", loading),
@@ -354,6 +409,7 @@ def main():
         ("forward", forward),
         ("rollout", rollout),
         ("eva", eva),
+        ("bridge", bridge),
     ]:
         if args.only in (None, name):
             measure(args)

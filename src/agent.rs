@@ -69,6 +69,18 @@ pub fn conditioning(config: &PolicyConfig, device: Device, path: &Path) -> anyho
         .map_err(|missing| InputError(format!("the policy {path:?} cannot act: {missing}")).into())
 }
 
+/// Refuses actions that no policy of ours chooses.
+pub fn check_actions(action: &ActionSpace, whose: &str) -> anyhow::Result<()> {
+    if let ActionSpace::MultiDiscrete { counts } = action {
+        return Err(InputError(format!(
+            "{whose} takes {} discrete actions at once, and policies choose one, or numbers",
+            counts.len()
+        ))
+        .into());
+    }
+    Ok(())
+}
+
 /// Refuses a policy whose widths differ from what it is to meet.
 pub fn check_spaces(
     config: &PolicyConfig,
@@ -83,7 +95,9 @@ pub fn check_spaces(
         ))
         .into());
     }
+    check_actions(action, whose)?;
     let (kind, count) = match action {
+        ActionSpace::MultiDiscrete { .. } => unreachable!("it was refused"),
         ActionSpace::Discrete { n } => (ActionKind::Discrete, *n),
         ActionSpace::Box { low, .. } => (ActionKind::Continuous, low.len()),
     };

@@ -67,6 +67,7 @@ pub fn read_replay(
             actions: actions[from * action_width..][..length * action_width].to_vec(),
             rewards: rewards[from..][..*length].to_vec(),
             end: Phase::Running, // windows do not ask
+            succeeded: false,
         });
         from += length;
         rows += length + 1;

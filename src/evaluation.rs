@@ -5,7 +5,7 @@ use eva_rl_envs::{EnvSpec, Phase, Success, VecEnv};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Trajectory;
-use crate::rollout::{self, Choice, PolicyActor};
+use crate::rollout::{self, Choice, Played, PolicyActor};
 
 /// Episodes played while asking for one return.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct Evaluation {
     pub target_return: Option<f32>,
     /// Episodes.
     pub episodes: usize,
+    /// Episodes that a worker's failure cut short; they were played anew, and count nowhere else.
+    #[serde(default)]
+    pub lost_episodes: usize,
     /// Mean undiscounted return.
     pub mean_return: f64,
     /// Standard deviation of the returns over episodes.
@@ -38,26 +41,31 @@ pub struct Evaluated {
 }
 
 impl Evaluation {
-    /// Sums up episodes, of which there is at least one.
-    pub fn of(episodes: &[Trajectory], spec: &EnvSpec, target_return: Option<f32>) -> Self {
+    /// Sums up what was played, at least one episode.
+    pub fn of(played: &Played, spec: &EnvSpec, target_return: Option<f32>) -> Self {
+        let episodes = &played.episodes;
         let count = episodes.len() as f64;
         let returns: Vec<f64> = episodes.iter().map(Trajectory::total_return).collect();
         let mean = returns.iter().sum::<f64>() / count;
         let squares: f64 = returns.iter().map(|x| (x - mean).powi(2)).sum();
         let std = if episodes.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 };
         let half = 1.96 * std / count.sqrt();
-        let share = |phase| episodes.iter().filter(|episode| episode.end == phase).count() as f64 / count;
+        let share = |succeeds: fn(&Trajectory) -> bool| {
+            Some(episodes.iter().filter(|episode| succeeds(episode)).count() as f64 / count)
+        };
         Self {
             target_return,
             episodes: episodes.len(),
+            lost_episodes: played.lost,
             mean_return: mean,
             std_return: std,
             interval: [mean - half, mean + half],
             mean_length: episodes.iter().map(|episode| episode.len() as f64).sum::<f64>() / count,
             success_rate: match spec.success {
                 Success::Undefined => None,
-                Success::Terminated => Some(share(Phase::Terminated)),
-                Success::Truncated => Some(share(Phase::Truncated)),
+                Success::Terminated => share(|episode| episode.end == Phase::Terminated),
+                Success::Truncated => share(|episode| episode.end == Phase::Truncated),
+                Success::Info { .. } => share(|episode| episode.succeeded),
             },
             normalized_score: spec
                 .reference
@@ -81,6 +89,9 @@ impl Evaluation {
         }
         if let Some(score) = self.normalized_score {
             line += &format!(", normalised score {score:.1}");
+        }
+        if self.lost_episodes > 0 {
+            line += &format!("; {} more were lost to failing workers", self.lost_episodes);
         }
         line
     }
@@ -112,14 +123,24 @@ mod tests {
     use super::*;
 
     fn episode(rewards: &[f32], end: Phase) -> Trajectory {
-        Trajectory { observations: Vec::new(), actions: Vec::new(), rewards: rewards.to_vec(), end }
+        Trajectory {
+            observations: Vec::new(),
+            actions: Vec::new(),
+            rewards: rewards.to_vec(),
+            end,
+            succeeded: false,
+        }
+    }
+
+    fn sum_up(episodes: Vec<Trajectory>, spec: &EnvSpec) -> Evaluation {
+        Evaluation::of(&Played { episodes, lost: 0 }, spec, None)
     }
 
     #[test]
     fn episodes_are_summed_up() {
         let spec = eva_rl_envs::spec("CartPole-v1", &Kwargs::new()).unwrap();
-        let episodes = [episode(&[1.0; 10], Phase::Terminated), episode(&[1.0; 30], Phase::Truncated)];
-        let found = Evaluation::of(&episodes, &spec, None);
+        let episodes = vec![episode(&[1.0; 10], Phase::Terminated), episode(&[1.0; 30], Phase::Truncated)];
+        let found = sum_up(episodes, &spec);
         assert_eq!((found.mean_return, found.mean_length, found.success_rate), (20.0, 20.0, Some(0.5)));
         assert!((found.std_return - 200f64.sqrt()).abs() < 1e-9);
     }
@@ -127,7 +148,17 @@ mod tests {
     #[test]
     fn one_episode_has_no_spread() {
         let spec = eva_rl_envs::spec("Pendulum-v1", &Kwargs::new()).unwrap();
-        let found = Evaluation::of(&[episode(&[-5.0], Phase::Truncated)], &spec, Some(0.0));
+        let found = sum_up(vec![episode(&[-5.0], Phase::Truncated)], &spec);
         assert_eq!((found.std_return, found.interval, found.success_rate), (0.0, [-5.0, -5.0], None));
+    }
+
+    #[test]
+    fn success_may_be_what_the_infos_said() {
+        let mut spec = eva_rl_envs::spec("Pendulum-v1", &Kwargs::new()).unwrap();
+        spec.infos = vec!["success".to_owned()];
+        spec.success = Success::Info { column: 0 };
+        let mut episodes = vec![episode(&[1.0], Phase::Truncated); 4];
+        episodes[2].succeeded = true;
+        assert_eq!(sum_up(episodes, &spec).success_rate, Some(0.25));
     }
 }

@@ -56,7 +56,7 @@ impl VecEnv for Filmed {
     }
 
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError> {
-        self.frames.extend(self.env.render(0));
+        self.frames.extend(self.env.render(0)?);
         self.env.step(actions, batch)
     }
 }

@@ -29,6 +29,7 @@ pub fn new_policy(new: &NewPolicyConfig, dataset: &Dataset) -> HfConfig {
     let (mean, deviation) = dataset.observation_moments();
     let (act_dim, action_kind, low, high) = match &dataset.action {
         ActionSpace::Discrete { n } => (*n, ActionKind::Discrete, None, None),
+        ActionSpace::MultiDiscrete { .. } => unreachable!("`agent::check_actions` refuses it"),
         ActionSpace::Box { low, high } => {
             let kind = match new.action_head {
                 ActionHeadConfig::Continuous {} => ActionKind::Continuous,

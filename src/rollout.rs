@@ -4,14 +4,14 @@ use eva_rl_agents::adapter::AdapterSet;
 use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs, Policy};
 use eva_rl_agents::objective::StochasticHead;
 use eva_rl_agents::pass::{NoTap, Pass};
-use eva_rl_envs::{ActionSpace, Controller, Phase, StepBatch, VecEnv};
+use eva_rl_envs::{ActionSpace, EnvSpec, Phase, StepBatch, Success, VecController, VecEnv};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use tch::{Kind, Tensor};
 
 use crate::data::{Step, Trajectory, Windows};
-use crate::failure::OrInput;
+use crate::failure::{OrInput, tell};
 use crate::rng::{self, Purpose};
 
 /// An episode being played: what an actor may look at.
@@ -40,6 +40,15 @@ pub trait Actor {
     fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()>;
 }
 
+/// What was played.
+#[derive(Debug)]
+pub struct Played {
+    /// Whole episodes, by their number.
+    pub episodes: Vec<Trajectory>,
+    /// Episodes that a worker's failure cut short, and that were played anew.
+    pub lost: usize,
+}
+
 /// Plays episodes `0..episodes` and gives them in that order.
 ///
 /// Environment i plays episodes i, i + N, i + 2·N, …, so the first to finish are not favoured; an
@@ -49,7 +58,7 @@ pub fn play(
     actor: &mut dyn Actor,
     episodes: usize,
     seed: u64,
-) -> anyhow::Result<Vec<Trajectory>> {
+) -> anyhow::Result<Played> {
     let (count, width) = (env.num_envs(), env.spec().observation_width());
     let action_width = env.spec().action.width();
     let mut batch = StepBatch::new(env.spec(), count);
@@ -61,6 +70,7 @@ pub fn play(
             actions: Vec::new(),
             rewards: Vec::new(),
             end: Phase::Running,
+            succeeded: false,
         },
         earned: vec![0.0],
         noise: rng::generator(seed, Purpose::Acting, number),
@@ -71,20 +81,33 @@ pub fn play(
     let mut numbers: Vec<usize> = (0..count).collect();
     let mut actions = idle_actions(&env.spec().action, count);
     let mut finished: Vec<Option<Trajectory>> = (0..episodes).map(|_| None).collect();
+    let mut lost = 0;
 
     while !live.is_empty() {
         actor.act(&mut live, &mut actions)?;
         env.step(&actions, &mut batch)?;
+        for incident in env.incidents() {
+            tell(&incident.to_string());
+        }
         for episode in &mut live {
             let row = episode.env;
             let phase = batch.phases[row];
-            let next = if phase == Phase::Running { &batch.observations } else { &batch.final_observations };
+            let next = match phase {
+                Phase::Running => &batch.observations,
+                Phase::Terminated | Phase::Truncated => &batch.final_observations,
+                Phase::Lost => {
+                    lost += 1;
+                    *episode = start(row, numbers[row], &batch.observations[row * width..][..width]);
+                    continue;
+                }
+            };
             let reward = batch.rewards[row];
             let trajectory = &mut episode.trajectory;
             trajectory.actions.extend_from_slice(&actions[row * action_width..][..action_width]);
             trajectory.observations.extend_from_slice(&next[row * width..][..width]);
             trajectory.rewards.push(reward);
             trajectory.end = phase;
+            trajectory.succeeded |= reports_success(env.spec(), &batch.infos, row);
             episode.earned.push(episode.earned.last().copied().unwrap_or(0.0) + reward);
         }
         let mut going_on = Vec::with_capacity(live.len());
@@ -102,13 +125,22 @@ pub fn play(
         }
         live = going_on;
     }
-    Ok(finished.into_iter().map(|episode| episode.expect("every episode was played to its end")).collect())
+    let whole = finished.into_iter().map(|episode| episode.expect("every episode was played to its end"));
+    Ok(Played { episodes: whole.collect(), lost })
+}
+
+/// Whether the step of environment `row` says in its infos that the episode has succeeded.
+fn reports_success(spec: &EnvSpec, infos: &[f32], row: usize) -> bool {
+    match spec.success {
+        Success::Info { column } => infos[row * spec.infos.len() + column] != 0.0,
+        Success::Undefined | Success::Terminated | Success::Truncated => false,
+    }
 }
 
 /// An action for environments whose episodes nobody looks at.
 fn idle_actions(space: &ActionSpace, count: usize) -> Vec<f32> {
     match space {
-        ActionSpace::Discrete { .. } => vec![0.0; count],
+        ActionSpace::Discrete { .. } | ActionSpace::MultiDiscrete { .. } => vec![0.0; count * space.width()],
         ActionSpace::Box { low, high } => {
             let middle = low.iter().zip(high).map(|(low, high)| (low + high) / 2.0);
             middle.collect::<Vec<f32>>().repeat(count)
@@ -133,10 +165,10 @@ impl Actor for RandomActor {
     }
 }
 
-/// A scripted controller for each environment.
+/// A scripted controller, which looks at observations alone.
 pub struct ScriptedActor {
-    /// One controller a row.
-    pub controllers: Vec<Box<dyn Controller>>,
+    /// The controller.
+    pub controller: Box<dyn VecController>,
     /// The environment's actions.
     pub space: ActionSpace,
     /// Numbers in an observation.
@@ -145,16 +177,20 @@ pub struct ScriptedActor {
 
 impl Actor for ScriptedActor {
     fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
-        for episode in live {
-            let row = row_of(actions, &self.space, episode.env);
-            self.controllers[episode.env].act(episode.observation(self.observation_width), row);
+        let width = self.observation_width;
+        let observations: Vec<f32> =
+            live.iter().flat_map(|episode| episode.observation(width).iter().copied()).collect();
+        let mut chosen = vec![0.0; live.len() * self.space.width()];
+        self.controller.act_rows(live.len(), &observations, &mut chosen)?;
+        for (episode, action) in live.iter().zip(chosen.chunks(self.space.width())) {
+            row_of(actions, &self.space, episode.env).copy_from_slice(action);
         }
         Ok(())
     }
 }
 
 /// Another actor, disturbed: normal noise of `scale` half-ranges, or with probability `scale` a
-/// random action where actions are discrete.
+/// random action where actions are discrete, each of several on its own.
 pub struct NoisyActor<'a> {
     /// Who is disturbed.
     pub actor: &'a mut dyn Actor,
@@ -173,6 +209,13 @@ impl Actor for NoisyActor<'_> {
                 ActionSpace::Discrete { .. } => {
                     if episode.noise.r#gen::<f32>() < self.scale {
                         draw_uniform(&self.space, &mut episode.noise, row);
+                    }
+                }
+                ActionSpace::MultiDiscrete { counts } => {
+                    for (action, count) in row.iter_mut().zip(counts) {
+                        if episode.noise.r#gen::<f32>() < self.scale {
+                            *action = episode.noise.gen_range(0..*count) as f32;
+                        }
                     }
                 }
                 ActionSpace::Box { low, high } => {
@@ -229,7 +272,7 @@ impl Actor for PolicyActor<'_> {
             Choice::Drawn(policy, head) => Ok(draw(policy, head, &inputs, live)),
         })?;
         let chosen = match self.space {
-            ActionSpace::Discrete { .. } => chosen,
+            ActionSpace::Discrete { .. } | ActionSpace::MultiDiscrete { .. } => chosen,
             ActionSpace::Box { .. } => conditioning.to_environment(&chosen),
         };
         let chosen: Vec<f32> =
@@ -278,9 +321,15 @@ fn row_of<'a>(actions: &'a mut [f32], space: &ActionSpace, env: usize) -> &'a mu
     &mut actions[env * width..][..width]
 }
 
-fn draw_uniform(space: &ActionSpace, noise: &mut ChaCha8Rng, row: &mut [f32]) {
+/// Draws an action, each as likely as any other.
+pub fn draw_uniform(space: &ActionSpace, noise: &mut ChaCha8Rng, row: &mut [f32]) {
     match space {
         ActionSpace::Discrete { n } => row[0] = noise.gen_range(0..*n) as f32,
+        ActionSpace::MultiDiscrete { counts } => {
+            for (action, count) in row.iter_mut().zip(counts) {
+                *action = noise.gen_range(0..*count) as f32;
+            }
+        }
         ActionSpace::Box { low, high } => {
             for ((action, low), high) in row.iter_mut().zip(low).zip(high) {
                 *action = noise.gen_range(*low..=*high);

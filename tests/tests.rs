@@ -6,10 +6,12 @@
 //! | `methods` | every way to begin an adapter, trained and resumed |
 //! | `policies` | policies of every kind, from every format, and what they may lack |
 //! | `stop` | runs that are killed or interrupted, and go on |
+//! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
 //! | `structure` | the rules that ARCHITECTURE.md states about the sources |
 
 mod bad_input;
+mod bridge;
 mod job;
 mod methods;
 mod policies;

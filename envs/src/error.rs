@@ -1,5 +1,7 @@
 //! What can go wrong with an environment that a user asked for or acted in.
 
+use crate::bridge::Failure;
+
 /// Says which thing, what it was, and what was wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvError {
@@ -81,6 +83,22 @@ pub enum EnvError {
         actions: usize,
     },
 
+    /// One of several discrete actions is no index of an action.
+    #[error(
+        "dimension {dimension} of the action of environment {env} is {value}; it must be an integer from 0 to {}",
+        actions - 1
+    )]
+    MultiDiscreteAction {
+        /// Index of the environment in its batch.
+        env: usize,
+        /// Index of the value in the action.
+        dimension: usize,
+        /// The value that was given.
+        value: f32,
+        /// How many actions this dimension has.
+        actions: usize,
+    },
+
     /// A continuous action lies outside its bounds, or is not a number.
     #[error(
         "dimension {dimension} of the action of environment {env} is {value}; it must lie in [{low}, {high}]"
@@ -111,9 +129,61 @@ pub enum EnvError {
         wanted: &'static str,
     },
 
-    /// Another implementation of a batch, such as a worker process, failed in its own way.
-    #[error(transparent)]
-    Backend(Box<dyn std::error::Error + Send + Sync>),
+    /// Nothing ends an environment's episodes for certain.
+    #[error("`{id}` has no limit of steps; give it one with the kwarg `max_episode_steps`")]
+    NoStepLimit {
+        /// The environment's id.
+        id: String,
+    },
+
+    /// A worker process could not host an environment.
+    #[error("`{id}` cannot be made: {failure}{}", remedy.as_ref().map_or(String::new(), |remedy| format!("; {remedy}")))]
+    Start {
+        /// The environment's id.
+        id: String,
+        /// What its worker did.
+        failure: Failure,
+        /// What the user can do about it.
+        remedy: Option<String>,
+    },
+
+    /// A worker process failed more often than it may.
+    #[error("worker {worker} of `{id}` has failed {failures} times, the last time because {failure}")]
+    Worker {
+        /// The environment's id.
+        id: String,
+        /// Index of the worker in its batch.
+        worker: usize,
+        /// How often it has failed.
+        failures: u32,
+        /// What it did last.
+        failure: Failure,
+    },
+
+    /// A worker process could not draw its environment.
+    #[error("`{id}` cannot be drawn: {failure}")]
+    Drawing {
+        /// The environment's id.
+        id: String,
+        /// What its worker did.
+        failure: Failure,
+    },
+
+    /// Nobody has written an expert for the environment.
+    #[error("`{id}` has no scripted expert; native environments and Meta-World's under EnvPool have one")]
+    NoExpert {
+        /// The environment's id.
+        id: String,
+    },
+
+    /// An expert's worker process failed.
+    #[error("the expert of `{id}` failed: {failure}")]
+    Expert {
+        /// The environment's id.
+        id: String,
+        /// What its worker did.
+        failure: Failure,
+    },
 }
 
 fn listed(names: &[String]) -> String {

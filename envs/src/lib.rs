@@ -23,6 +23,7 @@ mod pool;
 mod seeding;
 mod trig;
 
+mod bridge;
 pub mod classic;
 mod gymnasium;
 #[cfg(feature = "mujoco")]
@@ -32,13 +33,14 @@ pub mod scripted;
 /// The versions whose types our interface shows.
 pub use {gymnasium_rs, ndarray};
 
+pub use bridge::{BridgeSettings, Failure, Incident, is_bridged};
 pub use error::EnvError;
 pub use frame::Frame;
 pub use gymnasium::{Episode, GymnasiumTask, SingleEnv};
 pub use kwargs::{KwargReader, Kwargs};
 pub use pool::TaskPool;
-pub use registry::{episode, make, scripted, spec, specs, task};
-pub use scripted::Controller;
+pub use registry::{episode, make, make_with, scripted, scripted_with, spec, specs, task};
+pub use scripted::{Controller, VecController};
 pub use seeding::episode_rng;
 pub use spec::{ActionSpace, EnvSpec, Phase, ReferenceScores, Success};
 pub use task::{NativeTask, Step, Task};

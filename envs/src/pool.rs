@@ -106,8 +106,8 @@ impl<T: Task> VecEnv for TaskPool<T> {
         Ok(())
     }
 
-    fn render(&self, env: usize) -> Option<Frame> {
-        self.lanes[env].task.render()
+    fn render(&mut self, env: usize) -> Result<Option<Frame>, EnvError> {
+        Ok(self.lanes[env].task.render())
     }
 }
 

@@ -1,16 +1,30 @@
-//! Native environments by Gymnasium's ids.
+//! Environments by their ids: native ones by Gymnasium's, bridged ones by a prefix.
 
+use crate::bridge::{self, BridgeSettings, is_bridged};
 use crate::classic::{Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum};
 use crate::kwargs::KwargReader;
 #[cfg(feature = "mujoco")]
 use crate::mujoco::{self, MujocoTask};
-use crate::scripted::{self, Controller};
+use crate::scripted::{self, Controller, VecController};
 use crate::{EnvError, EnvSpec, Episode, Kwargs, NativeTask, SingleEnv, TaskPool, VecEnv};
 
-/// Makes a pool of `num_envs` environments.
+/// Makes a pool of `num_envs` environments, with workers as by default where it has any.
 pub fn make(id: &str, kwargs: &Kwargs, num_envs: usize) -> Result<Box<dyn VecEnv>, EnvError> {
+    make_with(id, kwargs, num_envs, &BridgeSettings::default())
+}
+
+/// Makes a pool of `num_envs` environments; `settings` are for ids that name a Python library.
+pub fn make_with(
+    id: &str,
+    kwargs: &Kwargs,
+    num_envs: usize,
+    settings: &BridgeSettings,
+) -> Result<Box<dyn VecEnv>, EnvError> {
     if num_envs == 0 {
         return Err(EnvError::EmptyPool { id: id.to_owned() });
+    }
+    if is_bridged(id) {
+        return Ok(Box::new(bridge::pool(id, kwargs, num_envs, settings)?));
     }
     (find(id)?.pool)(kwargs, num_envs)
 }
@@ -25,7 +39,7 @@ pub fn episode(id: &str, kwargs: &Kwargs) -> Result<Box<SingleEnv>, EnvError> {
     (find(id)?.episode)(kwargs)
 }
 
-/// The contract of one environment.
+/// The contract of one native environment.
 pub fn spec(id: &str, kwargs: &Kwargs) -> Result<EnvSpec, EnvError> {
     Ok(task(id, kwargs)?.spec().clone())
 }
@@ -36,9 +50,22 @@ pub fn specs() -> Vec<EnvSpec> {
     entries().map(|entry| default(entry).spec().clone()).collect()
 }
 
-/// A controller that is worth imitating.
+/// A native environment's controller that is worth imitating.
 pub fn scripted(id: &str, kwargs: &Kwargs) -> Result<Box<dyn Controller>, EnvError> {
     (find(id)?.controller)(kwargs)
+}
+
+/// A controller that is worth imitating, of any environment, for batches of at most `num_envs`.
+pub fn scripted_with(
+    id: &str,
+    kwargs: &Kwargs,
+    num_envs: usize,
+    settings: &BridgeSettings,
+) -> Result<Box<dyn VecController>, EnvError> {
+    if is_bridged(id) {
+        return bridge::expert(id, kwargs, num_envs, settings);
+    }
+    Ok(Box::new(scripted(id, kwargs)?))
 }
 
 static CLASSIC: [Entry; 5] = [

@@ -9,6 +9,8 @@ pub enum Phase {
     Terminated,
     /// A time limit cut the episode: the state still had value.
     Truncated,
+    /// A worker failed in the middle: nothing of the episode counts, and it begins anew.
+    Lost,
 }
 
 /// What an action is. A discrete action is one `f32` that holds its index.
@@ -18,6 +20,11 @@ pub enum ActionSpace {
     Discrete {
         /// How many actions there are.
         n: usize,
+    },
+    /// Several discrete actions at once, one number a dimension.
+    MultiDiscrete {
+        /// How many actions each dimension has.
+        counts: Vec<usize>,
     },
     /// A box; `low` and `high` have one bound a dimension, both finite.
     Box {
@@ -33,12 +40,13 @@ impl ActionSpace {
     pub fn width(&self) -> usize {
         match self {
             Self::Discrete { .. } => 1,
+            Self::MultiDiscrete { counts } => counts.len(),
             Self::Box { low, .. } => low.len(),
         }
     }
 }
 
-/// What counts as success at the end of an episode.
+/// What counts as success of an episode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Success {
     /// The task has no notion of success.
@@ -47,6 +55,11 @@ pub enum Success {
     Terminated,
     /// Failure ends the episode, so reaching the time limit is success.
     Truncated,
+    /// An episode succeeds if this column of its infos is not 0 after any of its steps.
+    Info {
+        /// Index in [`EnvSpec::infos`].
+        column: usize,
+    },
 }
 
 /// Returns between which a score is normalised: 0 for random play, 100 for an expert.
@@ -75,6 +88,8 @@ pub struct EnvSpec {
     pub reward_threshold: Option<f64>,
     /// Returns that normalised scores refer to.
     pub reference: Option<ReferenceScores>,
+    /// Names of the further numbers that each step gives.
+    pub infos: Vec<String>,
     /// What counts as success.
     pub success: Success,
 }

@@ -1,5 +1,6 @@
 //! A batch of environments that step together, whatever runs them.
 
+use crate::bridge::Incident;
 use crate::{ActionSpace, EnvError, EnvSpec, Frame, Phase};
 
 /// A batch of N environments that start their next episode in the step that ends the last.
@@ -16,19 +17,30 @@ pub trait VecEnv: Send {
     /// Starts an episode everywhere, and writes N rows of observations.
     ///
     /// Environment i's k-th episode, k from 0, is episode `i + N·k` of `seed`; an episode's start
-    /// depends on its number and the seed alone, not on N or on threads.
+    /// depends on its number and the seed alone, not on N, on threads or on processes. EnvPool takes no
+    /// seed per episode: there environment i depends on `seed` and i alone, its k-th episode on those
+    /// before it too.
     fn reset(&mut self, seed: u64, observations: &mut [f32]) -> Result<(), EnvError>;
 
     /// Acts once everywhere, with N rows of actions; a wrong action moves nothing.
     ///
     /// Where an episode ends, the row of `observations` is the first of the next episode, and the
     /// row of `final_observations` the last of the ended one.
+    ///
+    /// Where a worker process failed, the phase is `Lost`: the step has moved nothing, the same episode
+    /// begins anew, and `observations` shows its start (EnvPool's environments go on with episodes that
+    /// they have not played). A batch whose worker fails again and again gives an error.
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError>;
 
     /// A picture of one environment as it stands, from a batch that can draw. After an episode's
     /// end that is the start of the next.
-    fn render(&self, _env: usize) -> Option<Frame> {
-        None
+    fn render(&mut self, _env: usize) -> Result<Option<Frame>, EnvError> {
+        Ok(None)
+    }
+
+    /// The failures of workers since this was last asked.
+    fn incidents(&mut self) -> Vec<Incident> {
+        Vec::new()
     }
 }
 
@@ -41,6 +53,8 @@ pub struct StepBatch {
     pub final_observations: Vec<f32>,
     /// What the step earned.
     pub rewards: Vec<f32>,
+    /// The numbers that [`EnvSpec::infos`] names, of the same step.
+    pub infos: Vec<f32>,
     /// How the episode that was stepped stands. A task that ends in the very step that reaches its
     /// limit is `Terminated` (Gymnasium sets both its flags there).
     pub phases: Vec<Phase>,
@@ -54,6 +68,7 @@ impl StepBatch {
             observations: vec![0.0; num_envs * width],
             final_observations: vec![0.0; num_envs * width],
             rewards: vec![0.0; num_envs],
+            infos: vec![0.0; num_envs * spec.infos.len()],
             phases: vec![Phase::Running; num_envs],
         }
     }
@@ -64,6 +79,7 @@ impl StepBatch {
         assert_len("observations", self.observations.len(), num_envs * width);
         assert_len("final observations", self.final_observations.len(), num_envs * width);
         assert_len("rewards", self.rewards.len(), num_envs);
+        assert_len("infos", self.infos.len(), num_envs * spec.infos.len());
         assert_len("phases", self.phases.len(), num_envs);
     }
 }
@@ -78,15 +94,24 @@ pub(crate) fn assert_len(what: &str, found: usize, wanted: usize) {
 ///
 /// A box is widened by 1e-5 of its range, which rounding may need.
 pub fn check_actions(space: &ActionSpace, actions: &[f32]) -> Result<(), EnvError> {
+    // Of the numbers below 2^24, the whole ones are those that a cast leaves as they are.
+    let is_index =
+        |value: f32, n: usize| 0.0 <= value && value <= (n - 1) as f32 && (value as i32) as f32 == value;
     match space {
-        ActionSpace::Discrete { n } => {
-            let last = (*n - 1) as f32;
-            // Of the numbers below 2^24, the whole ones are those that a cast leaves as they are.
-            let is_index = |value: f32| 0.0 <= value && value <= last && (value as i32) as f32 == value;
-            match actions.iter().position(|value| !is_index(*value)) {
-                None => Ok(()),
-                Some(env) => Err(EnvError::DiscreteAction { env, value: actions[env], actions: *n }),
+        ActionSpace::Discrete { n } => match actions.iter().position(|value| !is_index(*value, *n)) {
+            None => Ok(()),
+            Some(env) => Err(EnvError::DiscreteAction { env, value: actions[env], actions: *n }),
+        },
+        ActionSpace::MultiDiscrete { counts } => {
+            for (env, action) in actions.chunks_exact(counts.len()).enumerate() {
+                for (dimension, (value, n)) in action.iter().zip(counts).enumerate() {
+                    if !is_index(*value, *n) {
+                        let (value, actions) = (*value, *n);
+                        return Err(EnvError::MultiDiscreteAction { env, dimension, value, actions });
+                    }
+                }
             }
+            Ok(())
         }
         ActionSpace::Box { low, high } => {
             for (env, action) in actions.chunks_exact(low.len()).enumerate() {

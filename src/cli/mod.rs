@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use eva_rl_agents::adapter::Rank;
 use eva_rl_agents::eva::{Directions, Score, Settings, SolverKind, Stop};
 use eva_rl_agents::site::Token;
-use eva_rl_envs::Kwargs;
+use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use serde::de::DeserializeOwned;
 
 use crate::failure::{InputError, OrInput};
@@ -95,7 +95,7 @@ pub struct TrainArgs {
 /// The environment that a command acts in.
 #[derive(Debug, Args)]
 pub struct EnvArgs {
-    /// Gymnasium's id, such as Pendulum-v1
+    /// Gymnasium's id, such as Pendulum-v1; with envpool: or gymnasium: before it, in Python
     #[arg(long = "env", value_name = "ID")]
     pub id: String,
     /// An option of the environment, such as g=14
@@ -104,9 +104,46 @@ pub struct EnvArgs {
     /// Environments that step together
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub num_envs: u32,
+    /// Python for envpool: and gymnasium:; else EVA_RL_PYTHON, .bridge/bin/python or python3
+    #[arg(long = "env-python", value_name = "FILE")]
+    pub python: Option<PathBuf>,
+    /// A Python module to import first, which may register the environment
+    #[arg(long = "env-import", value_name = "MODULE")]
+    pub imports: Vec<String>,
+    /// A number of Python's infos to look at, such as is_success
+    #[arg(long = "env-info", value_name = "NAME")]
+    pub infos: Vec<String>,
+    /// Processes that share the environments of gymnasium:; as many as cores where absent
+    #[arg(long = "env-processes", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub processes: Option<u32>,
 }
 
 impl EnvArgs {
+    /// How Python workers are run, if the environment has any.
+    pub fn bridge(&self) -> anyhow::Result<BridgeSettings> {
+        let given = [
+            ("--env-python", self.python.is_some()),
+            ("--env-import", !self.imports.is_empty()),
+            ("--env-info", !self.infos.is_empty()),
+            ("--env-processes", self.processes.is_some()),
+        ];
+        if let Some((flag, _)) = given.iter().find(|(_, given)| *given && !is_bridged(&self.id)) {
+            return Err(InputError(format!(
+                "{flag} is given for the native `{}`, and it is for ids that begin with `envpool:` or `gymnasium:`",
+                self.id
+            ))
+            .into());
+        }
+        let usual = BridgeSettings::default();
+        Ok(BridgeSettings {
+            python: self.python.clone(),
+            imports: self.imports.clone(),
+            infos: self.infos.clone(),
+            processes: self.processes.map_or(usual.processes, |processes| processes as usize),
+            ..usual
+        })
+    }
+
     /// The options by name.
     pub fn kwargs(&self) -> Kwargs {
         self.kwargs.iter().cloned().collect()

@@ -8,8 +8,7 @@ use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs, Policy, Po
 use eva_rl_agents::objective;
 use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
 use eva_rl_agents::pass::{NoTap, Pass};
-use eva_rl_envs::{ActionSpace, StepBatch, VecEnv};
-use rand::Rng;
+use eva_rl_envs::{StepBatch, VecEnv};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -52,21 +51,14 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
 /// Environments alone; the actions were drawn before.
 fn env(args: &BenchEnvArgs) -> anyhow::Result<Value> {
     let count = args.env.num_envs as usize;
-    let mut env = eva_rl_envs::make(&args.env.id, &args.env.kwargs(), count).or_input()?;
+    let mut env =
+        eva_rl_envs::make_with(&args.env.id, &args.env.kwargs(), count, &args.env.bridge()?).or_input()?;
     let space = env.spec().action.clone();
     let mut draw = rng::generator(0, Purpose::Acting, 0);
-    let mut action = || -> Vec<f32> {
-        match &space {
-            ActionSpace::Discrete { n } => (0..count).map(|_| draw.gen_range(0..*n) as f32).collect(),
-            ActionSpace::Box { low, high } => {
-                let one = |_| {
-                    low.iter().zip(high).map(|(low, high)| draw.gen_range(*low..=*high)).collect::<Vec<_>>()
-                };
-                (0..count).flat_map(one).collect()
-            }
-        }
-    };
-    let actions: Vec<Vec<f32>> = (0..16).map(|_| action()).collect();
+    let mut actions = vec![vec![0.0; count * space.width()]; 16];
+    for row in actions.iter_mut().flat_map(|actions| actions.chunks_exact_mut(space.width())) {
+        rollout::draw_uniform(&space, &mut draw, row);
+    }
     let mut batch = StepBatch::new(env.spec(), count);
     env.reset(0, &mut batch.observations)?;
     let (mut steps, begun) = (0, Instant::now());
@@ -125,7 +117,8 @@ struct Subject {
 }
 
 fn subject(args: &BenchPolicyArgs) -> anyhow::Result<Subject> {
-    let env = eva_rl_envs::make(&args.env.id, &args.env.kwargs(), args.env.num_envs as usize).or_input()?;
+    let (id, kwargs, count) = (&args.env.id, args.env.kwargs(), args.env.num_envs as usize);
+    let env = eva_rl_envs::make_with(id, &kwargs, count, &args.env.bridge()?).or_input()?;
     let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
     let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     let whose = format!("`{}`", args.env.id);
@@ -161,8 +154,8 @@ fn rollout_bench(args: &BenchPolicyArgs) -> anyhow::Result<Value> {
     let mut timed = TimedActor { actor, calls: 0, secs: 0.0 };
     let (mut steps, begun) = (0, Instant::now());
     while begun.elapsed().as_secs_f64() < args.seconds {
-        let episodes = rollout::play(env.as_mut(), &mut timed, count, steps as u64)?;
-        steps += episodes.iter().map(crate::data::Trajectory::len).sum::<usize>();
+        let played = rollout::play(env.as_mut(), &mut timed, count, steps as u64)?;
+        steps += played.episodes.iter().map(crate::data::Trajectory::len).sum::<usize>();
     }
     let secs = begun.elapsed().as_secs_f64();
     Ok(json!({
@@ -181,7 +174,7 @@ fn random_replay(env: &mut dyn VecEnv) -> anyhow::Result<Replay> {
     let spec = env.spec().clone();
     let mut replay = Replay::new(64, spec.observation_width(), spec.action.width());
     let mut actor = RandomActor { space: spec.action };
-    for episode in rollout::play(env, &mut actor, 64, 0)? {
+    for episode in rollout::play(env, &mut actor, 64, 0)?.episodes {
         replay.push(episode);
     }
     Ok(replay)

@@ -24,7 +24,8 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     }
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
-    let mut env = eva_rl_envs::make(&args.env.id, &kwargs, num_envs).or_input()?;
+    let bridge = args.env.bridge()?;
+    let mut env = eva_rl_envs::make_with(&args.env.id, &kwargs, num_envs, &bridge).or_input()?;
     let spec = env.spec().clone();
     let seed = rng::seed(args.seed, Purpose::Collection, 0);
     let mut play = |actor: &mut dyn Actor| {
@@ -32,13 +33,12 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         rollout::play(env.as_mut(), &mut noisy, args.episodes as usize, seed)
     };
 
-    let trajectories = match args.policy.as_str() {
+    let played = match args.policy.as_str() {
         "random" => play(&mut RandomActor { space: spec.action.clone() })?,
         "scripted" => {
-            let controllers: Result<Vec<_>, _> =
-                (0..num_envs).map(|_| eva_rl_envs::scripted(&args.env.id, &kwargs)).collect();
+            let controller = eva_rl_envs::scripted_with(&args.env.id, &kwargs, num_envs, &bridge);
             play(&mut ScriptedActor {
-                controllers: controllers.or_input()?,
+                controller: controller.or_input()?,
                 space: spec.action.clone(),
                 observation_width: spec.observation_width(),
             })?
@@ -53,7 +53,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             play(&mut PolicyActor::new(Choice::Likeliest(&policy), &conditioning, target, &spec.action))?
         }
     };
-    let found = Evaluation::of(&trajectories, &spec, None);
+    let found = Evaluation::of(&played, &spec, None);
     let dataset = Dataset {
         observation_width: spec.observation_width(),
         action: spec.action.clone(),
@@ -62,9 +62,9 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             "scripted" | "random" => format!("{} with noise {}", args.policy, args.noise),
             path => format!("policy {path} with noise {}", args.noise),
         },
-        trajectories,
+        trajectories: played.episodes,
     };
-    data::write(&dataset, &args.out)?;
+    data::write(&dataset, Some(&spec), &args.out)?;
     print(&format!("{}: {}", args.out.display(), found.line()))
 }
 

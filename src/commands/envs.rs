@@ -17,6 +17,7 @@ pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
             .map(|spec| {
                 let action = match &spec.action {
                     ActionSpace::Discrete { n } => json!({ "type": "Discrete", "n": n }),
+                    ActionSpace::MultiDiscrete { counts } => json!({ "type": "MultiDiscrete", "nvec": counts }),
                     ActionSpace::Box { low, high } => {
                         json!({ "type": "Box", "shape": [low.len()], "low": low, "high": high })
                     }
@@ -43,6 +44,7 @@ pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
     for spec in specs {
         let action = match &spec.action {
             ActionSpace::Discrete { n } => format!("one of {n}"),
+            ActionSpace::MultiDiscrete { counts } => format!("one each of {counts:?}"),
             ActionSpace::Box { low, high } => format!("{low:?}..={high:?}"),
         };
         let reference = spec.reference.map_or(String::new(), |r| format!("{}..{}", r.random, r.expert));
@@ -55,5 +57,8 @@ pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
             reference
         ))?;
     }
-    Ok(())
+    print("")?;
+    print(
+        "envpool:ID is any task of EnvPool's, gymnasium:ID any of Gymnasium's registry, in Python workers (make bridge)",
+    )
 }

@@ -1,5 +1,6 @@
 //! `evaluate`: episodes with a policy, and what they returned.
 
+use eva_rl_envs::is_bridged;
 use serde_json::json;
 use tch::Device;
 
@@ -20,7 +21,8 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     }
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
-    let mut env = eva_rl_envs::make(&args.env.id, &kwargs, num_envs).or_input()?;
+    let bridge = args.env.bridge()?;
+    let mut env = eva_rl_envs::make_with(&args.env.id, &kwargs, num_envs, &bridge).or_input()?;
     let policy =
         agent::read_merged(&args.policy, args.adapter.as_deref(), args.statistics.file(), Device::Cpu)?;
     let spec = env.spec().clone();
@@ -37,7 +39,11 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let episodes = args.episodes as usize;
     let found = evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed)?;
     if let Some(gif) = &args.gif {
-        let mut filmed = Filmed::new(eva_rl_envs::make(&args.env.id, &kwargs, 1).or_input()?);
+        let mut drawn = kwargs.clone();
+        if is_bridged(&args.env.id) {
+            drawn.entry("render_mode".to_owned()).or_insert("rgb_array".into());
+        }
+        let mut filmed = Filmed::new(eva_rl_envs::make_with(&args.env.id, &drawn, 1, &bridge).or_input()?);
         let mut actor = PolicyActor::new(Choice::Likeliest(&policy), &conditioning, targets[0], &spec.action);
         rollout::play(&mut filmed, &mut actor, 1, seed)?;
         filmed.write(gif)?;

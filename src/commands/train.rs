@@ -105,7 +105,9 @@ fn default_folder(args: &TrainArgs, seed: u64) -> PathBuf {
 
 /// Reads the policy, the data and the environment, and checks that they fit each other.
 fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
-    let env = eva_rl_envs::make(&plan.env.id, &plan.env.kwargs, plan.env.num_envs).or_input()?;
+    let env = eva_rl_envs::make_with(&plan.env.id, &plan.env.kwargs, plan.env.num_envs, &plan.env.bridge())
+        .or_input()?;
+    agent::check_actions(&env.spec().action, &format!("`{}`", plan.env.id))?;
     let mut datasets = Vec::new();
     for path in &plan.data.datasets {
         let dataset = data::read(path).or_input()?;
@@ -239,16 +241,16 @@ fn train(
                 let choice = Choice::Drawn(&acting, head);
                 let mut actor = PolicyActor::new(choice, &conditioning, online.target_return, &space);
                 let seed = rng::seed(plan.seed, Purpose::Exploration, state.rounds);
-                let episodes = rollout::play(env.as_mut(), &mut actor, plan.env.num_envs, seed)?;
-                let steps: usize = episodes.iter().map(Trajectory::len).sum();
+                let played = rollout::play(env.as_mut(), &mut actor, plan.env.num_envs, seed)?;
+                let steps: usize = played.episodes.iter().map(Trajectory::len).sum();
                 state.env_steps += steps;
                 state.rounds += 1;
                 let speed = steps as f64 / begun.elapsed().as_secs_f64();
-                let explored = Evaluation::of(&episodes, env.spec(), Some(online.target_return));
+                let explored = Evaluation::of(&played, env.spec(), Some(online.target_return));
                 record_exploration(recorder, &state, &explored, speed)?;
                 bar.set_message(format!("explored {:.0}", explored.mean_return));
                 // Hindsight: a trajectory is relabelled with the return that it did earn.
-                episodes.into_iter().for_each(|episode| replay.push(episode));
+                played.episodes.into_iter().for_each(|episode| replay.push(episode));
             }
         }
 
@@ -310,6 +312,9 @@ fn record_exploration(
     recorder.scalar(metrics::ROLLOUT_LENGTH, state.updates, explored.mean_length)?;
     if let Some(rate) = explored.success_rate {
         recorder.scalar(metrics::ROLLOUT_SUCCESS, state.updates, rate)?;
+    }
+    if explored.lost_episodes > 0 {
+        recorder.scalar(metrics::ROLLOUT_LOST, state.updates, explored.lost_episodes as f64)?;
     }
     recorder.scalar(metrics::FPS, state.updates, speed)?;
     recorder.scalar(metrics::TIMESTEPS, state.updates, state.env_steps as f64)

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use eva_rl_agents::eva::EvaError;
 use eva_rl_agents::model::Activation;
 use eva_rl_agents::site::Token;
-use eva_rl_envs::Kwargs;
+use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use serde::{Deserialize, Serialize};
 
 pub use adapter::{AdapterConfig, LoraConfig};
@@ -243,13 +243,23 @@ pub struct OnlineConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnvConfig {
-    /// Gymnasium's id.
+    /// Gymnasium's id; `envpool:ID` and `gymnasium:ID` are hosted by Python workers.
     pub id: String,
     /// Environments that step together.
     pub num_envs: usize,
     /// Passed on to the environment.
     #[serde(default)]
     pub kwargs: Kwargs,
+    /// How Python workers are run; absent means by their defaults, and native ids have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<BridgeSettings>,
+}
+
+impl EnvConfig {
+    /// How Python workers are run, if there are any.
+    pub fn bridge(&self) -> BridgeSettings {
+        self.bridge.clone().unwrap_or_default()
+    }
 }
 
 /// How and how often the policy is evaluated.
@@ -418,6 +428,30 @@ impl RunConfig {
             (1..=65_536).contains(&self.env.num_envs),
             "must lie in 1..=65536",
         )?;
+        if let Some(bridge) = &self.env.bridge {
+            check(
+                "env.bridge",
+                format!("given for the native `{}`", self.env.id),
+                is_bridged(&self.env.id),
+                "it is for ids that begin with `envpool:` or `gymnasium:`",
+            )?;
+            let processes = bridge.processes;
+            check(
+                "env.bridge.processes",
+                processes,
+                (1..=1024).contains(&processes),
+                "must lie in 1..=1024",
+            )?;
+            let timeout = bridge.timeout_secs;
+            check(
+                "env.bridge.timeout_secs",
+                timeout,
+                timeout > 0.0 && timeout <= 1e6,
+                "must lie in (0, 1000000]",
+            )?;
+            let restarts = bridge.restarts;
+            check("env.bridge.restarts", restarts, restarts <= 1_000_000, "must be at most 1000000")?;
+        }
         let evaluation = &self.evaluation;
         check("evaluation.every", evaluation.every, evaluation.every >= 1, "must be at least 1")?;
         check("evaluation.episodes", evaluation.episodes, evaluation.episodes >= 1, "must be at least 1")?;

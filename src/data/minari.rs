@@ -105,7 +105,7 @@ fn read_episode(
         (false, true) => Phase::Truncated,
         (false, false) => Phase::Running,
     };
-    Ok(Trajectory { observations, actions, rewards, end })
+    Ok(Trajectory { observations, actions, rewards, end, succeeded: false })
 }
 
 /// A float or integer dataset of any shape, in row order.
@@ -158,6 +158,9 @@ fn check_actions(space: &ActionSpace, actions: &[f32]) -> Result<(), String> {
             eva_rl_envs::EnvError::DiscreteAction { value, actions, .. } => {
                 format!("has action {value} at step {step}, and a whole number in 0..{actions} is wanted")
             }
+            eva_rl_envs::EnvError::MultiDiscreteAction { dimension, value, actions, .. } => format!(
+                "has action {value} at step {step}, dimension {dimension}, and a whole number in 0..{actions} is wanted"
+            ),
             eva_rl_envs::EnvError::BoxAction { dimension, value, low, high, .. } => format!(
                 "has action {value} at step {step}, dimension {dimension}, and {low}..={high} is wanted"
             ),
@@ -199,7 +202,8 @@ impl Metadata<'_> {
 
     fn action_space(&self) -> Result<ActionSpace, DatasetError> {
         let key = "action_space";
-        let wanted = "a bounded Box of one dimension or a Discrete from 0, as JSON in a string";
+        let wanted =
+            "a bounded Box of one dimension, a Discrete or a MultiDiscrete from 0, as JSON in a string";
         let space = self.inner(key).ok_or_else(|| self.error(key, wanted))?;
         let bounds = |name: &str| -> Option<Vec<f32>> {
             let bounds = space[name].as_array()?;
@@ -210,6 +214,12 @@ impl Metadata<'_> {
                 .as_u64()
                 .filter(|n| (1..=1 << 20).contains(n))
                 .map(|n| ActionSpace::Discrete { n: n as usize })
+        } else if space["type"] == "MultiDiscrete" {
+            let count = |n: &Value| n.as_u64().filter(|n| (1..=1 << 20).contains(n)).map(|n| n as usize);
+            let counts = space["nvec"].as_array().and_then(|counts| counts.iter().map(count).collect());
+            counts
+                .filter(|counts: &Vec<usize>| !counts.is_empty())
+                .map(|counts| ActionSpace::MultiDiscrete { counts })
         } else if space["type"] == "Box" {
             let bounds = bounds("low").zip(bounds("high"));
             let fit = |low: &[f32], high: &[f32]| {
@@ -275,7 +285,9 @@ mod tests {
         for name in ["cartpole/random-v0", "pendulum/heavy-v0"] {
             let dataset = read(&golden(name)).unwrap();
             let path = folder.path().join(name);
-            data::write(&dataset, &path).unwrap();
+            let (id, kwargs) = dataset.env.as_ref().unwrap();
+            let spec = eva_rl_envs::spec(id, kwargs).unwrap();
+            data::write(&dataset, Some(&spec), &path).unwrap();
             assert_eq!(read(&path).unwrap(), dataset);
         }
     }
@@ -286,7 +298,7 @@ mod tests {
         let mut dataset = read(&golden("pendulum/heavy-v0")).unwrap();
         spoil(&mut dataset);
         let path = folder.path().join("spoiled");
-        data::write(&dataset, &path).unwrap();
+        data::write(&dataset, None, &path).unwrap();
         read(&path).unwrap_err().to_string()
     }
 

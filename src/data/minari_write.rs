@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use eva_rl_envs::{ActionSpace, Phase};
+use eva_rl_envs::{ActionSpace, EnvSpec, Phase, is_bridged};
 use hdf5_pure::{AttrValue, DatasetBuilder, EnumTypeBuilder, FileBuilder, make_i8_type};
 use serde_json::{Map, Value, json};
 
@@ -13,11 +13,12 @@ use crate::output::write_folder;
 /// The format's version that this writes, as `minari` names it.
 const MINARI_VERSION: &str = "0.5.4";
 
-/// Writes a dataset into `path`, which must not exist: whole or not at all.
-pub fn write(dataset: &Dataset, path: &Path) -> anyhow::Result<()> {
+/// Writes a dataset into `path`, which must not exist: whole or not at all; `spec` is the contract of
+/// its environment, where that is at hand.
+pub fn write(dataset: &Dataset, spec: Option<&EnvSpec>, path: &Path) -> anyhow::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let hdf5 = hdf5(dataset)?;
-    let metadata = metadata(dataset, &dataset_id(&name), hdf5.len());
+    let metadata = metadata(dataset, spec, &dataset_id(&name), hdf5.len());
     write_folder(path, |folder| {
         fs::create_dir(folder.join("data"))?;
         fs::write(folder.join("data/main_data.hdf5"), hdf5)?;
@@ -46,8 +47,14 @@ fn hdf5(dataset: &Dataset) -> anyhow::Result<Vec<u8>> {
             .with_shape(&[rows as u64, dataset.observation_width as u64]);
         match &dataset.action {
             ActionSpace::Discrete { .. } => {
-                let indices: Vec<i64> = trajectory.actions.iter().map(|action| *action as i64).collect();
-                group.create_dataset("actions").with_i64_data(&indices);
+                group.create_dataset("actions").with_i64_data(&indices(&trajectory.actions));
+            }
+            ActionSpace::MultiDiscrete { counts } => {
+                let rows = trajectory.actions.len() / counts.len();
+                group
+                    .create_dataset("actions")
+                    .with_i64_data(&indices(&trajectory.actions))
+                    .with_shape(&[rows as u64, counts.len() as u64]);
             }
             ActionSpace::Box { low, .. } => {
                 let rows = trajectory.actions.len() / low.len();
@@ -68,6 +75,10 @@ fn hdf5(dataset: &Dataset) -> anyhow::Result<Vec<u8>> {
     Ok(file.finish()?)
 }
 
+fn indices(actions: &[f32]) -> Vec<i64> {
+    actions.iter().map(|action| *action as i64).collect()
+}
+
 /// h5py's booleans, true at the last step alone, where the episode ended so.
 fn write_flags(dataset: &mut DatasetBuilder, trajectory: &Trajectory, end: Phase) -> anyhow::Result<()> {
     let boolean = EnumTypeBuilder::with_base(make_i8_type()).value("FALSE", 0).value("TRUE", 1).build()?;
@@ -79,16 +90,14 @@ fn write_flags(dataset: &mut DatasetBuilder, trajectory: &Trajectory, end: Phase
     Ok(())
 }
 
-fn metadata(dataset: &Dataset, id: &str, bytes: usize) -> String {
+fn metadata(dataset: &Dataset, spec: Option<&EnvSpec>, id: &str, bytes: usize) -> String {
     let mut metadata = Map::new();
     metadata.insert("total_episodes".to_owned(), json!(dataset.trajectories.len()));
     metadata.insert("total_steps".to_owned(), json!(dataset.steps()));
     metadata.insert("data_format".to_owned(), json!("hdf5"));
     metadata.insert("jpeg_encoding".to_owned(), json!(false));
-    let spec =
-        dataset.env.as_ref().and_then(|(id, kwargs)| Some((eva_rl_envs::spec(id, kwargs).ok()?, kwargs)));
-    let (low, high) = match &spec {
-        Some((spec, _)) => (spec.observation_low.clone(), spec.observation_high.clone()),
+    let (low, high) = match spec {
+        Some(spec) => (spec.observation_low.clone(), spec.observation_high.clone()),
         None => {
             let bound = vec![f32::INFINITY; dataset.observation_width];
             (bound.iter().map(|x| -x).collect(), bound)
@@ -99,11 +108,16 @@ fn metadata(dataset: &Dataset, id: &str, bytes: usize) -> String {
         ActionSpace::Discrete { n } => {
             json!({ "type": "Discrete", "dtype": "int64", "start": 0, "n": n }).to_string()
         }
+        ActionSpace::MultiDiscrete { counts } => {
+            let zeros = vec![0; counts.len()];
+            json!({ "type": "MultiDiscrete", "dtype": "int64", "nvec": counts, "start": zeros }).to_string()
+        }
         ActionSpace::Box { low, high } => box_space(low, high),
     };
     metadata.insert("action_space".to_owned(), Value::String(action));
-    if let Some((spec, kwargs)) = &spec {
-        if let Some(entry_point) = entry_point(&spec.id) {
+    if let (Some(spec), Some((id, kwargs))) = (spec, &dataset.env) {
+        let entry_point = entry_point(id);
+        if entry_point.is_some() || is_bridged(id) {
             let env_spec = json!({
                 "id": spec.id,
                 "entry_point": entry_point,

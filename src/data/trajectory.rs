@@ -13,6 +13,8 @@ pub struct Trajectory {
     pub rewards: Vec<f32>,
     /// How it ended; `Running` where nobody said.
     pub end: Phase,
+    /// Whether a step's infos said that it has succeeded; false where nobody looked.
+    pub succeeded: bool,
 }
 
 impl Trajectory {
@@ -121,6 +123,7 @@ mod tests {
             actions: vec![0.0; rewards.len()],
             rewards: rewards.to_vec(),
             end: Phase::Terminated,
+            succeeded: false,
         }
     }
 

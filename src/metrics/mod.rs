@@ -22,6 +22,11 @@ pub const ROLLOUT_LENGTH: Metric =
 /// Success of an exploration.
 pub const ROLLOUT_SUCCESS: Metric =
     Metric { tag: "rollout/success_rate", meaning: "share of a round's episodes that succeeded" };
+/// What failing workers cost an exploration.
+pub const ROLLOUT_LOST: Metric = Metric {
+    tag: "rollout/lost_episodes",
+    meaning: "episodes of a round that a worker's failure cut short, and that were played anew; absent if none",
+};
 /// Return of an evaluation.
 pub const EVAL_RETURN: Metric = Metric {
     tag: "eval/mean_reward",

@@ -46,6 +46,7 @@ impl Acrobot {
             max_episode_steps: 500,
             reward_threshold: Some(-100.0),
             reference: Some(ReferenceScores { random: -498.9, expert: -78.7 }),
+            infos: Vec::new(),
             success: Success::Terminated,
         };
         Self { spec: Arc::new(spec), state: [0.0; 4] }

@@ -55,6 +55,7 @@ impl CartPole {
             max_episode_steps: 500,
             reward_threshold: Some(threshold),
             reference: Some(ReferenceScores { random, expert }),
+            infos: Vec::new(),
             success: Success::Truncated,
         };
         Self {

@@ -43,6 +43,7 @@ impl MountainCar {
             max_episode_steps: 200,
             reward_threshold: Some(-110.0),
             reference: (goal_velocity == 0.0).then_some(ReferenceScores { random: -200.0, expert: -106.0 }),
+            infos: Vec::new(),
             success: Success::Terminated,
         };
         Self { spec: Arc::new(spec), goal_velocity, position: -0.5, velocity: 0.0 }

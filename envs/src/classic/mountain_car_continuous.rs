@@ -43,6 +43,7 @@ impl MountainCarContinuous {
             max_episode_steps: 999,
             reward_threshold: Some(90.0),
             reference: (goal_velocity == 0.0).then_some(ReferenceScores { random: -33.0, expert: 95.6 }),
+            infos: Vec::new(),
             success: Success::Terminated,
         };
         Self { spec: Arc::new(spec), goal_velocity: goal_velocity as f32, position: -0.5, velocity: 0.0 }

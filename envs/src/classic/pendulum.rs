@@ -45,6 +45,7 @@ impl Pendulum {
             max_episode_steps: 200,
             reward_threshold: None,
             reference: reference(gravity),
+            infos: Vec::new(),
             success: Success::Undefined,
         };
         Self { spec: Arc::new(spec), gravity, angle: 0.0, sin: 0.0, spin: 0.0 }

@@ -45,6 +45,7 @@ impl<T: NativeTask> Env<Array1<f32>, Array1<f32>> for Episode<T> {
             ActionSpace::Discrete { n } => {
                 Space::Discrete(i32::try_from(*n).expect("a native task has few actions"))
             }
+            ActionSpace::MultiDiscrete { .. } => unreachable!("no native task has several actions at once"),
             ActionSpace::Box { low, high } => {
                 Space::Box { low: Array1::from(low.clone()), high: Array1::from(high.clone()) }
             }

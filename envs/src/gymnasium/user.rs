@@ -44,6 +44,7 @@ impl<E: Env<Array1<f32>, Array1<f32>> + Send> GymnasiumTask<E> {
             max_episode_steps,
             reward_threshold: None,
             reference: None,
+            infos: Vec::new(),
             success: Success::Undefined,
         };
         Ok(Self { spec, env })

@@ -127,6 +127,7 @@ impl<R: Rules> MujocoTask<R> {
             // Returns of other rewards cannot be measured against them.
             reference: facts.reference.filter(|_| kwargs.only(&view::KWARGS)),
             success: Success::Undefined,
+            infos: Vec::new(),
         };
         Ok(Self { spec: Arc::new(spec), rules, simulation, view, shown, earned: 0.0 })
     }

@@ -1,8 +1,8 @@
 //! What every environment and every pool keeps, whatever the task.
 
 use eva_rl_envs::{
-    ActionSpace, Controller, EnvSpec, Kwargs, Phase, StepBatch, Success, VecEnv, episode_rng, make, scripted,
-    specs,
+    ActionSpace, Controller, EnvSpec, Frame, Kwargs, Phase, StepBatch, Success, VecEnv, episode_rng, make,
+    scripted, specs,
 };
 use rand::Rng;
 use rayon::ThreadPoolBuilder;
@@ -15,7 +15,7 @@ struct Trace {
 }
 
 fn pool(id: &str, num_envs: usize) -> Box<dyn VecEnv> {
-    make(id, &Kwargs::new(), num_envs).expect("the id is native")
+    make(id, &Kwargs::new(), num_envs).expect("the id is at hand")
 }
 
 /// Plays the same random actions for a seed, however often it is called.
@@ -40,6 +40,9 @@ fn play(id: &str, num_envs: usize, seed: u64, steps: usize) -> Trace {
 fn random_action(space: &ActionSpace, rng: &mut impl Rng) -> Vec<f32> {
     match space {
         ActionSpace::Discrete { n } => vec![rng.gen_range(0..*n) as f32],
+        ActionSpace::MultiDiscrete { counts } => {
+            counts.iter().map(|count| rng.gen_range(0..*count) as f32).collect()
+        }
         ActionSpace::Box { low, high } => {
             low.iter().zip(high).map(|(low, high)| rng.gen_range(*low..=*high)).collect()
         }
@@ -59,9 +62,27 @@ fn check(law: impl Fn(&EnvSpec)) {
     specs.iter().for_each(law);
 }
 
+/// Holds `law` against environments in Python workers too.
+#[track_caller]
+fn check_bridged_too(law: impl Fn(&EnvSpec)) {
+    check(&law);
+    for id in BRIDGED {
+        law(pool(id, 1).spec());
+    }
+}
+
+/// Of each library one that ends and one that is cut, discrete and continuous.
+const BRIDGED: [&str; 5] = [
+    "gymnasium:CartPole-v1",
+    "gymnasium:Pendulum-v1",
+    "envpool:CartPole-v1",
+    "envpool:Pendulum-v1",
+    "envpool:FrozenLake-v1",
+];
+
 #[test]
 fn a_seed_is_a_trajectory() {
-    check(|spec| {
+    check_bridged_too(|spec| {
         assert_eq!(play(&spec.id, 3, 7, 300), play(&spec.id, 3, 7, 300), "{}", spec.id);
         assert_ne!(play(&spec.id, 3, 7, 3), play(&spec.id, 3, 8, 3), "{}", spec.id);
     });
@@ -123,7 +144,7 @@ fn starts(spec: &EnvSpec, num_envs: usize, count: usize) -> Vec<Option<Vec<f32>>
 
 #[test]
 fn an_episode_starts_the_same_however_many_environments_share_the_work() {
-    check(|spec| {
+    let law = |spec: &EnvSpec| {
         let wide = starts(spec, 6, 6);
         for num_envs in [1, 2, 3, 4] {
             let narrow = starts(spec, num_envs, 6);
@@ -131,12 +152,17 @@ fn an_episode_starts_the_same_however_many_environments_share_the_work() {
             assert!(seen.clone().count() > num_envs, "{}: no environment began anew", spec.id);
             seen.for_each(|(wide, narrow)| assert_eq!(wide, narrow, "{}", spec.id));
         }
-    });
+    };
+    check(law);
+    // EnvPool takes no seed per episode.
+    for id in BRIDGED.iter().filter(|id| id.starts_with("gymnasium:")) {
+        law(pool(id, 1).spec());
+    }
 }
 
 #[test]
 fn observations_and_rewards_are_finite_and_within_their_space() {
-    check(|spec| {
+    check_bridged_too(|spec| {
         let width = spec.observation_width();
         for step in play(&spec.id, 4, 3, 1200).steps {
             assert!(step.rewards.iter().all(|reward| reward.is_finite()), "{}", spec.id);
@@ -154,7 +180,7 @@ fn observations_and_rewards_are_finite_and_within_their_space() {
 
 #[test]
 fn an_episode_is_truncated_at_its_limit_and_nowhere_else() {
-    check(|spec| {
+    check_bridged_too(|spec| {
         let num_envs = 4;
         let mut ages = vec![0; num_envs];
         for step in play(&spec.id, num_envs, 3, 2100).steps {
@@ -165,6 +191,7 @@ fn an_episode_is_truncated_at_its_limit_and_nowhere_else() {
                     Phase::Running => assert_ne!(*age, spec.max_episode_steps, "{}", spec.id),
                     Phase::Truncated => assert_eq!(*age, spec.max_episode_steps, "{}", spec.id),
                     Phase::Terminated => {}
+                    Phase::Lost => panic!("{}: nothing fails here", spec.id),
                 }
                 if step.phases[env] != Phase::Running {
                     *age = 0;
@@ -212,6 +239,7 @@ fn a_success_can_happen_and_is_of_the_phase_that_the_contract_names() {
             Success::Undefined => return,
             Success::Terminated => Phase::Terminated,
             Success::Truncated => Phase::Truncated,
+            Success::Info { .. } => panic!("{}: no native task gives infos", spec.id),
         };
         let mut controller = scripted(&spec.id, &Kwargs::new()).expect("the id is native");
         assert_eq!(first_end(&spec.id, controller.as_mut()), wanted, "{}", spec.id);
@@ -238,9 +266,13 @@ fn a_picture_shows_the_state() {
         let mut pool = pool(&spec.id, 2);
         let mut batch = StepBatch::new(spec, 2);
         pool.reset(0, &mut batch.observations).expect("a native pool resets");
-        let [first, second] = [0, 1].map(|env| pool.render(env).expect("a native task draws"));
+        let [first, second] = [0, 1].map(|env| picture(pool.as_mut(), env));
         assert_eq!(first.rgb.len(), first.width * first.height * 3, "{}", spec.id);
         assert_ne!(first, second, "{}: two states look alike", spec.id);
-        assert_eq!(first, pool.render(0).expect("a native task draws"), "{}", spec.id);
+        assert_eq!(first, picture(pool.as_mut(), 0), "{}", spec.id);
     });
+}
+
+fn picture(pool: &mut dyn VecEnv, env: usize) -> Frame {
+    pool.render(env).expect("a native task cannot fail").expect("a native task draws")
 }

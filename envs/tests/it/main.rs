@@ -1,5 +1,6 @@
 //! Tests of the crate from outside, in one binary.
 
+mod bridge;
 mod conformance;
 mod golden;
 mod gymnasium;

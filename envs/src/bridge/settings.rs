@@ -1,0 +1,42 @@
+//! How Python workers are run.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+
+/// How Python workers are run; every key has a default.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BridgeSettings {
+    /// The interpreter; where absent, `EVA_RL_PYTHON`, then `.bridge/bin/python` in or above the
+    /// current folder or the program's, then `python3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub python: Option<PathBuf>,
+    /// Modules to import first, which may register environments; the current folder's are found.
+    pub imports: Vec<String>,
+    /// Numbers of a step's infos to keep, by name; one that a step does not tell counts as 0.
+    /// `success` or `is_success`, where the environment tells it, is kept without being named.
+    pub infos: Vec<String>,
+    /// Processes that share the environments of `gymnasium:`; as many as cores by default. Results
+    /// do not depend on it. `envpool:` has one process, with threads of its own.
+    pub processes: usize,
+    /// The longest that a worker may take to start, to reset or to step.
+    pub timeout_secs: f64,
+    /// How often each worker is started again after it failed, before the run gives up.
+    pub restarts: u32,
+}
+
+impl Default for BridgeSettings {
+    fn default() -> Self {
+        Self {
+            python: None,
+            imports: Vec::new(),
+            infos: Vec::new(),
+            processes: thread::available_parallelism().map_or(1, NonZero::get),
+            timeout_secs: 120.0,
+            restarts: 5,
+        }
+    }
+}

@@ -1,0 +1,457 @@
+"""A worker of eva-rl: hosts environments, or experts, in a process of their own.
+
+eva-rl's end is `worker.rs`. The two speak over a socket, which this process is given as its standard
+input: eva-rl sends a command of one byte, and gets ANSWERED or FAILED, both with a text behind where one
+is due (its length as four bytes, then UTF-8). Numbers go through memory that both map.
+"""
+
+import difflib
+import fcntl
+import gc
+import importlib
+import importlib.util
+import json
+import mmap
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import sys
+import types
+import warnings
+
+ANSWERED, FAILED = b".", b"!"
+RESET, STEP, DRAW, ACT = b"R", b"S", b"D", b"A"
+RUNNING, TERMINATED, TRUNCATED = 0, 1, 2
+# What says, by its usual names, that an episode has succeeded.
+SUCCESS = ["success", "is_success"]
+# Pools that EnvPool's environments are shared out to, at most: each costs a few calls a step.
+MAX_POOLS = 4
+
+
+def main():
+    # What an environment reads from its standard input must not come out of the socket.
+    channel = Channel(socket.socket(fileno=os.dup(0)))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    die_with(channel.receive_file())
+    order = json.loads(channel.receive_text())
+    try:
+        for module in order["imports"]:
+            importlib.import_module(module)
+        host = HOSTS[order["host"]](order)
+        channel.answer(json.dumps(host.contract))
+        memory = channel.receive_file()
+        host.map(mmap.mmap(memory, 0), json.loads(channel.receive_text()))
+        os.close(memory)
+        channel.answer()
+    except Exception as error:
+        channel.fail(error)
+        return
+    # What was made so far stays: no collection need look at it again.
+    gc.collect()
+    gc.freeze()
+    while command := channel.receive(1):
+        try:
+            match command:
+                case b"S":
+                    host.step()
+                    channel.answer()
+                case b"A":
+                    host.act(channel.receive_number())
+                    channel.answer()
+                case b"R":
+                    host.reset()
+                    channel.answer()
+                case b"D":
+                    channel.answer_bytes(frame(host.draw(channel.receive_number())))
+        except Exception as error:
+            channel.fail(error)
+    host.close()
+
+
+def die_with(leash):
+    """Has the kernel kill this process group once eva-rl, which holds the leash's other end, is gone.
+
+    No thread of this process could do it as surely: one that never gives up Python's lock stops them all.
+    """
+    os.set_inheritable(leash, False)
+    fcntl.fcntl(leash, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(leash, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(leash, fcntl.F_SETFL, fcntl.fcntl(leash, fcntl.F_GETFL) | os.O_ASYNC)
+    watch = select.poll()
+    watch.register(leash, select.POLLHUP)
+    if watch.poll(0):  # it was gone before the kernel was told
+        os._exit(1)
+
+
+class Channel:
+    """The socket."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def receive(self, count):
+        """So many bytes, or none where eva-rl has closed."""
+        data = self.connection.recv(count)
+        while data and len(data) < count:
+            more = self.connection.recv(count - len(data))
+            if not more:
+                return b""
+            data += more
+        return data
+
+    def receive_number(self):
+        return struct.unpack("<I", self.receive(4))[0]
+
+    def receive_text(self):
+        return self.receive(self.receive_number()).decode()
+
+    def receive_file(self):
+        data, files, _, _ = socket.recv_fds(self.connection, 1, 1)
+        if not data:
+            sys.exit(0)  # eva-rl has closed
+        return files[0]
+
+    def answer(self, text=None):
+        if text is None:
+            self.connection.sendall(ANSWERED)
+        else:
+            self.answer_bytes(text.encode())
+
+    def answer_bytes(self, data):
+        self.connection.sendall(ANSWERED + struct.pack("<I", len(data)) + data)
+
+    def fail(self, error):
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        text = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+        package = error.name if isinstance(error, ModuleNotFoundError) else None
+        data = json.dumps({"error": text, "package": package}).encode()
+        self.connection.sendall(FAILED + struct.pack("<I", len(data)) + data)
+
+
+class Rows:
+    """The mapped memory: one row an environment. `region.rs` has the same order."""
+
+    def __init__(self, memory, rows, layout):
+        import numpy
+
+        self.memory, self.offset, self.numpy = memory, 0, numpy
+        self.seeds = self.take(numpy.uint32, rows)
+        self.actions = self.take(numpy.float32, rows, layout["action_width"])
+        # One after another from the first on, in the order of the environments that ended.
+        self.final_observations = self.take(numpy.float32, rows, layout["observation_width"])
+        self.observations = self.take(numpy.float32, rows, layout["observation_width"])
+        self.rewards = self.take(numpy.float32, rows)
+        self.infos = self.take(numpy.float32, rows, len(layout["infos"]))
+        self.phases = self.take(numpy.uint8, rows)
+        if self.offset != len(memory):
+            raise ValueError(f"the shared memory has {len(memory)} bytes, and {self.offset} are wanted")
+
+    def take(self, kind, *shape):
+        numpy = self.numpy
+        count = int(numpy.prod(shape))
+        array = numpy.frombuffer(self.memory, kind, count, self.offset) if count else numpy.empty(0, kind)
+        self.offset += array.nbytes
+        return array.reshape(shape)
+
+
+class GymnasiumHost:
+    """Environments of Gymnasium's registry, stepped one after another."""
+
+    def __init__(self, order):
+        import gymnasium
+        import numpy
+
+        self.numpy = numpy
+        # eva-rl checks what Gymnasium's checker warns about.
+        kwargs = {"disable_env_checker": True, **order["kwargs"]}
+        self.envs = [gymnasium.make(order["id"], **kwargs) for _ in range(order["rows"])]
+        env = self.envs[0]
+        self.observation, self.action = Observation(env.observation_space), env.action_space
+        self.contract = {
+            "observation": self.observation.contract,
+            "action": action_contract(self.action),
+            "max_episode_steps": getattr(env.spec, "max_episode_steps", None),
+            "reward_threshold": getattr(env.spec, "reward_threshold", None),
+            "success": self.success() if order["look"] else None,
+        }
+
+    def success(self):
+        """An environment tells its infos only by giving them: one step is taken to see them."""
+        env = self.envs[0]
+        env.action_space.seed(0)
+        _, at_start = env.reset(seed=0)
+        infos = {**at_start, **env.step(env.action_space.sample())[4]}
+        return next((name for name in SUCCESS if name in infos), None)
+
+    def map(self, memory, layout):
+        self.rows = Rows(memory, len(self.envs), layout)
+        self.names = list(enumerate(layout["infos"]))
+
+    def reset(self):
+        for row, env in enumerate(self.envs):
+            shown, _ = env.reset(seed=int(self.rows.seeds[row]))
+            self.observation.write(shown, self.rows.observations[row])
+
+    def step(self):
+        rows, ended = self.rows, 0
+        actions = self.actions()
+        for row, env in enumerate(self.envs):
+            shown, reward, terminated, truncated, infos = env.step(actions[row])
+            rows.rewards[row] = reward
+            for column, name in self.names:
+                rows.infos[row, column] = infos.get(name, 0)
+            if terminated or truncated:
+                rows.phases[row] = TERMINATED if terminated else TRUNCATED
+                self.observation.write(shown, rows.final_observations[ended])
+                ended += 1
+                shown, _ = env.reset(seed=int(rows.seeds[row]))
+            else:
+                rows.phases[row] = RUNNING
+            self.observation.write(shown, rows.observations[row])
+
+    def actions(self):
+        """Copies in the space's own type, because an environment may keep what it is given."""
+        actions = self.rows.actions.astype(self.action.dtype)
+        if self.action.shape == ():
+            return actions[:, 0]
+        return actions.reshape(len(self.envs), *self.action.shape)
+
+    def draw(self, row):
+        return self.envs[row].render()
+
+    def close(self):
+        for env in self.envs:
+            env.close()
+
+
+class EnvPoolHost:
+    """Pools of EnvPool's, which step on threads of their own."""
+
+    def __init__(self, order):
+        import envpool
+        import numpy
+
+        self.numpy, self.envpool = numpy, envpool
+        self.id, self.kwargs, self.count = order["id"], order["kwargs"], order["rows"]
+        if self.id not in envpool.list_all_envs():
+            nearest = ", ".join(difflib.get_close_matches(self.id, envpool.list_all_envs()))
+            raise ValueError(f"EnvPool has no task of this name{'; the nearest are ' if nearest else ''}{nearest}")
+        # Of bounds in float64, which round to float32.
+        warnings.filterwarnings("ignore", module="gymnasium.spaces")
+        spec = envpool.make_spec(self.id, **self.kwargs)
+        self.observation, self.action = Observation(spec.observation_space), spec.action_space
+        if getattr(spec.config, "max_num_players", 1) != 1:
+            raise ValueError("it has more than one player")
+        if getattr(spec.config, "batch_size", 0) not in (0, 1):
+            raise ValueError("it is stepped as one batch, so `batch_size` cannot be set")
+        keys = [key.removeprefix("info:") for key in spec.state_array_spec if key.startswith("info:")]
+        self.infos = [key for key in keys if "env_id" not in key]
+        self.contract = {
+            "observation": self.observation.contract,
+            "action": action_contract(self.action),
+            "max_episode_steps": getattr(spec.config, "max_episode_steps", None),
+            "reward_threshold": spec.reward_threshold,
+            "success": next((name for name in SUCCESS if name in self.infos), None),
+        }
+        self.pools = []
+
+    def map(self, memory, layout):
+        self.rows = Rows(memory, self.count, layout)
+        self.names = list(enumerate(layout["infos"]))
+        for name in layout["infos"]:
+            if name not in self.infos:
+                raise ValueError(f"it has no info `{name}`; it has {', '.join(self.infos)}")
+
+    def reset(self):
+        # EnvPool takes seeds only when it makes a pool.
+        self.pools.clear()
+        # Pools with few threads each disturb each other less than many threads at one queue do, and one
+        # begins its ended episodes anew while another still steps.
+        cores = len(os.sched_getaffinity(0))
+        pools = 1 if "num_threads" in self.kwargs else min(cores, MAX_POOLS, self.count)
+        for index in range(pools):
+            share = slice(index * self.count // pools, (index + 1) * self.count // pools)
+            seeds = [int(seed) for seed in self.rows.seeds[share]]
+            sizes = {"num_envs": len(seeds), "seed": seeds, "num_threads": -(-cores // pools)}
+            made = self.envpool.make(self.id, env_type="gymnasium", **{**sizes, **self.kwargs})
+            self.pools.append((made, share))
+        for pool, share in self.pools:
+            shown, _ = pool.reset()
+            self.rows.observations[share] = self.observation.rows(shown, share.stop - share.start)
+
+    def step(self):
+        actions = self.rows.actions.reshape(self.count, *self.action.shape)
+        for pool, share in self.pools:
+            pool.send(actions[share])
+        ended = [self.take(pool, share, actions[share]) for pool, share in self.pools]
+        taken = 0
+        for (pool, share), rows in zip(self.pools, ended):
+            if len(rows):
+                observations = self.rows.observations[share]
+                self.rows.final_observations[taken : taken + len(rows)] = observations[rows]
+                observations[rows] = self.observation.rows(pool.recv()[0], len(rows))
+                taken += len(rows)
+
+    def take(self, pool, share, actions):
+        """Copies what a pool's step gave, and has what ended begin anew in the meantime."""
+        shown, rewards, terminated, truncated, infos = pool.recv()
+        ended = self.numpy.flatnonzero(terminated | truncated)
+        if len(ended):
+            pool.send(actions[ended], ended)  # whatever it is told after its end, it begins anew
+        self.rows.observations[share] = self.observation.rows(shown, len(rewards))
+        self.rows.rewards[share] = rewards
+        for column, name in self.names:
+            self.rows.infos[share, column] = infos[name]
+        self.rows.phases[share] = TERMINATED * terminated + TRUNCATED * truncated
+        return ended
+
+    def draw(self, row):
+        for pool, share in self.pools:
+            if row < share.stop:
+                return pool.render(row - share.start)[0]
+
+    def close(self):
+        self.pools.clear()
+
+
+class MetaWorldExpert:
+    """The hand-written policy of a Meta-World task, which needs its observation alone."""
+
+    def __init__(self, order):
+        import numpy
+
+        self.numpy, self.count = numpy, order["rows"]
+        # `import metaworld` would want MuJoCo; the policies do not.
+        found = importlib.util.find_spec("metaworld")
+        if found is None:
+            raise ModuleNotFoundError("No module named 'metaworld'", name="metaworld")
+        package = types.ModuleType("metaworld")
+        package.__path__ = list(found.submodule_search_locations)
+        sys.modules["metaworld"] = package
+        policies = importlib.import_module("metaworld.policies").ENV_POLICY_MAP
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", order["id"].removeprefix("MetaWorld/")).lower()
+        if name not in policies:
+            raise ValueError(f"Meta-World has no expert for `{name}`")
+        self.policy = policies[name]()
+        warnings.simplefilter("ignore")  # of actions beyond their bounds, which are cut here
+        self.contract = None
+
+    def map(self, memory, layout):
+        self.rows = Rows(memory, self.count, layout)
+
+    def act(self, count):
+        observations = self.rows.observations[:count].astype(self.numpy.float64)
+        for row, observation in enumerate(observations):
+            self.numpy.clip(self.policy.get_action(observation), -1, 1, out=self.rows.actions[row])
+
+    def close(self):
+        pass
+
+
+HOSTS = {"gymnasium": GymnasiumHost, "envpool": EnvPoolHost, "metaworld_expert": MetaWorldExpert}
+
+
+class Observation:
+    """Flattens what an environment shows into a row, in the order of `gymnasium.spaces.flatten`."""
+
+    def __init__(self, space):
+        import numpy
+        from gymnasium import spaces
+
+        self.numpy = numpy
+        self.parts, self.other, self.width = [], None, 0
+        low, high = [], []
+
+        def add(space, path):
+            if isinstance(space, spaces.Dict):
+                for key, part in space.spaces.items():
+                    add(part, (*path, key))
+                return
+            if isinstance(space, spaces.Box):
+                width = int(numpy.prod(space.shape))
+                low.extend(bound(space.low))
+                high.extend(bound(space.high))
+            elif isinstance(space, spaces.Discrete):
+                width = int(space.n)
+                low.extend([0.0] * width)
+                high.extend([1.0] * width)
+            else:
+                self.other = self.other or repr(space)
+                return
+            start = int(space.start) if isinstance(space, spaces.Discrete) else None
+            self.parts.append((path, space.shape, start, slice(self.width, self.width + width)))
+            self.width += width
+
+        def bound(values):
+            # EnvPool writes the least positive double where it means the least one.
+            values = numpy.where(values == numpy.finfo(numpy.float64).tiny, -numpy.inf, values)
+            values = values.astype(numpy.float32).ravel()
+            return [float(value) if numpy.isfinite(value) else None for value in values]
+
+        with numpy.errstate(over="ignore"):
+            add(space, ())
+        self.contract = {"other": self.other} if self.other else {"rows": {"low": low, "high": high}}
+
+    def write(self, shown, row):
+        """One observation into its row."""
+        for path, shape, start, columns in self.parts:
+            part = shown
+            for key in path:
+                part = part[key]
+            if start is not None:
+                row[columns] = 0
+                row[columns][int(part) - start] = 1
+                continue
+            part = self.numpy.asarray(part)
+            if part.shape != shape:
+                raise ValueError(f"an observation has shape {part.shape}, and {shape} is its space's")
+            row[columns] = part.ravel()
+
+    def rows(self, shown, count):
+        """A batch of observations as rows."""
+        if len(self.parts) == 1 and not self.parts[0][0] and self.parts[0][2] is None:
+            return shown.reshape(count, self.width)
+        rows = self.numpy.zeros((count, self.width), self.numpy.float32)
+        for path, _, start, columns in self.parts:
+            part = shown
+            for key in path:
+                part = part[key]
+            if start is not None:
+                rows[self.numpy.arange(count), columns.start + part.ravel() - start] = 1
+            else:
+                rows[:, columns] = part.reshape(count, -1)
+        return rows
+
+
+def action_contract(space):
+    import numpy
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Discrete) and space.start == 0:
+        return {"discrete": {"n": int(space.n)}}
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
+        return {"multi_discrete": {"counts": space.nvec.tolist()}}
+    if isinstance(space, spaces.Box) and numpy.issubdtype(space.dtype, numpy.floating) and space.is_bounded():
+        flat = [bound.astype(numpy.float32).ravel().tolist() for bound in (space.low, space.high)]
+        return {"box": {"low": flat[0], "high": flat[1]}}
+    return {"other": repr(space)}
+
+
+def frame(pixels):
+    """Width, height and bytes of an RGB picture."""
+    import numpy
+
+    if pixels is None:
+        raise ValueError("it draws nothing")
+    pixels = numpy.ascontiguousarray(pixels)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != numpy.uint8:
+        raise ValueError(f"a picture has shape {pixels.shape} and type {pixels.dtype}, and it is no RGB")
+    height, width, _ = pixels.shape
+    return struct.pack("<II", width, height) + pixels.tobytes()
+
+
+main()

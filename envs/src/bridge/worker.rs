@@ -1,0 +1,312 @@
+//! One worker process: started, spoken to, and ended.
+
+use std::io::{self, IoSlice, PipeWriter, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+use super::contract::Contract;
+use super::failure::Failure;
+use super::region::{Region, Widths};
+use crate::Kwargs;
+
+/// The other side, which needs no file beside the program.
+const SCRIPT: &str = include_str!("worker.py");
+
+/// More than any picture or contract has; a longer answer is nonsense.
+const MAX_ANSWER: u32 = 1 << 28;
+
+/// How long a worker may take to close its environments when it is no longer needed.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long a process that has closed its channel may take to end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What a worker is started for.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Order {
+    /// The class of `worker.py` that does it.
+    pub(super) host: Host,
+    /// The id, without its prefix.
+    pub(super) id: String,
+    pub(super) kwargs: Kwargs,
+    pub(super) imports: Vec<String>,
+    pub(super) rows: usize,
+    /// Whether to take a step to see which infos there are.
+    pub(super) look: bool,
+}
+
+/// The classes of `worker.py`.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Host {
+    Gymnasium,
+    #[serde(rename = "envpool")]
+    EnvPool,
+    #[serde(rename = "metaworld_expert")]
+    MetaWorldExpert,
+}
+
+/// What a worker is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    Reset,
+    Step,
+    Draw { row: u32 },
+    Act { rows: u32 },
+}
+
+/// The layout, as `worker.py` is told it.
+#[derive(Serialize)]
+struct Layout<'a> {
+    action_width: usize,
+    observation_width: usize,
+    infos: &'a [String],
+}
+
+/// An error of the worker's Python.
+#[derive(Deserialize)]
+struct Raised {
+    error: String,
+    package: Option<String>,
+}
+
+/// A process that hosts environments. It ends, with all that it started, when this is dropped, and
+/// when this process ends in whatever way.
+#[derive(Debug)]
+pub(super) struct Worker {
+    child: Child,
+    channel: UnixStream,
+    /// Readable once the process is gone, even where children of its own keep the channel open.
+    death: OwnedFd,
+    /// Its other end is the worker's; the kernel kills the worker when this one closes.
+    _leash: PipeWriter,
+    timeout: Duration,
+    /// Whether it was waited for, so that its number may be another process's by now.
+    gone: bool,
+}
+
+impl Worker {
+    /// Starts a process, which [`Worker::contract`] then hears from.
+    pub(super) fn start(python: &Path, order: &Order, timeout: Duration) -> Result<Self, Failure> {
+        let (channel, theirs) = UnixStream::pair()?;
+        let (leash_end, leash) = io::pipe()?;
+        let child = Command::new(python)
+            .args(["-c", SCRIPT])
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(io::stderr())) // what an environment prints is no result
+            // Ctrl-C is for this process; and a group can be ended whole.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| Failure::System(format!("cannot start the interpreter {python:?}: {error}")))?;
+        let death = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        let mut worker = Self { child, channel, death, _leash: leash, timeout, gone: false };
+        worker.send_file(leash_end.as_fd())?;
+        worker.send_json(order)?;
+        Ok(worker)
+    }
+
+    /// What the environment is; an expert has none.
+    pub(super) fn contract(&mut self) -> Result<Option<Contract>, Failure> {
+        let text = self.message(self.deadline())?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Failure::Nonsense(format!("its contract cannot be read: {error}")))
+    }
+
+    /// Gives it memory.
+    pub(super) fn map(&mut self, rows: usize, widths: Widths, infos: &[String]) -> Result<Region, Failure> {
+        let region = Region::new(rows, widths)?;
+        self.send_file(region.memory().as_fd())?;
+        self.send_json(&Layout {
+            action_width: widths.action,
+            observation_width: widths.observation,
+            infos,
+        })?;
+        self.done(self.deadline())?;
+        Ok(region)
+    }
+
+    /// Tells it what to do.
+    pub(super) fn tell(&mut self, task: Task) -> Result<(), Failure> {
+        let mut bytes = [0; 5];
+        let (command, number) = match task {
+            Task::Reset => (b'R', None),
+            Task::Step => (b'S', None),
+            Task::Draw { row } => (b'D', Some(row)),
+            Task::Act { rows } => (b'A', Some(rows)),
+        };
+        bytes[0] = command;
+        let length = number.map_or(1, |number| {
+            bytes[1..].copy_from_slice(&number.to_le_bytes());
+            5
+        });
+        self.send(&bytes[..length])
+    }
+
+    /// By when a worker that is told something now must have answered.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// Waits until it has done what it was told.
+    pub(super) fn done(&mut self, deadline: Instant) -> Result<(), Failure> {
+        let mut mark = [0];
+        self.read(&mut mark, deadline)?;
+        self.check_mark(mark[0], deadline)
+    }
+
+    /// Waits for an answer with something behind it.
+    pub(super) fn message(&mut self, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        self.done(deadline)?;
+        self.rest(deadline)
+    }
+
+    fn check_mark(&mut self, mark: u8, deadline: Instant) -> Result<(), Failure> {
+        match mark {
+            b'.' => Ok(()),
+            b'!' => {
+                let text = self.rest(deadline)?;
+                let raised: Raised = serde_json::from_slice(&text)
+                    .map_err(|error| Failure::Nonsense(format!("its error cannot be read: {error}")))?;
+                Err(Failure::Raised { error: raised.error, package: raised.package })
+            }
+            other => {
+                Err(Failure::Nonsense(format!("it answered with the byte {other}, which means nothing")))
+            }
+        }
+    }
+
+    /// What stands behind a mark: a length and as many bytes.
+    fn rest(&mut self, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        let mut length = [0; 4];
+        self.read(&mut length, deadline)?;
+        let length = u32::from_le_bytes(length);
+        if length > MAX_ANSWER {
+            return Err(Failure::Nonsense(format!(
+                "it answered with {length} bytes, more than anything has"
+            )));
+        }
+        let mut bytes = vec![0; length as usize];
+        self.read(&mut bytes, deadline)?;
+        Ok(bytes)
+    }
+
+    fn read(&mut self, bytes: &mut [u8], deadline: Instant) -> Result<(), Failure> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            self.wait_readable(deadline)?;
+            match self.channel.read(&mut bytes[filled..]) {
+                Ok(0) => return Err(self.died()),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(self.died()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_readable(&mut self, deadline: Instant) -> Result<(), Failure> {
+        loop {
+            let mut files =
+                [PollFd::new(&self.channel, PollFlags::IN), PollFd::new(&self.death, PollFlags::IN)];
+            let left = deadline.saturating_duration_since(Instant::now());
+            match poll(&mut files, Some(&timespec(left))) {
+                Ok(0) => return Err(Failure::Hung { secs: self.timeout.as_secs_f64() }),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if !files[0].revents().is_empty() {
+                return Ok(()); // what it said before it died still counts
+            }
+            return Err(self.died());
+        }
+    }
+
+    /// How the process ended, of one that has closed its channel.
+    fn died(&mut self) -> Failure {
+        self.await_death(GRACE); // so that it is its own end that is told
+        self.kill();
+        match self.child.wait() {
+            Ok(status) => Failure::Died(describe(status)),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Ends it and all that it started, now.
+    pub(super) fn kill(&mut self) {
+        if !self.gone {
+            let _dead_already = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _status = self.child.wait();
+            self.gone = true;
+        }
+    }
+
+    fn await_death(&self, longest: Duration) {
+        let _timed_out = poll(&mut [PollFd::new(&self.death, PollFlags::IN)], Some(&timespec(longest)));
+    }
+
+    fn send_file(&mut self, file: BorrowedFd) -> Result<(), Failure> {
+        let files = [file];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&files)), "there is space for one");
+        match sendmsg(&self.channel, &[IoSlice::new(b"f")], &mut ancillary, SendFlags::NOSIGNAL) {
+            Ok(_) => Ok(()),
+            Err(Errno::PIPE) => Err(self.died()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn send_json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_vec(value).map_err(|error| Failure::System(error.to_string()))?;
+        let length =
+            u32::try_from(text.len()).map_err(|_| Failure::System("the order is too long".to_owned()))?;
+        self.send(&length.to_le_bytes())?;
+        self.send(&text)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match self.channel.write_all(bytes) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(self.died()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if !self.gone && self.channel.shutdown(Shutdown::Write).is_ok() {
+            self.await_death(FAREWELL);
+        }
+        self.kill();
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec::try_from(duration).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => match Signal::from_named_raw(signal) {
+            Some(named) => format!("was killed by {named:?}").replace("Signal::", "SIG").replace('"', ""),
+            None => format!("was killed by signal {signal}"),
+        },
+        (None, None) => format!("ended: {status}"),
+    }
+}

@@ -1,0 +1,408 @@
+//! Environments in Python workers: what they show, and what happens when they fail.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use eva_rl_envs::{
+    ActionSpace, BridgeSettings, EnvError, Incident, Kwargs, Phase, StepBatch, Success, VecEnv, make_with,
+    scripted_with,
+};
+use serde_json::{Value, json};
+
+/// Two processes that host the environments of `tests/strange_envs.py`.
+fn settings() -> BridgeSettings {
+    BridgeSettings {
+        imports: vec!["tests.strange_envs".to_owned()],
+        processes: 2,
+        ..BridgeSettings::default()
+    }
+}
+
+fn kwargs(values: Value) -> Kwargs {
+    serde_json::from_value(values).expect("kwargs are a table")
+}
+
+fn strange(id: &str, values: Value, num_envs: usize, settings: &BridgeSettings) -> Box<dyn VecEnv> {
+    make_with(id, &kwargs(values), num_envs, settings).unwrap()
+}
+
+/// A pool and what it showed last.
+struct Game {
+    pool: Box<dyn VecEnv>,
+    batch: StepBatch,
+}
+
+impl Game {
+    fn new(mut pool: Box<dyn VecEnv>, seed: u64) -> Self {
+        let mut batch = StepBatch::new(pool.spec(), pool.num_envs());
+        pool.reset(seed, &mut batch.observations).unwrap();
+        Self { pool, batch }
+    }
+
+    fn step(&mut self) -> Result<(), EnvError> {
+        let actions = vec![1.0; self.pool.num_envs() * self.pool.spec().action.width()];
+        self.pool.step(&actions, &mut self.batch)
+    }
+
+    /// One number of each environment's row.
+    fn column(&self, column: usize) -> Vec<f32> {
+        let width = self.pool.spec().observation_width();
+        self.batch.observations.chunks(width).map(|row| row[column]).collect()
+    }
+}
+
+#[test]
+fn what_a_worker_shows_is_what_its_environment_does() {
+    let mut game = Game::new(strange("gymnasium:Counter-v0", json!({"length": 3}), 5, &settings()), 4);
+    let starts = game.column(0);
+    for step in 1..=7 {
+        game.step().unwrap();
+        assert_eq!(game.batch.rewards, [1.0; 5]);
+        let ended = step % 3 == 0;
+        assert_eq!(game.batch.phases, [if ended { Phase::Terminated } else { Phase::Running }; 5]);
+        assert_eq!(game.column(1), [(step % 3) as f32; 5]);
+        if step == 3 {
+            let expected: Vec<f32> = starts.iter().flat_map(|seed| [*seed, 3.0]).collect();
+            assert_eq!(game.batch.final_observations, expected, "the last observation is kept");
+            assert_ne!(game.column(0), starts, "each episode has a seed of its own");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_processes_changes_nothing() {
+    let play = |processes| {
+        let settings = BridgeSettings { processes, ..settings() };
+        let mut game = Game::new(strange("gymnasium:Counter-v0", json!({"length": 3}), 5, &settings), 4);
+        let mut shown = game.batch.observations.clone();
+        for _ in 0..8 {
+            game.step().unwrap();
+            shown.extend_from_slice(&game.batch.observations);
+        }
+        shown
+    };
+    let alone = play(1);
+    assert_eq!(alone, play(3));
+    assert_eq!(alone, play(64), "no more processes than environments");
+}
+
+#[test]
+fn dicts_are_flattened_in_gymnasium_s_order_and_infos_arrive() {
+    let settings = BridgeSettings { infos: vec!["twice".to_owned()], ..settings() };
+    let mut game = Game::new(strange("gymnasium:Told-v0", json!({}), 4, &settings), 0);
+    let spec = game.pool.spec().clone();
+    assert_eq!(spec.action, ActionSpace::MultiDiscrete { counts: vec![2, 3] });
+    assert_eq!(spec.infos, ["success", "twice"]);
+    assert_eq!(spec.success, Success::Info { column: 0 });
+    assert_eq!(spec.observation_low, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -9.0, -9.0, -9.0, -9.0]);
+    assert_eq!(spec.observation_high, [255.0, 255.0, 255.0, 1.0, 1.0, 1.0, 9.0, 9.0, 9.0, 9.0]);
+    assert_eq!(game.batch.observations[..10], [0.0, 1.0, 255.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0]);
+    let mut successes = 0.0;
+    for step in 1..=5 {
+        game.step().unwrap();
+        assert_eq!(game.batch.rewards, [11.0; 4]);
+        assert_eq!(
+            game.batch.infos.chunks(2).map(|infos| infos[1]).collect::<Vec<_>>(),
+            [2.0 * step as f32; 4]
+        );
+        successes += game.batch.infos.chunks(2).map(|infos| infos[0]).sum::<f32>();
+        assert!(step == 2 || game.batch.infos.chunks(2).all(|infos| infos[0] == 0.0));
+    }
+    assert!((1.0..=3.0).contains(&successes), "seed 0 has episodes of both kinds: {successes}");
+
+    let before = game.batch.clone();
+    let refused = game.pool.step(&[1.0, 1.0, 1.0, 3.0, 1.0, 1.0, 1.0, 1.0], &mut game.batch);
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "dimension 1 of the action of environment 1 is 3; it must be an integer from 0 to 2"
+    );
+    assert_eq!(game.batch, before);
+}
+
+/// Has a worker do something once, in its third step, and holds what comes of it.
+#[track_caller]
+fn check_survives(deed: &str, what: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let once = folder.path().join("done");
+    let settings = BridgeSettings { timeout_secs: 3.0, infos: vec!["steps".to_owned()], ..settings() };
+    let values = json!({"deed": deed, "once": once});
+    let mut game = Game::new(strange("gymnasium:Counter-v0", values, 4, &settings), 8);
+    let starts = game.column(0);
+    game.step().unwrap();
+    game.step().unwrap();
+    game.step().unwrap();
+
+    let [incident] = game.pool.incidents().try_into().unwrap_or_else(|all| panic!("{deed}: {all:?}"));
+    let Incident { worker, lost, failures, .. } = incident;
+    assert_eq!((lost, failures), (2, 1), "{deed}");
+    let told = incident.to_string();
+    assert!(told.starts_with(&format!("worker {worker} of `gymnasium:Counter-v0` failed: {what}")), "{told}");
+    assert!(game.pool.incidents().is_empty(), "an incident is told once");
+    // The others have gone on; the failed worker's episodes begin anew, with the same seeds.
+    for row in 0..4 {
+        let lost = row / 2 == worker;
+        let (phase, steps) = if lost { (Phase::Lost, 0.0) } else { (Phase::Running, 3.0) };
+        assert_eq!((game.batch.phases[row], game.column(1)[row]), (phase, steps), "{deed}, row {row}");
+        assert_eq!(
+            (game.batch.rewards[row], game.batch.infos[row]),
+            if lost { (0.0, 0.0) } else { (1.0, 3.0) }
+        );
+    }
+    assert_eq!(game.column(0), starts, "{deed}");
+    for _ in 0..7 {
+        game.step().unwrap();
+    }
+    assert!(game.pool.incidents().is_empty(), "{deed}");
+}
+
+#[test]
+fn a_worker_that_ends_is_replaced() {
+    check_survives("exit", "its process ended with exit code 3");
+    check_survives("sys.exit", "its process ended with exit code 4");
+    check_survives("kill", "its process was killed by SIGKILL");
+    check_survives("segfault", "its process was killed by SIGSEGV");
+}
+
+#[test]
+fn a_worker_that_hangs_is_replaced() {
+    check_survives("hang", "it did not answer within 3 s");
+    check_survives("hang with the lock", "it did not answer within 3 s");
+}
+
+#[test]
+fn a_worker_that_raises_is_replaced() {
+    check_survives("raise", "ValueError: the wheel came off;");
+    check_survives("show three", "ValueError: an observation has shape (3,), and (2,) is its space's");
+    check_survives("show words", "ValueError: could not convert string to float");
+    check_survives("inform wrongly", "ValueError: could not convert string to float: 'many'");
+}
+
+#[test]
+fn a_worker_that_talks_nonsense_is_replaced() {
+    check_survives("show nan", "it gave an observation with NaN, and numbers are wanted");
+    check_survives("earn nan", "it gave a reward with NaN, and numbers are wanted");
+    check_survives("earn nothing", "it gave a reward with NaN, and numbers are wanted");
+    check_survives("speak nonsense", "it answered with the byte 238, which means nothing");
+}
+
+#[test]
+fn what_a_worker_prints_and_reads_disturbs_nothing() {
+    let mut game = Game::new(strange("gymnasium:Counter-v0", json!({"deed": "print"}), 2, &settings()), 0);
+    for step in 1..=6 {
+        game.step().unwrap();
+        assert_eq!(game.column(1), [step as f32; 2]);
+    }
+    assert!(game.pool.incidents().is_empty());
+}
+
+#[test]
+fn a_worker_killed_between_steps_is_replaced() {
+    let settings = BridgeSettings { infos: vec!["pid".to_owned()], ..settings() };
+    let mut game = Game::new(strange("gymnasium:Counter-v0", json!({}), 4, &settings), 0);
+    for round in 0..3 {
+        game.step().unwrap();
+        game.step().unwrap();
+        assert_ne!(game.batch.infos[0], game.batch.infos[3], "there are two processes");
+        kill(game.batch.infos[3 * (round % 2)] as u32);
+        game.step().unwrap();
+        let lost = game.batch.phases.iter().filter(|phase| **phase == Phase::Lost).count();
+        assert_eq!((lost, game.pool.incidents().len()), (2, 1), "round {round}");
+    }
+    game.step().unwrap();
+    kill(game.batch.infos[0] as u32);
+    game.pool.reset(0, &mut game.batch.observations).unwrap();
+    let fresh = Game::new(strange("gymnasium:Counter-v0", json!({}), 4, &settings), 0);
+    assert_eq!(game.batch.observations, fresh.batch.observations);
+}
+
+#[test]
+fn a_worker_that_fails_too_often_is_named_with_what_it_did() {
+    let settings = BridgeSettings { restarts: 2, processes: 1, ..settings() };
+    let mut game = Game::new(strange("gymnasium:Counter-v0", json!({"deed": "exit"}), 2, &settings), 0);
+    let error = (0..100).find_map(|_| game.step().err()).expect("it always fails in its third step");
+    let sentence = "worker 0 of `gymnasium:Counter-v0` has failed 3 times, the last time because its process ended with exit code 3";
+    assert_eq!(error.to_string(), sentence);
+    assert_eq!(game.pool.incidents().len(), 2);
+    assert!(game.step().is_err(), "it stays dead");
+}
+
+#[test]
+fn what_a_worker_started_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let once = folder.path().join("child");
+    let settings = BridgeSettings { processes: 1, timeout_secs: 30.0, ..settings() };
+    let values = json!({"deed": "fork", "once": once});
+    let mut game = Game::new(strange("gymnasium:Counter-v0", values, 1, &settings), 0);
+    for _ in 0..3 {
+        game.step().unwrap();
+    }
+    // Children that hold the socket open do not hide the worker's end.
+    let [incident] = game.pool.incidents().try_into().unwrap();
+    assert!(incident.to_string().contains("exit code 5"), "{incident}");
+    let child: u32 = fs::read_to_string(&once).unwrap().parse().unwrap();
+    await_end(child);
+}
+
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+fn kill(pid: u32) {
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+}
+
+#[track_caller]
+fn await_end(pid: u32) {
+    let begun = Instant::now();
+    while stat(pid).is_some_and(|stat| stat[0] != "Z") {
+        assert!(begun.elapsed() < Duration::from_secs(5), "{pid} lives on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[track_caller]
+fn check_refused(id: &str, values: Value, settings: &BridgeSettings, sentence: &str) {
+    let error = make_with(id, &kwargs(values), 2, settings).err().expect("it is refused").to_string();
+    assert!(error.starts_with(sentence) && !error.contains('\n'), "{error}");
+}
+
+#[test]
+fn what_cannot_be_made_is_said_in_a_sentence() {
+    let settings = settings();
+    check_refused(
+        "gymnasium:CartPol-v1",
+        json!({}),
+        &settings,
+        "`gymnasium:CartPol-v1` cannot be made: NameNotFound: Environment `CartPol` doesn't exist. Did you mean: `CartPole`?",
+    );
+    let sentence = "`gymnasium:CartPole-v1` cannot be made: TypeError: CartPoleEnv.__init__() got an unexpected keyword argument 'gravity'";
+    check_refused("gymnasium:CartPole-v1", json!({"gravity": 3}), &settings, sentence);
+    let sentence = "`envpool:Hoper-v4` cannot be made: ValueError: EnvPool has no task of this name; the nearest are Hopper-v4, ";
+    check_refused("envpool:Hoper-v4", json!({}), &settings, sentence);
+    let sentence = "`envpool:CartPole-v1` cannot be made: TypeError: Config.__new__() got an unexpected keyword argument 'g'";
+    check_refused("envpool:CartPole-v1", json!({"g": 3}), &settings, sentence);
+    check_refused(
+        "gymnasium:Endless-v0",
+        json!({}),
+        &settings,
+        "`gymnasium:Endless-v0` has no limit of steps; give it one with the kwarg `max_episode_steps`",
+    );
+    strange("gymnasium:Endless-v0", json!({"max_episode_steps": 5}), 1, &settings);
+    let missing = BridgeSettings { imports: vec!["no_such_module".to_owned()], ..settings.clone() };
+    let sentence = "`gymnasium:CartPole-v1` cannot be made: ModuleNotFoundError: No module named 'no_such_module'; install it with";
+    check_refused("gymnasium:CartPole-v1", json!({}), &missing, sentence);
+    let misspelt = BridgeSettings { infos: vec!["succes".to_owned()], ..settings.clone() };
+    let sentence =
+        "`envpool:MetaWorld/Reach-v3` cannot be made: ValueError: it has no info `succes`; it has success, ";
+    check_refused("envpool:MetaWorld/Reach-v3", json!({}), &misspelt, sentence);
+}
+
+#[test]
+fn an_interpreter_that_is_none_is_said_in_a_sentence() {
+    let with = |python: &str| BridgeSettings { python: Some(python.into()), ..settings() };
+    let sentence =
+        "`gymnasium:CartPole-v1` cannot be made: cannot start the interpreter \"/no/python\": No such file";
+    check_refused("gymnasium:CartPole-v1", json!({}), &with("/no/python"), sentence);
+    let sentence = "`gymnasium:CartPole-v1` cannot be made: its process ended with exit code 1";
+    check_refused("gymnasium:CartPole-v1", json!({}), &with("/bin/false"), sentence);
+}
+
+#[test]
+fn spaces_that_rows_cannot_hold_are_named() {
+    let check = |shows: &str, takes: &str, sentence: &str| {
+        check_refused("gymnasium:Odd-v0", json!({"shows": shows, "takes": takes}), &settings(), sentence);
+    };
+    check("Text", "Discrete", "the observation space of `gymnasium:Odd-v0` is Text(1, 5, ");
+    check(
+        "Box",
+        "Discrete from 1",
+        "the action space of `gymnasium:Odd-v0` is Discrete(2, start=1); it must be Discrete or MultiDiscrete from 0 on",
+    );
+    check(
+        "Box",
+        "unbounded Box",
+        "the action space of `gymnasium:Odd-v0` is Box(-inf, inf, (2,), float64); it must be",
+    );
+}
+
+#[test]
+fn a_gymnasium_environment_draws_itself() {
+    let values = json!({"render_mode": "rgb_array"});
+    let mut game = Game::new(strange("gymnasium:Counter-v0", values.clone(), 2, &settings()), 0);
+    let frame = game.pool.render(1).unwrap().expect("it draws");
+    assert_eq!((frame.width, frame.height, &frame.rgb[..6]), (3, 2, &[0, 0, 0, 1, 1, 1][..]));
+    let mut game = Game::new(strange("gymnasium:Odd-v0", json!({}), 1, &settings()), 0);
+    let error = game.pool.render(0).unwrap_err().to_string();
+    assert!(error.starts_with("`gymnasium:Odd-v0` cannot be drawn: "), "{error}");
+}
+
+#[test]
+fn an_envpool_environment_depends_on_its_seed_and_its_index_alone() {
+    let starts = |num_envs, seed| {
+        let pool = strange("envpool:CartPole-v1", json!({}), num_envs, &BridgeSettings::default());
+        let mut game = Game::new(pool, seed);
+        let mut shown = game.batch.observations[..8].to_vec();
+        for _ in 0..40 {
+            game.step().unwrap();
+            shown.extend_from_slice(&game.batch.observations[..8]);
+        }
+        shown
+    };
+    assert_eq!(starts(2, 1), starts(7, 1));
+    assert_ne!(starts(2, 1), starts(2, 2));
+    assert_ne!(starts(2, 1)[..4], starts(2, 1)[4..8]);
+}
+
+#[test]
+fn an_envpool_is_begun_anew_by_its_seed() {
+    let mut game = Game::new(strange("envpool:CartPole-v1", json!({}), 3, &BridgeSettings::default()), 1);
+    let starts = game.batch.observations.clone();
+    game.step().unwrap();
+    game.pool.reset(2, &mut game.batch.observations).unwrap();
+    assert_ne!(game.batch.observations, starts);
+    game.pool.reset(1, &mut game.batch.observations).unwrap();
+    assert_eq!(game.batch.observations, starts);
+}
+
+#[test]
+fn meta_world_s_experts_succeed() {
+    for id in [
+        "envpool:MetaWorld/Reach-v3",
+        "envpool:MetaWorld/WindowClose-v3",
+        "envpool:MetaWorld/ButtonPressTopdownWall-v3",
+    ] {
+        let values = json!({"partially_observable": false, "max_episode_steps": 200});
+        let mut game = Game::new(strange(id, values.clone(), 4, &BridgeSettings::default()), 0);
+        let mut expert = scripted_with(id, &kwargs(values), 4, &BridgeSettings::default()).unwrap();
+        assert_eq!(game.pool.spec().success, Success::Info { column: 0 });
+        let (mut actions, mut succeeded) = (vec![0.0; 16], [false; 4]);
+        for step in 1..=200 {
+            expert.act_rows(4, &game.batch.observations, &mut actions).unwrap();
+            game.pool.step(&actions, &mut game.batch).unwrap();
+            let phase = if step == 200 { Phase::Truncated } else { Phase::Running };
+            assert_eq!(game.batch.phases, [phase; 4], "{id}");
+            for (succeeded, info) in succeeded.iter_mut().zip(&game.batch.infos) {
+                *succeeded |= *info != 0.0;
+            }
+        }
+        assert_eq!(succeeded, [true; 4], "{id}");
+    }
+}
+
+#[test]
+fn an_expert_that_is_not_there_is_said_in_a_sentence() {
+    let ask = |id: &str, values| {
+        scripted_with(id, &kwargs(values), 1, &BridgeSettings::default()).err().unwrap().to_string()
+    };
+    assert_eq!(
+        ask("envpool:Hopper-v4", json!({})),
+        "`envpool:Hopper-v4` has no scripted expert; native environments and Meta-World's under EnvPool have one"
+    );
+    assert_eq!(
+        ask("envpool:MetaWorld/Reach-v3", json!({})),
+        "kwarg `partially_observable` of `envpool:MetaWorld/Reach-v3` is true by default; it must be false, because the expert looks at the goal"
+    );
+}

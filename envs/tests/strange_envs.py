@@ -1,0 +1,145 @@
+"""Environments of Gymnasium's interface that do what they should not, for `it/bridge.rs`."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+ROOM = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+
+class Counter(gymnasium.Env):
+    """Shows its episode's seed and the steps so far; ends after `length` of them. In step `at` it does its
+    `deed`; where a file is named by `once`, only if that is not there yet, and makes it."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, deed="nothing", at=3, length=7, once=None, render_mode=None):
+        self.render_mode = render_mode
+        self.observation_space, self.action_space = ROOM, spaces.Discrete(2)
+        self.deed, self.at, self.length, self.once = deed, at, length, once
+
+    def show(self):
+        return np.array([self.seed / 2**31, self.steps], np.float64)
+
+    def reset(self, seed=None, options=None):
+        self.seed, self.steps = seed or 0, 0
+        if self.deed == "reset raises" and self.due():
+            raise RuntimeError("no way to begin")
+        return self.show(), {}
+
+    def render(self):
+        return np.stack([np.arange(6, dtype=np.uint8).reshape(2, 3)] * 3, axis=2)
+
+    def due(self):
+        if self.once is None:
+            return True
+        try:
+            with open(self.once, "x") as file:
+                file.write(str(os.getpid()))
+            return True
+        except FileExistsError:
+            return False
+
+    def step(self, action):
+        self.steps += 1
+        shown, reward, infos = self.show(), float(action), {"steps": self.steps, "pid": os.getpid()}
+        if self.steps == self.at and self.deed != "nothing" and self.due():
+            match self.deed:
+                case "exit":
+                    os._exit(3)
+                case "sys.exit":
+                    sys.exit(4)
+                case "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "segfault":
+                    ctypes.string_at(0)
+                case "hang":
+                    time.sleep(1000)
+                case "hang with the lock":
+                    ctypes.PyDLL(None).sleep(1000)
+                case "raise":
+                    raise ValueError("the wheel came off\nand rolled away")
+                case "show nan":
+                    shown = shown * np.nan
+                case "earn nan":
+                    reward = float("nan")
+                case "show three":
+                    shown = np.zeros(3)
+                case "show words":
+                    shown = np.array(["a", "b"])
+                case "earn nothing":
+                    reward = None
+                case "inform wrongly":
+                    infos = {"steps": "many"}
+                case "fork":
+                    child = subprocess.Popen(["sleep", "1000"])
+                    with open(self.once, "w") as file:
+                        file.write(str(child.pid))
+                    if os.fork() == 0:
+                        time.sleep(1000)
+                    os._exit(5)
+                case "speak nonsense":
+                    for descriptor in range(3, 64):
+                        try:
+                            os.write(descriptor, b"\xee" * 9)
+                        except OSError:
+                            pass
+        if self.deed == "print":
+            print("a line that is no answer", flush=True)
+            os.write(1, b"." * 100)
+            sys.stdin.read()
+        return shown, reward, self.steps == self.length, False, infos
+
+
+class Told(Counter):
+    """Succeeds in the middle of every other episode, and tells it in a dict of things."""
+
+    def __init__(self):
+        super().__init__(length=5)
+        parts = {"b": spaces.Box(-9, 9, (2, 2), np.float32), "a": spaces.Discrete(3, start=1)}
+        self.observation_space = spaces.Dict({"outer": spaces.Dict(parts), "first": spaces.Box(0, 255, (3,), np.uint8)})
+        self.action_space = spaces.MultiDiscrete([2, 3])
+
+    def show(self):
+        corner = np.full((2, 2), self.steps, np.float32)
+        corner[0, 1] = -1
+        return {"outer": {"b": corner, "a": 1 + self.steps % 3}, "first": np.array([self.steps, 1, 255], np.uint8)}
+
+    def step(self, action):
+        assert action.shape == (2,) and action.dtype == np.int64, action
+        action = action[0] + 10 * action[1]
+        shown, reward, ended, cut, infos = super().step(action)
+        return shown, reward, ended, cut, {"success": self.steps == 2 and self.seed % 2 == 0, "twice": 2 * self.steps}
+
+
+class Odd(gymnasium.Env):
+    """Has the spaces that it is given the names of."""
+
+    def __init__(self, shows="Box", takes="Discrete"):
+        odd = {
+            "Box": ROOM,
+            "Discrete": spaces.Discrete(2),
+            "Text": spaces.Text(5),
+            "Discrete from 1": spaces.Discrete(2, start=1),
+            "unbounded Box": ROOM,
+        }
+        self.observation_space, self.action_space = odd[shows], odd[takes]
+
+    def reset(self, seed=None, options=None):
+        return np.zeros(2), {}
+
+    def step(self, action):
+        return np.zeros(2), 0.0, False, False, {}
+
+
+gymnasium.register("Counter-v0", Counter, max_episode_steps=100)
+gymnasium.register("Told-v0", Told, max_episode_steps=100)
+gymnasium.register("Odd-v0", Odd, max_episode_steps=100)
+gymnasium.register("Endless-v0", Counter)

@@ -1,0 +1,137 @@
+//! Environments in Python workers, as the program uses them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Bench, PRETRAIN};
+
+/// A command whose workers find `envs/tests/strange_envs.py`.
+fn command(bench: &Bench, arguments: &[&str]) -> Command {
+    let mut command = bench.command(arguments);
+    command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join("envs/tests"));
+    command
+}
+
+/// Collects episodes of the environment that counts, which does a deed in its third step.
+fn collect(bench: &Bench, deed: &str) -> Command {
+    let once = format!("once={}", bench.path("once").display());
+    let deed = format!("deed={deed}");
+    let mut arguments = vec!["collect", "--env", "gymnasium:Counter-v0", "--env-import", "strange_envs"];
+    arguments.extend(["--env-kwarg", &deed, "--env-kwarg", &once, "--env-processes", "2"]);
+    arguments.extend(["--num-envs", "4", "--policy", "random", "--episodes", "6", "--out", "data"]);
+    command(bench, &arguments)
+}
+
+#[test]
+fn episodes_that_a_failure_cuts_short_are_played_again_and_counted() {
+    let bench = Bench::new();
+    let output = collect(&bench, "exit").output().unwrap();
+    let (out, messages) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{messages}");
+    assert!(messages.contains("failed: its process ended with exit code 3"), "{messages}");
+    assert!(out.contains("over 6 episodes of 7 steps") && out.contains("2 more were lost"), "{out}");
+
+    let whole = Bench::new();
+    let output = collect(&whole, "nothing").output().unwrap();
+    assert!(output.status.success());
+    let read = |bench: &Bench| fs::read(bench.path("data/data/main_data.hdf5")).unwrap();
+    assert_eq!(read(&bench), read(&whole), "a failure changes no number");
+}
+
+/// The program is killed while its worker holds Python's lock and will never look at anything again.
+#[test]
+fn a_worker_never_outlives_the_program() {
+    let bench = Bench::new();
+    let mut program = collect(&bench, "hang with the lock").stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let worker = loop {
+        match fs::read_to_string(bench.path("once")) {
+            Ok(pid) if !pid.is_empty() => break pid,
+            _ => std::thread::sleep(Duration::from_millis(10)),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "the worker has not begun to hang");
+    };
+    let stat = || fs::read_to_string(format!("/proc/{worker}/stat"));
+    assert!(stat().is_ok(), "it lives while the program does");
+    program.kill().unwrap();
+    program.wait().unwrap();
+    let killed = Instant::now();
+    while stat().is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(killed.elapsed() < Duration::from_secs(5), "worker {worker} outlives the program");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[track_caller]
+fn check_refused(bench: &Bench, arguments: &[&str], sentence: &str) {
+    let output = command(bench, arguments).output().unwrap();
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{messages}");
+    assert!(
+        messages.starts_with(&format!("eva-rl: {sentence}")) && messages.lines().count() == 1,
+        "{messages}"
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_exit_code_2() {
+    let bench = Bench::new();
+    let rest = ["--policy", "random", "--episodes", "1", "--out", "data"];
+    bench.write("mine.toml", PRETRAIN);
+    let with = |arguments: &[&'static str]| [&["collect", "--env"], arguments, &rest].concat();
+    check_refused(
+        &bench,
+        &with(&["Pendulum-v1", "--env-import", "x"]),
+        "--env-import is given for the native `Pendulum-v1`, and it is for ids that begin with `envpool:` or `gymnasium:`",
+    );
+    check_refused(
+        &bench,
+        &with(&["gymnasium:Nowhere-v0"]),
+        "`gymnasium:Nowhere-v0` cannot be made: NameNotFound: Environment `Nowhere` doesn't exist.",
+    );
+    check_refused(
+        &bench,
+        &["train", "mine.toml", "--set", "env.bridge.restarts=2"],
+        "`env.bridge` is given for the native `Pendulum-v1`, and it is for ids that begin with `envpool:` or `gymnasium:`",
+    );
+    check_refused(&bench, &["train", "mine.toml", "--set", "env.bridge.restart=2"], "mine.toml with --set");
+}
+
+#[test]
+fn several_actions_at_once_are_collected_and_read_back_and_no_policy_s() {
+    let bench = Bench::new();
+    let told = ["collect", "--env", "gymnasium:Told-v0", "--env-import", "strange_envs"];
+    let rest = ["--policy", "random", "--noise", "0.5", "--episodes", "2", "--out", "data"];
+    assert!(command(&bench, &[&told[..], &rest[..]].concat()).status().unwrap().success());
+    let found = bench.succeed(&["inspect", "data"]);
+    assert!(
+        found.contains("MultiDiscrete { counts: [2, 3] }") && found.contains("gymnasium:Told-v0"),
+        "{found}"
+    );
+    bench.write("mine.toml", &PRETRAIN.replace("Pendulum-v1", "gymnasium:Told-v0"));
+    let set = ["train", "mine.toml", "--set", "env.bridge.imports=[\"strange_envs\"]"];
+    check_refused(&bench, &set, "`gymnasium:Told-v0` takes 2 discrete actions at once");
+}
+
+#[test]
+fn a_run_trains_in_workers_and_reports_their_success() {
+    let bench = Bench::new();
+    let mut arguments = vec!["collect", "--env", "envpool:MetaWorld/Reach-v3", "--policy", "scripted"];
+    arguments.extend(["--env-kwarg", "partially_observable=false", "--env-kwarg", "max_episode_steps=200"]);
+    arguments.extend(["--episodes", "3", "--num-envs", "2", "--out", "data"]);
+    assert!(bench.succeed(&arguments).contains("success 100%"));
+    let env = "id = \"envpool:MetaWorld/Reach-v3\"\nkwargs = { partially_observable = false, max_episode_steps = 200 }\nbridge = { timeout_secs = 60.0 }";
+    bench.write("mine.toml", &PRETRAIN.replace("id = \"Pendulum-v1\"", env));
+    bench.succeed(&["train", "mine.toml", "--out", "run"]);
+    let found: Value =
+        serde_json::from_str(&fs::read_to_string(bench.path("run/evaluation.json")).unwrap()).unwrap();
+    assert!(found[0]["targets"][0]["success_rate"].is_number(), "{found}");
+    let metrics = fs::read_to_string(bench.path("run/metrics.jsonl")).unwrap();
+    assert!(metrics.contains("eval/success_rate"));
+    let config = fs::read_to_string(bench.path("run/config.toml")).unwrap();
+    assert!(config.contains("[env.bridge]") && config.contains("restarts = 5"), "{config}");
+}
