@@ -185,11 +185,14 @@ impl VecEnv for BridgePool {
                 seat.tell(Task::Step, &actions[rows], &self.scratch.seeds)
             })
             .collect();
-        let taken: Vec<_> = told
+        // The last one first: when it has answered, most others have too, and nobody sleeps for them.
+        let mut taken: Vec<_> = told
             .into_iter()
             .zip(&mut self.seats)
+            .rev()
             .map(|(told, seat)| seat.take_step(told?, wide, batch, &mut self.scratch))
             .collect();
+        taken.reverse();
         for (index, taken) in taken.into_iter().enumerate() {
             let rows = self.seats[index].rows.clone();
             match taken {

@@ -1,6 +1,6 @@
 //! One worker process: started, spoken to, and ended.
 
-use std::io::{self, IoSlice, PipeWriter, Read, Write};
+use std::io::{self, IoSlice, PipeWriter, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -205,12 +205,11 @@ impl Worker {
     fn read(&mut self, bytes: &mut [u8], deadline: Instant) -> Result<(), Failure> {
         let mut filled = 0;
         while filled < bytes.len() {
-            self.wait_readable(deadline)?;
-            match self.channel.read(&mut bytes[filled..]) {
-                Ok(0) => return Err(self.died()),
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(self.died()),
+            match recv(&self.channel, &mut bytes[filled..], RecvFlags::DONTWAIT) {
+                Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(self.died()),
+                Ok((count, _)) => filled += count,
+                Err(Errno::AGAIN) => self.wait_readable(deadline)?,
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
