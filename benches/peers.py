@@ -328,11 +328,13 @@ def eva(args):
             save_file(inputs, file)
             cut = [{key: value[i * WINDOWS : (i + 1) * WINDOWS] for key, value in inputs.items()} for i in range(BATCHES)]
             spectra = exact_spectra(model, cut)
-            runs = {way: [] for way in ["PEFT", *ways]}
-            for _ in range(args.repeats if layers == 3 else 1):  # PEFT takes minutes on the larger one
+            small = layers == 3  # the larger one takes PEFT and the exact covariance minutes
+            tried = ways if small else {way: ways[way] for way in ["eva-rl", "eva-rl, PEFT's algorithm"]}
+            runs = {way: [] for way in ["PEFT", *tried]}
+            for _ in range(args.repeats if small else 1):
                 secs, forwards, found = peft_eva(folder, cut, rank)
                 runs["PEFT"].append((secs, forwards, float("nan"), found))
-                for way, arguments in ways.items():
+                for way, arguments in tried.items():
                     figures, found = own_eva(args.binary, folder, file, rank, arguments)
                     runs[way].append((figures["eva_secs"], figures["batches"], figures["ratio"], found))
             peer = statistics.median(run[0] for run in runs["PEFT"])

@@ -3,43 +3,72 @@
 use std::path::Path;
 
 use anyhow::Context;
-use eva_rl_envs::{EnvError, EnvSpec, Frame, StepBatch, VecEnv};
+use eva_rl_envs::{BridgeSettings, EnvError, EnvSpec, Frame, Kwargs, StepBatch, VecEnv, is_bridged};
 use gif::{Encoder, Repeat};
+
+use crate::rollout::{self, Actor};
 
 /// Hundredths of a second that a frame is shown.
 const DELAY: u16 = 4;
 
-/// A pool of one environment that is drawn before every step.
-pub struct Filmed {
-    env: Box<dyn VecEnv>,
-    frames: Vec<Frame>,
+/// Frames of an episode at most; of a long one every second step is drawn, or every third, and so on.
+const MOST_FRAMES: u32 = 200;
+
+/// An animated GIF, which repeats.
+#[derive(Debug)]
+pub struct Film {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// The file's bytes.
+    pub gif: Vec<u8>,
 }
 
-impl Filmed {
-    /// Films environment 0 of a pool; nothing comes of one that cannot draw.
-    pub fn new(env: Box<dyn VecEnv>) -> Self {
-        Self { env, frames: Vec::new() }
-    }
-
-    /// Writes what was filmed as an animated GIF: whole or not at all.
+impl Film {
+    /// Writes the file: whole or not at all.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let first =
-            self.frames.first().with_context(|| format!("`{}` cannot be drawn", self.env.spec().id))?;
-        let mut bytes = Vec::new();
-        let mut encoder = Encoder::new(&mut bytes, first.width as u16, first.height as u16, &[])?;
-        encoder.set_repeat(Repeat::Infinite)?;
-        for frame in &self.frames {
-            let mut shown =
-                gif::Frame::from_rgb_speed(frame.width as u16, frame.height as u16, &frame.rgb, 30);
-            shown.delay = DELAY;
-            encoder.write_frame(&shown)?;
-        }
-        drop(encoder);
         let aside = path.with_extension("gif.tmp");
-        std::fs::write(&aside, bytes)
+        std::fs::write(&aside, &self.gif)
             .and_then(|()| std::fs::rename(&aside, path))
             .with_context(|| format!("cannot write {path:?}"))
     }
+}
+
+/// One environment that is asked to draw itself.
+pub fn drawable(id: &str, kwargs: &Kwargs, bridge: &BridgeSettings) -> Result<Box<dyn VecEnv>, EnvError> {
+    let mut kwargs = kwargs.clone();
+    if is_bridged(id) {
+        kwargs.entry("render_mode".to_owned()).or_insert("rgb_array".into());
+    }
+    eva_rl_envs::make_with(id, &kwargs, 1, bridge)
+}
+
+/// Films episode 0 of `seed` in a pool of one.
+pub fn film(env: Box<dyn VecEnv>, actor: &mut dyn Actor, seed: u64) -> anyhow::Result<Film> {
+    let every = env.spec().max_episode_steps.div_ceil(MOST_FRAMES).max(1) as usize;
+    let mut filmed = Filmed { env, every, steps: 0, frames: Vec::new() };
+    rollout::play(&mut filmed, actor, 1, seed)?;
+    let first =
+        filmed.frames.first().with_context(|| format!("`{}` cannot be drawn", filmed.env.spec().id))?;
+    let mut gif = Vec::new();
+    let mut encoder = Encoder::new(&mut gif, first.width as u16, first.height as u16, &[])?;
+    encoder.set_repeat(Repeat::Infinite)?;
+    for frame in &filmed.frames {
+        let mut shown = gif::Frame::from_rgb_speed(frame.width as u16, frame.height as u16, &frame.rgb, 30);
+        shown.delay = DELAY;
+        encoder.write_frame(&shown)?;
+    }
+    drop(encoder);
+    Ok(Film { width: first.width, height: first.height, gif })
+}
+
+/// A pool of one environment that is drawn before a step, now and then.
+struct Filmed {
+    env: Box<dyn VecEnv>,
+    every: usize,
+    steps: usize,
+    frames: Vec<Frame>,
 }
 
 impl VecEnv for Filmed {
@@ -56,7 +85,10 @@ impl VecEnv for Filmed {
     }
 
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError> {
-        self.frames.extend(self.env.render(0)?);
+        if self.steps.is_multiple_of(self.every) {
+            self.frames.extend(self.env.render(0)?);
+        }
+        self.steps += 1;
         self.env.step(actions, batch)
     }
 }

@@ -34,6 +34,13 @@ pub enum EnvError {
         problem: String,
     },
 
+    /// An environment of a user's was registered under an id that there is already.
+    #[error("`{id}` is taken; register the environment under another id")]
+    TakenId {
+        /// The id.
+        id: String,
+    },
+
     /// Nobody has written a controller for the environment.
     #[error("`{id}` has no scripted controller; `random` or a policy can act in it")]
     NoController {

@@ -36,7 +36,7 @@ pub use {gymnasium_rs, ndarray};
 pub use bridge::{BridgeSettings, Failure, Incident, is_bridged};
 pub use error::EnvError;
 pub use frame::Frame;
-pub use gymnasium::{Episode, GymnasiumTask, SingleEnv};
+pub use gymnasium::{Episode, GymnasiumTask, SingleEnv, register};
 pub use kwargs::{KwargReader, Kwargs};
 pub use pool::TaskPool;
 pub use registry::{episode, make, make_with, scripted, scripted_with, spec, specs, task};

@@ -1,7 +1,9 @@
-//! Environments by their ids: native ones by Gymnasium's, bridged ones by a prefix.
+//! Environments by their ids: native ones by Gymnasium's, a user's as they were registered, bridged ones by a
+//! prefix.
 
 use crate::bridge::{self, BridgeSettings, is_bridged};
 use crate::classic::{Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum};
+use crate::gymnasium::{registered, registered_ids};
 use crate::kwargs::KwargReader;
 #[cfg(feature = "mujoco")]
 use crate::mujoco::{self, MujocoTask};
@@ -26,6 +28,10 @@ pub fn make_with(
     if is_bridged(id) {
         return Ok(Box::new(bridge::pool(id, kwargs, num_envs, settings)?));
     }
+    if let Some(make) = registered(id) {
+        let tasks: Result<Vec<_>, _> = (0..num_envs).map(|_| make(kwargs)).collect();
+        return Ok(Box::new(TaskPool::new(tasks?)));
+    }
     (find(id)?.pool)(kwargs, num_envs)
 }
 
@@ -39,15 +45,23 @@ pub fn episode(id: &str, kwargs: &Kwargs) -> Result<Box<SingleEnv>, EnvError> {
     (find(id)?.episode)(kwargs)
 }
 
-/// The contract of one native environment.
+/// The contract of one environment in this process.
 pub fn spec(id: &str, kwargs: &Kwargs) -> Result<EnvSpec, EnvError> {
+    if let Some(make) = registered(id) {
+        return Ok(make(kwargs)?.spec().clone());
+    }
     Ok(task(id, kwargs)?.spec().clone())
 }
 
-/// The contracts of all native environments, with default kwargs.
+/// The contracts of all environments in this process that can be made without kwargs.
 pub fn specs() -> Vec<EnvSpec> {
-    let default = |entry: &Entry| (entry.task)(&Kwargs::new()).expect("every kwarg has a default");
-    entries().map(|entry| default(entry).spec().clone()).collect()
+    let ids = entries().map(|entry| entry.id).chain(registered_ids());
+    ids.filter_map(|id| spec(id, &Kwargs::new()).ok()).collect()
+}
+
+/// Whether an id is native, to this build or to one with all features.
+pub(crate) fn is_native(id: &str) -> bool {
+    entries().any(|entry| entry.id == id) || MUJOCO_IDS.contains(&id)
 }
 
 /// A native environment's controller that is worth imitating.
@@ -64,6 +78,9 @@ pub fn scripted_with(
 ) -> Result<Box<dyn VecController>, EnvError> {
     if is_bridged(id) {
         return bridge::expert(id, kwargs, num_envs, settings);
+    }
+    if registered(id).is_some() {
+        return Err(EnvError::NoController { id: id.to_owned() });
     }
     Ok(Box::new(scripted(id, kwargs)?))
 }
@@ -163,7 +180,8 @@ fn find(id: &str) -> Result<&'static Entry, EnvError> {
         if MUJOCO_IDS.contains(&id) {
             return EnvError::WithoutMujoco { id: id.to_owned() };
         }
-        let mut ids: Vec<String> = entries().map(|entry| entry.id.to_owned()).collect();
+        let ids = entries().map(|entry| entry.id).chain(registered_ids());
+        let mut ids: Vec<String> = ids.map(str::to_owned).collect();
         ids.sort_by(|a, b| strsim::jaro_winkler(b, id).total_cmp(&strsim::jaro_winkler(a, id)));
         ids.truncate(3);
         EnvError::UnknownEnv { id: id.to_owned(), nearest: ids }

@@ -21,6 +21,24 @@ pub trait Task: Send {
     }
 }
 
+impl Task for Box<dyn Task> {
+    fn spec(&self) -> &EnvSpec {
+        (**self).spec()
+    }
+
+    fn reset(&mut self, rng: &mut dyn RngCore, observation: &mut [f32]) {
+        (**self).reset(rng, observation);
+    }
+
+    fn step(&mut self, action: &[f32], observation: &mut [f32]) -> Step {
+        (**self).step(action, observation)
+    }
+
+    fn render(&self) -> Option<Frame> {
+        (**self).render()
+    }
+}
+
 /// A task whose state is a few numbers, so that it can be put anywhere.
 pub trait NativeTask: Task {
     /// Puts the task into a state of Gymnasium's, as `env.unwrapped.state = …` does.

@@ -1,6 +1,5 @@
 //! `evaluate`: episodes with a policy, and what they returned.
 
-use eva_rl_envs::is_bridged;
 use serde_json::json;
 use tch::Device;
 
@@ -9,10 +8,10 @@ use crate::agent;
 use crate::cli::EvaluateArgs;
 use crate::evaluation;
 use crate::failure::{InputError, OrInput};
-use crate::film::Filmed;
+use crate::film;
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
-use crate::rollout::{self, Choice, PolicyActor};
+use crate::rollout::{Choice, PolicyActor};
 
 /// Runs `evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
@@ -39,14 +38,9 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let episodes = args.episodes as usize;
     let found = evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed)?;
     if let Some(gif) = &args.gif {
-        let mut drawn = kwargs.clone();
-        if is_bridged(&args.env.id) {
-            drawn.entry("render_mode".to_owned()).or_insert("rgb_array".into());
-        }
-        let mut filmed = Filmed::new(eva_rl_envs::make_with(&args.env.id, &drawn, 1, &bridge).or_input()?);
+        let env = film::drawable(&args.env.id, &kwargs, &bridge).or_input()?;
         let mut actor = PolicyActor::new(Choice::Likeliest(&policy), &conditioning, targets[0], &spec.action);
-        rollout::play(&mut filmed, &mut actor, 1, seed)?;
-        filmed.write(gif)?;
+        film::film(env, &mut actor, seed)?.write(gif)?;
     }
     if args.json {
         return print_json(&json!({

@@ -13,10 +13,11 @@ use super::print;
 use crate::agent;
 use crate::checkpoint::{read_evaluations, read_replay, save};
 use crate::cli::TrainArgs;
-use crate::config::{self, PolicyConfig, RunPlan};
+use crate::config::{self, EnvConfig, PolicyConfig, RunPlan};
 use crate::data::{self, Dataset, Replay, Trajectory};
 use crate::evaluation::{Evaluated, Evaluation, evaluate};
 use crate::failure::{InputError, OrInput, tell};
+use crate::film;
 use crate::initialise::{Material, check_rank, initialise_adapters, new_policy, restore_adapters};
 use crate::interrupt;
 use crate::learner::Learner;
@@ -208,6 +209,9 @@ fn train(
                 state.best = Some(targets[0].mean_return);
                 run_dir.save_best(|folder| learner.write(folder))?;
             }
+            if last {
+                show(plan, &acting, &conditioning, recorder, say)?;
+            }
             evaluations.push(Evaluated { updates: state.updates, targets });
             run_dir.write("evaluation.json", &(serde_json::to_string_pretty(&evaluations)? + "\n"))?;
         }
@@ -288,6 +292,31 @@ fn train(
     recorder.flush()?;
     run_dir.write("README.md", &model_card::text(plan, run_dir, &learner, &dataset, &evaluations, &state))?;
     summarise(run_dir, &evaluations, &state)
+}
+
+/// Films the first episode of the last evaluation for TensorBoard. A run does not fail for want of a picture.
+fn show(
+    plan: &RunPlan,
+    acting: &Policy,
+    conditioning: &Conditioning,
+    recorder: &mut Recorder,
+    say: impl Fn(&str),
+) -> anyhow::Result<()> {
+    let EnvConfig { id, kwargs, .. } = &plan.env;
+    let seed = rng::seed(plan.seed, Purpose::Evaluation, 0);
+    let film = film::drawable(id, kwargs, &plan.env.bridge()).map_err(anyhow::Error::from).and_then(|env| {
+        let space = env.spec().action.clone();
+        let target = plan.evaluation.target_returns[0];
+        let mut actor = PolicyActor::new(Choice::Likeliest(acting), conditioning, target, &space);
+        film::film(env, &mut actor, seed)
+    });
+    match film {
+        Ok(film) => recorder.film(plan.total_updates(), &film),
+        Err(error) => {
+            say(&format!("no film of the last evaluation: {error:#}"));
+            Ok(())
+        }
+    }
 }
 
 fn record_evaluation(recorder: &mut Recorder, updates: usize, found: &Evaluation) -> anyhow::Result<()> {

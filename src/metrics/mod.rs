@@ -43,6 +43,11 @@ pub const EVAL_SCORE: Metric = Metric {
     tag: "eval/normalized_score",
     meaning: "100 · (mean return − random) / (expert − random), by the environment's reference returns",
 };
+/// A film of an evaluation.
+pub const EVAL_FILM: Metric = Metric {
+    tag: "eval/episode",
+    meaning: "the first episode of the last evaluation, in 200 frames at most",
+};
 /// Speed of exploration.
 pub const FPS: Metric = Metric { tag: "time/fps", meaning: "environment steps a second of exploration" };
 /// Steps of exploration.

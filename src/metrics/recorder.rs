@@ -14,14 +14,15 @@ use serde::{Deserialize, Serialize};
 use tensorboard_proto::event::{Event, SessionLog, SessionLog_SessionStatus};
 use tensorboard_proto::plugin_hparams::{HParamsPluginData, SessionStartInfo};
 use tensorboard_proto::summary::{
-    HistogramProto, Summary, Summary_Value, SummaryMetadata, SummaryMetadata_PluginData,
+    HistogramProto, Summary, Summary_Image, Summary_Value, SummaryMetadata, SummaryMetadata_PluginData,
 };
 use tensorboard_proto::tensor::TensorProto;
 use tensorboard_proto::tensor_shape::{TensorShapeProto, TensorShapeProto_Dim};
 use tensorboard_proto::types::DataType;
 use tensorboard_rs::summary_writer::FileWriter;
 
-use super::{EVA_SETTLED, Metric};
+use super::{EVA_SETTLED, EVAL_FILM, Metric};
+use crate::film::Film;
 
 const FILE: &str = "metrics.jsonl";
 
@@ -153,6 +154,23 @@ impl Recorder {
         self.events.add_summary(summary(entry), 0);
     }
 
+    /// Shows an episode among TensorBoard's images, where it plays.
+    pub fn film(&mut self, step: usize, film: &Film) -> anyhow::Result<()> {
+        let mut image = Summary_Image::new();
+        image.set_width(film.width as i32);
+        image.set_height(film.height as i32);
+        image.set_colorspace(3); // RGB
+        image.set_encoded_image_string(film.gif.clone());
+        let mut metadata = plugin("images", Vec::new());
+        metadata.set_summary_description(EVAL_FILM.meaning.to_owned());
+        let mut entry = Summary_Value::new();
+        entry.set_tag(EVAL_FILM.tag.to_owned());
+        entry.set_metadata(metadata);
+        entry.set_image(image);
+        self.events.add_summary(summary(entry), step);
+        self.flush()
+    }
+
     /// Records the config as text, and its values as hyperparameters.
     pub fn config(&mut self, toml: &str, values: &serde_json::Value) -> anyhow::Result<()> {
         let mut tensor = TensorProto::new();
@@ -273,6 +291,7 @@ mod tests {
             .unwrap();
         recorder.scalar(LOSS, 3, 0.25).unwrap();
         recorder.scalar(EVAL_RETURN, 5, -150.5).unwrap();
+        recorder.film(5, &Film { width: 8, height: 4, gif: b"GIF89a".to_vec() }).unwrap();
         recorder.flush().unwrap();
         drop(recorder);
 
@@ -284,6 +303,11 @@ mod tests {
         let find = |tag: &str| values.iter().find(|(_, value)| value.get_tag() == tag).unwrap();
         assert_eq!((find("train/loss").0, find("train/loss").1.get_simple_value()), (3, 0.25));
         assert_eq!(find("eval/mean_reward").1.get_simple_value(), -150.5);
+        let image = find("eval/episode").1.get_image();
+        assert_eq!(
+            (image.get_width(), image.get_height(), image.get_encoded_image_string()),
+            (8, 4, &b"GIF89a"[..])
+        );
         assert!(
             find("config/text_summary").1.get_tensor().get_string_val()[0].starts_with(b"```toml\nseed = 1")
         );

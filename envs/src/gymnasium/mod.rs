@@ -1,9 +1,12 @@
 //! Single environments, whose public interface is gymnasium-rs's: ours as one, a user's in a pool.
 
 mod episode;
+mod registered;
 mod user;
 
 pub use episode::Episode;
+pub use registered::register;
+pub(crate) use registered::{registered, registered_ids};
 pub use user::GymnasiumTask;
 
 use gymnasium_rs::core::Env;
