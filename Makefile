@@ -4,7 +4,7 @@ PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
-.PHONY: demo test build setup bridge pretrained curves interop peers eva-cost clean
+.PHONY: demo test build setup bridge pretrained curves experts interop peers eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
@@ -52,6 +52,14 @@ curves: build datasets/pendulum-g14-v0
 	done; done
 	rm -rf docs/demo
 	$(PROGRAM) report runs/curves/* --out docs/demo
+
+# Success of Meta-World's fifty experts, eight episodes each.
+experts: build bridge
+	rm -rf runs/experts
+	for task in $$(.bridge/bin/python tools/metaworld_tasks.py); do \
+		$(PROGRAM) collect --env envpool:$$task --env-kwarg partially_observable=false --env-kwarg max_episode_steps=200 \
+			--policy scripted --episodes 8 --num-envs 8 --out runs/experts/$$task || exit 1; \
+	done
 
 # minari, transformers, PEFT and TensorBoard read what the program wrote. Installs about 3 GB.
 interop: .venv build datasets/pendulum-g14-v0
