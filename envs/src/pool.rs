@@ -37,8 +37,8 @@ impl<T: Task> TaskPool<T> {
         if threads == 1 {
             return self.lanes.len();
         }
-        // Two chunks a thread even out a neighbour that takes part of a core.
-        self.grain.max(self.lanes.len().div_ceil(2 * threads))
+        // Four chunks a thread even out episodes that begin anew, and a neighbour that takes part of a core.
+        self.grain.max(self.lanes.len().div_ceil(4 * threads))
     }
 }
 
