@@ -24,7 +24,7 @@ setup:
 	@$(PYTHON) tools/setup_libtorch.py
 	@$(PYTHON) tools/setup_mujoco.py
 
-# EnvPool, Gymnasium and Meta-World's experts for Python workers, under .bridge/ (about 0.7 GB).
+# EnvPool, Gymnasium and Meta-World's experts for Python workers, under .bridge/ (1 GB).
 bridge: .bridge
 
 .bridge: tools/requirements-bridge.txt
@@ -55,11 +55,7 @@ curves: build datasets/pendulum-g14-v0
 
 # Success of Meta-World's fifty experts, eight episodes each.
 experts: build bridge
-	rm -rf runs/experts
-	for task in $$(.bridge/bin/python tools/metaworld_tasks.py); do \
-		$(PROGRAM) collect --env envpool:$$task --env-kwarg partially_observable=false --env-kwarg max_episode_steps=200 \
-			--policy scripted --episodes 8 --num-envs 8 --out runs/experts/$$task || exit 1; \
-	done
+	.bridge/bin/python tools/metaworld_experts.py --binary $(PROGRAM)
 
 # minari, transformers, PEFT and TensorBoard read what the program wrote. Installs about 3 GB.
 interop: .venv build datasets/pendulum-g14-v0

@@ -148,6 +148,16 @@ def envpool_physics_speed(env_id):
     return steps_per_sec(lambda: envs.step(next(draws)), num_envs=PHYSICS)
 
 
+def hopper_peak_kib(binary, count):
+    """Most memory that a pool of Hoppers held after two of four seconds."""
+    command = [binary, "bench", "env", "--env", "Hopper-v5", "--num-envs", str(count), "--seconds", "4"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    time.sleep(2)
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    process.wait()
+    return int(status.split("VmHWM:")[1].split()[0])
+
+
 def physics(args):
     print(f"MuJoCo, {PHYSICS} environments, random actions, steps per second (median of {args.repeats}):")
     for env_id in ["Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5"]:
@@ -158,6 +168,8 @@ def physics(args):
             there.append(envpool_physics_speed(env_id))
         here, there = statistics.median(here), statistics.median(there)
         print(f"  {env_id:14} eva-rl {here:6.0f}, EnvPool {there:6.0f}, ratio {here / there:.2f}x")
+    few, many = (hopper_peak_kib(args.binary, count) for count in (PHYSICS, PHYSICS + 1000))
+    print(f"  a further Hopper-v5: {(many - few) * 1024 / 1000 / 1e6:.2f} MB")
 
 
 def forward(args):

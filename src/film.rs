@@ -92,3 +92,29 @@ impl VecEnv for Filmed {
         self.env.step(actions, batch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::RandomActor;
+
+    /// Frames of an episode of random play.
+    fn frames(id: &str) -> usize {
+        let env = drawable(id, &Kwargs::new(), &BridgeSettings::default()).unwrap();
+        let mut actor = RandomActor { space: env.spec().action.clone() };
+        let film = film(env, &mut actor, 0).unwrap();
+        let mut decoder = gif::Decoder::new(film.gif.as_slice()).unwrap();
+        assert_eq!((usize::from(decoder.width()), usize::from(decoder.height())), (film.width, film.height));
+        let mut frames = 0;
+        while decoder.read_next_frame().unwrap().is_some() {
+            frames += 1;
+        }
+        frames
+    }
+
+    #[test]
+    fn every_step_of_a_short_episode_is_drawn_and_every_fifth_of_a_long_one() {
+        assert_eq!(frames("Pendulum-v1"), 200);
+        assert_eq!(frames("MountainCarContinuous-v0"), 200); // of 999 steps
+    }
+}

@@ -53,10 +53,13 @@ pub fn spec(id: &str, kwargs: &Kwargs) -> Result<EnvSpec, EnvError> {
     Ok(task(id, kwargs)?.spec().clone())
 }
 
-/// The contracts of all environments in this process that can be made without kwargs.
+/// The contracts of all native environments, with default kwargs, and of those registered ones that can be made
+/// without kwargs.
 pub fn specs() -> Vec<EnvSpec> {
-    let ids = entries().map(|entry| entry.id).chain(registered_ids());
-    ids.filter_map(|id| spec(id, &Kwargs::new()).ok()).collect()
+    let default = |entry: &Entry| (entry.task)(&Kwargs::new()).expect("every kwarg has a default");
+    let native = entries().map(|entry| default(entry).spec().clone());
+    let registered = registered_ids().into_iter().filter_map(|id| spec(id, &Kwargs::new()).ok());
+    native.chain(registered).collect()
 }
 
 /// Whether an id is native, to this build or to one with all features.

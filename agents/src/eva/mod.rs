@@ -8,6 +8,7 @@
 mod allocate;
 mod controls;
 mod policy;
+mod recorder;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,9 @@ use std::fmt;
 
 use tch::{Device, Kind, Tensor};
 
+use self::recorder::Recorder;
 use crate::adapter::Rank;
-use crate::linalg::{Rows, Solver, Spectrum};
+use crate::linalg::{Solver, Spectrum};
 use crate::pass::Tap;
 
 pub use allocate::allocate;
@@ -295,38 +297,10 @@ impl<S: Ord> Input<S> {
     }
 }
 
-/// Feeds the solvers as the pass shows the maps' inputs.
-struct Recorder<'a, S> {
-    settings: &'a Settings,
-    inputs: &'a mut [Input<S>],
-    /// `[N]`, indices of the positions that count.
-    rows: Option<&'a Tensor>,
-    batch: usize,
-    failure: Option<EvaError>,
-}
-
-impl<S: Ord + fmt::Display> Tap<S> for Recorder<'_, S> {
-    fn record(&mut self, site: S, x: &Rows) {
-        let Some(input) = self.inputs.iter_mut().find(|input| input.sites.contains(&site)) else { return };
-        let rests = input.settled && self.settings.solver == SolverKind::Incremental;
-        if self.failure.is_some() || std::mem::replace(&mut input.fed, true) || rests {
-            return;
-        }
-        let updated = match self.rows {
-            Some(rows) if rows.numel() == 0 => Ok(()),
-            Some(rows) => input.solver.update(&x.select(rows)),
-            None => input.solver.update(x),
-        };
-        if updated.is_err() {
-            self.failure = Some(EvaError::NotFinite { site: site.to_string(), batch: self.batch });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linalg::{End, Gram};
+    use crate::linalg::{End, Gram, Rows};
 
     const CPU: Device = Device::Cpu;
 

@@ -1,7 +1,7 @@
 //! Environments of EnvPool and Gymnasium, in Python worker processes.
 //!
 //! A worker hosts some rows of a batch. Commands of one byte go over a socket, numbers through memory
-//! that both sides map; nothing of Python is linked into this process, and a worker's crash is not
+//! that both sides share; nothing of Python is linked into this process, and a worker's crash is not
 //! ours. `worker.py` is the other side.
 
 mod contract;

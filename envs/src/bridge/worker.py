@@ -2,7 +2,7 @@
 
 eva-rl's end is `worker.rs`. The two speak over a socket, which this process is given as its standard
 input: eva-rl sends a command of one byte, and gets ANSWERED or FAILED, both with a text behind where one
-is due (its length as four bytes, then UTF-8). Numbers go through memory that both map.
+is due (its length as four bytes, then UTF-8). Numbers go through memory that both share.
 """
 
 import difflib
