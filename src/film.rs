@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context;
-use eva_rl_envs::{BridgeSettings, EnvError, EnvSpec, Frame, Kwargs, StepBatch, VecEnv, is_bridged};
+use eva_rl_envs::{
+    BridgeSettings, EnvError, EnvSpec, Episodes, Frame, Kwargs, StepBatch, VecEnv, is_bridged,
+};
 use gif::{Encoder, Repeat};
 
 use crate::rollout::{self, Actor};
@@ -80,8 +82,8 @@ impl VecEnv for Filmed {
         self.env.num_envs()
     }
 
-    fn reset(&mut self, seed: u64, observations: &mut [f32]) -> Result<(), EnvError> {
-        self.env.reset(seed, observations)
+    fn begin(&mut self, episodes: Episodes, observations: &mut [f32]) -> Result<(), EnvError> {
+        self.env.begin(episodes, observations)
     }
 
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError> {

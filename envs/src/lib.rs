@@ -41,7 +41,7 @@ pub use kwargs::{KwargReader, Kwargs};
 pub use pool::TaskPool;
 pub use registry::{episode, make, make_with, scripted, scripted_with, spec, specs, task};
 pub use scripted::{Controller, VecController};
-pub use seeding::episode_rng;
+pub use seeding::{Episodes, episode_rng};
 pub use spec::{ActionSpace, EnvSpec, Phase, ReferenceScores, Success};
 pub use task::{NativeTask, Step, Task};
 pub use vec_env::{StepBatch, VecEnv, check_actions};

@@ -3,9 +3,8 @@
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
-use crate::seeding::episode_rng;
 use crate::vec_env::{assert_len, check_actions};
-use crate::{EnvError, EnvSpec, Frame, Phase, Step, StepBatch, Task, VecEnv};
+use crate::{EnvError, EnvSpec, Episodes, Frame, Phase, Step, StepBatch, Task, VecEnv};
 
 /// For tasks of a microsecond or more a step. Handing rows to another thread costs about ten.
 const DEFAULT_GRAIN: usize = 16;
@@ -14,7 +13,7 @@ const DEFAULT_GRAIN: usize = 16;
 pub struct TaskPool<T> {
     spec: EnvSpec,
     lanes: Vec<Lane<T>>,
-    seed: Option<u64>,
+    episodes: Option<Episodes>,
     grain: usize,
 }
 
@@ -23,7 +22,7 @@ impl<T: Task> TaskPool<T> {
     pub fn new(tasks: Vec<T>) -> Self {
         let spec = tasks.first().expect("a pool has at least one task").spec().clone();
         let lanes = tasks.into_iter().map(|task| Lane { task, steps: 0, episode: 0 }).collect();
-        Self { spec, lanes, seed: None, grain: DEFAULT_GRAIN }
+        Self { spec, lanes, episodes: None, grain: DEFAULT_GRAIN }
     }
 
     /// Sets the fewest tasks that are worth a thread of their own: 1 where a step is slow.
@@ -51,15 +50,15 @@ impl<T: Task> VecEnv for TaskPool<T> {
         self.lanes.len()
     }
 
-    fn reset(&mut self, seed: u64, observations: &mut [f32]) -> Result<(), EnvError> {
+    fn begin(&mut self, episodes: Episodes, observations: &mut [f32]) -> Result<(), EnvError> {
         let width = self.spec.observation_width();
         assert_len("observations", observations.len(), self.lanes.len() * width);
 
-        self.seed = Some(seed);
+        self.episodes = Some(episodes);
         for (i, (lane, observation)) in
             self.lanes.iter_mut().zip(observations.chunks_exact_mut(width)).enumerate()
         {
-            lane.start(seed, i as u64, observation);
+            lane.start(&episodes, episodes.first_of(i), observation);
         }
         Ok(())
     }
@@ -67,8 +66,7 @@ impl<T: Task> VecEnv for TaskPool<T> {
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError> {
         let num_envs = self.lanes.len();
         let rule = Rule {
-            seed: self.seed.expect("a pool is reset before its first step"),
-            num_envs: num_envs as u64,
+            episodes: self.episodes.expect("a pool is reset before its first step"),
             max_episode_steps: self.spec.max_episode_steps,
             action_width: self.spec.action.width(),
             observation_width: self.spec.observation_width(),
@@ -113,8 +111,7 @@ impl<T: Task> VecEnv for TaskPool<T> {
 
 /// What every lane of a pool obeys.
 struct Rule {
-    seed: u64,
-    num_envs: u64,
+    episodes: Episodes,
     max_episode_steps: u32,
     action_width: usize,
     observation_width: usize,
@@ -130,10 +127,10 @@ struct Lane<T> {
 }
 
 impl<T: Task> Lane<T> {
-    fn start(&mut self, seed: u64, episode: u64, observation: &mut [f32]) {
+    fn start(&mut self, episodes: &Episodes, episode: u64, observation: &mut [f32]) {
         self.steps = 0;
         self.episode = episode;
-        self.task.reset(&mut episode_rng(seed, episode), observation);
+        self.task.reset(&mut episodes.rng(episode), observation);
     }
 
     fn step(
@@ -150,7 +147,7 @@ impl<T: Task> Lane<T> {
         }
         if step.phase != Phase::Running {
             final_observation.copy_from_slice(observation);
-            self.start(rule.seed, self.episode + rule.num_envs, observation);
+            self.start(&rule.episodes, self.episode + rule.episodes.stride, observation);
         }
         step
     }

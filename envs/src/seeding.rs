@@ -3,6 +3,36 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+/// Which episodes a batch of environments plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Episodes {
+    /// What an episode draws depends on this and on its number.
+    pub seed: u64,
+    /// Number of the first environment's first episode.
+    pub first: u64,
+    /// Environment i's k-th episode is number `first + i + stride · k`.
+    pub stride: u64,
+    /// So many episodes in a row draw the same, which makes a group of one start; 1 where none do.
+    pub alike: u64,
+}
+
+impl Episodes {
+    /// All episodes of a seed, by a batch of `num_envs` environments.
+    pub fn all(seed: u64, num_envs: usize) -> Self {
+        Self { seed, first: 0, stride: num_envs as u64, alike: 1 }
+    }
+
+    /// The number of an environment's first episode.
+    pub(crate) fn first_of(&self, env: usize) -> u64 {
+        self.first + env as u64
+    }
+
+    /// The generator of episode number `episode`.
+    pub(crate) fn rng(&self, episode: u64) -> ChaCha8Rng {
+        episode_rng(self.seed, episode / self.alike)
+    }
+}
+
 /// The generator of episode number `episode` of `seed`.
 ///
 /// ChaCha turns any two keys into unrelated streams, so the pair is the key as it stands.

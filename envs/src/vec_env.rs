@@ -1,7 +1,7 @@
 //! A batch of environments that step together, whatever runs them.
 
 use crate::bridge::Incident;
-use crate::{ActionSpace, EnvError, EnvSpec, Frame, Phase};
+use crate::{ActionSpace, EnvError, EnvSpec, Episodes, Frame, Phase};
 
 /// A batch of N environments that start their next episode in the step that ends the last.
 ///
@@ -16,11 +16,15 @@ pub trait VecEnv: Send {
 
     /// Starts an episode everywhere, and writes N rows of observations.
     ///
-    /// Environment i's k-th episode, k from 0, is episode `i + N·k` of `seed`; an episode's start
-    /// depends on its number and the seed alone, not on N, on threads or on processes. EnvPool takes no
-    /// seed per episode: there environment i depends on `seed` and i alone, its k-th episode on those
-    /// before it too.
-    fn reset(&mut self, seed: u64, observations: &mut [f32]) -> Result<(), EnvError>;
+    /// An episode's start depends on its number and the seed alone, not on N, on threads or on
+    /// processes. EnvPool takes no seed per episode: there an environment depends on the seed and on its
+    /// first episode's number, its k-th episode on those before it too.
+    fn begin(&mut self, episodes: Episodes, observations: &mut [f32]) -> Result<(), EnvError>;
+
+    /// The same for all episodes of a seed: environment i's k-th one is number `i + N·k`.
+    fn reset(&mut self, seed: u64, observations: &mut [f32]) -> Result<(), EnvError> {
+        self.begin(Episodes::all(seed, self.num_envs()), observations)
+    }
 
     /// Acts once everywhere, with N rows of actions; a wrong action moves nothing.
     ///

@@ -13,9 +13,8 @@ use super::region::{Answer, Region, Widths};
 use super::settings::BridgeSettings;
 use super::worker::{Host, Order, Task, Worker};
 use super::{Library, split};
-use crate::seeding::episode_rng;
 use crate::vec_env::{assert_len, check_actions};
-use crate::{EnvError, EnvSpec, Frame, Kwargs, Phase, StepBatch, VecEnv};
+use crate::{EnvError, EnvSpec, Episodes, Frame, Kwargs, Phase, StepBatch, VecEnv};
 
 /// Makes a batch of `num_envs` environments, of an id with a prefix.
 pub(crate) fn pool(
@@ -64,8 +63,8 @@ pub(crate) fn pool(
         starter,
         restarts: settings.restarts,
         seats,
-        seed: None,
-        episodes: vec![0; num_envs],
+        episodes: None,
+        playing: vec![0; num_envs],
         incidents: Vec::new(),
         scratch,
     })
@@ -78,9 +77,9 @@ pub(crate) struct BridgePool {
     starter: Starter,
     restarts: u32,
     seats: Vec<Seat>,
-    seed: Option<u64>,
+    episodes: Option<Episodes>,
     /// Number of each environment's episode.
-    episodes: Vec<u64>,
+    playing: Vec<u64>,
     /// Failures that nobody has asked about yet.
     incidents: Vec<Incident>,
     scratch: Scratch,
@@ -139,16 +138,16 @@ impl VecEnv for BridgePool {
     }
 
     fn num_envs(&self) -> usize {
-        self.episodes.len()
+        self.playing.len()
     }
 
-    fn reset(&mut self, seed: u64, observations: &mut [f32]) -> Result<(), EnvError> {
+    fn begin(&mut self, episodes: Episodes, observations: &mut [f32]) -> Result<(), EnvError> {
         let width = self.spec.observation_width();
         assert_len("observations", observations.len(), self.num_envs() * width);
 
-        self.seed = Some(seed);
-        for (i, episode) in self.episodes.iter_mut().enumerate() {
-            *episode = i as u64;
+        self.episodes = Some(episodes);
+        for (i, episode) in self.playing.iter_mut().enumerate() {
+            *episode = episodes.first_of(i);
         }
         for index in 0..self.seats.len() {
             self.seats[index].lives = 0;
@@ -167,7 +166,7 @@ impl VecEnv for BridgePool {
     }
 
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError> {
-        assert!(self.seed.is_some(), "a pool is reset before its first step");
+        let stride = self.episodes.expect("a pool is reset before its first step").stride;
         let num_envs = self.num_envs();
         let (wide, high) = (self.spec.observation_width(), self.spec.action.width());
         assert_len("actions", actions.len(), num_envs * high);
@@ -175,7 +174,7 @@ impl VecEnv for BridgePool {
         check_actions(&self.spec.action, actions)?;
 
         for index in 0..self.seats.len() {
-            self.draw_seeds(index, num_envs as u64); // of the episodes that follow
+            self.draw_seeds(index, stride); // of the episodes that follow
         }
         let told: Vec<_> = self
             .seats
@@ -198,7 +197,7 @@ impl VecEnv for BridgePool {
             match taken {
                 Ok(()) => {
                     for row in rows.filter(|row| batch.phases[*row] != Phase::Running) {
-                        self.episodes[row] += num_envs as u64;
+                        self.playing[row] += stride;
                     }
                 }
                 Err(failure) => {
@@ -237,12 +236,12 @@ impl BridgePool {
     /// EnvPool draws all of an environment's episodes from the seed of its first, so there a seed is of
     /// the environment; one that was started again must not play the same episodes again.
     fn draw_seeds(&mut self, index: usize, ahead: u64) {
-        let seed = self.seed.expect("the pool was reset");
+        let episodes = self.episodes.expect("the pool was reset");
         let seat = &self.seats[index];
         for row in seat.rows.clone() {
             self.scratch.seeds[row] = match self.library {
-                Library::Gymnasium => draw_seed(seed, self.episodes[row] + ahead, 0),
-                Library::EnvPool if ahead == 0 => draw_seed(seed, row as u64, seat.lives),
+                Library::Gymnasium => draw_seed(&episodes, self.playing[row] + ahead, 0),
+                Library::EnvPool if ahead == 0 => draw_seed(&episodes, episodes.first_of(row), seat.lives),
                 Library::EnvPool => 0, // nobody reads it
             };
         }
@@ -382,8 +381,8 @@ fn widths(spec: &EnvSpec) -> Widths {
 }
 
 /// The n-th seed of an episode, such as Python's libraries take: 31 bits.
-fn draw_seed(seed: u64, episode: u64, n: u64) -> u32 {
-    let mut rng = episode_rng(seed, episode);
+fn draw_seed(episodes: &Episodes, episode: u64, n: u64) -> u32 {
+    let mut rng = episodes.rng(episode);
     for _ in 0..n {
         rng.next_u32();
     }

@@ -1,8 +1,8 @@
 //! What every environment and every pool keeps, whatever the task.
 
 use eva_rl_envs::{
-    ActionSpace, Controller, EnvSpec, Frame, Kwargs, Phase, StepBatch, Success, VecEnv, episode_rng, make,
-    scripted, specs,
+    ActionSpace, Controller, EnvSpec, Episodes, Frame, Kwargs, Phase, StepBatch, Success, VecEnv,
+    episode_rng, make, scripted, specs,
 };
 use rand::Rng;
 use rayon::ThreadPoolBuilder;
@@ -275,4 +275,41 @@ fn a_picture_shows_the_state() {
 
 fn picture(pool: &mut dyn VecEnv, env: usize) -> Frame {
     pool.render(env).expect("a native task cannot fail").expect("a native task draws")
+}
+
+/// The observations of each episode's start, by its number.
+fn starts_by_number(num_envs: usize, episodes: Episodes) -> Vec<(u64, Vec<f32>)> {
+    let mut pool = make("Pendulum-v1", &Kwargs::new(), num_envs).unwrap();
+    let mut batch = StepBatch::new(pool.spec(), num_envs);
+    pool.begin(episodes, &mut batch.observations).unwrap();
+    let mut found = Vec::new();
+    for k in 0..2 {
+        for (env, shown) in batch.observations.chunks(3).enumerate() {
+            found.push((episodes.first + env as u64 + episodes.stride * k, shown.to_vec()));
+        }
+        for _ in 0..200 {
+            pool.step(&vec![0.0; num_envs], &mut batch).unwrap();
+        }
+    }
+    found.sort_by_key(|(number, _)| *number);
+    found
+}
+
+#[test]
+fn two_halves_of_a_batch_play_the_episodes_of_the_whole() {
+    let whole = starts_by_number(4, Episodes::all(5, 4));
+    let half = |first| starts_by_number(2, Episodes { first, ..Episodes::all(5, 4) });
+    let mut halves = [half(0), half(2)].concat();
+    halves.sort_by_key(|(number, _)| *number);
+    assert_eq!(whole, halves);
+}
+
+#[test]
+fn a_group_starts_alike_and_the_next_one_otherwise() {
+    let found = starts_by_number(4, Episodes { alike: 2, ..Episodes::all(5, 4) });
+    for (number, shown) in &found {
+        for (other, start) in &found {
+            assert_eq!(shown == start, number / 2 == other / 2, "episodes {number} and {other}");
+        }
+    }
 }
