@@ -60,7 +60,7 @@ experts: build bridge
 # minari, transformers, PEFT and TensorBoard read what the program wrote. Installs about 3 GB.
 interop: .venv build datasets/pendulum-g14-v0
 	rm -rf runs/interop
-	$(PROGRAM) train configs/demo.toml --set offline.updates=20 --set online.rounds=1 --out runs/interop
+	$(PROGRAM) train configs/demo.toml --set offline.updates=20 --set online.odt.exploration.rounds=1 --out runs/interop
 	.venv/bin/python tools/check_interop.py --dataset datasets/pendulum-g14-v0 --policy policies/pendulum \
 		--adapter runs/interop/best/adapter --run runs/interop
 	.venv/bin/python -W ignore tools/check_policies.py --cases 60

@@ -13,6 +13,8 @@ use eva_rl_agents::pass::{NoTap, Pass};
 use tch::Tensor;
 
 use crate::config::{AdapterConfig, ObjectiveConfig, OptimiserConfig, RunPlan, ScheduleConfig};
+use crate::guard::{Culprit, Watch};
+use crate::metrics::{self, Metric};
 
 /// The adapters' scale among a checkpoint's tensors, as the bits of an f64.
 pub const ADAPTER_SCALE: &str = "adapter_scale";
@@ -31,28 +33,24 @@ pub struct Learner {
     allocator: Option<(RankAllocator, f64)>,
 }
 
-/// What one update did.
+/// What an update minimises on its batch.
+#[derive(Debug)]
+pub struct Objective {
+    /// `[]`.
+    pub loss: Tensor,
+    /// What it is made of, to be recorded.
+    pub parts: Vec<(Metric, f64)>,
+}
+
+/// What one step of the optimiser did.
 #[derive(Clone, Copy, Debug)]
-pub struct UpdateReport {
-    /// The objective.
+pub struct Descent {
+    /// The loss.
     pub loss: f64,
     /// Joint norm of the gradients before clipping.
     pub grad_norm: f64,
     /// The learning rate.
     pub learning_rate: f64,
-    /// Online DT's parts of the objective.
-    pub online: Option<OnlineReport>,
-}
-
-/// Online DT's parts of the objective.
-#[derive(Clone, Copy, Debug)]
-pub struct OnlineReport {
-    /// Mean log-likelihood of the recorded actions.
-    pub log_likelihood: f64,
-    /// Mean entropy of the actions.
-    pub entropy: f64,
-    /// Weight of the entropy.
-    pub temperature: f64,
 }
 
 impl Learner {
@@ -103,54 +101,97 @@ impl Learner {
         Self { optimiser, policy, adapters, head, temperature, allocator }
     }
 
-    /// One update on one batch of windows; `update` counts from 0 over the run's `total`.
-    pub fn update(
-        &mut self,
-        inputs: &Inputs,
-        update: usize,
-        total: usize,
-        settings: &OptimiserConfig,
-    ) -> UpdateReport {
+    /// The run's objective on a batch; Online DT's temperature takes its own step.
+    pub fn objective(&mut self, inputs: &Inputs) -> Objective {
         let no_adapters = AdapterSet::default();
         let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
         let pass = &mut Pass { adapters, tap: &mut NoTap, train: true };
-        let (loss, online) = match &self.head {
-            None => (objective::imitation(&self.policy, pass, inputs), None),
-            Some(head) => {
-                let loss = head.loss(&self.policy, pass, inputs);
-                let report = OnlineReport {
-                    log_likelihood: loss.log_likelihood,
-                    entropy: loss.entropy,
-                    temperature: head.temperature(),
-                };
-                if let Some((optimiser, rate)) = &mut self.temperature {
-                    optimiser.zero_grad();
-                    loss.temperature.backward();
-                    optimiser.step(*rate);
-                }
-                (loss.policy, Some(report))
-            }
+        let Some(head) = &self.head else {
+            return Objective { loss: objective::imitation(&self.policy, pass, inputs), parts: Vec::new() };
         };
+        let loss = head.loss(&self.policy, pass, inputs);
+        let parts = vec![
+            (metrics::LOG_LIKELIHOOD, loss.log_likelihood),
+            (metrics::ENTROPY, loss.entropy),
+            (metrics::TEMPERATURE, head.temperature()),
+        ];
+        if let Some((optimiser, rate)) = &mut self.temperature {
+            optimiser.zero_grad();
+            loss.temperature.backward();
+            optimiser.step(*rate);
+        }
+        Objective { loss: loss.policy, parts }
+    }
+
+    /// One step down `loss` `[]`; `update` counts from 0 over the run's `total`.
+    ///
+    /// Where the loss or a gradient is not finite nothing moves, and the name of the first such is given.
+    pub fn descend(
+        &mut self,
+        loss: &Tensor,
+        update: usize,
+        total: usize,
+        settings: &OptimiserConfig,
+    ) -> Result<Descent, String> {
+        let found = loss.double_value(&[]);
+        if !found.is_finite() {
+            return Err(format!("its loss is {found}"));
+        }
+        let peak = settings.learning_rate;
         let rate = match settings.schedule {
             ScheduleConfig::Constant { warm_up } => {
-                learning_rate(settings.learning_rate, update, warm_up, total, Decay::Constant)
+                learning_rate(peak, update, warm_up, total, Decay::Constant)
             }
-            ScheduleConfig::Cosine { warm_up } => {
-                learning_rate(settings.learning_rate, update, warm_up, total, Decay::Cosine)
-            }
+            ScheduleConfig::Linear { warm_up } => learning_rate(peak, update, warm_up, total, Decay::Linear),
+            ScheduleConfig::Cosine { warm_up } => learning_rate(peak, update, warm_up, total, Decay::Cosine),
         };
+        let no_adapters = AdapterSet::default();
+        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
         self.optimiser.zero_grad();
         match &self.allocator {
-            Some((_, weight)) => (&loss + orthogonality(adapters) * *weight).backward(),
+            Some((_, weight)) => (loss + orthogonality(adapters) * *weight).backward(),
             None => loss.backward(),
         }
         let grad_norm = self.optimiser.grad_norm();
+        if !grad_norm.is_finite() {
+            let parameter = self.optimiser.first_not_finite().unwrap_or_default();
+            return Err(format!("its gradient of `{parameter}` is not finite"));
+        }
         self.optimiser.clip(grad_norm, settings.gradient_clip);
         self.optimiser.step(rate);
         if let Some((allocator, _)) = &mut self.allocator {
             allocator.update(adapters, update);
         }
-        UpdateReport { loss: loss.double_value(&[]), grad_norm, learning_rate: rate, online }
+        Ok(Descent { loss: found, grad_norm, learning_rate: rate })
+    }
+
+    /// Log-probability of every step's recorded action under Online DT's distribution, without dropout:
+    /// `[B, T]`, 0 where a step pads; none where the objective has no distribution.
+    pub fn log_probs(&self, inputs: &Inputs) -> Option<Tensor> {
+        let head = self.head.as_ref()?;
+        let no_adapters = AdapterSet::default();
+        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
+        let pass = &mut Pass { adapters, tap: &mut NoTap, train: false };
+        Some(head.log_probs(&self.policy, pass, inputs))
+    }
+
+    /// The mean action of every step, without dropout: `[B, T, A]`, probabilities where discrete.
+    pub fn mean_actions(&self, inputs: &Inputs) -> Tensor {
+        let no_adapters = AdapterSet::default();
+        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
+        let pass = &mut Pass { adapters, tap: &mut NoTap, train: false };
+        self.policy.mean_actions(pass, inputs)
+    }
+
+    /// The linear map at which a batch first gives numbers that are not finite, if there is one.
+    pub fn first_not_finite(&self, inputs: &Inputs) -> Option<Culprit> {
+        let mut watch = Watch::default();
+        let no_adapters = AdapterSet::default();
+        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
+        let pass = &mut Pass { adapters, tap: &mut watch, train: false };
+        let encoded = tch::no_grad(|| self.policy.encode_for_actions(pass, inputs)); // [B, T, D]
+        let head = tch::no_grad(|| self.policy.action_head(pass, &encoded)); // [B, T, A] or [B, T, A · bins]
+        watch.culprit(head.isfinite().all().int64_value(&[]) == 1)
     }
 
     /// A frozen copy that acts as the learner does now, its adapters merged.
@@ -261,7 +302,8 @@ mod tests {
         let inputs = inputs(&policy);
         let mut learner = Learner::new(policy, Some((facts, adapters)), &plan);
         for update in 0..10 {
-            learner.update(&inputs, update, 10, &plan.optimiser);
+            let loss = learner.objective(&inputs).loss;
+            learner.descend(&loss, update, 10, &plan.optimiser).unwrap();
         }
         let (_, adapters) = learner.adapters.as_ref().unwrap();
         for ((name, now), begun) in adapters.parameters().iter().zip(begun) {
@@ -277,7 +319,8 @@ mod tests {
         let inputs = inputs(&policy);
         let mut learner = Learner::new(policy, None, &plan);
         let acting = learner.acting();
-        learner.update(&inputs, 0, 1, &plan.optimiser);
+        let loss = learner.objective(&inputs).loss;
+        learner.descend(&loss, 0, 1, &plan.optimiser).unwrap();
         let name = "encoder.h.0.mlp.c_fc.weight";
         assert_eq!(acting.weights()[name], base().weights()[name]);
         assert_ne!(learner.policy.weights()[name], base().weights()[name]);

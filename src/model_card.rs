@@ -3,20 +3,26 @@
 use eva_rl_agents::model::PolicyConfig as PolicyFile;
 
 use crate::config::{PolicyConfig, RunPlan};
-use crate::data::Dataset;
 use crate::evaluation::Evaluated;
 use crate::learner::Learner;
 use crate::run_dir::{RunDir, RunState};
 
+/// What a finished run has come to.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Offline trajectories.
+    pub trajectories: usize,
+    /// Their steps.
+    pub steps: usize,
+    /// Every evaluation.
+    pub evaluations: &'a [Evaluated],
+    /// Where it ended.
+    pub state: &'a RunState,
+}
+
 /// The model card of a finished run.
-pub fn text(
-    plan: &RunPlan,
-    run_dir: &RunDir,
-    learner: &Learner,
-    dataset: &Dataset,
-    evaluations: &[Evaluated],
-    state: &RunState,
-) -> String {
+pub fn text(plan: &RunPlan, run_dir: &RunDir, learner: &Learner, facts: &Facts) -> String {
+    let Facts { trajectories, steps, evaluations, state } = *facts;
     let base = match &plan.policy {
         PolicyConfig::Pretrained { path, .. } => format!("the policy `{}`", path.display()),
         PolicyConfig::New(_) => "a new policy".to_owned(),
@@ -34,9 +40,7 @@ pub fn text(
     );
     card += &format!("\n- Method: {method}; {trained} trained numbers.\n");
     card += &format!(
-        "- Data: {} trajectories, {} steps, and {} steps of exploration.\n",
-        dataset.trajectories.len(),
-        dataset.steps(),
+        "- Data: {trajectories} trajectories, {steps} steps, and {} steps of exploration.\n",
         state.env_steps
     );
     card += &format!(

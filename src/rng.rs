@@ -27,6 +27,8 @@ pub enum Purpose {
     Collection = 8,
     /// The resamples of a report.
     Bootstrap = 9,
+    /// The critics' first weights.
+    Critics = 10,
 }
 
 /// A 64-bit seed for the `index`-th use of `purpose` in a run with `seed`.

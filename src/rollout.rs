@@ -4,7 +4,7 @@ use eva_rl_agents::adapter::AdapterSet;
 use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs, Policy};
 use eva_rl_agents::objective::StochasticHead;
 use eva_rl_agents::pass::{NoTap, Pass};
-use eva_rl_envs::{ActionSpace, EnvSpec, Phase, StepBatch, Success, VecController, VecEnv};
+use eva_rl_envs::{ActionSpace, EnvSpec, Episodes, Phase, StepBatch, Success, VecController, VecEnv};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -59,10 +59,22 @@ pub fn play(
     episodes: usize,
     seed: u64,
 ) -> anyhow::Result<Played> {
+    play_groups(env, actor, episodes, seed, 1)
+}
+
+/// The same, where each `group` episodes in a row have one start.
+pub fn play_groups(
+    env: &mut dyn VecEnv,
+    actor: &mut dyn Actor,
+    episodes: usize,
+    seed: u64,
+    group: usize,
+) -> anyhow::Result<Played> {
     let (count, width) = (env.num_envs(), env.spec().observation_width());
     let action_width = env.spec().action.width();
     let mut batch = StepBatch::new(env.spec(), count);
-    env.reset(seed, &mut batch.observations)?;
+    let numbers = Episodes { alike: group as u64, ..Episodes::all(seed, count) };
+    env.begin(numbers, &mut batch.observations)?;
     let start = |env: usize, number: usize, observation: &[f32]| Live {
         env,
         trajectory: Trajectory {
@@ -363,6 +375,7 @@ fn last_windows(live: &[Live], steps: usize, asked: Asked, space: &ActionSpace) 
                 action: action.unwrap_or(&idle),
                 reward: episode.trajectory.rewards.get(timestep).copied().unwrap_or(0.0),
                 return_to_go: (asked.target - episode.earned[timestep]).min(asked.most),
+                terminates: false, // it is still played
             };
             windows.set(row, steps - (seen - timestep), &step);
         }

@@ -9,11 +9,12 @@ use eva_rl_agents::tensor_file::{self, TensorFile};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use crate::evaluation::Evaluated;
 use crate::failure::{InputError, OrInput};
 use crate::output::write_folder;
 
 /// Where a run stands, beside its tensors.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
     /// Updates done.
     pub updates: usize,
@@ -25,8 +26,6 @@ pub struct RunState {
     pub best: Option<f64>,
     /// Seconds that the run has taken, over all its parts.
     pub elapsed_secs: f64,
-    /// Lengths of the trajectories in the replay, whose rows are in the tensors.
-    pub replay_lengths: Vec<usize>,
 }
 
 /// The folder of one run.
@@ -93,6 +92,29 @@ impl RunDir {
         })
     }
 
+    /// Removes all checkpoints but the latest `count`.
+    pub fn keep_latest(&self, count: usize) -> anyhow::Result<()> {
+        let mut folders = self.checkpoints()?;
+        folders.truncate(folders.len().saturating_sub(count));
+        for folder in folders {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {folder:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// The folders of all checkpoints, the latest last.
+    fn checkpoints(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(self.root.join("checkpoints")).or_input()? {
+            let path = entry.or_input()?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().parse::<usize>().is_ok()) {
+                folders.push(path);
+            }
+        }
+        folders.sort();
+        Ok(folders)
+    }
+
     /// Puts `fill`'s files in the place of `best/`.
     pub fn save_best(&self, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let [best, new, old] = ["best", ".best.new", ".best.old"].map(|name| self.root.join(name));
@@ -120,16 +142,19 @@ impl RunDir {
             .with_context(|| format!("cannot write {:?}", self.root.join(name)))
     }
 
+    /// The evaluations up to update `updates`.
+    pub fn evaluations(&self, updates: usize) -> anyhow::Result<Vec<Evaluated>> {
+        let path = self.root.join("evaluation.json");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"))?;
+        let mut evaluations: Vec<Evaluated> =
+            serde_json::from_str(&text).with_context(|| format!("{path:?} is no list of evaluations"))?;
+        evaluations.retain(|evaluation| evaluation.updates <= updates);
+        Ok(evaluations)
+    }
+
     /// The checkpoint with the most updates, if there is one.
     pub fn latest(&self) -> anyhow::Result<Option<Checkpoint>> {
-        let mut folders = Vec::new();
-        for entry in fs::read_dir(self.root.join("checkpoints")).or_input()? {
-            let path = entry.or_input()?.path();
-            if path.file_name().is_some_and(|name| name.to_string_lossy().parse::<usize>().is_ok()) {
-                folders.push(path);
-            }
-        }
-        let Some(folder) = folders.into_iter().max() else { return Ok(None) };
+        let Some(folder) = self.checkpoints()?.pop() else { return Ok(None) };
         let path = folder.join("state.json");
         let text = fs::read_to_string(&path)
             .map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;

@@ -8,7 +8,7 @@ use crate::support::Bench;
 
 /// Starts a run and waits until it has written `name`.
 fn start(bench: &Bench, run: &str, name: &str) -> Child {
-    let arguments = ["train", "adapt.toml", "--out", run, "--set", "online.rounds=12"];
+    let arguments = ["train", "adapt.toml", "--out", run, "--set", "online.odt.exploration.rounds=12"];
     let child = bench.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
     while !bench.path(run).join(name).exists() {
@@ -21,7 +21,7 @@ fn start(bench: &Bench, run: &str, name: &str) -> Child {
 #[test]
 fn a_killed_run_goes_on_to_the_same_weights() {
     let bench = Bench::with_policy();
-    bench.succeed(&["train", "adapt.toml", "--out", "whole", "--set", "online.rounds=12"]);
+    bench.succeed(&["train", "adapt.toml", "--out", "whole", "--set", "online.odt.exploration.rounds=12"]);
     let mut child = start(&bench, "killed", "checkpoints/00000025/state.json");
     child.kill().unwrap(); // SIGKILL
     child.wait().unwrap();
@@ -78,4 +78,40 @@ fn a_run_killed_before_its_first_checkpoint_starts_again() {
     let lines = |run: &str| String::from_utf8(read(run, "metrics.jsonl")).unwrap().lines().count();
     assert_eq!(lines("whole"), lines("killed"));
     assert!(!bench.path("killed/.best.old").exists());
+}
+
+#[test]
+fn a_run_whose_numbers_cease_to_be_finite_says_where_and_changes_nothing() {
+    let bench = Bench::with_policy();
+    let rate = ["--set", "optimiser.learning_rate=1e30", "--set", "optimiser.gradient_clip=1e30"];
+    let output = bench.run(&[&["train", "adapt.toml", "--out", "run"][..], &rate].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = said.lines().last().unwrap();
+    for part in ["update ", "seed 4", "encoder.h.0.", "not finite", "the last checkpoint in \"run\" is whole"]
+    {
+        assert!(last.contains(part), "{last} lacks {part}");
+    }
+    bench.succeed(&["inspect", "run"]);
+    assert!(bench.path("run/checkpoints/00000000/state.json").is_file());
+}
+
+#[test]
+fn a_run_ends_early_where_nothing_gets_better_and_keeps_its_latest_checkpoints() {
+    let bench = Bench::with_policy();
+    let given =
+        ["--set", "evaluation.every=5", "--set", "evaluation.patience=2", "--set", "checkpoint.keep=2"];
+    // A rate this small changes no action, so the first evaluation stays the best.
+    let still = ["--set", "optimiser.learning_rate=1e-30"];
+    bench.succeed(&[&["train", "adapt.toml", "--out", "run"][..], &given, &still].concat());
+    let evaluations = fs::read_to_string(bench.path("run/evaluation.json")).unwrap();
+    assert_eq!(evaluations.matches("\"updates\"").count(), 3, "{evaluations}");
+    let mut kept: Vec<String> = fs::read_dir(bench.path("run/checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    kept.sort();
+    assert_eq!(kept, ["00000005", "00000010"]);
+    bench.succeed(&["train", "--resume", "run"]);
+    assert_eq!(fs::read_to_string(bench.path("run/evaluation.json")).unwrap(), evaluations);
 }

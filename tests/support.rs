@@ -145,11 +145,9 @@ gradient_clip = 0.25
 schedule = { constant = { warm_up = 4 } }
 [offline]
 updates = 10
-[online]
-rounds = 3
-updates_per_round = 10
+[online.odt]
 replay_capacity = 5
-target_return = -200.0
+exploration = { rounds = 3, updates_per_round = 10, target_return = -200.0 }
 [env]
 id = "Pendulum-v1"
 num_envs = 2

@@ -5,6 +5,7 @@
 //! | `job` | the main job, from a dataset to an adapted policy, and its run folder |
 //! | `methods` | every way to begin an adapter, trained and resumed |
 //! | `policies` | policies of every kind, from every format, and what they may lack |
+//! | `online` | every algorithm of online fine-tuning, stopped within a round too |
 //! | `stop` | runs that are killed or interrupted, and go on |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
@@ -14,6 +15,7 @@ mod bad_input;
 mod bridge;
 mod job;
 mod methods;
+mod online;
 mod policies;
 mod stop;
 mod structure;

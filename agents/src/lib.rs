@@ -22,6 +22,10 @@ pub mod objective;
 
 pub mod optimiser;
 
+pub mod critics;
+
+pub mod policy_gradient;
+
 pub mod methods;
 
 /// The first line of a libtorch error; the rest is a C++ backtrace.

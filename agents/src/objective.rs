@@ -148,10 +148,32 @@ impl StochasticHead {
 
     /// The losses of one batch; draws one action a step for the entropy's estimate.
     pub fn loss(&self, policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> OnlineLoss {
+        let (log_likelihood, entropy) = self.score(policy, pass, inputs); // [N] each
+        let (log_likelihood, entropy) = (log_likelihood.mean(Kind::Float), entropy.mean(Kind::Float)); // []
+        let temperature = self.log_temperature.exp();
+        OnlineLoss {
+            policy: -(&log_likelihood + temperature.detach() * &entropy),
+            temperature: temperature * (entropy.detach() - self.target_entropy),
+            log_likelihood: log_likelihood.double_value(&[]),
+            entropy: entropy.double_value(&[]),
+        }
+    }
+
+    /// Log-probability of every step's recorded action: `[B, T]`, 0 where a step pads.
+    pub fn log_probs(&self, policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> Tensor {
+        let (found, _entropy) = self.score(policy, pass, inputs); // [N]
+        let rows = inputs.mask.flatten(0, -1).nonzero().squeeze_dim(-1); // [N]
+        let all = Tensor::zeros([inputs.mask.numel() as i64], (Kind::Float, found.device()));
+        all.index_copy(0, &rows, &found).view_as(&inputs.mask)
+    }
+
+    /// Log-probability of the recorded action and entropy of every real step: `[N]` each; draws one
+    /// action a step for the entropy's estimate.
+    fn score(&self, policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> (Tensor, Tensor) {
         let encoded = real_rows(&policy.encode_for_actions(pass, inputs), &inputs.mask); // [N, D]
         let head = policy.action_head(pass, &encoded); // [N, A] or [N, A · bins]
         let target = real_rows(&inputs.actions, &inputs.mask); // [N, A]
-        let (log_likelihood, entropy) = match self.distribution {
+        match self.distribution {
             Distribution::TanhNormal => {
                 let log_std = self.log_std(&encoded); // [N, A]
                 let recorded = target.clamp(-ACTION_LIMIT, ACTION_LIMIT).atanh(); // [N, A]
@@ -179,14 +201,6 @@ impl StochasticHead {
                 let sum = |x: Tensor| x.sum_dim_intlist(-1, false, Kind::Float); // [N]
                 (sum(taken), sum(entropies))
             }
-        };
-        let (log_likelihood, entropy) = (log_likelihood.mean(Kind::Float), entropy.mean(Kind::Float)); // []
-        let temperature = self.log_temperature.exp();
-        OnlineLoss {
-            policy: -(&log_likelihood + temperature.detach() * &entropy),
-            temperature: temperature * (entropy.detach() - self.target_entropy),
-            log_likelihood: log_likelihood.double_value(&[]),
-            entropy: entropy.double_value(&[]),
         }
     }
 

@@ -101,6 +101,16 @@ impl AdamW {
         }
     }
 
+    /// The first parameter whose gradient is not finite, if there is one.
+    pub fn first_not_finite(&self) -> Option<String> {
+        let finite = |x: &Tensor| x.isfinite().all().int64_value(&[]) == 1;
+        let found = self.parameters.iter().find(|parameter| {
+            let gradient = parameter.value.grad();
+            gradient.defined() && !finite(&gradient)
+        });
+        found.map(|parameter| parameter.name.clone())
+    }
+
     fn gradients(&self) -> impl Iterator<Item = Tensor> {
         self.parameters.iter().map(|parameter| parameter.value.grad()).filter(Tensor::defined)
     }
@@ -161,12 +171,11 @@ pub fn learning_rate(peak: f64, update: usize, warm_up: usize, total: usize, dec
     if update < warm_up {
         return peak * (update + 1) as f64 / warm_up as f64;
     }
+    let progress = ((update - warm_up) as f64 / total.saturating_sub(warm_up).max(1) as f64).min(1.0);
     match decay {
         Decay::Constant => peak,
-        Decay::Cosine => {
-            let progress = (update - warm_up) as f64 / (total - warm_up).max(1) as f64;
-            peak * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
-        }
+        Decay::Linear => peak * (1.0 - progress),
+        Decay::Cosine => peak * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
     }
 }
 
@@ -175,6 +184,8 @@ pub fn learning_rate(peak: f64, update: usize, warm_up: usize, total: usize, dec
 pub enum Decay {
     /// Stays.
     Constant,
+    /// Falls to zero along a line.
+    Linear,
     /// Falls to zero along half a cosine.
     Cosine,
 }
@@ -247,5 +258,7 @@ mod tests {
         let rate = |update| learning_rate(1.0, update, 10, 110, Decay::Cosine);
         assert_eq!((rate(0), rate(9), rate(10)), (0.1, 1.0, 1.0));
         assert!((rate(60) - 0.5).abs() < 1e-12 && rate(110) < 1e-12);
+        let rate = |update| learning_rate(1.0, update, 10, 110, Decay::Linear);
+        assert_eq!((rate(0), rate(10), rate(35), rate(110)), (0.1, 1.0, 0.75, 0.0));
     }
 }

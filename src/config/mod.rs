@@ -5,18 +5,24 @@
 
 mod adapter;
 mod load;
+mod new_policy;
+mod objective;
+mod online;
+mod optimiser;
 
 use std::ops::Deref;
 use std::path::PathBuf;
 
 use eva_rl_agents::eva::EvaError;
-use eva_rl_agents::model::Activation;
-use eva_rl_agents::site::Token;
 use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use serde::{Deserialize, Serialize};
 
 pub use adapter::{AdapterConfig, LoraConfig};
 pub use load::{load, to_toml};
+pub use new_policy::{ActionHeadConfig, NewPolicyConfig};
+pub use objective::ObjectiveConfig;
+pub use online::{ExplorationConfig, FilteredBcConfig, GrpoConfig, OdtConfig, OnlineConfig, Td3OdtConfig};
+pub use optimiser::{OptimiserConfig, ScheduleConfig};
 
 /// Why a config is refused.
 #[derive(Debug, thiserror::Error)]
@@ -87,67 +93,6 @@ pub enum PolicyConfig {
     New(NewPolicyConfig),
 }
 
-/// Size and conditioning of a new policy.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewPolicyConfig {
-    /// Width of the residual stream.
-    pub hidden_size: i64,
-    /// Blocks.
-    pub layers: i64,
-    /// Attention heads.
-    pub heads: i64,
-    /// Dropout of embeddings, attention and residual branches.
-    pub dropout: f64,
-    /// Steps that the policy looks back on.
-    pub context_length: i64,
-    /// Timesteps that have an embedding.
-    pub max_episode_length: i64,
-    /// What returns are divided by.
-    pub return_scale: f32,
-    /// The return to ask for by default, in the environment's units.
-    pub target_return: f32,
-    /// The tokens of a step; the action is read at the token before its own.
-    #[serde(default = "usual_tokens")]
-    pub tokens: Vec<Token>,
-    /// Whether a token's place in the window is embedded, beside its timestep.
-    #[serde(default)]
-    pub global_positions: bool,
-    /// How continuous actions are chosen; discrete ones always by logits.
-    #[serde(default)]
-    pub action_head: ActionHeadConfig,
-    /// The feed-forward parts' activation function.
-    #[serde(default = "usual_activation")]
-    pub activation: Activation,
-}
-
-fn usual_tokens() -> Vec<Token> {
-    vec![Token::Return, Token::State, Token::Action]
-}
-
-fn usual_activation() -> Activation {
-    Activation::Relu
-}
-
-/// `action_head = { continuous = {} }` or `{ binned = { bins = 64 } }`.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum ActionHeadConfig {
-    /// A number a dimension, squashed by tanh and trained by squared error.
-    Continuous {},
-    /// One of evenly spaced numbers a dimension, trained by cross entropy.
-    Binned {
-        /// How many.
-        bins: i64,
-    },
-}
-
-impl Default for ActionHeadConfig {
-    fn default() -> Self {
-        Self::Continuous {}
-    }
-}
-
 /// Minari datasets.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -156,87 +101,12 @@ pub struct DataConfig {
     pub datasets: Vec<PathBuf>,
 }
 
-/// `[objective.imitation]` or `[objective.online_dt]`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum ObjectiveConfig {
-    /// Squared error, or cross entropy where actions are discrete: the original decision transformer's.
-    Imitation {},
-    /// Likelihood and entropy, with a learned temperature: Online DT's.
-    OnlineDt(OnlineDtConfig),
-}
-
-/// Constants of Online DT's objective.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct OnlineDtConfig {
-    /// Deviation of an action before tanh, at the start.
-    pub initial_std: f64,
-    /// Weight of the entropy at the start.
-    pub initial_temperature: f64,
-    /// Learning rate of the temperature.
-    pub temperature_learning_rate: f64,
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-/// How an update steps.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct OptimiserConfig {
-    /// Windows a batch.
-    pub batch_size: usize,
-    /// Peak learning rate of AdamW.
-    pub learning_rate: f64,
-    /// Decoupled weight decay of matrices.
-    pub weight_decay: f64,
-    /// LoRA+ (arXiv 2402.12354): B learns so many times as fast as A.
-    #[serde(default = "one")]
-    pub lora_plus_ratio: f64,
-    /// Gradients are scaled down to this joint norm.
-    pub gradient_clip: f64,
-    /// The learning rate over the run's updates.
-    pub schedule: ScheduleConfig,
-}
-
-/// `schedule = { constant = { … } }` or `{ cosine = { … } }`.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum ScheduleConfig {
-    /// Stays after warm-up.
-    Constant {
-        /// Updates over which the rate rises to its peak.
-        warm_up: usize,
-    },
-    /// Falls to zero along half a cosine after warm-up.
-    Cosine {
-        /// Updates over which the rate rises to its peak.
-        warm_up: usize,
-    },
-}
-
 /// Updates on the offline trajectories.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct OfflineConfig {
     /// How many; may be 0.
     pub updates: usize,
-}
-
-/// Rounds of rollouts and updates. A round plays one episode in every environment.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct OnlineConfig {
-    /// How many rounds.
-    pub rounds: usize,
-    /// Updates after each round's episodes.
-    pub updates_per_round: usize,
-    /// Trajectories that the replay holds; it starts with the offline ones of highest return.
-    pub replay_capacity: usize,
-    /// The return to ask for while exploring, in the environment's units.
-    pub target_return: f32,
 }
 
 /// The environment.
@@ -272,6 +142,9 @@ pub struct EvaluationConfig {
     pub episodes: usize,
     /// Returns to ask for, in the environment's units; the first decides which policy is best.
     pub target_returns: Vec<f32>,
+    /// The run ends after so many evaluations in a row without a better one; absent means never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
 }
 
 /// When the run is saved.
@@ -280,6 +153,9 @@ pub struct EvaluationConfig {
 pub struct CheckpointConfig {
     /// Updates between checkpoints; the end is saved too.
     pub every: usize,
+    /// How many checkpoints are kept, the latest ones; absent means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<usize>,
 }
 
 /// A config that was checked.
@@ -297,46 +173,8 @@ impl Deref for RunPlan {
 impl RunConfig {
     /// Checks what types cannot.
     pub fn plan(self) -> Result<RunPlan, ConfigError> {
-        let positive = |x: f64| x.is_finite() && x > 0.0;
         if let PolicyConfig::New(new) = &self.policy {
-            for (key, size) in [
-                ("policy.new.hidden_size", new.hidden_size),
-                ("policy.new.layers", new.layers),
-                ("policy.new.heads", new.heads),
-                ("policy.new.context_length", new.context_length),
-                ("policy.new.max_episode_length", new.max_episode_length),
-            ] {
-                check(key, size, (1..=1 << 20).contains(&size), "must lie in 1..=1048576")?;
-            }
-            check(
-                "policy.new.heads",
-                new.heads,
-                new.hidden_size % new.heads == 0,
-                "must divide policy.new.hidden_size",
-            )?;
-            check(
-                "policy.new.dropout",
-                new.dropout,
-                (0.0..1.0).contains(&new.dropout),
-                "must lie in [0, 1)",
-            )?;
-            let scale = new.return_scale;
-            check("policy.new.return_scale", scale, positive(f64::from(scale)), "must be positive")?;
-            let target = new.target_return;
-            check("policy.new.target_return", target, target.is_finite(), "must be finite")?;
-            if let ActionHeadConfig::Binned { bins } = new.action_head {
-                let key = "policy.new.action_head.binned.bins";
-                check(key, bins, (2..=65_536).contains(&bins), "must lie in 2..=65536")?;
-            }
-            let counted = |token| new.tokens.iter().filter(|other| **other == token).count();
-            let whole =
-                [Token::Return, Token::State, Token::Action].into_iter().all(|token| counted(token) == 1);
-            check(
-                "policy.new.tokens",
-                format!("{:?}", new.tokens),
-                whole && counted(Token::Reward) <= 1 && new.tokens[0] != Token::Action,
-                "must hold return, state and action once each, reward at most once, and not begin with the action",
-            )?;
+            new.check()?;
             let full = matches!(self.adapter, AdapterConfig::FullFineTuning {});
             check(
                 "adapter",
@@ -348,79 +186,12 @@ impl RunConfig {
         check("data.datasets", "empty", !self.data.datasets.is_empty(), "must name at least one dataset")?;
 
         self.adapter.check(self.optimiser.batch_size, self.total_updates())?;
-        if let ObjectiveConfig::OnlineDt(dt) = &self.objective {
-            let std = dt.initial_std;
-            check(
-                "objective.online_dt.initial_std",
-                std,
-                (0.01..=7.0).contains(&std),
-                "must lie in [0.01, 7]",
-            )?;
-            let temperature = dt.initial_temperature;
-            check(
-                "objective.online_dt.initial_temperature",
-                temperature,
-                positive(temperature),
-                "must be positive",
-            )?;
-            let rate = dt.temperature_learning_rate;
-            check(
-                "objective.online_dt.temperature_learning_rate",
-                rate,
-                rate.is_finite() && rate >= 0.0,
-                "must not be negative",
-            )?;
+        if let ObjectiveConfig::OnlineDt(online_dt) = &self.objective {
+            online_dt.check()?;
         }
-        let optimiser = &self.optimiser;
-        check("optimiser.batch_size", optimiser.batch_size, optimiser.batch_size >= 1, "must be at least 1")?;
-        check(
-            "optimiser.learning_rate",
-            optimiser.learning_rate,
-            positive(optimiser.learning_rate),
-            "must be positive",
-        )?;
-        let ratio = optimiser.lora_plus_ratio;
-        check("optimiser.lora_plus_ratio", ratio, positive(ratio), "must be positive")?;
-        check(
-            "optimiser.weight_decay",
-            optimiser.weight_decay,
-            (0.0..=1.0).contains(&optimiser.weight_decay),
-            "must lie in [0, 1]",
-        )?;
-        check(
-            "optimiser.gradient_clip",
-            optimiser.gradient_clip,
-            positive(optimiser.gradient_clip),
-            "must be positive",
-        )?;
-
+        self.optimiser.check()?;
         if let Some(online) = &self.online {
-            check(
-                "online.rounds",
-                online.rounds,
-                online.rounds >= 1,
-                "must be at least 1; leave [online] out for none",
-            )?;
-            check(
-                "online.updates_per_round",
-                online.updates_per_round,
-                online.updates_per_round >= 1,
-                "must be at least 1",
-            )?;
-            check(
-                "online.replay_capacity",
-                online.replay_capacity,
-                online.replay_capacity >= self.env.num_envs,
-                "must be at least env.num_envs, the episodes of a round",
-            )?;
-            check(
-                "online.target_return",
-                online.target_return,
-                online.target_return.is_finite(),
-                "must be finite",
-            )?;
-            let samples = matches!(self.objective, ObjectiveConfig::OnlineDt(_));
-            check("objective", "imitation", samples, "[online] explores with [objective.online_dt]")?;
+            online.check(&self)?;
         }
         check(
             "env.num_envs",
@@ -463,14 +234,20 @@ impl RunConfig {
             fit,
             "must be a list of at least one finite number",
         )?;
+        if let Some(patience) = evaluation.patience {
+            check("evaluation.patience", patience, patience >= 1, "must be at least 1")?;
+        }
+        if let Some(keep) = self.checkpoint.keep {
+            check("checkpoint.keep", keep, keep >= 1, "must be at least 1")?;
+        }
         check("checkpoint.every", self.checkpoint.every, self.checkpoint.every >= 1, "must be at least 1")?;
         Ok(RunPlan(self))
     }
 
     /// Updates of the whole run.
     pub fn total_updates(&self) -> usize {
-        let online = self.online.as_ref().map_or(0, |online| online.rounds * online.updates_per_round);
-        self.offline.updates + online
+        let online = self.online.as_ref().map(OnlineConfig::exploration);
+        self.offline.updates + online.map_or(0, |online| online.rounds * online.updates_per_round)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use eva_rl_envs::Phase;
 use rand::Rng;
 
 use super::trajectory::Trajectory;
@@ -35,23 +36,39 @@ impl Replay {
 
     /// Relabels a trajectory with what it did earn, and takes it in.
     pub fn push(&mut self, trajectory: Trajectory) {
-        if trajectory.len() == 0 {
-            return;
-        }
-        let returns_to_go = trajectory.returns_to_go();
-        self.held.push_back(Held { trajectory, returns_to_go });
+        self.hold(trajectory);
         if self.held.len() > self.capacity {
             self.held.pop_front();
         }
     }
 
     /// Takes in the `capacity` trajectories of highest return, best last so that they stay longest.
-    pub fn push_best(&mut self, trajectories: &[Trajectory]) {
-        let mut order: Vec<&Trajectory> = trajectories.iter().collect();
-        order.sort_by(|a, b| a.total_return().total_cmp(&b.total_return()));
-        for trajectory in order.into_iter().rev().take(self.capacity).rev() {
-            self.push(trajectory.clone());
+    pub fn push_best(&mut self, mut trajectories: Vec<Trajectory>) {
+        trajectories.sort_by(|a, b| a.total_return().total_cmp(&b.total_return()));
+        let worse = trajectories.len().saturating_sub(self.capacity);
+        trajectories.into_iter().skip(worse).for_each(|trajectory| self.push(trajectory));
+    }
+
+    /// Takes in a trajectory; past the capacity the one of lowest return leaves, not the oldest.
+    pub fn push_to_best(&mut self, trajectory: Trajectory) {
+        self.hold(trajectory);
+        if self.held.len() > self.capacity {
+            let earned = |index: &usize| self.held[*index].returns_to_go[0];
+            let worst = (0..self.held.len()).min_by(|a, b| earned(a).total_cmp(&earned(b)));
+            self.held.remove(worst.expect("it holds more than its capacity"));
         }
+    }
+
+    fn hold(&mut self, trajectory: Trajectory) {
+        if trajectory.len() > 0 {
+            let returns_to_go = trajectory.returns_to_go();
+            self.held.push_back(Held { trajectory, returns_to_go });
+        }
+    }
+
+    /// Gives the trajectories back, oldest first.
+    pub fn into_trajectories(self) -> Vec<Trajectory> {
+        self.held.into_iter().map(|held| held.trajectory).collect()
     }
 
     /// Steps that it holds; each begins a window.
@@ -92,9 +109,12 @@ impl Replay {
                     action: rows(&held.trajectory.actions, timestep, self.action_width),
                     reward: held.trajectory.rewards[timestep],
                     return_to_go: held.returns_to_go[timestep],
+                    terminates: timestep + 1 == held.trajectory.len()
+                        && held.trajectory.end == Phase::Terminated,
                 };
                 windows.set(row, slot, &step);
             }
+            windows.set_total(row, held.returns_to_go[0]);
         }
         windows
     }
@@ -106,7 +126,6 @@ fn rows(numbers: &[f32], row: usize, width: usize) -> &[f32] {
 
 #[cfg(test)]
 mod tests {
-    use eva_rl_envs::Phase;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
@@ -176,8 +195,32 @@ mod tests {
     #[test]
     fn the_best_are_kept_and_the_very_best_is_newest() {
         let mut replay = Replay::new(2, 1, 1);
-        replay.push_best(&[trajectory(0.0, 5), trajectory(1.0, 9), trajectory(2.0, 2)]);
+        replay.push_best(vec![trajectory(0.0, 5), trajectory(1.0, 9), trajectory(2.0, 2)]);
         let lengths: Vec<usize> = replay.trajectories().map(Trajectory::len).collect();
         assert_eq!(lengths, [5, 9]);
+    }
+
+    #[test]
+    fn among_the_best_only_a_better_one_finds_a_place() {
+        let mut replay = replay(2, &[(0.0, 5), (1.0, 9)]);
+        replay.push_to_best(trajectory(2.0, 3));
+        replay.push_to_best(trajectory(3.0, 7));
+        let lengths: Vec<usize> = replay.trajectories().map(Trajectory::len).collect();
+        assert_eq!(lengths, [9, 7]);
+    }
+
+    #[test]
+    fn only_the_last_step_of_an_episode_that_the_task_ended_terminates() {
+        let mut replay = replay(2, &[(0.0, 3)]);
+        replay.push(Trajectory { end: Phase::Truncated, ..trajectory(1.0, 3) });
+        let windows = replay.windows(&[0, 3], 3);
+        assert_eq!(windows.terminates, [false, false, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_window_can_ask_for_another_return_than_was_earned() {
+        let replay = replay(1, &[(0.0, 3)]);
+        let asking = replay.windows(&[1], 2).asking(10.0, 8.5); // 3 were earned: 7 more than that
+        assert_eq!(asking.returns_to_go, [8.5, 8.0]);
     }
 }

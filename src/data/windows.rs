@@ -15,6 +15,8 @@ pub struct Step<'a> {
     pub reward: f32,
     /// What was still to be earned before it.
     pub return_to_go: f32,
+    /// Whether the task itself ended the episode with it.
+    pub terminates: bool,
 }
 
 /// `batch` windows of `steps` steps.
@@ -30,6 +32,8 @@ pub struct Windows {
     pub(super) returns_to_go: Vec<f32>,
     pub(super) timesteps: Vec<i64>,
     pub(super) mask: Vec<bool>,
+    pub(super) terminates: Vec<bool>,
+    totals: Vec<f32>,
 }
 
 impl Windows {
@@ -47,6 +51,8 @@ impl Windows {
             returns_to_go: vec![0.0; slots],
             timesteps: vec![0; slots],
             mask: vec![false; slots],
+            terminates: vec![false; slots],
+            totals: vec![0.0; batch],
         }
     }
 
@@ -59,6 +65,36 @@ impl Windows {
         self.returns_to_go[row] = step.return_to_go;
         self.timesteps[row] = step.timestep as i64;
         self.mask[row] = true;
+        self.terminates[row] = step.terminates;
+    }
+
+    /// Says what the whole episode of a window earned.
+    pub(super) fn set_total(&mut self, window: usize, total: f32) {
+        self.totals[window] = total;
+    }
+
+    /// The same windows as if their episodes had been begun by asking for `target`, and for at most
+    /// `most` at any step, instead of what they did earn.
+    pub fn asking(mut self, target: f32, most: f32) -> Self {
+        for (returns, total) in self.returns_to_go.chunks_mut(self.steps).zip(&self.totals) {
+            returns.iter_mut().for_each(|to_go| *to_go = (*to_go + (target - total)).min(most));
+        }
+        self
+    }
+
+    /// `[B·T]`, what each step's action earned, in the environment's units.
+    pub fn rewards(&self) -> &[f32] {
+        &self.rewards
+    }
+
+    /// `[B·T]`, whether the task itself ended the episode with the step.
+    pub fn terminates(&self) -> &[bool] {
+        &self.terminates
+    }
+
+    /// `[B·T]`.
+    pub fn timesteps(&self) -> &[i64] {
+        &self.timesteps
     }
 
     /// The rows, for the policy to read.

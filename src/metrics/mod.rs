@@ -71,6 +71,21 @@ pub const ENTROPY: Metric =
 /// Temperature.
 pub const TEMPERATURE: Metric =
     Metric { tag: "train/temperature", meaning: "weight of the entropy, last update" };
+/// What the critics do not explain.
+pub const CRITIC_LOSS: Metric = Metric {
+    tag: "train/critic_loss",
+    meaning: "mean squared error of both critics, of returns divided by the policy's return scale, last update",
+};
+/// What the critics think of the policy.
+pub const CRITIC_VALUE: Metric = Metric {
+    tag: "train/critic_value",
+    meaning: "mean of the first critic over the policy's actions, in the environment's units, last update",
+};
+/// How far a policy gradient has gone.
+pub const CLIPPED_SHARE: Metric = Metric {
+    tag: "train/clip_fraction",
+    meaning: "share of a batch's sub-trajectories whose likelihood ratio lies outside the clip, last update",
+};
 /// EVA's convergence; its axis is EVA's batches.
 pub const EVA_SETTLED: Metric =
     Metric { tag: "eva/converged_share", meaning: "share of the sites whose used components have settled" };

@@ -26,6 +26,13 @@ pub fn likeliest(logits: &Tensor) -> Tensor {
     number(&logits.argmax(-1, false), bins)
 }
 
+/// The mean number of bins drawn by their logits: `[…, bins]` → `[…]`.
+pub fn mean(logits: &Tensor) -> Tensor {
+    let bins = logits.size().pop().expect("logits have an axis of bins");
+    let numbers = number(&Tensor::arange(bins, (Kind::Int64, logits.device())), bins); // [bins]
+    (logits.softmax(-1, Kind::Float) * numbers).sum_dim_intlist(-1, false, Kind::Float)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +46,12 @@ mod tests {
             assert_eq!(numbers.min().double_value(&[]), -1.0);
             assert_eq!(numbers.max().double_value(&[]), 1.0);
         }
+    }
+
+    #[test]
+    fn a_mean_lies_between_its_bins() {
+        let logits = Tensor::from_slice(&[0.0f32, f32::NEG_INFINITY, 3f32.ln()]); // 1/4 at −1, 3/4 at 1
+        assert!((mean(&logits).double_value(&[]) - 0.5).abs() < 1e-6);
     }
 
     #[test]

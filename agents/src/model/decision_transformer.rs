@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::bins;
 use super::block::Block;
 use super::config::{ActionKind, PolicyConfig};
+use super::policy;
 use super::weights;
 use crate::adapter::{AdapterSet, row_norms};
 use crate::nn::{LayerNorm, Linear};
@@ -265,6 +266,12 @@ impl DecisionTransformer {
     /// The action head before tanh: `[…, D]` → `[…, A]`, or `[…, A · bins]` where actions are binned.
     pub fn action_head(&self, pass: &mut Pass, x: &Tensor) -> Tensor {
         pass.project(Site::Predict(Head::Action), &self.predict_action, x)
+    }
+
+    /// The mean action of every step, which has a gradient: `[B, T, A]`, probabilities where discrete.
+    pub fn mean_actions(&self, pass: &mut Pass, inputs: &Inputs) -> Tensor {
+        let encoded = self.encode_for_actions(pass, inputs); // [B, T, D]
+        policy::mean(&self.config, &self.action_head(pass, &encoded))
     }
 
     /// The whole forward pass, as transformers' `DecisionTransformerModel` computes it.

@@ -70,6 +70,16 @@ impl Policy {
     }
 }
 
+/// The mean action of each row of head outputs, which has a gradient: `[…, A]`, or `[…, A · bins]` where
+/// actions are binned → `[…, A]` in [−1, 1], or the probabilities of discrete actions.
+pub fn mean(config: &PolicyConfig, head: &Tensor) -> Tensor {
+    match config.action_kind {
+        ActionKind::Discrete => head.softmax(-1, Kind::Float),
+        ActionKind::Binned => bins::mean(&bins::split(head, config.act_dim)),
+        ActionKind::Continuous => likeliest(config, head),
+    }
+}
+
 /// The likeliest action of each row of head outputs: `[B, A]`, or `[B, A · bins]` where actions are
 /// binned → `[B, A]` in [−1, 1], or `[B, 1]` indices.
 pub fn likeliest(config: &PolicyConfig, head: &Tensor) -> Tensor {

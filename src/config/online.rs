@@ -1,0 +1,201 @@
+//! `[online]`: how a run goes on with what its own rollouts bring.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, ObjectiveConfig, RunConfig, check};
+
+/// `[online.odt]`, `[online.td3_odt]`, `[online.grpo]` or `[online.filtered_bc]`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OnlineConfig {
+    /// Online DT (arXiv 2202.05607): hindsight relabelling, likelihood and entropy.
+    Odt(OdtConfig),
+    /// Online DT's updates with TD3's gradient added (arXiv 2410.24108).
+    Td3Odt(Td3OdtConfig),
+    /// Group-relative policy gradients over sub-trajectories (arXiv 2601.00167).
+    Grpo(GrpoConfig),
+    /// Imitation of the best trajectories seen so far.
+    FilteredBc(FilteredBcConfig),
+}
+
+/// `exploration = { rounds = 10, updates_per_round = 30, target_return = -150.0 }`: rounds of one
+/// episode in every environment, and of updates after it.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplorationConfig {
+    /// How many rounds.
+    pub rounds: usize,
+    /// Updates after each round's episodes.
+    pub updates_per_round: usize,
+    /// The return to ask for while exploring, in the environment's units.
+    pub target_return: f32,
+}
+
+/// Constants of Online DT.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OdtConfig {
+    /// Trajectories that the replay holds; it starts with the offline ones of highest return.
+    pub replay_capacity: usize,
+    /// Its rounds; actions are drawn from the policy's distribution.
+    pub exploration: ExplorationConfig,
+}
+
+/// Constants of Online DT with TD3's gradient.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Td3OdtConfig {
+    /// Trajectories that the replay holds; it starts with the offline ones of highest return.
+    pub replay_capacity: usize,
+    /// Deviation of exploration's normal noise in half-ranges, or the probability of a random action.
+    pub noise: f32,
+    /// Weight of TD3's part of the loss beside the objective's; a critic's values are scaled to 1.
+    pub rl_weight: f64,
+    /// Updates online before the critics are listened to.
+    pub critic_warm_up: usize,
+    /// Discount of the critics.
+    pub discount: f64,
+    /// Width of the critics' two hidden layers.
+    pub critic_width: i64,
+    /// Learning rate of the critics.
+    pub critic_learning_rate: f64,
+    /// Share by which target networks follow at every step of the policy.
+    pub polyak: f64,
+    /// Deviation of the noise on the target policy's actions, which lie in [−1, 1].
+    pub target_noise: f64,
+    /// Furthest that this noise goes.
+    pub target_noise_clip: f64,
+    /// Steps of the critics for each of TD3's on the policy.
+    pub policy_delay: usize,
+    /// Its rounds.
+    pub exploration: ExplorationConfig,
+}
+
+/// Constants of group-relative policy gradients.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrpoConfig {
+    /// Episodes of one start, whose returns are compared.
+    pub group_size: usize,
+    /// Discount of the returns that are compared.
+    pub discount: f64,
+    /// Furthest that a sub-trajectory's likelihood ratio may lie from 1 and still count.
+    pub clip: f64,
+    /// Its rounds; actions are drawn from the policy's distribution.
+    pub exploration: ExplorationConfig,
+}
+
+/// Constants of filtered behaviour cloning.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilteredBcConfig {
+    /// Trajectories of highest return, offline and online, that are imitated.
+    pub replay_capacity: usize,
+    /// Deviation of exploration's normal noise in half-ranges, or the probability of a random action.
+    pub noise: f32,
+    /// Its rounds.
+    pub exploration: ExplorationConfig,
+}
+
+impl OnlineConfig {
+    /// Its rounds.
+    pub fn exploration(&self) -> &ExplorationConfig {
+        match self {
+            Self::Odt(odt) => &odt.exploration,
+            Self::Td3Odt(td3) => &td3.exploration,
+            Self::Grpo(grpo) => &grpo.exploration,
+            Self::FilteredBc(bc) => &bc.exploration,
+        }
+    }
+
+    /// Checks what types cannot, as a part of `run`.
+    pub(super) fn check(&self, run: &RunConfig) -> Result<(), ConfigError> {
+        let num_envs = run.env.num_envs;
+        let draws = matches!(run.objective, ObjectiveConfig::OnlineDt(_));
+        match self {
+            Self::Odt(odt) => {
+                odt.exploration.check("odt")?;
+                check_capacity("odt", odt.replay_capacity, num_envs)?;
+                check("objective", "imitation", draws, "[online.odt] explores with [objective.online_dt]")
+            }
+            Self::Td3Odt(td3) => {
+                td3.exploration.check("td3_odt")?;
+                check_capacity("td3_odt", td3.replay_capacity, num_envs)?;
+                check_noise("td3_odt", td3.noise)?;
+                td3.check()
+            }
+            Self::Grpo(grpo) => {
+                grpo.exploration.check("grpo")?;
+                check("objective", "imitation", draws, "[online.grpo] explores with [objective.online_dt]")?;
+                grpo.check(num_envs)
+            }
+            Self::FilteredBc(bc) => {
+                bc.exploration.check("filtered_bc")?;
+                check_capacity("filtered_bc", bc.replay_capacity, num_envs)?;
+                check_noise("filtered_bc", bc.noise)
+            }
+        }
+    }
+}
+
+impl ExplorationConfig {
+    fn check(&self, algorithm: &str) -> Result<(), ConfigError> {
+        let key = |name: &str| format!("online.{algorithm}.exploration.{name}");
+        let wanted = "must be at least 1; leave [online] out for none";
+        check(key("rounds"), self.rounds, self.rounds >= 1, wanted)?;
+        let updates = self.updates_per_round;
+        check(key("updates_per_round"), updates, updates >= 1, "must be at least 1")?;
+        let target = self.target_return;
+        check(key("target_return"), target, target.is_finite(), "must be finite")
+    }
+}
+
+impl Td3OdtConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let key = |name: &str| format!("online.td3_odt.{name}");
+        let from_0 = |x: f64| x.is_finite() && x >= 0.0;
+        check(key("rl_weight"), self.rl_weight, from_0(self.rl_weight), "must not be negative")?;
+        check_discount("td3_odt", self.discount)?;
+        let width = self.critic_width;
+        check(key("critic_width"), width, (1..=65_536).contains(&width), "must lie in 1..=65536")?;
+        let rate = self.critic_learning_rate;
+        check(key("critic_learning_rate"), rate, from_0(rate) && rate > 0.0, "must be positive")?;
+        let polyak = self.polyak;
+        check(key("polyak"), polyak, polyak > 0.0 && polyak <= 1.0, "must lie in (0, 1]")?;
+        for (name, noise) in
+            [("target_noise", self.target_noise), ("target_noise_clip", self.target_noise_clip)]
+        {
+            check(key(name), noise, from_0(noise), "must not be negative")?;
+        }
+        let delay = self.policy_delay;
+        check(key("policy_delay"), delay, delay >= 1, "must be at least 1")
+    }
+}
+
+impl GrpoConfig {
+    fn check(&self, num_envs: usize) -> Result<(), ConfigError> {
+        let size = self.group_size;
+        check(
+            "online.grpo.group_size",
+            size,
+            size >= 2 && num_envs.is_multiple_of(size),
+            "must be at least 2 and divide env.num_envs, the episodes of a round",
+        )?;
+        check_discount("grpo", self.discount)?;
+        check("online.grpo.clip", self.clip, self.clip > 0.0 && self.clip < 1.0, "must lie in (0, 1)")
+    }
+}
+
+fn check_capacity(algorithm: &str, capacity: usize, num_envs: usize) -> Result<(), ConfigError> {
+    let wanted = "must be at least env.num_envs, the episodes of a round";
+    check(format!("online.{algorithm}.replay_capacity"), capacity, capacity >= num_envs, wanted)
+}
+
+fn check_noise(algorithm: &str, noise: f32) -> Result<(), ConfigError> {
+    check(format!("online.{algorithm}.noise"), noise, (0.0..=1.0).contains(&noise), "must lie in [0, 1]")
+}
+
+fn check_discount(algorithm: &str, discount: f64) -> Result<(), ConfigError> {
+    let fits = discount > 0.0 && discount <= 1.0;
+    check(format!("online.{algorithm}.discount"), discount, fits, "must lie in (0, 1]")
+}

@@ -1,0 +1,78 @@
+//! `[optimiser]`: how an update steps.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, check};
+
+fn one() -> f64 {
+    1.0
+}
+
+/// How an update steps.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimiserConfig {
+    /// Windows a batch.
+    pub batch_size: usize,
+    /// Peak learning rate of AdamW.
+    pub learning_rate: f64,
+    /// Decoupled weight decay of matrices.
+    pub weight_decay: f64,
+    /// LoRA+ (arXiv 2402.12354): B learns so many times as fast as A.
+    #[serde(default = "one")]
+    pub lora_plus_ratio: f64,
+    /// Gradients are scaled down to this joint norm.
+    pub gradient_clip: f64,
+    /// The learning rate over the run's updates.
+    pub schedule: ScheduleConfig,
+}
+
+/// `schedule = { constant = { … } }`, `{ linear = { … } }` or `{ cosine = { … } }`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScheduleConfig {
+    /// Stays after warm-up.
+    Constant {
+        /// Updates over which the rate rises to its peak.
+        warm_up: usize,
+    },
+    /// Falls to zero along a line after warm-up.
+    Linear {
+        /// Updates over which the rate rises to its peak.
+        warm_up: usize,
+    },
+    /// Falls to zero along half a cosine after warm-up.
+    Cosine {
+        /// Updates over which the rate rises to its peak.
+        warm_up: usize,
+    },
+}
+
+impl OptimiserConfig {
+    /// Checks what types cannot.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        check("optimiser.batch_size", self.batch_size, self.batch_size >= 1, "must be at least 1")?;
+        check(
+            "optimiser.learning_rate",
+            self.learning_rate,
+            positive(self.learning_rate),
+            "must be positive",
+        )?;
+        let ratio = self.lora_plus_ratio;
+        check("optimiser.lora_plus_ratio", ratio, positive(ratio), "must be positive")?;
+        check(
+            "optimiser.weight_decay",
+            self.weight_decay,
+            (0.0..=1.0).contains(&self.weight_decay),
+            "must lie in [0, 1]",
+        )?;
+        check(
+            "optimiser.gradient_clip",
+            self.gradient_clip,
+            positive(self.gradient_clip),
+            "must be positive",
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,26 @@
+//! Online DT (Zheng, Zhang and Grover 2022, arXiv 2202.05607, Algorithm 1).
+//!
+//! Every round draws actions from π(a | s, R) while asking for a high return, relabels the episodes with
+//! the returns that they did earn (hindsight), and steps on −log π(a | s, R) − λ·H(π) over windows of a
+//! replay that begins with the best offline trajectories; λ holds the entropy at its target (their Eq. 5).
+
+use crate::checkpoint::replay_state;
+use crate::config::OdtConfig;
+use crate::data::Replay;
+use crate::run::{Explorer, Run};
+
+/// Runs to its end.
+pub fn odt(run: &mut Run, settings: &OdtConfig, offline: Replay) -> anyhow::Result<()> {
+    let mut replay = run.replay(settings.replay_capacity, offline)?;
+    while run.tend(|| replay_state(&replay))? {
+        if run.round_begins(&settings.exploration) {
+            for episode in run.explore(&settings.exploration, Explorer::Drawn, 1)? {
+                replay.push(episode); // which relabels it
+            }
+        }
+        let inputs = run.conditioning.inputs(&run.windows(&replay).view());
+        let objective = run.learner.objective(&inputs);
+        run.step(&inputs, &objective)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! A run under way: what every phase of it needs, and what is due between its updates.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use eva_rl_agents::model::{Conditioning, Inputs, Policy};
+use eva_rl_envs::VecEnv;
+use indicatif::{ProgressBar, ProgressStyle};
+use tch::Tensor;
+
+use crate::config::{EnvConfig, ExplorationConfig, RunPlan};
+use crate::data::{Replay, Trajectory, Windows};
+use crate::evaluation::{Evaluated, Evaluation, evaluate};
+use crate::failure::tell;
+use crate::film;
+use crate::interrupt;
+use crate::learner::{Learner, Objective};
+use crate::metrics::{self, Recorder};
+use crate::rng::{self, Purpose};
+use crate::rollout::{self, Choice, NoisyActor, PolicyActor};
+use crate::run_dir::{RunDir, RunState};
+
+/// Updates between two records of the training numbers.
+const RECORD_EVERY: usize = 10;
+
+/// A run under way.
+pub struct Run<'a> {
+    /// What it is to do.
+    pub plan: &'a RunPlan,
+    /// What it trains.
+    pub learner: Learner,
+    /// How its policy reads the environment.
+    pub conditioning: Conditioning,
+    /// The environment of its exploration and evaluations.
+    pub env: Box<dyn VecEnv>,
+    /// Where it stands.
+    pub state: RunState,
+    /// The tensors of the checkpoint that it goes on from; none in a new run.
+    pub saved: HashMap<String, Tensor>,
+    /// What is written down of it.
+    pub journal: Journal<'a>,
+}
+
+/// What is written down of a run.
+pub struct Journal<'a> {
+    run_dir: &'a RunDir,
+    recorder: &'a mut Recorder,
+    /// Every evaluation so far.
+    pub evaluations: Vec<Evaluated>,
+    bar: ProgressBar,
+    /// Losses since the last record.
+    losses: Vec<f64>,
+    begun: Instant,
+    /// Seconds that earlier parts of the run took.
+    earlier_secs: f64,
+}
+
+/// How actions are chosen in exploration.
+#[derive(Clone, Copy, Debug)]
+pub enum Explorer {
+    /// Drawn from Online DT's distribution.
+    Drawn,
+    /// The likeliest one, disturbed by so much noise.
+    Noisy(f32),
+}
+
+impl<'a> Journal<'a> {
+    /// Opens the journal of a run that stands at `state`.
+    pub fn new(
+        run_dir: &'a RunDir,
+        recorder: &'a mut Recorder,
+        evaluations: Vec<Evaluated>,
+        state: &RunState,
+        total: usize,
+    ) -> Self {
+        let bar = ProgressBar::new(total as u64).with_position(state.updates as u64);
+        bar.set_style(
+            ProgressStyle::with_template("{wide_bar} update {pos}/{len} {msg} eta {eta}")
+                .expect("the template is well-formed"),
+        );
+        let (losses, begun) = (Vec::new(), Instant::now());
+        Self { run_dir, recorder, evaluations, bar, losses, begun, earlier_secs: state.elapsed_secs }
+    }
+
+    fn say(&self, text: &str) {
+        self.bar.suspend(|| tell(text));
+    }
+}
+
+impl Run<'_> {
+    /// Evaluates and saves as is due before the next update; false once the run is over.
+    ///
+    /// `state` are the tensors of the phase that a checkpoint must hold beside the learner's.
+    pub fn tend(&mut self, state: impl FnOnce() -> Vec<(String, Tensor)>) -> anyhow::Result<bool> {
+        let updates = self.state.updates;
+        let last = updates == self.plan.total_updates();
+        let evaluated = self.journal.evaluations.last().is_some_and(|e| e.updates == updates);
+        let due = (updates.is_multiple_of(self.plan.evaluation.every) || last) && !evaluated;
+        if due {
+            self.evaluate()?;
+        }
+        let patience = self.out_of_patience();
+        let over = last || patience;
+        if due && over {
+            if patience && !last {
+                self.journal.say(&format!("update {updates:>6}: no better for long enough: the run ends"));
+            }
+            self.show_the_last_evaluation()?;
+        }
+        let stopping = interrupt::asked() && !over;
+        if updates.is_multiple_of(self.plan.checkpoint.every) || over || stopping {
+            self.save(state())?;
+        }
+        if stopping {
+            self.journal.bar.finish_and_clear();
+            let (total, folder) = (self.plan.total_updates(), self.journal.run_dir.root());
+            anyhow::bail!("stopped at update {updates} of {total}; go on with --resume {folder:?}");
+        }
+        if over {
+            self.journal.bar.finish_and_clear();
+            self.journal.recorder.flush()?;
+        }
+        Ok(!over)
+    }
+
+    /// Whether a round of exploration begins before the next update.
+    pub fn round_begins(&self, exploration: &ExplorationConfig) -> bool {
+        let due = self.plan.offline.updates + self.state.rounds * exploration.updates_per_round;
+        self.state.updates == due
+    }
+
+    /// Plays one episode in every environment; each `group` in a row have one start.
+    pub fn explore(
+        &mut self,
+        exploration: &ExplorationConfig,
+        explorer: Explorer,
+        group: usize,
+    ) -> anyhow::Result<Vec<Trajectory>> {
+        let begun = Instant::now();
+        let space = self.env.spec().action.clone();
+        let policy = Policy::Transformer(self.learner.acting());
+        let seed = rng::seed(self.plan.seed, Purpose::Exploration, self.state.rounds);
+        let (episodes, target) = (self.plan.env.num_envs, exploration.target_return);
+        let choice = match (&policy, &self.learner.head, explorer) {
+            (Policy::Transformer(policy), Some(head), Explorer::Drawn) => Choice::Drawn(policy, head),
+            _ => Choice::Likeliest(&policy),
+        };
+        let mut actor = PolicyActor::new(choice, &self.conditioning, target, &space);
+        let played = match explorer {
+            Explorer::Drawn => rollout::play_groups(self.env.as_mut(), &mut actor, episodes, seed, group)?,
+            Explorer::Noisy(scale) => {
+                let mut actor = NoisyActor { actor: &mut actor, space: space.clone(), scale };
+                rollout::play_groups(self.env.as_mut(), &mut actor, episodes, seed, group)?
+            }
+        };
+        let steps: usize = played.episodes.iter().map(Trajectory::len).sum();
+        self.state.env_steps += steps;
+        self.state.rounds += 1;
+        let speed = steps as f64 / begun.elapsed().as_secs_f64();
+        let explored = Evaluation::of(&played, self.env.spec(), Some(target));
+        self.record_exploration(&explored, speed)?;
+        Ok(played.episodes)
+    }
+
+    /// A replay that goes on from the run's checkpoint, or begins with the best offline trajectories.
+    pub fn replay(&mut self, capacity: usize, offline: Replay) -> anyhow::Result<Replay> {
+        let (observations, actions) = (self.env.spec().observation_width(), self.env.spec().action.width());
+        let mut replay = Replay::new(capacity, observations, actions);
+        if !crate::checkpoint::restore_replay(&mut replay, &self.saved, observations, actions)? {
+            replay.push_best(offline.into_trajectories());
+        }
+        self.saved.retain(|name, _| !name.starts_with("replay."));
+        Ok(replay)
+    }
+
+    /// The windows of the next update; torch draws the update's own noise from here on.
+    pub fn windows(&self, replay: &Replay) -> Windows {
+        let mut draw = rng::generator(self.plan.seed, Purpose::UpdateWindows, self.state.updates);
+        rng::seed_torch(self.plan.seed, Purpose::UpdateNoise, self.state.updates);
+        replay.sample(self.plan.optimiser.batch_size, self.conditioning.context_length, &mut draw)
+    }
+
+    /// One update down an objective of `inputs`.
+    pub fn step(&mut self, inputs: &Inputs, objective: &Objective) -> anyhow::Result<()> {
+        let (update, total) = (self.state.updates, self.plan.total_updates());
+        let descent = match self.learner.descend(&objective.loss, update, total, &self.plan.optimiser) {
+            Ok(descent) => descent,
+            Err(what) => return Err(self.not_finite(inputs, &what)),
+        };
+        self.state.updates += 1;
+        self.journal.bar.inc(1);
+        self.journal.losses.push(descent.loss);
+        if self.state.updates.is_multiple_of(RECORD_EVERY) {
+            let (updates, recorder) = (self.state.updates, &mut *self.journal.recorder);
+            let mean = self.journal.losses.drain(..).sum::<f64>() / RECORD_EVERY as f64;
+            recorder.scalar(metrics::LOSS, updates, mean)?;
+            recorder.scalar(metrics::LEARNING_RATE, updates, descent.learning_rate)?;
+            recorder.scalar(metrics::GRAD_NORM, updates, descent.grad_norm)?;
+            for (metric, number) in &objective.parts {
+                recorder.scalar(*metric, updates, *number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a run stops at an update that gives no finite numbers.
+    fn not_finite(&self, inputs: &Inputs, what: &str) -> anyhow::Error {
+        self.journal.bar.finish_and_clear();
+        let culprit = self.learner.first_not_finite(inputs);
+        let culprit = culprit.map_or_else(|| "no map's outputs are to blame".to_owned(), |c| c.to_string());
+        anyhow::anyhow!(
+            "update {} cannot be made on its batch (windows of update {} from seed {}): {what}; {culprit}; nothing was changed, and the last checkpoint in {:?} is whole",
+            self.state.updates,
+            self.state.updates,
+            self.plan.seed,
+            self.journal.run_dir.root()
+        )
+    }
+
+    /// Plays the evaluation's episodes, and keeps what was trained if it is the best so far.
+    fn evaluate(&mut self) -> anyhow::Result<()> {
+        let updates = self.state.updates;
+        let acting = Policy::Transformer(self.learner.acting());
+        let seed = rng::seed(self.plan.seed, Purpose::Evaluation, 0);
+        let (episodes, targets) = (self.plan.evaluation.episodes, &self.plan.evaluation.target_returns);
+        let targets = evaluate(&acting, &self.conditioning, self.env.as_mut(), episodes, targets, seed)?;
+        let found = &targets[0];
+        let recorder = &mut *self.journal.recorder;
+        recorder.scalar(metrics::EVAL_RETURN, updates, found.mean_return)?;
+        recorder.scalar(metrics::EVAL_LENGTH, updates, found.mean_length)?;
+        if let Some(rate) = found.success_rate {
+            recorder.scalar(metrics::EVAL_SUCCESS, updates, rate)?;
+        }
+        if let Some(score) = found.normalized_score {
+            recorder.scalar(metrics::EVAL_SCORE, updates, score)?;
+        }
+        recorder.flush()?;
+        self.journal.say(&format!("update {updates:>6}: {}", found.line()));
+        let run_dir = self.journal.run_dir;
+        if self.state.best.is_none_or(|best| found.mean_return > best) {
+            self.state.best = Some(found.mean_return);
+            run_dir.save_best(|folder| self.learner.write(folder))?;
+        }
+        self.journal.evaluations.push(Evaluated { updates, targets });
+        let text = serde_json::to_string_pretty(&self.journal.evaluations)? + "\n";
+        run_dir.write("evaluation.json", &text)
+    }
+
+    /// Whether the best evaluation lies as many evaluations back as the plan has patience for.
+    fn out_of_patience(&self) -> bool {
+        let Some(patience) = self.plan.evaluation.patience else { return false };
+        let returns = self.journal.evaluations.iter().map(|found| found.targets[0].mean_return);
+        let mut best = (0, f64::NEG_INFINITY);
+        for (index, found) in returns.enumerate() {
+            if found > best.1 {
+                best = (index, found);
+            }
+        }
+        self.journal.evaluations.len() > best.0 + patience
+    }
+
+    /// Films the first episode of the last evaluation for TensorBoard. A run does not fail for want of a
+    /// picture.
+    fn show_the_last_evaluation(&mut self) -> anyhow::Result<()> {
+        let EnvConfig { id, kwargs, .. } = &self.plan.env;
+        let bridge = self.plan.env.bridge();
+        let seed = rng::seed(self.plan.seed, Purpose::Evaluation, 0);
+        let acting = Policy::Transformer(self.learner.acting());
+        let film = film::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {
+            let space = env.spec().action.clone();
+            let target = self.plan.evaluation.target_returns[0];
+            let mut actor = PolicyActor::new(Choice::Likeliest(&acting), &self.conditioning, target, &space);
+            film::film(env, &mut actor, seed)
+        });
+        match film {
+            Ok(film) => self.journal.recorder.film(self.state.updates, &film),
+            Err(error) => {
+                self.journal.say(&format!("no film of the last evaluation: {error:#}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Saves a checkpoint: the learner, where the run stands, and the phase's own tensors.
+    fn save(&mut self, phase: Vec<(String, Tensor)>) -> anyhow::Result<()> {
+        self.journal.recorder.flush()?;
+        self.state.elapsed_secs = self.journal.earlier_secs + self.journal.begun.elapsed().as_secs_f64();
+        let mut tensors = self.learner.state();
+        tensors.extend(phase);
+        let run_dir = self.journal.run_dir;
+        run_dir.save(&self.state, &tensors, |folder| self.learner.write(folder))?;
+        match self.plan.checkpoint.keep {
+            Some(keep) => run_dir.keep_latest(keep),
+            None => Ok(()),
+        }
+    }
+
+    fn record_exploration(&mut self, explored: &Evaluation, speed: f64) -> anyhow::Result<()> {
+        let (updates, recorder) = (self.state.updates, &mut *self.journal.recorder);
+        recorder.scalar(metrics::ROLLOUT_RETURN, updates, explored.mean_return)?;
+        recorder.scalar(metrics::ROLLOUT_LENGTH, updates, explored.mean_length)?;
+        if let Some(rate) = explored.success_rate {
+            recorder.scalar(metrics::ROLLOUT_SUCCESS, updates, rate)?;
+        }
+        if explored.lost_episodes > 0 {
+            recorder.scalar(metrics::ROLLOUT_LOST, updates, explored.lost_episodes as f64)?;
+        }
+        recorder.scalar(metrics::FPS, updates, speed)?;
+        recorder.scalar(metrics::TIMESTEPS, updates, self.state.env_steps as f64)?;
+        self.journal.bar.set_message(format!("explored {:.0}", explored.mean_return));
+        Ok(())
+    }
+}

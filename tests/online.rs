@@ -1,0 +1,116 @@
+//! Every algorithm of `[online]`, with adapters and without, on continuous and discrete actions.
+
+use std::fs;
+
+use crate::support::{Bench, PRETRAIN};
+
+const EXPLORATION: &str = "exploration = { rounds = 2, updates_per_round = 6, target_return = -200.0 }";
+
+/// `[online]` tables by the algorithm's name.
+fn algorithms() -> [(&'static str, String); 4] {
+    [
+        ("odt", format!("[online.odt]\nreplay_capacity = 5\n{EXPLORATION}\n")),
+        (
+            "td3_odt",
+            format!(
+                "[online.td3_odt]\nreplay_capacity = 5\nnoise = 0.1\nrl_weight = 0.5\ncritic_warm_up = 2\ndiscount = 0.99\ncritic_width = 16\ncritic_learning_rate = 1e-3\npolyak = 0.05\ntarget_noise = 0.2\ntarget_noise_clip = 0.5\npolicy_delay = 2\n{EXPLORATION}\n"
+            ),
+        ),
+        ("grpo", format!("[online.grpo]\ngroup_size = 2\ndiscount = 0.95\nclip = 0.2\n{EXPLORATION}\n")),
+        ("filtered_bc", format!("[online.filtered_bc]\nreplay_capacity = 3\nnoise = 0.1\n{EXPLORATION}\n")),
+    ]
+}
+
+/// `text` without the tables that begin with `header`.
+fn without(text: &str, header: &str) -> String {
+    let mut kept = String::new();
+    let mut skipping = false;
+    for line in text.lines() {
+        if line.starts_with('[') {
+            skipping = line.starts_with(header);
+        }
+        if !skipping {
+            kept += line;
+            kept += "\n";
+        }
+    }
+    kept
+}
+
+/// The weights that a run ends with, and all that its last checkpoint holds.
+fn ends(bench: &Bench, run: &str, trained: &str) -> [Vec<u8>; 2] {
+    let folders = fs::read_dir(bench.path(run).join("checkpoints")).unwrap();
+    let last = folders.map(|entry| entry.unwrap().path()).max().unwrap();
+    [trained, "training_state.safetensors"].map(|name| fs::read(last.join(name)).unwrap())
+}
+
+/// Runs `config`, and again with a kill after some of its checkpoints; both must end alike.
+#[track_caller]
+fn check(bench: &Bench, name: &str, config: &str, trained: &str) {
+    let file = format!("{name}.toml");
+    bench.write(&file, config);
+    let whole = format!("{name}-whole");
+    bench.succeed(&["train", &file, "--out", &whole]);
+    let metrics = fs::read_to_string(bench.path(&whole).join("metrics.jsonl")).unwrap();
+    assert!(metrics.contains("rollout/ep_rew_mean"), "{name} explored nothing");
+
+    // What a kill in the second round leaves: the checkpoints up to there.
+    let killed = format!("{name}-killed");
+    bench.succeed(&["train", &file, "--out", &killed]);
+    for entry in fs::read_dir(bench.path(&killed).join("checkpoints")).unwrap() {
+        let path = entry.unwrap().path();
+        let updates: usize = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        if updates > 15 {
+            fs::remove_dir_all(path).unwrap();
+        }
+    }
+    bench.succeed(&["train", "--resume", &killed]);
+    assert!(ends(bench, &whole, trained) == ends(bench, &killed, trained), "{name} ends otherwise");
+}
+
+#[test]
+fn every_algorithm_trains_adapters_and_resumes_within_a_round() {
+    let bench = Bench::with_policy();
+    let adapt = without(&fs::read_to_string(bench.path("adapt.toml")).unwrap(), "[online");
+    for (name, table) in algorithms() {
+        check(&bench, name, &format!("{adapt}{table}"), "adapter/adapter_model.safetensors");
+    }
+}
+
+#[test]
+fn every_algorithm_trains_a_whole_policy_of_discrete_actions() {
+    let bench = Bench::new();
+    bench.succeed(&[
+        "collect",
+        "--env",
+        "CartPole-v1",
+        "--policy",
+        "random",
+        "--episodes",
+        "6",
+        "--out",
+        "data",
+    ]);
+    let objective = "[objective.online_dt]\ninitial_std = 0.3\ninitial_temperature = 0.1\ntemperature_learning_rate = 1e-3\n";
+    let config = without(PRETRAIN, "[objective").replace("Pendulum-v1", "CartPole-v1") + objective;
+    let config = config.replace("updates = 20", "updates = 10").replace("every = 20\n\n", "every = 5\n");
+    for (name, table) in algorithms() {
+        let config = config.replacen("[checkpoint]\nevery = 20", "[checkpoint]\nevery = 5", 1);
+        check(&bench, name, &format!("{config}{table}"), "policy/model.safetensors");
+    }
+}
+
+#[test]
+fn algorithms_that_draw_refuse_an_objective_without_a_distribution() {
+    let bench = Bench::with_policy();
+    let adapt = without(&fs::read_to_string(bench.path("adapt.toml")).unwrap(), "[online");
+    let adapt = without(&adapt, "[objective") + "[objective.imitation]\n";
+    for (name, table) in algorithms() {
+        bench.write("config.toml", &format!("{adapt}{table}"));
+        let output = bench.run(&["train", "config.toml", "--out", name]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let draws = matches!(name, "odt" | "grpo");
+        assert_eq!(output.status.code(), Some(if draws { 2 } else { 0 }), "{name}: {said}");
+        assert_eq!(said.contains("explores with [objective.online_dt]"), draws, "{name}: {said}");
+    }
+}
