@@ -18,6 +18,7 @@ pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()
     let written = (|| {
         std::fs::create_dir_all(&aside)?;
         fill(&aside)?;
+        sync(&aside)?;
         std::fs::rename(&aside, folder)?;
         Ok(())
     })();
@@ -25,6 +26,18 @@ pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()
         let _ = std::fs::remove_dir_all(&aside);
         error.context(format!("cannot write {folder:?}"))
     })
+}
+
+/// Waits until a folder's files are on the disk: a power cut must not leave a name without them.
+fn sync(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => sync(&path)?,
+            false => std::fs::File::open(&path)?.sync_all()?,
+        }
+    }
+    Ok(())
 }
 
 /// A sibling that no reader takes for the real thing.

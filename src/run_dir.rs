@@ -152,9 +152,41 @@ impl RunDir {
         Ok(evaluations)
     }
 
-    /// The checkpoint with the most updates, if there is one.
-    pub fn latest(&self) -> anyhow::Result<Option<Checkpoint>> {
-        let Some(folder) = self.checkpoints()?.pop() else { return Ok(None) };
+    /// The latest checkpoint that can be read, if there are any, and why each later one cannot.
+    pub fn latest(&self) -> anyhow::Result<(Option<Checkpoint>, Vec<Torn>)> {
+        let mut torn = Vec::new();
+        for folder in self.checkpoints()?.into_iter().rev() {
+            match Checkpoint::read(&folder) {
+                Ok(checkpoint) => return Ok((Some(checkpoint), torn)),
+                Err(error) => torn.push(Torn { folder, reason: error.to_string() }),
+            }
+        }
+        match torn.first() {
+            None => Ok((None, torn)),
+            Some(Torn { reason, .. }) => Err(InputError(reason.clone()).into()),
+        }
+    }
+}
+
+/// A checkpoint that cannot be read.
+#[derive(Debug)]
+pub struct Torn {
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Torn {
+    /// Renames the folder, so that nobody takes it for a checkpoint.
+    pub fn put_aside(&self) -> anyhow::Result<()> {
+        let aside = self.folder.with_extension("torn");
+        fs::rename(&self.folder, &aside).with_context(|| format!("cannot rename {:?}", self.folder))
+    }
+}
+
+impl Checkpoint {
+    fn read(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join("state.json");
         let text = fs::read_to_string(&path)
             .map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;
@@ -162,6 +194,6 @@ impl RunDir {
             .map_err(|error| InputError(format!("{path:?} is no state of a run: {error}")))?;
         let path = folder.join("training_state.safetensors");
         let tensors = TensorFile::open(&path).and_then(|file| file.read_all()).or_input()?;
-        Ok(Some(Checkpoint { folder, state, tensors: tensors.into_iter().collect() }))
+        Ok(Self { folder: folder.to_owned(), state, tensors: tensors.into_iter().collect() })
     }
 }

@@ -115,3 +115,25 @@ fn a_run_ends_early_where_nothing_gets_better_and_keeps_its_latest_checkpoints()
     bench.succeed(&["train", "--resume", "run"]);
     assert_eq!(fs::read_to_string(bench.path("run/evaluation.json")).unwrap(), evaluations);
 }
+
+#[test]
+fn a_torn_checkpoint_is_named_and_costs_nothing_but_itself() {
+    let bench = Bench::with_policy();
+    bench.succeed(&["train", "adapt.toml", "--out", "whole"]);
+    for (run, name) in [("state", "state.json"), ("tensors", "training_state.safetensors")] {
+        bench.succeed(&["train", "adapt.toml", "--out", run]);
+        let torn = bench.path(run).join("checkpoints/00000040").join(name);
+        let bytes = fs::read(&torn).unwrap();
+        fs::write(&torn, &bytes[..bytes.len() / 2]).unwrap();
+        let output = bench.run(&["train", "--resume", run]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        for part in [name, "checkpoints/00000040\" is put aside", "going on from update 35 of 40"] {
+            assert!(said.contains(part), "{said} lacks {part}");
+        }
+        let read = |run: &str| {
+            fs::read(bench.path(run).join("checkpoints/00000040/training_state.safetensors")).unwrap()
+        };
+        assert!(read("whole") == read(run));
+    }
+}

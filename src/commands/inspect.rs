@@ -128,7 +128,7 @@ fn dataset(path: &Path) -> anyhow::Result<Value> {
 }
 
 fn run_folder(path: &Path) -> anyhow::Result<Value> {
-    let checkpoint = RunDir::open(path)?.latest()?;
+    let (checkpoint, torn) = RunDir::open(path)?.latest()?;
     let evaluations = std::fs::read_to_string(path.join("evaluation.json")).ok();
     let evaluations: Value =
         evaluations.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(json!([]));
@@ -138,6 +138,7 @@ fn run_folder(path: &Path) -> anyhow::Result<Value> {
         "env_steps": checkpoint.as_ref().map(|checkpoint| checkpoint.state.env_steps),
         "best_mean_return": checkpoint.as_ref().and_then(|checkpoint| checkpoint.state.best),
         "elapsed_secs": checkpoint.as_ref().map(|checkpoint| checkpoint.state.elapsed_secs),
+        "torn_checkpoints": torn.iter().map(|torn| &torn.folder).collect::<Vec<_>>(),
         "evaluations": evaluations,
     }))
 }

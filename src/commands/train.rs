@@ -24,7 +24,7 @@ use crate::online;
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::run::{Journal, Run};
-use crate::run_dir::{Checkpoint, RunDir, RunState};
+use crate::run_dir::{Checkpoint, RunDir, RunState, Torn};
 
 /// What a run needs from outside, read and checked before anything is written.
 struct Given {
@@ -41,9 +41,9 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         (Some(folder), _) | (None, Some(folder)) => folder.clone(),
         (None, None) => default_folder(&args, plan.seed),
     };
-    let resumed = match &args.resume {
+    let (resumed, torn) = match &args.resume {
         Some(folder) => RunDir::open(folder)?.latest()?,
-        None => None,
+        None => (None, Vec::new()),
     };
     if args.resume.is_none() {
         refuse_existing(&folder)?;
@@ -51,6 +51,12 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     let given = read(&plan, args.device)?;
     interrupt::listen().context("cannot listen for Ctrl-C")?;
 
+    for Torn { folder, reason } in &torn {
+        tell(&format!(
+            "{reason}; {folder:?} is put aside, and the run goes on from the checkpoint before it"
+        ));
+    }
+    torn.iter().try_for_each(Torn::put_aside)?;
     let toml = config::to_toml(&plan);
     let run_dir = match &args.resume {
         Some(folder) => RunDir::open(folder)?,
