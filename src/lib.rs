@@ -24,6 +24,7 @@ mod model_card;
 mod online;
 mod output;
 mod rank_map;
+mod report;
 mod rng;
 mod rollout;
 mod run;

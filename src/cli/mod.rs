@@ -12,6 +12,7 @@ use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use serde::de::DeserializeOwned;
 
 use crate::failure::{InputError, OrInput};
+use crate::report::Measure;
 
 pub use bench::{BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchPolicyArgs, BenchWhat};
 
@@ -390,6 +391,9 @@ pub struct ReportArgs {
     /// Run folders
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
+    /// What runs are judged by, at the first target return
+    #[arg(long, value_enum, default_value_t = Measure::Return)]
+    pub score: Measure,
     /// Gets report.md and curves.svg; must not exist
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

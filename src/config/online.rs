@@ -108,6 +108,16 @@ impl OnlineConfig {
         }
     }
 
+    /// The algorithm's name, for reports.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Odt(_) => "ODT",
+            Self::Td3Odt(_) => "TD3+ODT",
+            Self::Grpo(_) => "GRPO",
+            Self::FilteredBc(_) => "filtered BC",
+        }
+    }
+
     /// Checks what types cannot, as a part of `run`.
     pub(super) fn check(&self, run: &RunConfig) -> Result<(), ConfigError> {
         let num_envs = run.env.num_envs;

@@ -1,0 +1,101 @@
+//! Learning curves: a panel a task, a line a method.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use super::statistics::mean;
+use super::{Comparison, Group, Measure};
+
+/// Colours that stay apart for colour-blind readers (Okabe and Ito).
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+];
+
+/// Width and height of a panel where there are several.
+const PANEL: (u32, u32) = (430, 320);
+
+/// Writes an SVG.
+pub fn draw(comparison: &Comparison, measure: Measure, path: &Path) -> anyhow::Result<()> {
+    let count = comparison.tasks.len();
+    let columns = count.min(3);
+    let rows = count.div_ceil(columns);
+    let size = match count {
+        1 => (760, 420),
+        _ => (PANEL.0 * columns as u32, PANEL.1 * rows as u32),
+    };
+    let area = SVGBackend::new(path, size).into_drawing_area();
+    area.fill(&WHITE)?;
+    let methods: Vec<&str> = comparison.methods().into_iter().collect();
+    let colours: BTreeMap<&str, RGBColor> =
+        methods.into_iter().zip(COLOURS.iter().cycle().copied()).collect();
+    for (panel, (task, groups)) in area.split_evenly((rows, columns)).iter().zip(&comparison.tasks) {
+        draw_panel(panel, (count > 1).then_some(task.as_str()), groups, &colours, measure)?;
+    }
+    area.present()?;
+    Ok(())
+}
+
+/// A line a method: the mean over its runs, between the lowest and the highest.
+fn draw_panel(
+    area: &DrawingArea<SVGBackend, Shift>,
+    title: Option<&str>,
+    groups: &BTreeMap<String, Group>,
+    colours: &BTreeMap<&str, RGBColor>,
+    measure: Measure,
+) -> anyhow::Result<()> {
+    let curves: BTreeMap<&str, BTreeMap<usize, Vec<f64>>> =
+        groups.iter().map(|(method, group)| (method.as_str(), group.by_updates())).collect();
+    let points = || curves.values().flat_map(|curve| curve.values().flatten().copied());
+    let (low, high) = (points().fold(f64::INFINITY, f64::min), points().fold(f64::NEG_INFINITY, f64::max));
+    let margin = 0.05 * (high - low).max(1.0);
+    let updates = curves.values().filter_map(|curve| curve.keys().next_back()).max().copied().unwrap_or(1);
+
+    let mut builder = ChartBuilder::on(area);
+    if let Some(title) = title {
+        builder.caption(title, ("sans-serif", 15));
+    }
+    let mut chart = builder
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(60)
+        .build_cartesian_2d(0..updates.max(1), low - margin..high + margin)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(BLACK.mix(0.12))
+        .x_labels(6)
+        .label_style(("sans-serif", 13))
+        .axis_desc_style(("sans-serif", 14))
+        .x_desc("updates")
+        .y_desc(measure.name())
+        .draw()?;
+    for (method, curve) in &curves {
+        let colour = colours[method];
+        let edge = |pick: fn(f64, f64) -> f64| -> Vec<(usize, f64)> {
+            let values = curve.iter().map(|(at, scores)| (*at, scores.iter().copied().reduce(pick)));
+            values.filter_map(|(at, value)| Some((at, value?))).collect()
+        };
+        let band = [edge(f64::min), edge(f64::max).into_iter().rev().collect()].concat();
+        chart.draw_series([Polygon::new(band, colour.mix(0.15))])?;
+        let line = curve.iter().map(|(at, scores)| (*at, mean(scores)));
+        chart
+            .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
+            .label(*method)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.85))
+        .label_font(("sans-serif", 13))
+        .draw()?;
+    Ok(())
+}

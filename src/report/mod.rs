@@ -1,0 +1,136 @@
+//! Runs side by side: by task and method, over all tasks, and as figures.
+
+mod figure;
+mod statistics;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::config;
+use crate::evaluation::{Evaluated, Evaluation};
+use crate::failure::{InputError, OrInput};
+use crate::run_dir::RunDir;
+
+pub use figure::draw;
+pub use table::{by_task, over_tasks};
+
+/// What a run is judged by, at the first target return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Measure {
+    /// Mean undiscounted return
+    Return,
+    /// Percentage of episodes that succeeded
+    Success,
+    /// 100 at the reference expert, 0 at random play
+    Normalized,
+}
+
+impl Measure {
+    /// What an axis of it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Return => "mean return",
+            Self::Success => "success, %",
+            Self::Normalized => "normalised score",
+        }
+    }
+
+    /// Whether scores of different tasks may be averaged.
+    pub fn compares_tasks(self) -> bool {
+        self != Self::Return
+    }
+
+    fn of(self, found: &Evaluation) -> Option<f64> {
+        match self {
+            Self::Return => Some(found.mean_return),
+            Self::Success => found.success_rate.map(|rate| 100.0 * rate),
+            Self::Normalized => found.normalized_score,
+        }
+    }
+}
+
+/// The runs of one method on one task, of different seeds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Group {
+    /// Each run's scores by updates, the first before any.
+    pub curves: Vec<BTreeMap<usize, f64>>,
+}
+
+impl Group {
+    /// Each run's first score.
+    pub fn first(&self) -> Vec<f64> {
+        self.curves.iter().filter_map(|curve| curve.values().next()).copied().collect()
+    }
+
+    /// Each run's last score.
+    pub fn last(&self) -> Vec<f64> {
+        self.curves.iter().filter_map(|curve| curve.values().next_back()).copied().collect()
+    }
+
+    /// The scores at each number of updates at which every run was evaluated.
+    pub fn by_updates(&self) -> BTreeMap<usize, Vec<f64>> {
+        let mut all: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        for (updates, score) in self.curves.iter().flatten() {
+            all.entry(*updates).or_default().push(*score);
+        }
+        all.retain(|_, scores| scores.len() == self.curves.len());
+        all
+    }
+}
+
+/// Runs by task, then by method.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparison {
+    /// At least one task with at least one run.
+    pub tasks: BTreeMap<String, BTreeMap<String, Group>>,
+}
+
+impl Comparison {
+    /// Reads run folders.
+    pub fn read<P: AsRef<Path>>(runs: &[P], measure: Measure) -> anyhow::Result<Self> {
+        let mut tasks: BTreeMap<String, BTreeMap<String, Group>> = BTreeMap::new();
+        for run in runs {
+            let run = run.as_ref();
+            let config = config::load(&RunDir::open(run)?.config(), &[]).or_input()?;
+            let method = match config.online.as_ref().map(config::OnlineConfig::label) {
+                Some(online) => format!("{}, {online}", config.adapter.label()),
+                None => config.adapter.label(),
+            };
+            let task = match config.env.kwargs.is_empty() {
+                true => config.env.id,
+                false => format!("{} {}", config.env.id, serde_json::to_string(&config.env.kwargs)?),
+            };
+            let curve = read_curve(run, measure)?;
+            tasks.entry(task).or_default().entry(method).or_default().curves.push(curve);
+        }
+        Ok(Self { tasks })
+    }
+
+    /// Every method, in order.
+    pub fn methods(&self) -> BTreeSet<&str> {
+        self.tasks.values().flat_map(BTreeMap::keys).map(String::as_str).collect()
+    }
+}
+
+fn read_curve(run: &Path, measure: Measure) -> anyhow::Result<BTreeMap<usize, f64>> {
+    let path = run.join("evaluation.json");
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;
+    let evaluations: Vec<Evaluated> = serde_json::from_str(&text)
+        .map_err(|error| InputError(format!("{path:?} is no list of evaluations: {error}")))?;
+    let mut curve = BTreeMap::new();
+    for evaluated in &evaluations {
+        let found = evaluated.targets.first().and_then(|target| measure.of(target));
+        let found = found.ok_or_else(|| {
+            InputError(format!("{path:?} has no {} at update {}", measure.name(), evaluated.updates))
+        })?;
+        curve.insert(evaluated.updates, found);
+    }
+    if curve.is_empty() {
+        return Err(InputError(format!("{path:?} holds no evaluations")).into());
+    }
+    Ok(curve)
+}

@@ -1,0 +1,121 @@
+//! Tables in Markdown.
+
+use super::statistics::{bootstrap, interquartile_mean, mean, probability_of_improvement, share_interval};
+use super::{Comparison, Group};
+
+/// A row a task and method: before, after with its interval over runs, and how many runs improved.
+pub fn by_task(comparison: &Comparison) -> String {
+    let mut table = "| task | method | runs | before | after: mean | interquartile mean | bootstrap 95% | best | improved |\n|---|---|---|---|---|---|---|---|---|".to_owned();
+    let (mut improved, mut all) = (0, 0);
+    for (task, methods) in &comparison.tasks {
+        for (method, group) in methods {
+            let (first, last) = (group.first(), group.last());
+            let best =
+                group.by_updates().values().map(|scores| mean(scores)).fold(f64::NEG_INFINITY, f64::max);
+            let [low, high] = bootstrap(&[&last], mean);
+            let better = improvements(group);
+            (improved, all) = (improved + better, all + last.len());
+            table += &format!(
+                "\n| {task} | {method} | {} | {:.1} | {:.1} | {:.1} | {low:.1} to {high:.1} | {best:.1} | {} |",
+                last.len(),
+                mean(&first),
+                mean(&last),
+                interquartile_mean(&last),
+                share(better, last.len()),
+            );
+        }
+    }
+    table + &format!("\n\nRuns whose last evaluation is better than their first: {}.", share(improved, all))
+}
+
+/// Runs that end better than they began.
+fn improvements(group: &Group) -> usize {
+    group.first().iter().zip(group.last()).filter(|(first, last)| last > *first).count()
+}
+
+/// "4 of 5 (38% to 96%)", by Wilson's 95% interval.
+fn share(count: usize, of: usize) -> String {
+    let [low, high] = share_interval(count, of);
+    format!("{count} of {of} ({:.0}% to {:.0}%)", 100.0 * low, 100.0 * high)
+}
+
+/// A row a method over the tasks that all methods share, and how probably each beats each other one;
+/// nothing where there is one task or one method.
+pub fn over_tasks(comparison: &Comparison) -> Option<String> {
+    let methods: Vec<&str> = comparison.methods().into_iter().collect();
+    let shared: Vec<_> =
+        comparison.tasks.values().filter(|found| methods.iter().all(|m| found.contains_key(*m))).collect();
+    if methods.len() < 2 || shared.len() < 2 {
+        return None;
+    }
+    let scores = |method: &str| -> Vec<Vec<f64>> { shared.iter().map(|task| task[method].last()).collect() };
+    let mut table = format!(
+        "Over the {} tasks that all methods share, with intervals by a bootstrap stratified by task; P(A > B) is the probability that a run of the row's method beats one of the column's.\n\n| method | mean | 95% | interquartile mean | 95% |",
+        shared.len()
+    );
+    table += &methods.iter().map(|method| format!(" P(> {method}) |")).collect::<String>();
+    table += &format!("\n|{}", "---|".repeat(5 + methods.len()));
+    for method in &methods {
+        let mine = scores(method);
+        let tasks: Vec<&[f64]> = mine.iter().map(Vec::as_slice).collect();
+        let all = tasks.concat();
+        let ([low, high], [iqm_low, iqm_high]) =
+            (bootstrap(&tasks, mean), bootstrap(&tasks, interquartile_mean));
+        table += &format!(
+            "\n| {method} | {:.1} | {low:.1} to {high:.1} | {:.1} | {iqm_low:.1} to {iqm_high:.1} |",
+            mean(&all),
+            interquartile_mean(&all)
+        );
+        for other in &methods {
+            let theirs = scores(other);
+            let pairs: Vec<_> = tasks.iter().copied().zip(theirs.iter().map(Vec::as_slice)).collect();
+            table += &match method == other {
+                true => " – |".to_owned(),
+                false => format!(" {:.2} |", probability_of_improvement(&pairs)),
+            };
+        }
+    }
+    Some(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// A method's runs on a task, each with its first and its last score.
+    type Runs<'a> = (&'a str, &'a str, &'a [(f64, f64)]);
+
+    fn comparison(tasks: &[Runs]) -> Comparison {
+        let mut found = Comparison::default();
+        for (task, method, runs) in tasks {
+            let curves =
+                runs.iter().map(|(first, last)| BTreeMap::from([(0, *first), (10, *last)])).collect();
+            found.tasks.entry((*task).to_owned()).or_default().insert((*method).to_owned(), Group { curves });
+        }
+        found
+    }
+
+    #[test]
+    fn a_row_counts_the_runs_that_improved() {
+        let table = by_task(&comparison(&[("t", "EVA", &[(1.0, 2.0), (1.0, 0.5), (1.0, 3.5)])]));
+        assert!(table.contains("| t | EVA | 3 | 1.0 | 2.0 |"), "{table}");
+        assert!(table.contains("| 2 of 3 (21% to 94%) |"), "{table}");
+    }
+
+    #[test]
+    fn methods_are_compared_where_all_have_runs() {
+        let found = comparison(&[
+            ("a", "EVA", &[(0.0, 3.0)]),
+            ("a", "LoRA", &[(0.0, 1.0)]),
+            ("b", "EVA", &[(0.0, 5.0)]),
+            ("b", "LoRA", &[(0.0, 7.0)]),
+            ("c", "EVA", &[(0.0, 900.0)]),
+        ]);
+        let table = over_tasks(&found).unwrap();
+        assert!(table.contains("Over the 2 tasks"), "{table}");
+        assert!(table.contains("| EVA | 4.0 | 4.0 to 4.0 | 4.0 | 4.0 to 4.0 | – | 0.50 |"), "{table}");
+        assert_eq!(over_tasks(&comparison(&[("a", "EVA", &[(0.0, 1.0)])])), None);
+    }
+}
