@@ -154,8 +154,10 @@ impl Learner {
         }
         let grad_norm = self.optimiser.grad_norm();
         if !grad_norm.is_finite() {
-            let parameter = self.optimiser.first_not_finite().unwrap_or_default();
-            return Err(format!("its gradient of `{parameter}` is not finite"));
+            return Err(match self.optimiser.first_not_finite() {
+                Some(parameter) => format!("its gradient of `{parameter}` is not finite"),
+                None => format!("its gradients' joint norm is {grad_norm}"),
+            });
         }
         self.optimiser.clip(grad_norm, settings.gradient_clip);
         self.optimiser.step(rate);

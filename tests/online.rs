@@ -13,7 +13,7 @@ fn algorithms() -> [(&'static str, String); 4] {
         (
             "td3_odt",
             format!(
-                "[online.td3_odt]\nreplay_capacity = 5\nnoise = 0.1\nrl_weight = 0.5\ncritic_warm_up = 2\ndiscount = 0.99\ncritic_width = 16\ncritic_learning_rate = 1e-3\npolyak = 0.05\ntarget_noise = 0.2\ntarget_noise_clip = 0.5\npolicy_delay = 2\n{EXPLORATION}\n"
+                "[online.td3_odt]\nreplay_capacity = 5\nnoise = 0.1\nrl_weight = 0.5\ncritic_warm_up = 2\ndiscount = 0.99\ntrace = 0.5\ncritic_width = 16\ncritic_learning_rate = 1e-3\npolyak = 0.05\ntarget_noise = 0.2\ntarget_noise_clip = 0.5\npolicy_delay = 2\n{EXPLORATION}\n"
             ),
         ),
         ("grpo", format!("[online.grpo]\ngroup_size = 2\ndiscount = 0.95\nclip = 0.2\n{EXPLORATION}\n")),

@@ -2,9 +2,13 @@
 //!
 //! With s = exp(mean over t of (log π − log π_old)), every step has the ratio
 //! sₜ = sg[s] · π(aₜ)/sg[π(aₜ)]: the value of its sequence's, and the gradient of its own likelihood.
-//! Minimised is −mean over t of min(sₜ·Âₜ, clip(sₜ, 1 − ε, 1 + ε)·Âₜ).
+//! Minimised is −mean over t of min(sₜ·Âₜ, clip(sₜ, 1 − ε, 1 + ε)·Âₜ), with s at most 3: where Âₜ < 0 the
+//! minimum bounds nothing, and one unlikely sequence would outweigh all others (dual clip, arXiv 1912.09729).
 
 use tch::{Kind, Tensor};
+
+/// The greatest likelihood ratio that counts as it is.
+const GREATEST_RATIO: f64 = 3.0;
 
 /// What one batch of sequences gives.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ pub fn sequence_policy_gradient(
     let (low, high) = (1.0 - clip, 1.0 + clip);
     let outside = ratio.lt(low).logical_or(&ratio.gt(high)).to_kind(Kind::Float); // [B, 1]
 
-    let each = ratio * (now - now.detach()).exp(); // [B, T]
+    let each = ratio.clamp_max(GREATEST_RATIO) * (now - now.detach()).exp(); // [B, T]
     let gain = (&each * advantages).minimum(&(each.clamp(low, high) * advantages)); // [B, T]
     PolicyGradient {
         loss: -(gain * counted).sum(Kind::Float) / counted.sum(Kind::Float),
@@ -69,6 +73,12 @@ mod tests {
         let found = gradient(&[-1.0, -1.0], &[-1.0, -2.0], &[1.0, -1.0], &[1.0, 1.0]);
         assert_eq!(found[0], 0.0);
         assert!((found[1] - 0.5_f32.exp() / 2.0).abs() < 1e-5, "{}", found[1]);
+    }
+
+    #[test]
+    fn an_unlikely_sequence_that_became_likely_does_not_outweigh_the_others() {
+        let found = gradient(&[-1.0, -1.0], &[-90.0, -90.0], &[-1.0, -1.0], &[1.0, 1.0]);
+        assert_eq!(found, [1.5, 1.5]);
     }
 
     #[test]

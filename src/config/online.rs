@@ -55,6 +55,8 @@ pub struct Td3OdtConfig {
     pub critic_warm_up: usize,
     /// Discount of the critics.
     pub discount: f64,
+    /// λ of the critics' targets: 0 looks one step ahead, as TD3 does, and 1 to the window's end.
+    pub trace: f64,
     /// Width of the critics' two hidden layers.
     pub critic_width: i64,
     /// Learning rate of the critics.
@@ -166,6 +168,8 @@ impl Td3OdtConfig {
         let from_0 = |x: f64| x.is_finite() && x >= 0.0;
         check(key("rl_weight"), self.rl_weight, from_0(self.rl_weight), "must not be negative")?;
         check_discount("td3_odt", self.discount)?;
+        let trace = self.trace;
+        check(key("trace"), trace, (0.0..=1.0).contains(&trace), "must lie in [0, 1]")?;
         let width = self.critic_width;
         check(key("critic_width"), width, (1..=65_536).contains(&width), "must lie in 1..=65536")?;
         let rate = self.critic_learning_rate;

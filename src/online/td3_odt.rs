@@ -44,11 +44,17 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         let asking = windows.clone().asking(settings.exploration.target_return, most);
         let asking = run.conditioning.inputs(&asking.view());
 
-        let batch = Transitions::of(&windows, &inputs, run.conditioning.return_scale);
-        let next = target_actions(&target, &asking, settings); // [B, T, A]
-        let targets = batch.targets(&critics, &next, settings.discount); // [N]
-        let (states, actions) = (batch.pick(&inputs.states), batch.pick(&inputs.actions)); // [N, S], [N, A]
-        let critic_loss = critics.learn(&states, &actions, &targets, settings.critic_learning_rate);
+        let worth = target_values(&target, &critics, &asking, settings); // of each of the B·T slots
+        let known = targets(&windows, &worth, run.conditioning.return_scale, settings);
+        let (slots, wanted): (Vec<i64>, Vec<f32>) = known.into_iter().unzip();
+        let (slots, device) = (Tensor::from_slice(&slots), run.learner.policy.device());
+        let rows = |x: &Tensor, slots: &Tensor| x.flatten(0, 1).index_select(0, &slots.to_device(device));
+        let critic_loss = critics.learn(
+            &rows(&inputs.states, &slots),
+            &rows(&inputs.actions, &slots),
+            &Tensor::from_slice(&wanted).to_device(device),
+            settings.critic_learning_rate,
+        );
         anyhow::ensure!(
             critic_loss.is_finite(),
             "update {}: the critics' loss is {critic_loss}; the last checkpoint is whole",
@@ -56,11 +62,12 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         );
 
         let mut objective = run.learner.objective(&inputs);
-        let done = run.state.updates - run.plan.offline.updates;
+        let done = run.state.updates - run.plan.offline.updates + 1; // with this one
         let steps_policy = done.is_multiple_of(settings.policy_delay);
-        if steps_policy && done >= settings.critic_warm_up {
-            let actions = batch.real(&run.learner.mean_actions(&asking)); // [M, A]
-            let values = critics.value(&batch.real(&asking.states), &actions); // [M]
+        if steps_policy && done > settings.critic_warm_up {
+            let real = inputs.mask.flatten(0, -1).nonzero().squeeze_dim(-1); // [M]
+            let actions = rows(&run.learner.mean_actions(&asking), &real); // [M, A]
+            let values = critics.value(&rows(&asking.states, &real), &actions); // [M]
             let scale = values.detach().abs().mean(Kind::Float).clamp_min(1e-6); // []
             objective.loss -= values.mean(Kind::Float) / scale * settings.rl_weight;
             let mean = values.mean(Kind::Float).double_value(&[]) * f64::from(run.conditioning.return_scale);
@@ -111,80 +118,55 @@ fn target_state(target: &DecisionTransformer) -> Vec<(String, Tensor)> {
         .collect()
 }
 
-/// What the target policy would do at every step, disturbed where actions are numbers: `[B, T, A]`.
-fn target_actions(target: &DecisionTransformer, inputs: &Inputs, settings: &Td3OdtConfig) -> Tensor {
-    tch::no_grad(|| {
+/// What the slow critics think of what the target policy would do at every slot, disturbed where actions
+/// are numbers: of each of the B·T slots of `inputs`.
+fn target_values(
+    target: &DecisionTransformer,
+    critics: &TwinCritics,
+    inputs: &Inputs,
+    settings: &Td3OdtConfig,
+) -> Vec<f32> {
+    let values = tch::no_grad(|| {
         let no_adapters = AdapterSet::default();
         let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
         let actions = target.mean_actions(pass, inputs); // [B, T, A]
-        if target.config().action_kind == ActionKind::Discrete {
-            return actions;
-        }
-        let furthest = settings.target_noise_clip;
-        let noise = (actions.randn_like() * settings.target_noise).clamp(-furthest, furthest);
-        (actions + noise).clamp(-1.0, 1.0)
-    })
-}
-
-/// The transitions of a batch of windows: steps whose successor is in the window too, or that have none.
-struct Transitions {
-    /// `[N]`, the transitions' slots among all B·T.
-    slots: Tensor,
-    /// `[N]`, the slots that follow them; their own where nothing follows.
-    next: Tensor,
-    /// `[N]`, scaled as returns are.
-    rewards: Tensor,
-    /// `[N]`, 1 where the episode goes on and 0 where the task ended it.
-    goes_on: Tensor,
-    /// `[M]`, all real slots.
-    real: Tensor,
-    /// `[N, S]`, the states of `next`.
-    next_states: Tensor,
-}
-
-impl Transitions {
-    fn of(windows: &Windows, inputs: &Inputs, return_scale: f32) -> Self {
-        let (mask, terminates) = (windows.view().mask, windows.terminates());
-        let steps = windows.view().steps;
-        let (mut slots, mut next, mut goes_on, mut real) = (vec![], vec![], vec![], vec![]);
-        for slot in (0..mask.len()).filter(|slot| mask[*slot]) {
-            real.push(slot as i64);
-            let follows = (slot + 1) % steps != 0; // windows are padded on the left alone
-            if terminates[slot] || follows {
-                slots.push(slot as i64);
-                next.push(if terminates[slot] { slot } else { slot + 1 } as i64);
-                goes_on.push(if terminates[slot] { 0.0f32 } else { 1.0 });
+        let actions = match target.config().action_kind {
+            ActionKind::Discrete => actions,
+            ActionKind::Continuous | ActionKind::Binned => {
+                let furthest = settings.target_noise_clip;
+                let noise = (actions.randn_like() * settings.target_noise).clamp(-furthest, furthest);
+                (actions + noise).clamp(-1.0, 1.0)
             }
+        };
+        critics.target_value(&inputs.states.flatten(0, 1), &actions.flatten(0, 1)) // [B · T]
+    });
+    Vec::try_from(values.to_device(tch::Device::Cpu)).expect("values are f32")
+}
+
+/// What the critics are to learn, and in which slots: those whose successor is in the window, or that have
+/// none because the task ended there.
+///
+/// With V the worth of the next slot, yₜ = r + γ·((1 − λ)·Vₜ₊₁ + λ·yₜ₊₁), and λ = 0 is TD3's own target.
+fn targets(windows: &Windows, worth: &[f32], return_scale: f32, settings: &Td3OdtConfig) -> Vec<(i64, f32)> {
+    let (mask, terminates, steps) = (windows.view().mask, windows.terminates(), windows.view().steps);
+    let (discount, trace) = (settings.discount as f32, settings.trace as f32);
+    let mut found = Vec::with_capacity(mask.len());
+    for window in (0..mask.len()).step_by(steps) {
+        let last = window + steps - 1; // windows are padded on the left alone
+        let mut ahead = worth[last]; // y of the slot after
+        for slot in (window..=last).rev().filter(|slot| mask[*slot]) {
+            let reward = windows.rewards()[slot] / return_scale;
+            if terminates[slot] {
+                ahead = reward;
+            } else if slot < last {
+                ahead = reward + discount * ((1.0 - trace) * worth[slot + 1] + trace * ahead);
+            } else {
+                continue;
+            }
+            found.push((slot as i64, ahead));
         }
-        let device = inputs.states.device();
-        let rewards: Vec<f32> =
-            slots.iter().map(|slot| windows.rewards()[*slot as usize] / return_scale).collect();
-        let next = Tensor::from_slice(&next).to_device(device);
-        Self {
-            slots: Tensor::from_slice(&slots).to_device(device),
-            next_states: inputs.states.flatten(0, 1).index_select(0, &next),
-            next,
-            rewards: Tensor::from_slice(&rewards).to_device(device),
-            goes_on: Tensor::from_slice(&goes_on).to_device(device),
-            real: Tensor::from_slice(&real).to_device(device),
-        }
     }
-
-    /// r + γ·min(Q′₁, Q′₂)(s′, a′): `next` `[B, T, A]` → `[N]`.
-    fn targets(&self, critics: &TwinCritics, next: &Tensor, discount: f64) -> Tensor {
-        let actions = next.flatten(0, 1).index_select(0, &self.next); // [N, A]
-        &self.rewards + critics.target_value(&self.next_states, &actions) * &self.goes_on * discount
-    }
-
-    /// The transitions' rows: `[B, T, …]` → `[N, …]`.
-    fn pick(&self, x: &Tensor) -> Tensor {
-        x.flatten(0, 1).index_select(0, &self.slots)
-    }
-
-    /// The real steps' rows: `[B, T, …]` → `[M, …]`.
-    fn real(&self, x: &Tensor) -> Tensor {
-        x.flatten(0, 1).index_select(0, &self.real)
-    }
+    found
 }
 
 #[cfg(test)]
@@ -192,35 +174,54 @@ mod tests {
     use eva_rl_envs::Phase;
 
     use super::*;
+    use crate::config::ExplorationConfig;
     use crate::data::Trajectory;
 
-    #[test]
-    fn a_step_counts_where_its_successor_is_known_or_the_task_ended_it() {
-        let mut replay = Replay::new(2, 1, 1);
-        for end in [Phase::Terminated, Phase::Truncated] {
-            replay.push(Trajectory {
-                observations: vec![0.0, 1.0, 2.0, 3.0],
-                actions: vec![0.0; 3],
-                rewards: vec![1.0, 2.0, 4.0],
-                end,
-                succeeded: false,
-            });
-        }
-        let windows = replay.windows(&[1, 4], 3); // the last two steps of each, padded on the left
-        let states = Tensor::from_slice(&[0.0f32, 1.0, 2.0, 0.0, 1.0, 2.0]).view([2, 3, 1]);
-        let inputs = Inputs {
-            actions: states.zeros_like(),
-            rewards: None,
-            returns_to_go: states.zeros_like(),
-            timesteps: Tensor::zeros([2, 3], (Kind::Int64, tch::Device::Cpu)),
-            mask: Tensor::ones([2, 3], (Kind::Bool, tch::Device::Cpu)),
-            states,
+    #[track_caller]
+    fn check(end: Phase, trace: f64, wanted: &[(i64, f32)]) {
+        let mut replay = Replay::new(1, 1, 1);
+        replay.push(Trajectory {
+            observations: vec![0.0; 4],
+            actions: vec![0.0; 3],
+            rewards: vec![1.0, 2.0, 4.0],
+            end,
+            succeeded: false,
+        });
+        let settings = Td3OdtConfig {
+            replay_capacity: 1,
+            noise: 0.0,
+            rl_weight: 1.0,
+            critic_warm_up: 0,
+            discount: 0.5,
+            trace,
+            critic_width: 1,
+            critic_learning_rate: 1.0,
+            polyak: 1.0,
+            target_noise: 0.0,
+            target_noise_clip: 0.0,
+            policy_delay: 1,
+            exploration: ExplorationConfig { rounds: 1, updates_per_round: 1, target_return: 0.0 },
         };
-        let found = Transitions::of(&windows, &inputs, 2.0);
-        assert_eq!(found.slots, Tensor::from_slice(&[1i64, 2, 4]));
-        assert_eq!(found.next, Tensor::from_slice(&[2i64, 2, 5]));
-        assert_eq!(found.rewards, Tensor::from_slice(&[1.0f32, 2.0, 1.0]));
-        assert_eq!(found.goes_on, Tensor::from_slice(&[1.0f32, 0.0, 1.0]));
-        assert_eq!(found.real.size(), [4]);
+        // All three steps, padded by one.
+        let mut found = targets(&replay.windows(&[0], 4), &[9.0, 10.0, 20.0, 40.0], 1.0, &settings);
+        found.reverse();
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn td3_s_targets_look_one_step_ahead() {
+        check(Phase::Truncated, 0.0, &[(1, 1.0 + 0.5 * 20.0), (2, 2.0 + 0.5 * 40.0)]);
+    }
+
+    #[test]
+    fn where_the_task_ended_nothing_follows() {
+        check(Phase::Terminated, 0.0, &[(1, 1.0 + 0.5 * 20.0), (2, 2.0 + 0.5 * 40.0), (3, 4.0)]);
+    }
+
+    #[test]
+    fn with_a_trace_targets_look_to_the_window_s_end() {
+        check(Phase::Terminated, 1.0, &[(1, 1.0 + 0.5 * 4.0), (2, 2.0 + 0.5 * 4.0), (3, 4.0)]);
+        check(Phase::Truncated, 1.0, &[(1, 1.0 + 0.5 * 22.0), (2, 2.0 + 0.5 * 40.0)]);
+        check(Phase::Truncated, 0.5, &[(1, 1.0 + 0.5 * 21.0), (2, 2.0 + 0.5 * 40.0)]);
     }
 }
