@@ -52,6 +52,7 @@ pub fn run() -> ExitCode {
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Envs(args) => commands::envs::run(args),
         Command::Bench(args) => commands::bench::run(args),
+        Command::Sweep(args) => commands::sweep::run(args),
         Command::Report(args) => commands::report::run(args),
     };
     match outcome {

@@ -7,6 +7,7 @@
 //! | `policies` | policies of every kind, from every format, and what they may lack |
 //! | `online` | every algorithm of online fine-tuning, stopped within a round too |
 //! | `stop` | runs that are killed or interrupted, and go on |
+//! | `sweep` | a grid of runs, and a report of them |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
 //! | `structure` | the rules that ARCHITECTURE.md states about the sources |
@@ -20,3 +21,4 @@ mod policies;
 mod stop;
 mod structure;
 mod support;
+mod sweep;

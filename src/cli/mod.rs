@@ -65,6 +65,9 @@ pub enum Command {
     /// Measure throughput on this machine
     #[command(after_help = "Example:\n  eva-rl bench env --env CartPole-v1 --num-envs 1024")]
     Bench(BenchArgs),
+    /// Run every combination of a grid; what is done is skipped, what was stopped goes on
+    #[command(after_help = "Example:\n  eva-rl sweep configs/online-sweep.toml --out runs/online --jobs 2")]
+    Sweep(SweepArgs),
     /// Compare finished runs: a table and a figure of their learning curves
     #[command(after_help = "Example:\n  eva-rl report runs/demo runs/demo-lora --out report")]
     Report(ReportArgs),
@@ -383,6 +386,22 @@ pub struct EnvsArgs {
     /// One JSON document on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The grid, in TOML
+    pub sweep: PathBuf,
+    /// Gets a folder a run; may hold some already
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Runs at a time, which share the cores
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub jobs: u32,
+    /// List the runs and their overrides, and run none
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `report`.

@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod merge;
 pub mod predict;
 pub mod report;
+pub mod sweep;
 pub mod train;
 
 use std::io::Write;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::{ConfigError, RunConfig};
@@ -30,7 +31,8 @@ pub fn to_toml(config: &RunConfig) -> String {
     toml::to_string_pretty(config).expect("a config can be written as TOML")
 }
 
-fn parse(text: &str, name: &str) -> Result<RunConfig, ConfigError> {
+/// Reads TOML of a schema; `name` says whose text it is.
+pub(super) fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, ConfigError> {
     toml::from_str(text).map_err(|error| ConfigError::Parse {
         place: place(name, text, error.span()),
         reason: one_line(error.message()),

@@ -9,6 +9,7 @@ mod new_policy;
 mod objective;
 mod online;
 mod optimiser;
+mod sweep;
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -18,11 +19,13 @@ use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use serde::{Deserialize, Serialize};
 
 pub use adapter::{AdapterConfig, LoraConfig};
+use load::parse;
 pub use load::{load, to_toml};
 pub use new_policy::{ActionHeadConfig, NewPolicyConfig};
 pub use objective::ObjectiveConfig;
 pub use online::{ExplorationConfig, FilteredBcConfig, GrpoConfig, OdtConfig, OnlineConfig, Td3OdtConfig};
 pub use optimiser::{OptimiserConfig, ScheduleConfig};
+pub use sweep::{SweepPlan, SweepRun};
 
 /// Why a config is refused.
 #[derive(Debug, thiserror::Error)]

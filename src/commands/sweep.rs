@@ -1,0 +1,96 @@
+//! `sweep`: every run of a grid, several at a time; what is done is skipped, what was stopped goes on.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context;
+
+use super::print;
+use crate::cli::SweepArgs;
+use crate::config::{SweepPlan, SweepRun};
+use crate::failure::{OrInput, tell};
+use crate::interrupt;
+
+/// How a run of a grid ended.
+enum Outcome {
+    Done,
+    Skipped,
+    Failed(String),
+}
+
+/// Runs `sweep`.
+pub fn run(args: SweepArgs) -> anyhow::Result<()> {
+    let plan = SweepPlan::read(&args.sweep).or_input()?;
+    if args.dry_run {
+        for SweepRun { name, overrides } in &plan.runs {
+            print(&format!("{name}: {}", overrides.join(" ")))?;
+        }
+        return Ok(());
+    }
+    fs::create_dir_all(&args.out).with_context(|| format!("cannot make {:?}", args.out))?;
+    interrupt::listen().context("cannot listen for Ctrl-C")?;
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs {
+            scope.spawn(|| {
+                // A child gets Ctrl-C too, and stops with a checkpoint.
+                while let Some(run) = plan.runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if interrupt::asked() {
+                        break;
+                    }
+                    let outcome =
+                        one(&plan.config, run, &args).unwrap_or_else(|e| Outcome::Failed(format!("{e:#}")));
+                    match &outcome {
+                        Outcome::Done => tell(&format!("{}: done", run.name)),
+                        Outcome::Failed(why) => tell(&format!("{}: {why}", run.name)),
+                        Outcome::Skipped => {}
+                    }
+                    outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+                }
+            });
+        }
+    });
+    let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Failed(_))).count();
+    let skipped = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Skipped)).count();
+    let (done, all) = (outcomes.len() - failed - skipped, plan.runs.len());
+    anyhow::ensure!(
+        !interrupt::asked(),
+        "stopped after {} of {all} runs; the same command goes on",
+        outcomes.len() - failed
+    );
+    anyhow::ensure!(failed == 0, "{failed} of {all} runs failed; the same command tries them again");
+    print(&format!("{done} runs done, {skipped} were done before, in {:?}", args.out))
+}
+
+/// One run, in a process of its own: begun, gone on with, or left alone where it is finished.
+fn one(config: &Path, run: &SweepRun, args: &SweepArgs) -> anyhow::Result<Outcome> {
+    let folder = args.out.join(&run.name);
+    if folder.join("README.md").exists() {
+        return Ok(Outcome::Skipped);
+    }
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("train");
+    if folder.join("config.toml").exists() {
+        command.arg("--resume").arg(&folder);
+    } else {
+        command.arg(config).arg("--out").arg(&folder);
+        run.overrides.iter().for_each(|text| {
+            command.args(["--set", text]);
+        });
+    }
+    let threads = std::thread::available_parallelism()?.get().div_ceil(args.jobs as usize).to_string();
+    command.env("OMP_NUM_THREADS", &threads).env("RAYON_NUM_THREADS", &threads);
+    let log = args.out.join(format!("{}.log", run.name));
+    let file = File::create(&log).with_context(|| format!("cannot write {log:?}"))?;
+    let status = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).status()?;
+    if status.success() {
+        return Ok(Outcome::Done);
+    }
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    Ok(Outcome::Failed(text.lines().last().unwrap_or("it said nothing").to_owned()))
+}

@@ -1,0 +1,72 @@
+//! A grid of runs.
+
+use std::fs;
+
+use crate::support::Bench;
+
+const GRID: &str = r#"
+config = "adapt.toml"
+seeds = [1, 2]
+[[axes]]
+choices = { lora = ["adapter={ lora = { rank = 2, alpha = 2.0, dropout = 0.0 } }"], eva = [] }
+[[axes]]
+choices = { short = ["offline.updates=2", "online.odt.exploration.rounds=1"] }
+"#;
+
+#[test]
+fn a_grid_runs_every_cell_and_skips_what_is_done() {
+    let bench = Bench::with_policy();
+    bench.write("grid.toml", GRID);
+    let sweep = ["sweep", "grid.toml", "--out", "runs", "--jobs", "2"];
+    let listed = bench.succeed(&[&sweep[..], &["--dry-run"]].concat());
+    assert_eq!(listed.lines().count(), 4);
+    assert!(listed.contains("lora-short-seed2: adapter="), "{listed}");
+
+    // A run that was stopped, and one that is finished.
+    let stopped = ["train", "adapt.toml", "--out", "runs/eva-short-seed1", "--set", "seed=1"];
+    bench.succeed(
+        &[&stopped[..], &["--set", "offline.updates=2", "--set", "online.odt.exploration.rounds=1"]].concat(),
+    );
+    fs::remove_file(bench.path("runs/eva-short-seed1/README.md")).unwrap();
+    assert!(bench.succeed(&sweep).contains("4 runs done, 0 were done before"));
+    assert!(
+        fs::read_to_string(bench.path("runs/eva-short-seed1.log")).unwrap().contains("going on from update")
+    );
+    let begun = fs::metadata(bench.path("runs/lora-short-seed1/README.md")).unwrap().modified().unwrap();
+    assert!(bench.succeed(&sweep).contains("0 runs done, 4 were done before"));
+    assert_eq!(
+        fs::metadata(bench.path("runs/lora-short-seed1/README.md")).unwrap().modified().unwrap(),
+        begun
+    );
+
+    let table = bench.succeed(&[
+        "report",
+        "runs/lora-short-seed1",
+        "runs/lora-short-seed2",
+        "runs/eva-short-seed1",
+        "runs/eva-short-seed2",
+        "--out",
+        "compared",
+    ]);
+    assert!(table.contains("| Pendulum-v1 {\"g\":12.0} | EVA, rank 2, ODT | 2 |"), "{table}");
+    assert!(table.contains(" of 4 ("), "{table}");
+    let figure = fs::read_to_string(bench.path("compared/curves.svg")).unwrap();
+    assert!(figure.contains("LoRA, rank 2, ODT") && figure.contains("<polyline"), "{figure}");
+}
+
+#[test]
+fn a_run_of_a_grid_that_fails_is_named_and_the_others_go_on() {
+    let bench = Bench::with_policy();
+    bench.write("grid.toml", &GRID.replace("eva = []", "gone = [\"data.datasets=['gone']\"]"));
+    let output = bench.run(&["sweep", "grid.toml", "--out", "runs"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("gone-short-seed1: eva-rl: ") && said.contains("2 of 4 runs failed"), "{said}");
+    assert!(bench.path("runs/lora-short-seed2/README.md").is_file());
+
+    bench.write("grid.toml", &GRID.replace("offline.updates=2", "offline.updats=2"));
+    let output = bench.run(&["sweep", "grid.toml", "--out", "other"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("updats"));
+    assert!(!bench.path("other").exists());
+}
