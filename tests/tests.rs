@@ -6,6 +6,7 @@
 //! | `methods` | every way to begin an adapter, trained and resumed |
 //! | `policies` | policies of every kind, from every format, and what they may lack |
 //! | `online` | every algorithm of online fine-tuning, stopped within a round too |
+//! | `rollout` | how policies act: by a cache or by whole windows |
 //! | `stop` | runs that are killed or interrupted, and go on |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
@@ -17,6 +18,7 @@ mod job;
 mod methods;
 mod online;
 mod policies;
+mod rollout;
 mod stop;
 mod structure;
 mod support;

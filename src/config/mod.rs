@@ -17,6 +17,8 @@ use eva_rl_agents::eva::EvaError;
 use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use serde::{Deserialize, Serialize};
 
+use crate::rollout::Inference;
+
 pub use adapter::{AdapterConfig, LoraConfig};
 pub use load::{load, to_toml};
 pub use new_policy::{ActionHeadConfig, NewPolicyConfig};
@@ -71,6 +73,9 @@ pub struct RunConfig {
     pub online: Option<OnlineConfig>,
     /// The task's environment.
     pub env: EnvConfig,
+    /// How the policy acts; absent means by the defaults.
+    #[serde(default)]
+    pub rollout: RolloutConfig,
     /// How and how often the policy is evaluated.
     pub evaluation: EvaluationConfig,
     /// When the run is saved.
@@ -130,6 +135,15 @@ impl EnvConfig {
     pub fn bridge(&self) -> BridgeSettings {
         self.bridge.clone().unwrap_or_default()
     }
+}
+
+/// How the policy acts, in exploration and in evaluations.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutConfig {
+    /// What it computes at a step: `"cached"` or `"window"`.
+    #[serde(default)]
+    pub inference: Inference,
 }
 
 /// How and how often the policy is evaluated.
