@@ -5,7 +5,7 @@ use eva_rl_envs::{EnvSpec, Phase, Success, VecEnv};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Trajectory;
-use crate::rollout::{self, Choice, Played, PolicyActor};
+use crate::rollout::{self, Choice, Inference, Played, PolicyActor};
 
 /// Episodes played while asking for one return.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,11 +105,13 @@ pub fn evaluate(
     episodes: usize,
     target_returns: &[f32],
     seed: u64,
+    inference: Inference,
 ) -> anyhow::Result<Vec<Evaluation>> {
     let spec = env.spec().clone();
     let mut evaluations = Vec::with_capacity(target_returns.len());
     for &target in target_returns {
-        let mut actor = PolicyActor::new(Choice::Likeliest(policy), conditioning, target, &spec.action);
+        let choice = Choice::Likeliest(policy);
+        let mut actor = PolicyActor::new(choice, conditioning, target, &spec.action, inference);
         let played = rollout::play(env, &mut actor, episodes, seed)?;
         evaluations.push(Evaluation::of(&played, &spec, Some(target)));
     }

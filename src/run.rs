@@ -145,7 +145,8 @@ impl Run<'_> {
             (Policy::Transformer(policy), Some(head), Explorer::Drawn) => Choice::Drawn(policy, head),
             _ => Choice::Likeliest(&policy),
         };
-        let mut actor = PolicyActor::new(choice, &self.conditioning, target, &space);
+        let inference = self.plan.rollout.inference;
+        let mut actor = PolicyActor::new(choice, &self.conditioning, target, &space, inference);
         let played = match explorer {
             Explorer::Drawn => rollout::play_groups(self.env.as_mut(), &mut actor, episodes, seed, group)?,
             Explorer::Noisy(scale) => {
@@ -223,7 +224,9 @@ impl Run<'_> {
         let acting = Policy::Transformer(self.learner.acting());
         let seed = rng::seed(self.plan.seed, Purpose::Evaluation, 0);
         let (episodes, targets) = (self.plan.evaluation.episodes, &self.plan.evaluation.target_returns);
-        let targets = evaluate(&acting, &self.conditioning, self.env.as_mut(), episodes, targets, seed)?;
+        let inference = self.plan.rollout.inference;
+        let targets =
+            evaluate(&acting, &self.conditioning, self.env.as_mut(), episodes, targets, seed, inference)?;
         let found = &targets[0];
         let recorder = &mut *self.journal.recorder;
         recorder.scalar(metrics::EVAL_RETURN, updates, found.mean_return)?;
@@ -269,7 +272,8 @@ impl Run<'_> {
         let film = film::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {
             let space = env.spec().action.clone();
             let target = self.plan.evaluation.target_returns[0];
-            let mut actor = PolicyActor::new(Choice::Likeliest(&acting), &self.conditioning, target, &space);
+            let (choice, inference) = (Choice::Likeliest(&acting), self.plan.rollout.inference);
+            let mut actor = PolicyActor::new(choice, &self.conditioning, target, &space, inference);
             film::film(env, &mut actor, seed)
         });
         match film {

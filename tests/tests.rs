@@ -6,6 +6,7 @@
 //! | `methods` | every way to begin an adapter, trained and resumed |
 //! | `policies` | policies of every kind, from every format, and what they may lack |
 //! | `online` | every algorithm of online fine-tuning, stopped within a round too |
+//! | `rollout` | how policies act: by a cache or by whole windows |
 //! | `stop` | runs that are killed or interrupted, and go on |
 //! | `sweep` | a grid of runs, and a report of them |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
@@ -18,6 +19,7 @@ mod job;
 mod methods;
 mod online;
 mod policies;
+mod rollout;
 mod stop;
 mod structure;
 mod support;

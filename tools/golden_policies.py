@@ -92,13 +92,14 @@ class FourTokens(torch.nn.Module):
     def forward(self, states, actions, rewards, returns_to_go, timesteps, attention_mask):
         batch, steps, _ = states.shape
         time = self.embed_timestep(timesteps)
+        mask = attention_mask.repeat_interleave(4, dim=1)
         tokens = [self.embed_state(states), self.embed_return(returns_to_go), self.embed_action(actions),
                   self.embed_reward(rewards)]  # fmt: skip
         x = torch.stack([token + time for token in tokens], dim=2).reshape(batch, 4 * steps, -1)
         x = self.encoder(
             inputs_embeds=self.embed_ln(x),
-            attention_mask=attention_mask.repeat_interleave(4, dim=1),
-            position_ids=torch.arange(4 * steps).expand(batch, -1),
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),  # from the first real token
         ).last_hidden_state.reshape(batch, steps, 4, -1)
         logits = self.predict_action(x[:, :, 1]).reshape(batch, steps, -1, self.bins)
         return {

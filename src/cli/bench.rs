@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{EnvArgs, EvaSearchArgs, StatisticsArgs};
+use super::{EnvArgs, EvaSearchArgs, StatisticsArgs, choice};
+use crate::rollout::Inference;
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -22,7 +23,7 @@ pub enum BenchWhat {
     /// The policy's whole forward pass on windows of random numbers
     Forward(BenchForwardArgs),
     /// Environments, and the policy choosing every action
-    Rollout(BenchPolicyArgs),
+    Rollout(BenchRolloutArgs),
     /// EVA initialisation, beside the forward passes that it needs
     Eva(BenchEvaArgs),
     /// Updates of the adapters: forward, backward, AdamW
@@ -111,4 +112,15 @@ pub struct BenchPolicyArgs {
     /// One JSON document on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `bench rollout`.
+#[derive(Debug, Args)]
+pub struct BenchRolloutArgs {
+    /// The policy and its environment
+    #[command(flatten)]
+    pub subject: BenchPolicyArgs,
+    /// What a step computes: cached (its own tokens) or window (the whole context again)
+    #[arg(long, value_name = "HOW", default_value = "cached", value_parser = choice::<Inference>)]
+    pub inference: Inference,
 }

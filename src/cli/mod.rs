@@ -13,8 +13,11 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::{InputError, OrInput};
 use crate::report::Measure;
+use crate::rollout::Inference;
 
-pub use bench::{BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchPolicyArgs, BenchWhat};
+pub use bench::{
+    BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchPolicyArgs, BenchRolloutArgs, BenchWhat,
+};
 
 /// Fine-tunes pretrained decision-transformer policies with EVA and LoRA adapters.
 #[derive(Debug, Parser)]
@@ -192,6 +195,9 @@ pub struct EvaluateArgs {
     /// Decides the episodes
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// What a step computes: cached (its own tokens) or window (the whole context again)
+    #[arg(long, value_name = "HOW", default_value = "cached", value_parser = choice::<Inference>)]
+    pub inference: Inference,
     /// Film the first episode; must not exist
     #[arg(long, value_name = "FILE")]
     pub gif: Option<PathBuf>,
@@ -218,6 +224,9 @@ pub struct CollectArgs {
     /// Disturb actions: deviation in half-ranges, or the share of random ones if discrete
     #[arg(long, value_name = "S", default_value_t = 0.0)]
     pub noise: f32,
+    /// What a step computes: cached (its own tokens) or window (the whole context again)
+    #[arg(long, value_name = "HOW", default_value = "cached", value_parser = choice::<Inference>)]
+    pub inference: Inference,
     /// Decides the episodes and the noise
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,

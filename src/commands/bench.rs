@@ -14,7 +14,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::{print, print_json};
 use crate::agent;
-use crate::cli::{BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchPolicyArgs, BenchWhat};
+use crate::cli::{
+    BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchPolicyArgs, BenchRolloutArgs, BenchWhat,
+};
 use crate::data::Replay;
 use crate::failure::OrInput;
 use crate::inputs::read_inputs;
@@ -34,7 +36,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     let (found, as_json) = match args.what {
         BenchWhat::Env(args) => (env(&args)?, args.json),
         BenchWhat::Forward(args) => (forward(&args)?, args.json),
-        BenchWhat::Rollout(args) => (rollout_bench(&args)?, args.json),
+        BenchWhat::Rollout(args) => (rollout_bench(&args)?, args.subject.json),
         BenchWhat::Eva(args) => (eva(&args)?, args.json),
         BenchWhat::Update(args) => (update(&args)?, args.json),
     };
@@ -144,13 +146,15 @@ impl Actor for TimedActor<'_> {
 }
 
 /// Environments and policy together, one episode each and again, the policy's share apart.
-fn rollout_bench(args: &BenchPolicyArgs) -> anyhow::Result<Value> {
+fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
+    let BenchRolloutArgs { subject: args, inference } = args;
     let Subject { policy, conditioning, mut env } = subject(args)?;
     let space = env.spec().action.clone();
     let count = env.num_envs();
     let policy = Policy::Transformer(policy);
     let target = conditioning.target_return;
-    let actor = PolicyActor::new(Choice::Likeliest(&policy), &conditioning, target, &space);
+    let choice = Choice::Likeliest(&policy);
+    let actor = PolicyActor::new(choice, &conditioning, target, &space, *inference);
     let mut timed = TimedActor { actor, calls: 0, secs: 0.0 };
     let (mut steps, begun) = (0, Instant::now());
     while begun.elapsed().as_secs_f64() < args.seconds {
@@ -162,6 +166,7 @@ fn rollout_bench(args: &BenchPolicyArgs) -> anyhow::Result<Value> {
         "env": args.env.id,
         "num_envs": count,
         "context_length": conditioning.context_length,
+        "inference": inference,
         "steps": steps,
         "steps_per_sec": steps as f64 / secs,
         "policy_secs_per_step": timed.secs / timed.calls as f64,

@@ -50,7 +50,8 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             let whose = format!("`{}`", spec.id);
             agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
             let target = conditioning.target_return;
-            play(&mut PolicyActor::new(Choice::Likeliest(&policy), &conditioning, target, &spec.action))?
+            let choice = Choice::Likeliest(&policy);
+            play(&mut PolicyActor::new(choice, &conditioning, target, &spec.action, args.inference))?
         }
     };
     let found = Evaluation::of(&played, &spec, None);

@@ -36,10 +36,12 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
 
     let seed = rng::seed(args.seed, Purpose::Evaluation, 0);
     let episodes = args.episodes as usize;
-    let found = evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed)?;
+    let found =
+        evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed, args.inference)?;
     if let Some(gif) = &args.gif {
         let env = film::drawable(&args.env.id, &kwargs, &bridge).or_input()?;
-        let mut actor = PolicyActor::new(Choice::Likeliest(&policy), &conditioning, targets[0], &spec.action);
+        let choice = Choice::Likeliest(&policy);
+        let mut actor = PolicyActor::new(choice, &conditioning, targets[0], &spec.action, args.inference);
         film::film(env, &mut actor, seed)?.write(gif)?;
     }
     if args.json {

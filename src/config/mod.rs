@@ -18,6 +18,8 @@ use eva_rl_agents::eva::EvaError;
 use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use serde::{Deserialize, Serialize};
 
+use crate::rollout::Inference;
+
 pub use adapter::{AdapterConfig, LoraConfig};
 use load::parse;
 pub use load::{load, to_toml};
@@ -74,6 +76,9 @@ pub struct RunConfig {
     pub online: Option<OnlineConfig>,
     /// The task's environment.
     pub env: EnvConfig,
+    /// How the policy acts; absent means by the defaults.
+    #[serde(default)]
+    pub rollout: RolloutConfig,
     /// How and how often the policy is evaluated.
     pub evaluation: EvaluationConfig,
     /// When the run is saved.
@@ -133,6 +138,15 @@ impl EnvConfig {
     pub fn bridge(&self) -> BridgeSettings {
         self.bridge.clone().unwrap_or_default()
     }
+}
+
+/// How the policy acts, in exploration and in evaluations.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutConfig {
+    /// What it computes at a step: `"cached"` or `"window"`.
+    #[serde(default)]
+    pub inference: Inference,
 }
 
 /// How and how often the policy is evaluated.

@@ -196,6 +196,8 @@ fn discounted(rewards: &[f32], discount: f64) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use eva_rl_agents::model::cached_steps;
+
     use super::*;
 
     #[test]
@@ -218,6 +220,17 @@ mod tests {
                 }
                 assert_eq!(counted, (0..length).collect::<Vec<_>>());
                 before += length;
+            }
+        }
+    }
+
+    #[test]
+    fn contexts_are_those_of_the_cache() {
+        for (longest, length) in [(1, 4), (2, 5), (5, 23), (8, 30)] {
+            for Context { start, counts_from } in contexts(&[length], longest) {
+                for timestep in counts_from..(start + longest).min(length) {
+                    assert_eq!(timestep + 1 - start, cached_steps(timestep + 1, longest));
+                }
             }
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
+use super::cache::Growth;
 use super::config::{Activation, PolicyConfig};
 use crate::linalg::Rows;
 use crate::nn::{LayerNorm, Linear};
@@ -66,10 +67,40 @@ impl Block {
     /// `wanted` `[Q]` are the tokens that are answered for, which every token serves; all where absent.
     pub fn forward(&self, pass: &mut Pass, x: &Tensor, bias: &Tensor, wanted: Option<&Tensor>) -> Tensor {
         let x = self.after_attention(pass, x, bias, wanted); // [B, Q, D]
+        self.feed(pass, x)
+    }
+
+    /// The same for new tokens of contexts whose earlier ones `growth` remembers: `x` `[R, n, D]` → `[R, n, D]`,
+    /// or `[R, 1, D]` where only the last one is answered for.
+    pub fn advance(&self, pass: &mut Pass, x: &Tensor, growth: &mut Growth, only_last: bool) -> Tensor {
+        let (rows, tokens, width) = x.size3().expect("a block is given [R, n, D]");
+        let joint = pass.project(
+            self.site(Layer::AttentionIn),
+            &self.attention_in,
+            &self.before_attention.forward(x),
+        );
+        let split = joint.view([rows, tokens, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]);
+        let (keys, values) = growth.remember(self.index, &split.get(1), &split.get(2)); // [R, H, L, D/H]
+        let from = if only_last { tokens - 1 } else { 0 };
+        let query = split.get(0).narrow(2, from, tokens - from) * self.score_scale; // [R, H, Q, D/H]
+        // Few queries: two plain products are faster than libtorch's attention, which is made for many.
+        let mut scores = query.matmul(&keys.transpose(-2, -1)); // [R, H, Q, L]
+        if let Some(bias) = growth.bias(only_last) {
+            scores += bias;
+        }
+        let heads = scores.softmax(-1, Kind::Float).matmul(&values); // [R, H, Q, D/H]
+        let joined = heads.transpose(1, 2).reshape([rows, -1, width]);
+        let mut sum = pass.project(self.site(Layer::AttentionOut), &self.attention_out, &joined); // [R, Q, D]
+        sum += x.narrow(1, from, tokens - from);
+        self.feed(pass, sum)
+    }
+
+    /// The feed-forward part, added to its input: `x` `[B, Q, D]` → `[B, Q, D]`.
+    fn feed(&self, pass: &mut Pass, x: Tensor) -> Tensor {
         let wide = self.widened(pass, &x); // [B, Q, I]
         let fed = pass.project(self.site(Layer::MlpOut), &self.mlp_out, &wide); // [B, Q, D]
         let mut sum = fed.dropout(self.residual_dropout, pass.train);
-        sum += &x;
+        sum += x;
         sum
     }
 

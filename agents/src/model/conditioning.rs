@@ -97,6 +97,11 @@ impl Conditioning {
         })
     }
 
+    /// S: width of a state.
+    pub fn state_width(&self) -> usize {
+        self.state_mean.numel()
+    }
+
     /// The policy's inputs for a window: states to mean 0 and deviation 1, actions to [−1, 1] or
     /// one-hot, returns scaled, padding zero.
     pub fn inputs(&self, window: &Window) -> Inputs {

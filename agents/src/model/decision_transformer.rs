@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::bins;
 use super::block::Block;
+use super::cache::Growth;
 use super::config::{ActionKind, PolicyConfig};
 use super::policy;
 use super::weights;
@@ -197,11 +198,10 @@ impl DecisionTransformer {
     /// What the blocks make of the tokens that actions are read at: `[B, T, D]`.
     pub fn encode_for_actions(&self, pass: &mut Pass, inputs: &Inputs) -> Tensor {
         let (x, bias) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
-        let per_step = self.config.token_order.len() as i64;
         let ends = Tensor::arange_start_step(
             self.action_place() - 1,
             x.size()[1],
-            per_step,
+            self.per_step(),
             (Kind::Int64, x.device()),
         ); // [T]
         self.run(pass, x, &bias, Some(&ends))
@@ -214,12 +214,25 @@ impl DecisionTransformer {
         let no_adapters = AdapterSet::default();
         let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
         let (x, bias) = self.embed(pass, inputs);
-        let left_out = self.config.token_order.len() as i64 - self.action_place();
+        let left_out = self.per_step() - self.action_place();
         let tokens = x.size()[1] - left_out;
         let x = x.narrow(1, 0, tokens);
         let bias = bias.narrow(2, 0, tokens).narrow(3, 0, tokens);
         let last = Tensor::from_slice(&[tokens - 1]).to_device(x.device());
         self.run(pass, x, &bias, Some(&last)).squeeze_dim(1)
+    }
+
+    /// What the blocks make of the last of some new tokens, which also look at what `growth` remembers of
+    /// their contexts: `x` `[R, n, D]` → `[R, D]`.
+    pub(super) fn advance(&self, x: Tensor, growth: &mut Growth) -> Tensor {
+        let no_adapters = AdapterSet::default();
+        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let (last, earlier) = self.blocks.split_last().expect("a policy has at least one block");
+        let mut x = x;
+        for block in earlier {
+            x = block.advance(pass, &x, growth, false); // [R, n, D]
+        }
+        self.final_norm.forward(&last.advance(pass, &x, growth, true)).squeeze_dim(1)
     }
 
     /// The blocks: `x` `[B, K, D]`, `bias` `[B, 1, K, K]` → `[B, Q, D]` for the `wanted` tokens
@@ -232,30 +245,55 @@ impl DecisionTransformer {
         self.final_norm.forward(&last.forward(pass, &x, bias, wanted))
     }
 
-    /// The tokens `[B, K, D]`, and and what is added to their attention scores `[B, 1, K, K]`.
+    /// The tokens `[B, K, D]`, and what is added to their attention scores `[B, 1, K, K]`.
     fn embed(&self, pass: &mut Pass, inputs: &Inputs) -> (Tensor, Tensor) {
         let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
-        let per_step = self.embeddings.len() as i64;
-        let (tokens, width) = (per_step * steps, self.config.hidden_size);
-        let time = Tensor::embedding(&self.embed_timestep, &inputs.timesteps, -1, false, false); // [B, T, D]
-        let mut embedded = Vec::with_capacity(self.embeddings.len());
-        for (token, linear) in &self.embeddings {
-            let x = match token {
-                Token::Return => &inputs.returns_to_go,
-                Token::State => &inputs.states,
-                Token::Action => &inputs.actions,
-                Token::Reward => inputs.rewards.as_ref().expect("a policy that reads rewards is given them"),
-            };
-            embedded.push(pass.project(Site::Embed(*token), linear, x) + &time); // [B, T, D]
-        }
-        let x = self.embed_norm.forward(&Tensor::stack(&embedded, 2).view([batch, tokens, width]));
-        let rows = if self.config.global_positions { tokens } else { 1 };
-        let x = x + self.embed_position.narrow(0, 0, rows); // [B, K, D]
+        let tokens = self.per_step() * steps;
+        let read: Vec<Tensor> =
+            (0..self.embeddings.len()).map(|place| self.read(pass, inputs, place)).collect();
+        let time = self.time(&inputs.timesteps).unsqueeze(2); // [B, T, 1, D]
+        let x = (Tensor::stack(&read, 2) + time).view([batch, tokens, -1]); // [B, K, D]
+        let mask = self.token_mask(inputs); // [B, K]
+        // Counted from the first real token, so that nothing depends on how long other windows are.
+        let positions = (mask.cumsum(1, Kind::Int64) - 1).clamp_min(0); // [B, K]
+        let x = self.place(&x, &positions);
         let causal = Tensor::ones([tokens, tokens], (Kind::Bool, self.device())).tril(0); // [K, K]
-        let hidden = self.token_mask(inputs).view([batch, 1, 1, tokens]).logical_and(&causal).logical_not();
+        let hidden = mask.view([batch, 1, 1, tokens]).logical_and(&causal).logical_not();
         let bias = Tensor::zeros([batch, 1, tokens, tokens], (Kind::Float, self.device()))
             .masked_fill_(&hidden, f64::NEG_INFINITY);
         (x.dropout(self.config.embd_pdrop, pass.train), bias)
+    }
+
+    /// What stands at one place of every step, embedded: `[B, T, D]`.
+    pub(super) fn read(&self, pass: &mut Pass, inputs: &Inputs, place: usize) -> Tensor {
+        let (token, linear) = &self.embeddings[place];
+        let x = match token {
+            Token::Return => &inputs.returns_to_go,
+            Token::State => &inputs.states,
+            Token::Action => &inputs.actions,
+            Token::Reward => inputs.rewards.as_ref().expect("a policy that reads rewards is given them"),
+        };
+        pass.project(Site::Embed(*token), linear, x)
+    }
+
+    /// The embedding of timesteps: `[B, T]` → `[B, T, D]`.
+    pub(super) fn time(&self, timesteps: &Tensor) -> Tensor {
+        Tensor::embedding(&self.embed_timestep, timesteps, -1, false, false)
+    }
+
+    /// Normalises tokens, and adds the embedding of their places among the tokens that they are read with:
+    /// `x` `[B, K, D]`, `positions` `[B, K]` → `[B, K, D]`.
+    pub(super) fn place(&self, x: &Tensor, positions: &Tensor) -> Tensor {
+        let x = self.embed_norm.forward(x);
+        match self.config.global_positions {
+            true => x + Tensor::embedding(&self.embed_position, positions, -1, false, false),
+            false => x + self.embed_position.narrow(0, 0, 1),
+        }
+    }
+
+    /// Tokens of a step.
+    pub(super) fn per_step(&self) -> i64 {
+        self.embeddings.len() as i64
     }
 
     /// The mask of tokens: `[B, K]`.
@@ -279,8 +317,7 @@ impl DecisionTransformer {
         let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
         let (x, bias) = self.embed(pass, inputs); // [B, K, D], [B, 1, K, K]
         // Heads read the action token and the one before it, so the last block leaves out the others.
-        let per_step = self.config.token_order.len() as i64;
-        let steps_first = Tensor::arange(steps, (Kind::Int64, x.device())) * per_step; // [T]
+        let steps_first = Tensor::arange(steps, (Kind::Int64, x.device())) * self.per_step(); // [T]
         let place = self.action_place();
         let wanted = Tensor::stack(&[&steps_first + (place - 1), steps_first + place], 1).flatten(0, 1); // [2·T]
         let read = self.run(pass, x, &bias, Some(&wanted)).view([batch, steps, 2, -1]);
@@ -304,7 +341,7 @@ impl DecisionTransformer {
     }
 
     /// The action token's place in a step; never 0.
-    fn action_place(&self) -> i64 {
+    pub(super) fn action_place(&self) -> i64 {
         self.config.place(Token::Action).expect("a checked config has an action token")
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod bins;
 mod block;
+mod cache;
 mod conditioning;
 mod config;
 mod decision_transformer;
@@ -13,6 +14,7 @@ mod statistics;
 mod torch_script;
 mod weights;
 
+pub use cache::{Cache, begins_anew, cached_steps};
 pub use conditioning::{Conditioning, MissingKeys, Window};
 pub use config::{ActionKind, Activation, BadField, PolicyConfig, StatisticsSource};
 pub use decision_transformer::{DecisionTransformer, Inputs, Predictions};

@@ -1,0 +1,107 @@
+//! Actors that are no policy, and noise on top of any actor.
+
+use eva_rl_envs::{ActionSpace, VecController};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+
+use super::{Actor, Live, row_of};
+
+/// Uniformly random play.
+#[derive(Debug)]
+pub struct RandomActor {
+    /// The environment's actions.
+    pub space: ActionSpace,
+}
+
+impl Actor for RandomActor {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+        for episode in live {
+            let row = row_of(actions, &self.space, episode.env);
+            draw_uniform(&self.space, &mut episode.noise, row);
+        }
+        Ok(())
+    }
+}
+
+/// A scripted controller, which looks at observations alone.
+pub struct ScriptedActor {
+    /// The controller.
+    pub controller: Box<dyn VecController>,
+    /// The environment's actions.
+    pub space: ActionSpace,
+    /// Numbers in an observation.
+    pub observation_width: usize,
+}
+
+impl Actor for ScriptedActor {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+        let width = self.observation_width;
+        let observations: Vec<f32> =
+            live.iter().flat_map(|episode| episode.observation(width).iter().copied()).collect();
+        let mut chosen = vec![0.0; live.len() * self.space.width()];
+        self.controller.act_rows(live.len(), &observations, &mut chosen)?;
+        for (episode, action) in live.iter().zip(chosen.chunks(self.space.width())) {
+            row_of(actions, &self.space, episode.env).copy_from_slice(action);
+        }
+        Ok(())
+    }
+}
+
+/// Another actor, disturbed: normal noise of `scale` half-ranges, or with probability `scale` a
+/// random action where actions are discrete, each of several on its own.
+pub struct NoisyActor<'a> {
+    /// Who is disturbed.
+    pub actor: &'a mut dyn Actor,
+    /// The environment's actions.
+    pub space: ActionSpace,
+    /// How much.
+    pub scale: f32,
+}
+
+impl Actor for NoisyActor<'_> {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+        self.actor.act(live, actions)?;
+        for episode in live {
+            let row = row_of(actions, &self.space, episode.env);
+            match &self.space {
+                ActionSpace::Discrete { .. } => {
+                    if episode.noise.r#gen::<f32>() < self.scale {
+                        draw_uniform(&self.space, &mut episode.noise, row);
+                    }
+                }
+                ActionSpace::MultiDiscrete { counts } => {
+                    for (action, count) in row.iter_mut().zip(counts) {
+                        if episode.noise.r#gen::<f32>() < self.scale {
+                            *action = episode.noise.gen_range(0..*count) as f32;
+                        }
+                    }
+                }
+                ActionSpace::Box { low, high } => {
+                    for ((action, low), high) in row.iter_mut().zip(low).zip(high) {
+                        let normal: f32 = episode.noise.sample(StandardNormal);
+                        *action = (*action + self.scale * normal * (high - low) / 2.0).clamp(*low, *high);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Draws an action, each as likely as any other.
+pub fn draw_uniform(space: &ActionSpace, noise: &mut ChaCha8Rng, row: &mut [f32]) {
+    match space {
+        ActionSpace::Discrete { n } => row[0] = noise.gen_range(0..*n) as f32,
+        ActionSpace::MultiDiscrete { counts } => {
+            for (action, count) in row.iter_mut().zip(counts) {
+                *action = noise.gen_range(0..*count) as f32;
+            }
+        }
+        ActionSpace::Box { low, high } => {
+            for ((action, low), high) in row.iter_mut().zip(low).zip(high) {
+                *action = noise.gen_range(*low..=*high);
+            }
+        }
+    }
+}
