@@ -101,7 +101,8 @@ def main():
         if iteration % EVALUATE_EVERY == 0:
             gain, bias = map(rounded, unfolded(weights, mean, deviation))
             returns, lengths = play(trial, np.stack([gain] * TRIAL_EPISODES), np.stack([bias] * TRIAL_EPISODES))
-            print(f"iteration {iteration}, {steps} steps: {returns.mean():.0f} in {lengths.mean():.0f} steps", file=sys.stderr)
+            found = f"{returns.mean():.0f} in {lengths.mean():.0f} steps"
+            print(f"iteration {iteration}, {steps} steps: {found}", file=sys.stderr)
             if returns.mean() >= args.target:
                 break
         deltas = rng.normal(size=(directions, height, width))
@@ -118,7 +119,8 @@ def main():
 
     final = envpool.make(args.env, num_envs=FINAL_EPISODES, seed=1000 * args.seed + 10_000, **make)
     returns, lengths = play(final, np.stack([gain] * FINAL_EPISODES), np.stack([bias] * FINAL_EPISODES))
-    print(f"// {args.env}: {returns.mean():.0f} ± {returns.std():.0f} in {lengths.mean():.0f} steps over {FINAL_EPISODES} episodes")
+    found = f"{returns.mean():.0f} ± {returns.std():.0f} in {lengths.mean():.0f} steps"
+    print(f"// {args.env}: {found} over {FINAL_EPISODES} episodes, found in {steps} steps")
     print(as_rust(gain, bias))
 
 

@@ -21,7 +21,7 @@ pub struct Gait {
 }
 
 /// All gaits that were found.
-pub const GAITS: [Gait; 3] = [GALLOP, HOP, STRIDE];
+const GAITS: [Gait; 3] = [GALLOP, HOP, STRIDE];
 
 impl Gait {
     /// The gait of task `env`, if there is one that takes observations of `width` numbers.

@@ -11,7 +11,7 @@ mod stride;
 mod swing_up;
 
 pub use balance_pole::BalancePole;
-pub use gait::{GAITS, Gait};
+pub use gait::Gait;
 pub use pump_links::PumpLinks;
 pub use rock_car::{RockCar, RockCarThriftily};
 pub use swing_up::SwingUp;
