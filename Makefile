@@ -4,7 +4,7 @@ PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
-.PHONY: demo test build setup bridge pretrained curves experts interop peers eva-cost clean
+.PHONY: demo test build setup bridge pretrained medium curves experts interop peers eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
@@ -43,6 +43,38 @@ pretrained: build
 			--out datasets/pendulum-g$$g-noise$$noise-v0 || exit 1; \
 	done; done
 	$(PROGRAM) train configs/pendulum-pretrain.toml
+
+# Makes the middling policies of docs/medium.md again, in runs/pretrain-*-seed1/best/policy.
+MEDIUM := pendulum-medium mountain-car cartpole hopper half-cheetah
+
+medium: build $(MEDIUM:%=runs/pretrain-%-seed1/README.md)
+
+# What is there is neither collected nor trained again.
+runs/pretrain-%-seed1/README.md: | build
+	$(PROGRAM) train configs/pretrain-$*.toml
+
+runs/pretrain-pendulum-medium-seed1/README.md: | datasets/pendulum-medium-v0
+runs/pretrain-mountain-car-seed1/README.md: | datasets/mountain-car-medium-v0
+runs/pretrain-cartpole-seed1/README.md: | datasets/cartpole-medium-v0
+runs/pretrain-hopper-seed1/README.md: | datasets/hopper-medium-v0
+runs/pretrain-half-cheetah-seed1/README.md: | datasets/half-cheetah-medium-v0
+
+COLLECT_NOISY = $(PROGRAM) collect --policy scripted --seed 1 --out $@
+
+datasets/pendulum-medium-v0: | build
+	$(COLLECT_NOISY) --env Pendulum-v1 --noise 3 --episodes 50
+
+datasets/mountain-car-medium-v0: | build
+	$(COLLECT_NOISY) --env MountainCarContinuous-v0 --noise 3 --episodes 50
+
+datasets/cartpole-medium-v0: | build
+	$(COLLECT_NOISY) --env CartPole-v1 --noise 0.7 --episodes 50
+
+datasets/hopper-medium-v0: | build
+	$(COLLECT_NOISY) --env Hopper-v5 --noise 0.5 --episodes 150
+
+datasets/half-cheetah-medium-v0: | build
+	$(COLLECT_NOISY) --env HalfCheetah-v5 --noise 0.2 --episodes 100
 
 # The README's figure: the demo and its twins, three seeds each. A finished run is not run again.
 curves: build datasets/pendulum-g14-v0

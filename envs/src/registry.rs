@@ -266,7 +266,8 @@ impl<R: mujoco::Rules> Registered for MujocoTask<R> {
     }
 
     fn controller(&self) -> Option<Box<dyn Controller>> {
-        None
+        let width = crate::Task::spec(self).observation_width();
+        Some(Box::new(scripted::Gait::of(R::FACTS.id, width)?))
     }
 }
 

@@ -1,12 +1,17 @@
-//! Scripted controllers: hand-written, good enough to be worth imitating, fast enough for any amount
-//! of data. Each looks at the observation alone, so one serves every environment of a pool.
+//! Scripted controllers: written by hand or found by search, good enough to be worth imitating, fast enough for
+//! any amount of data. Each looks at the observation alone, so one serves every environment of a pool.
 
 mod balance_pole;
+mod gait;
+mod gallop;
+mod hop;
 mod pump_links;
 mod rock_car;
+mod stride;
 mod swing_up;
 
 pub use balance_pole::BalancePole;
+pub use gait::Gait;
 pub use pump_links::PumpLinks;
 pub use rock_car::{RockCar, RockCarThriftily};
 pub use swing_up::SwingUp;

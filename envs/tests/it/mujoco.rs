@@ -321,11 +321,11 @@ fn a_model_that_is_none_is_refused() {
 
 #[test]
 fn a_task_without_a_controller_says_what_can_act() {
-    let error = scripted("Hopper-v5", &Kwargs::new()).err().expect("it is refused");
+    let error = scripted("Pusher-v5", &Kwargs::new()).err().expect("it is refused");
     assert!(matches!(error, EnvError::NoController { .. }));
     assert_eq!(
         error.to_string(),
-        "`Hopper-v5` has no scripted controller; `random` or a policy can act in it"
+        "`Pusher-v5` has no scripted controller; `random` or a policy can act in it"
     );
 }
 

@@ -4,6 +4,10 @@ use eva_rl_envs::{ActionSpace, Controller, Kwargs, Phase, StepBatch, episode_rng
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+/// The tasks whose reference scores are our own.
+pub const MEASURED: [&str; 5] =
+    ["CartPole-v1", "Pendulum-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Acrobot-v1"];
+
 /// Uniformly random actions.
 pub struct Random {
     space: ActionSpace,
