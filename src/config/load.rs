@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_written_config_is_read_back() {
         let config = load_demo(&[]).unwrap();
-        assert_eq!(parse(&to_toml(&config), "again").unwrap(), config);
+        assert_eq!(parse::<RunConfig>(&to_toml(&config), "again").unwrap(), config);
     }
 
     #[test]

@@ -77,7 +77,9 @@ fn combinations(axes: &[AxisConfig]) -> Vec<(Vec<String>, Vec<String>)> {
         let mut longer = Vec::new();
         for (names, overrides) in &found {
             for (name, more) in &axis.choices {
-                longer.push(([&names[..], &[name.clone()]].concat(), [&overrides[..], more].concat()));
+                let mut names = names.clone();
+                names.push(name.clone());
+                longer.push((names, [&overrides[..], more].concat()));
             }
         }
         found = longer;
