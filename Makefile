@@ -4,7 +4,7 @@ PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
-.PHONY: demo test build setup bridge pretrained medium curves experts interop peers eva-cost clean
+.PHONY: demo test build setup bridge pretrained medium online curves experts interop peers eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
@@ -59,6 +59,7 @@ runs/pretrain-cartpole-seed1/README.md: | datasets/cartpole-medium-v0
 runs/pretrain-hopper-seed1/README.md: | datasets/hopper-medium-v0
 runs/pretrain-half-cheetah-seed1/README.md: | datasets/half-cheetah-medium-v0
 
+MEDIUM_DATA := $(patsubst %,datasets/%-medium-v0,pendulum mountain-car cartpole hopper half-cheetah)
 COLLECT_NOISY = $(PROGRAM) collect --policy scripted --seed 1 --out $@
 
 datasets/pendulum-medium-v0: | build
@@ -75,6 +76,12 @@ datasets/hopper-medium-v0: | build
 
 datasets/half-cheetah-medium-v0: | build
 	$(COLLECT_NOISY) --env HalfCheetah-v5 --noise 0.2 --episodes 100
+
+# The learning curves of docs/online: five middling policies, five seeds each. A finished run is not run again.
+online: build $(MEDIUM_DATA)
+	$(PROGRAM) sweep configs/online-sweep.toml --out runs/online --jobs 2
+	rm -rf docs/online
+	$(PROGRAM) report runs/online/*/ --out docs/online
 
 # The README's figure: the demo and its twins, three seeds each. A finished run is not run again.
 curves: build datasets/pendulum-g14-v0

@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::Bench;
 
 const GRID: &str = r#"
-config = "adapt.toml"
+configs = ["adapt.toml"]
 seeds = [1, 2]
 [[axes]]
 choices = { lora = ["adapter={ lora = { rank = 2, alpha = 2.0, dropout = 0.0 } }"], eva = [] }
@@ -20,31 +20,34 @@ fn a_grid_runs_every_cell_and_skips_what_is_done() {
     let sweep = ["sweep", "grid.toml", "--out", "runs", "--jobs", "2"];
     let listed = bench.succeed(&[&sweep[..], &["--dry-run"]].concat());
     assert_eq!(listed.lines().count(), 4);
-    assert!(listed.contains("lora-short-seed2: adapter="), "{listed}");
+    assert!(listed.contains("adapt-lora-short-seed2: adapt.toml adapter="), "{listed}");
 
     // A run that was stopped, and one that is finished.
-    let stopped = ["train", "adapt.toml", "--out", "runs/eva-short-seed1", "--set", "seed=1"];
+    let stopped = ["train", "adapt.toml", "--out", "runs/adapt-eva-short-seed1", "--set", "seed=1"];
     bench.succeed(
         &[&stopped[..], &["--set", "offline.updates=2", "--set", "online.odt.exploration.rounds=1"]].concat(),
     );
-    fs::remove_file(bench.path("runs/eva-short-seed1/README.md")).unwrap();
+    fs::remove_file(bench.path("runs/adapt-eva-short-seed1/README.md")).unwrap();
     assert!(bench.succeed(&sweep).contains("4 runs done, 0 were done before"));
     assert!(
-        fs::read_to_string(bench.path("runs/eva-short-seed1.log")).unwrap().contains("going on from update")
+        fs::read_to_string(bench.path("runs/adapt-eva-short-seed1.log"))
+            .unwrap()
+            .contains("going on from update")
     );
-    let begun = fs::metadata(bench.path("runs/lora-short-seed1/README.md")).unwrap().modified().unwrap();
+    let begun =
+        fs::metadata(bench.path("runs/adapt-lora-short-seed1/README.md")).unwrap().modified().unwrap();
     assert!(bench.succeed(&sweep).contains("0 runs done, 4 were done before"));
     assert_eq!(
-        fs::metadata(bench.path("runs/lora-short-seed1/README.md")).unwrap().modified().unwrap(),
+        fs::metadata(bench.path("runs/adapt-lora-short-seed1/README.md")).unwrap().modified().unwrap(),
         begun
     );
 
     let table = bench.succeed(&[
         "report",
-        "runs/lora-short-seed1",
-        "runs/lora-short-seed2",
-        "runs/eva-short-seed1",
-        "runs/eva-short-seed2",
+        "runs/adapt-lora-short-seed1",
+        "runs/adapt-lora-short-seed2",
+        "runs/adapt-eva-short-seed1",
+        "runs/adapt-eva-short-seed2",
         "--out",
         "compared",
     ]);
@@ -61,8 +64,11 @@ fn a_run_of_a_grid_that_fails_is_named_and_the_others_go_on() {
     let output = bench.run(&["sweep", "grid.toml", "--out", "runs"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("gone-short-seed1: eva-rl: ") && said.contains("2 of 4 runs failed"), "{said}");
-    assert!(bench.path("runs/lora-short-seed2/README.md").is_file());
+    assert!(
+        said.contains("adapt-gone-short-seed1: eva-rl: ") && said.contains("2 of 4 runs failed"),
+        "{said}"
+    );
+    assert!(bench.path("runs/adapt-lora-short-seed2/README.md").is_file());
 
     bench.write("grid.toml", &GRID.replace("offline.updates=2", "offline.updats=2"));
     let output = bench.run(&["sweep", "grid.toml", "--out", "other"]);

@@ -1,7 +1,6 @@
 //! `sweep`: every run of a grid, several at a time; what is done is skipped, what was stopped goes on.
 
 use std::fs::{self, File};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -25,8 +24,8 @@ enum Outcome {
 pub fn run(args: SweepArgs) -> anyhow::Result<()> {
     let plan = SweepPlan::read(&args.sweep).or_input()?;
     if args.dry_run {
-        for SweepRun { name, overrides } in &plan.runs {
-            print(&format!("{name}: {}", overrides.join(" ")))?;
+        for SweepRun { name, config, overrides } in &plan.runs {
+            print(&format!("{name}: {} {}", config.display(), overrides.join(" ")))?;
         }
         return Ok(());
     }
@@ -42,8 +41,7 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
                     if interrupt::asked() {
                         break;
                     }
-                    let outcome =
-                        one(&plan.config, run, &args).unwrap_or_else(|e| Outcome::Failed(format!("{e:#}")));
+                    let outcome = one(run, &args).unwrap_or_else(|e| Outcome::Failed(format!("{e:#}")));
                     match &outcome {
                         Outcome::Done => tell(&format!("{}: done", run.name)),
                         Outcome::Failed(why) => tell(&format!("{}: {why}", run.name)),
@@ -68,7 +66,7 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
 }
 
 /// One run, in a process of its own: begun, gone on with, or left alone where it is finished.
-fn one(config: &Path, run: &SweepRun, args: &SweepArgs) -> anyhow::Result<Outcome> {
+fn one(run: &SweepRun, args: &SweepArgs) -> anyhow::Result<Outcome> {
     let folder = args.out.join(&run.name);
     if folder.join("README.md").exists() {
         return Ok(Outcome::Skipped);
@@ -78,7 +76,7 @@ fn one(config: &Path, run: &SweepRun, args: &SweepArgs) -> anyhow::Result<Outcom
     if folder.join("config.toml").exists() {
         command.arg("--resume").arg(&folder);
     } else {
-        command.arg(config).arg("--out").arg(&folder);
+        command.arg(&run.config).arg("--out").arg(&folder);
         run.overrides.iter().for_each(|text| {
             command.args(["--set", text]);
         });

@@ -1,4 +1,4 @@
-//! A grid of runs, as the user wrote it: one config, and what is varied of it.
+//! A grid of runs, as the user wrote it: configs, and what is varied of them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,16 +8,16 @@ use serde::Deserialize;
 
 use super::{ConfigError, check, load, parse};
 
-/// Every combination of one choice an axis, and every seed, is a run.
+/// Every config with every combination of one choice an axis and with every seed is a run.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepConfig {
-    /// What all runs begin with, where no axis names another; relative to the folder that the program is
-    /// run in.
-    pub config: PathBuf,
+    /// Relative to the folder that the program is run in.
+    pub configs: Vec<PathBuf>,
     /// The runs' seeds.
     pub seeds: Vec<u64>,
     /// What is varied, in the order of the runs' names.
+    #[serde(default)]
     pub axes: Vec<AxisConfig>,
 }
 
@@ -32,8 +32,10 @@ pub struct AxisConfig {
 /// One run of a grid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SweepRun {
-    /// The names of its choices and its seed, such as `hammer-eva-seed1`.
+    /// The names of its config, its choices and its seed, such as `demo-eva-seed1`.
     pub name: String,
+    /// What it begins with.
+    pub config: PathBuf,
     /// Overrides of the config.
     pub overrides: Vec<String>,
 }
@@ -41,9 +43,7 @@ pub struct SweepRun {
 /// A grid that was checked: every run's config is one that `train` takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SweepPlan {
-    /// What all runs begin with.
-    pub config: PathBuf,
-    /// The seeds of a cell follow each other last, so that every cell has a run before any has two.
+    /// Seeds change last, so that every cell has a run before any has two.
     pub runs: Vec<SweepRun>,
 }
 
@@ -53,20 +53,24 @@ impl SweepPlan {
         let text = fs::read_to_string(path)
             .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: error.to_string() })?;
         let sweep: SweepConfig = parse(&text, &path.display().to_string())?;
+        check("configs", "empty", !sweep.configs.is_empty(), "must hold at least one")?;
         check("seeds", "empty", !sweep.seeds.is_empty(), "must hold at least one")?;
         let empty = sweep.axes.iter().position(|axis| axis.choices.is_empty());
         let key = format!("axes[{}].choices", empty.unwrap_or_default());
         check(key, "empty", empty.is_none(), "must hold at least one")?;
         let mut runs = Vec::new();
         for seed in &sweep.seeds {
-            for (mut names, mut overrides) in combinations(&sweep.axes) {
-                names.push(format!("seed{seed}"));
-                overrides.push(format!("seed={seed}"));
-                load(&sweep.config, &overrides)?.plan()?;
-                runs.push(SweepRun { name: names.join("-"), overrides });
+            for config in &sweep.configs {
+                for (names, mut overrides) in combinations(&sweep.axes) {
+                    overrides.push(format!("seed={seed}"));
+                    load(config, &overrides)?.plan()?;
+                    let stem = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                    let name = [vec![stem], names, vec![format!("seed{seed}")]].concat().join("-");
+                    runs.push(SweepRun { name, config: config.clone(), overrides });
+                }
             }
         }
-        Ok(Self { config: sweep.config, runs })
+        Ok(Self { runs })
     }
 }
 
