@@ -124,6 +124,36 @@ def loading(args):
     print(f"Loading {size / 1e9:.2f} GB of safetensors: peak {peak / 1e9:.2f} GB, {peak / size:.2f}x, in {secs:.1f} s")
 
 
+def replay(args):
+    """Peak memory of a run whose replay holds 1,000 trajectories of 1,000 Hopper steps (rows of a gait that falls
+    are repeated, which costs a replay as much as others)."""
+    import h5py
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = f"{folder}/hopper-v0"
+        command = [args.binary, "collect", "--env", "Hopper-v5", "--policy", "random", "--episodes", "1000"]
+        subprocess.run([*command, "--out", data], check=True, capture_output=True)
+        with h5py.File(f"{data}/data/main_data.hdf5", "r+") as file:
+            for episode in file.values():
+                lengths = {"observations": 1001, "actions": 1000, "rewards": 1000, "terminations": 1000, "truncations": 1000}
+                for name, length in lengths.items():
+                    rows = episode[name][()]
+                    del episode[name]
+                    again = rows[[min(step, len(rows) - 1) for step in range(length)]]
+                    again = again & False if again.dtype == bool else again
+                    episode.create_dataset(name, data=again)
+                episode["truncations"][-1] = True
+                episode.attrs["total_steps"] = 1000
+        command = [args.binary, "train", "configs/online-hopper.toml", "--out", f"{folder}/run"]
+        online = "{ odt = { replay_capacity = 1000, exploration = { rounds = 1, updates_per_round = 10, target_return = 3000.0 } } }"
+        for text in [f"data.datasets=['{data}']", f"online={online}", "evaluation.episodes=4"]:
+            command += ["--set", text]
+        trainer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(trainer.pid, 0)
+    assert status == 0
+    print(f"Online DT on Hopper-v5 with 1,000,000 steps in its replay: peak {usage.ru_maxrss / 1024:.0f} MB")
+
+
 def environments(args):
     cartpole = ["env", "--env", "CartPole-v1", "--num-envs", str(ENVS)]
     figures = {"eva-rl": [], "Gymnasium": [], "EnvPool": []}
@@ -413,11 +443,12 @@ def main():
     parser.add_argument("--binary", default="target/release/eva-rl")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
-        "--only", choices=["loading", "environments", "mujoco", "forward", "rollout", "eva", "bridge"]
+        "--only", choices=["loading", "replay", "environments", "mujoco", "forward", "rollout", "eva", "bridge"]
     )
     args = parser.parse_args()
     for name, measure in [
         ("loading", loading),
+        ("replay", replay),
         ("environments", environments),
         ("mujoco", physics),
         ("forward", forward),
