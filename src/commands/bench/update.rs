@@ -1,0 +1,137 @@
+//! `bench update`: updates of LoRA adapters, their parts apart.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use eva_rl_agents::adapter::{self, AdapterSet, Rank};
+use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs};
+use eva_rl_agents::objective;
+use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
+use eva_rl_agents::pass::{NoTap, Pass};
+use eva_rl_envs::VecEnv;
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::{SCALING, Subject, median, slice, subject};
+use crate::agent;
+use crate::cli::BenchUpdateArgs;
+use crate::data::Replay;
+use crate::failure::{InputError, OrInput};
+use crate::inputs::read_inputs;
+use crate::rng::{self, Purpose};
+use crate::rollout::{self, RandomActor};
+
+/// Windows of a batch.
+const BATCH: usize = 64;
+
+/// Joint norm that the gradients are scaled down to.
+const CLIP: f64 = 0.25;
+
+/// Where the batches come from.
+enum Source {
+    /// Random episodes, from which windows are drawn as `train` draws them.
+    Replay(Replay, Conditioning, ChaCha8Rng),
+    /// A file's windows, gone through again and again.
+    Windows(Inputs),
+}
+
+impl Source {
+    /// The batch of update `update`.
+    fn batch(&mut self, update: usize) -> Inputs {
+        match self {
+            Self::Replay(replay, conditioning, draw) => {
+                let windows = replay.sample(BATCH, conditioning.context_length, draw);
+                conditioning.inputs(&windows.view())
+            }
+            Self::Windows(all) => {
+                let whole = all.timesteps.size()[0] / BATCH as i64;
+                slice(all, update as i64 % whole * BATCH as i64, BATCH as i64)
+            }
+        }
+    }
+}
+
+/// Reads the policy, and what its windows come from.
+fn read(args: &BenchUpdateArgs) -> anyhow::Result<(DecisionTransformer, Source)> {
+    if let Some(env) = &args.env {
+        let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.statistics, env)?;
+        let draw = rng::generator(0, Purpose::UpdateWindows, 0);
+        return Ok((policy, Source::Replay(random_replay(env.as_mut())?, conditioning, draw)));
+    }
+    let path = args.inputs.as_ref().context("clap lets neither --env nor --inputs be absent")?;
+    let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
+    let inputs = read_inputs(path, policy.config())?;
+    let windows = inputs.timesteps.size()[0];
+    if windows < BATCH as i64 {
+        return Err(InputError(format!("{path:?} holds {windows} windows, and a batch has {BATCH}")).into());
+    }
+    Ok((policy, Source::Windows(inputs)))
+}
+
+/// Random episodes to draw windows from.
+fn random_replay(env: &mut dyn VecEnv) -> anyhow::Result<Replay> {
+    let spec = env.spec().clone();
+    let mut replay = Replay::new(64, spec.observation_width(), spec.action.width());
+    let mut actor = RandomActor { space: spec.action };
+    for episode in rollout::play(env, &mut actor, 64, 0)?.episodes {
+        replay.push(episode);
+    }
+    Ok(replay)
+}
+
+/// Medians over the updates, of which the first warms up and is not counted.
+pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
+    let (policy, mut source) = read(args)?;
+    let rank = Rank::try_from(args.rank).or_input()?;
+    let mut adapters = AdapterSet::default();
+    for site in policy.sites() {
+        let (input, output) = policy.site_shape(site).expect("a site of this policy");
+        adapters.sites.insert(site, adapter::lora(input, output, rank, SCALING, policy.device()));
+    }
+    let mut optimiser = AdamW::new(adapters.parameters(), AdamWSettings::default());
+    let (mut whole, mut parts): (Vec<f64>, [Vec<f64>; 4]) = Default::default();
+    let (mut first_loss, mut steps) = (f64::NAN, 0);
+    let begun = Instant::now();
+    for update in 0.. {
+        if whole.len() >= 3 && begun.elapsed().as_secs_f64() >= args.seconds {
+            break;
+        }
+        let started = Instant::now();
+        let inputs = source.batch(update);
+        let built = Instant::now();
+        let mut pass = Pass { adapters: &adapters, tap: &mut NoTap, train: true };
+        let loss = objective::imitation(&policy, &mut pass, &inputs);
+        let forwarded = Instant::now();
+        optimiser.zero_grad();
+        loss.backward();
+        let differentiated = Instant::now();
+        let norm = optimiser.grad_norm();
+        optimiser.clip(norm, CLIP);
+        optimiser.step(1e-4);
+        let stepped = Instant::now();
+        if update == 0 {
+            (first_loss, steps) = (loss.double_value(&[]), inputs.timesteps.size()[1]);
+            continue;
+        }
+        let instants = [started, built, forwarded, differentiated, stepped];
+        for (part, ends) in parts.iter_mut().zip(instants.windows(2)) {
+            part.push((ends[1] - ends[0]).as_secs_f64());
+        }
+        whole.push((stepped - started).as_secs_f64());
+    }
+    let [inputs, forward, backward, optimiser] = parts.map(median);
+    Ok(json!({
+        "batch_size": BATCH,
+        "context_length": steps,
+        "rank": args.rank,
+        "threads": tch::get_num_threads(),
+        "updates": whole.len(),
+        "first_loss": first_loss,
+        "inputs_secs": inputs,
+        "forward_secs": forward,
+        "backward_secs": backward,
+        "optimiser_secs": optimiser,
+        "secs_per_update": median(whole),
+    }))
+}
