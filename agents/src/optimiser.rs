@@ -75,6 +75,11 @@ impl AdamW {
         self
     }
 
+    /// What it changes; shares storage with it.
+    pub fn parameters(&self) -> Vec<Tensor> {
+        self.parameters.iter().map(|parameter| parameter.value.shallow_clone()).collect()
+    }
+
     /// Forgets the gradients of the last step.
     pub fn zero_grad(&mut self) {
         for parameter in &mut self.parameters {

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use anyhow::Context;
 use eva_rl_agents::adapter::{self, AdapterSet, Rank};
-use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs};
+use eva_rl_agents::fold::Fold;
+use eva_rl_agents::model::{DecisionTransformer, Inputs};
 use eva_rl_agents::objective;
 use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
-use eva_rl_agents::pass::{NoTap, Pass};
+use eva_rl_agents::pass::Pass;
 use eva_rl_envs::VecEnv;
-use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tch::Device;
 
@@ -23,50 +23,36 @@ use crate::rng::{self, Purpose};
 use crate::rollout::{self, RandomActor};
 
 /// Windows of a batch.
-const BATCH: usize = 64;
+const BATCH: i64 = 64;
 
 /// Joint norm that the gradients are scaled down to.
 const CLIP: f64 = 0.25;
 
-/// Where the batches come from.
-enum Source {
-    /// Random episodes, from which windows are drawn as `train` draws them.
-    Replay(Replay, Conditioning, ChaCha8Rng),
-    /// A file's windows, gone through again and again.
-    Windows(Inputs),
-}
+/// Gives the batch of an update.
+type Source = Box<dyn FnMut(usize) -> Inputs>;
 
-impl Source {
-    /// The batch of update `update`.
-    fn batch(&mut self, update: usize) -> Inputs {
-        match self {
-            Self::Replay(replay, conditioning, draw) => {
-                let windows = replay.sample(BATCH, conditioning.context_length, draw);
-                conditioning.inputs(&windows.view())
-            }
-            Self::Windows(all) => {
-                let whole = all.timesteps.size()[0] / BATCH as i64;
-                slice(all, update as i64 % whole * BATCH as i64, BATCH as i64)
-            }
-        }
-    }
-}
-
-/// Reads the policy, and what its windows come from.
+/// Reads the policy and what its windows come from: random episodes, from which they are drawn as `train`
+/// draws them, or a file, which is gone through again and again.
 fn read(args: &BenchUpdateArgs) -> anyhow::Result<(DecisionTransformer, Source)> {
     if let Some(env) = &args.env {
         let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.statistics, env)?;
-        let draw = rng::generator(0, Purpose::UpdateWindows, 0);
-        return Ok((policy, Source::Replay(random_replay(env.as_mut())?, conditioning, draw)));
+        let replay = random_replay(env.as_mut())?;
+        let mut draw = rng::generator(0, Purpose::UpdateWindows, 0);
+        let source = move |_| {
+            let windows = replay.sample(BATCH as usize, conditioning.context_length, &mut draw);
+            conditioning.inputs(&windows.view())
+        };
+        return Ok((policy, Box::new(source)));
     }
     let path = args.inputs.as_ref().context("clap lets neither --env nor --inputs be absent")?;
     let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
     let inputs = read_inputs(path, policy.config())?;
     let windows = inputs.timesteps.size()[0];
-    if windows < BATCH as i64 {
+    if windows < BATCH {
         return Err(InputError(format!("{path:?} holds {windows} windows, and a batch has {BATCH}")).into());
     }
-    Ok((policy, Source::Windows(inputs)))
+    let source = move |update: usize| slice(&inputs, update as i64 % (windows / BATCH) * BATCH, BATCH);
+    Ok((policy, Box::new(source)))
 }
 
 /// Random episodes to draw windows from.
@@ -98,13 +84,14 @@ pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
             break;
         }
         let started = Instant::now();
-        let inputs = source.batch(update);
+        let inputs = source(update);
         let built = Instant::now();
-        let mut pass = Pass { adapters: &adapters, tap: &mut NoTap, train: true };
+        let mut fold = Fold::default();
+        let mut pass = Pass { adapters: &adapters, tap: &mut fold, train: true };
         let loss = objective::imitation(&policy, &mut pass, &inputs);
         let forwarded = Instant::now();
         optimiser.zero_grad();
-        loss.backward();
+        fold.backward(&loss, &adapters, &optimiser.parameters());
         let differentiated = Instant::now();
         let norm = optimiser.grad_norm();
         optimiser.clip(norm, CLIP);
