@@ -9,11 +9,11 @@ use eva_rl_agents::fold::Fold;
 use eva_rl_agents::methods::{RankAllocator, Schedule, orthogonality};
 use eva_rl_agents::model::{self, DecisionTransformer, Inputs};
 use eva_rl_agents::objective::{self, StochasticHead};
-use eva_rl_agents::optimiser::{AdamW, AdamWSettings, Decay, learning_rate};
+use eva_rl_agents::optimiser::{Decay, Optimiser, Rule, Settings, learning_rate};
 use eva_rl_agents::pass::Pass;
 use tch::Tensor;
 
-use crate::config::{AdapterConfig, ObjectiveConfig, OptimiserConfig, RunPlan, ScheduleConfig};
+use crate::config::{AdapterConfig, ObjectiveConfig, OptimiserConfig, RuleConfig, RunPlan, ScheduleConfig};
 use crate::guard::{Culprit, Watch};
 use crate::metrics::{self, Metric};
 
@@ -28,8 +28,8 @@ pub struct Learner {
     pub adapters: Option<(AdapterFolder, AdapterSet)>,
     /// Online DT's head, where that is the objective.
     pub head: Option<StochasticHead>,
-    optimiser: AdamW,
-    temperature: Option<(AdamW, f64)>,
+    optimiser: Optimiser,
+    temperature: Option<(Optimiser, f64)>,
     /// AdaLoRA's budget, and the weight of its regulariser in the loss.
     allocator: Option<(RankAllocator, f64)>,
 }
@@ -79,13 +79,16 @@ impl Learner {
             let stochastic =
                 StochasticHead::new(&policy, online_dt.initial_std, online_dt.initial_temperature);
             trained.extend(stochastic.parameters());
-            let optimiser = AdamW::new(stochastic.temperature_parameters(), AdamWSettings::default());
+            let optimiser = Optimiser::new(stochastic.temperature_parameters(), Settings::default());
             temperature = Some((optimiser, online_dt.temperature_learning_rate));
             head = Some(stochastic);
         }
-        let settings =
-            AdamWSettings { weight_decay: plan.optimiser.weight_decay, ..AdamWSettings::default() };
-        let optimiser = AdamW::new(trained, settings).with_lora_plus(plan.optimiser.lora_plus_ratio);
+        let rule = match plan.optimiser.rule {
+            RuleConfig::Adamw {} => Rule::AdamW,
+            RuleConfig::Lamb {} => Rule::Lamb,
+        };
+        let settings = Settings { rule, weight_decay: plan.optimiser.weight_decay, ..Settings::default() };
+        let optimiser = Optimiser::new(trained, settings).with_lora_plus(plan.optimiser.lora_plus_ratio);
         let allocator = match (&plan.adapter, &adapters) {
             (AdapterConfig::Adalora(ada), Some((_, adapters))) => {
                 let schedule = Schedule {

@@ -7,7 +7,7 @@ use eva_rl_agents::adapter::{self, AdapterSet, Rank};
 use eva_rl_agents::fold::Fold;
 use eva_rl_agents::model::{DecisionTransformer, Inputs};
 use eva_rl_agents::objective;
-use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
+use eva_rl_agents::optimiser::{Optimiser, Settings};
 use eva_rl_agents::pass::Pass;
 use eva_rl_envs::VecEnv;
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
         let (input, output) = policy.site_shape(site).expect("a site of this policy");
         adapters.sites.insert(site, adapter::lora(input, output, rank, SCALING, policy.device()));
     }
-    let mut optimiser = AdamW::new(adapters.parameters(), AdamWSettings::default());
+    let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
     let (mut whole, mut parts): (Vec<f64>, [Vec<f64>; 4]) = Default::default();
     let (mut first_loss, mut steps) = (f64::NAN, 0);
     let begun = Instant::now();

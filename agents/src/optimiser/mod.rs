@@ -1,12 +1,29 @@
-//! AdamW (arXiv 1711.05101): decoupled weight decay, and a state that can be saved.
+//! AdamW (arXiv 1711.05101) and LAMB (arXiv 1904.00962), with a state that can be saved.
 //!
 //! tch's own optimisers cannot save their moments, so a resumed run would not be the same run.
 
+mod schedule;
+
 use tch::{Kind, Tensor};
 
-/// Constants of AdamW.
+pub use schedule::{Decay, learning_rate};
+
+/// What a step makes of a parameter x and its moments. With r = m̂/(√v̂ + ε), λ the weight decay and η the
+/// learning rate:
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// x ← x − η·(r + λx), its decay first.
+    AdamW,
+    /// x ← x − η·‖x‖/‖r + λx‖·(r + λx), the paper's Algorithm 2 with φ(z) = z; the ratio is 1 where either
+    /// norm is zero, as at the start of an adapter's B.
+    Lamb,
+}
+
+/// Constants of the optimiser.
 #[derive(Clone, Copy, Debug)]
-pub struct AdamWSettings {
+pub struct Settings {
+    /// What a step makes of the moments.
+    pub rule: Rule,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
@@ -17,16 +34,16 @@ pub struct AdamWSettings {
     pub weight_decay: f64,
 }
 
-impl Default for AdamWSettings {
+impl Default for Settings {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+        Self { rule: Rule::AdamW, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
     }
 }
 
 /// The optimiser of the named tensors that it is given, and of no others.
 #[derive(Debug)]
-pub struct AdamW {
-    settings: AdamWSettings,
+pub struct Optimiser {
+    settings: Settings,
     steps: i32,
     parameters: Vec<Parameter>,
 }
@@ -47,9 +64,9 @@ struct Parameter {
 #[error("the optimiser's state lacks `{0}` in the parameter's shape")]
 pub struct BadState(pub String);
 
-impl AdamW {
+impl Optimiser {
     /// Moments at zero. Vectors (biases, norms) do not decay; matrices do.
-    pub fn new(parameters: Vec<(String, Tensor)>, settings: AdamWSettings) -> Self {
+    pub fn new(parameters: Vec<(String, Tensor)>, settings: Settings) -> Self {
         let parameters = parameters
             .into_iter()
             .map(|(name, value)| Parameter {
@@ -123,7 +140,7 @@ impl AdamW {
     /// One step at learning rate `rate`, or each parameter's multiple of it.
     pub fn step(&mut self, rate: f64) {
         self.steps += 1;
-        let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
+        let Settings { rule, beta1, beta2, epsilon, weight_decay } = self.settings;
         let first_bias = 1.0 - beta1.powi(self.steps);
         let second_bias = 1.0 - beta2.powi(self.steps);
         tch::no_grad(|| {
@@ -133,15 +150,27 @@ impl AdamW {
                     continue;
                 }
                 let rate = rate * parameter.rate;
-                if parameter.decays && weight_decay > 0.0 {
-                    parameter.value *= 1.0 - rate * weight_decay;
-                }
+                let decay = if parameter.decays { weight_decay } else { 0.0 };
                 parameter.first *= beta1;
                 parameter.first += &gradient * (1.0 - beta1);
                 parameter.second *= beta2;
                 parameter.second += gradient.square() * (1.0 - beta2);
                 let root = (&parameter.second / second_bias).sqrt() + epsilon;
-                parameter.value -= &parameter.first / root * (rate / first_bias);
+                match rule {
+                    Rule::AdamW => {
+                        if decay > 0.0 {
+                            parameter.value *= 1.0 - rate * decay;
+                        }
+                        parameter.value -= &parameter.first / root * (rate / first_bias);
+                    }
+                    Rule::Lamb => {
+                        let direction = &parameter.first / root / first_bias + &parameter.value * decay;
+                        let norm = |x: &Tensor| x.norm().double_value(&[]); // `[…]`
+                        let (size, length) = (norm(&parameter.value), norm(&direction));
+                        let ratio = if size > 0.0 && length > 0.0 { size / length } else { 1.0 };
+                        parameter.value -= direction * (rate * ratio);
+                    }
+                }
             }
         });
     }
@@ -156,7 +185,7 @@ impl AdamW {
         state
     }
 
-    /// Takes back what [`AdamW::state`] gave.
+    /// Takes back what [`Optimiser::state`] gave.
     pub fn load_state(&mut self, find: impl Fn(&str) -> Option<Tensor>) -> Result<(), BadState> {
         let fetch = |name: String, shape: &[i64]| {
             find(&name).filter(|tensor| tensor.size() == shape).ok_or(BadState(name))
@@ -169,30 +198,6 @@ impl AdamW {
         }
         Ok(())
     }
-}
-
-/// The learning rate of update `update` (from 0) of `total`: linear warm-up, then the chosen decay.
-pub fn learning_rate(peak: f64, update: usize, warm_up: usize, total: usize, decay: Decay) -> f64 {
-    if update < warm_up {
-        return peak * (update + 1) as f64 / warm_up as f64;
-    }
-    let progress = ((update - warm_up) as f64 / total.saturating_sub(warm_up).max(1) as f64).min(1.0);
-    match decay {
-        Decay::Constant => peak,
-        Decay::Linear => peak * (1.0 - progress),
-        Decay::Cosine => peak * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
-    }
-}
-
-/// What the learning rate does after warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decay {
-    /// Stays.
-    Constant,
-    /// Falls to zero along a line.
-    Linear,
-    /// Falls to zero along half a cosine.
-    Cosine,
 }
 
 #[cfg(test)]
@@ -214,8 +219,8 @@ mod tests {
         let mut reference = tch::nn::OptimizerConfig::build(reference, &store, 1e-2).unwrap();
 
         let ours = start.copy().set_requires_grad(true);
-        let settings = AdamWSettings { weight_decay: 0.01, ..AdamWSettings::default() };
-        let mut optimiser = AdamW::new(vec![("w".to_owned(), ours.shallow_clone())], settings);
+        let settings = Settings { weight_decay: 0.01, ..Settings::default() };
+        let mut optimiser = Optimiser::new(vec![("w".to_owned(), ours.shallow_clone())], settings);
         for _ in 0..25 {
             reference.backward_step(&(&theirs - &target).square().sum(Kind::Float));
             optimiser.zero_grad();
@@ -228,14 +233,15 @@ mod tests {
 
     #[test]
     fn a_restored_optimiser_goes_on_as_if_nothing_had_happened() {
-        let run = |stop: bool| {
+        let run = |rule: Rule, stop: bool| {
+            let settings = Settings { rule, ..Settings::default() };
             let weight = Tensor::ones([2, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
             let named = || vec![("w".to_owned(), weight.shallow_clone())];
-            let mut optimiser = AdamW::new(named(), AdamWSettings::default());
+            let mut optimiser = Optimiser::new(named(), settings);
             for step in 0..6 {
                 if stop && step == 3 {
                     let state = optimiser.state();
-                    optimiser = AdamW::new(named(), AdamWSettings::default());
+                    optimiser = Optimiser::new(named(), settings);
                     let find = |name: &str| state.iter().find(|(key, _)| key == name).map(|(_, t)| t.copy());
                     optimiser.load_state(find).unwrap();
                 }
@@ -245,25 +251,81 @@ mod tests {
             }
             weight.detach().copy()
         };
-        assert_eq!(run(true), run(false));
+        for rule in [Rule::AdamW, Rule::Lamb] {
+            assert_eq!(run(rule, true), run(rule, false));
+        }
     }
 
     #[test]
     fn clipping_leaves_the_norm_at_the_limit() {
         let weight = Tensor::zeros([3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let mut optimiser =
-            AdamW::new(vec![("w".to_owned(), weight.shallow_clone())], AdamWSettings::default());
+            Optimiser::new(vec![("w".to_owned(), weight.shallow_clone())], Settings::default());
         (&weight * 10.0).sum(Kind::Float).backward();
         optimiser.clip(optimiser.grad_norm(), 0.25);
         assert!((optimiser.grad_norm() - 0.25).abs() < 1e-6);
     }
 
+    /// LAMB in f64, a number at a time, from the paper's Algorithm 2: gradients of each step, weight decay λ.
+    fn lamb(mut x: Vec<f64>, gradients: &[Vec<f64>], rate: f64, lambda: f64) -> Vec<f64> {
+        let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let (mut m, mut v) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        for (step, g) in (1..).zip(gradients) {
+            let mut r = vec![0.0; x.len()];
+            for i in 0..x.len() {
+                m[i] = 0.9 * m[i] + 0.1 * g[i];
+                v[i] = 0.999 * v[i] + 0.001 * g[i] * g[i];
+                let (m_hat, v_hat) = (m[i] / (1.0 - 0.9f64.powi(step)), v[i] / (1.0 - 0.999f64.powi(step)));
+                r[i] = m_hat / (v_hat.sqrt() + 1e-8) + lambda * x[i];
+            }
+            let ratio = if norm(&x) == 0.0 || norm(&r) == 0.0 { 1.0 } else { norm(&x) / norm(&r) };
+            for i in 0..x.len() {
+                x[i] -= rate * ratio * r[i];
+            }
+        }
+        x
+    }
+
+    /// What five steps of LAMB at rate 0.1 make of a tensor of this shape.
+    #[track_caller]
+    fn check_lamb(shape: &[i64], scale: f64, weight_decay: f64, lambda: f64, ratio: f64) {
+        tch::manual_seed(11);
+        let draw = || Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        let numbers =
+            |x: &Tensor| Vec::<f64>::try_from(x.detach().flatten(0, -1).to_kind(Kind::Double)).unwrap();
+        let start = draw() * scale;
+        let given: Vec<Tensor> = (0..5).map(|_| draw()).collect();
+        let gradients: Vec<Vec<f64>> = given.iter().map(numbers).collect();
+        let expected = lamb(numbers(&start), &gradients, 0.1 * ratio, lambda);
+
+        let value = start.copy().set_requires_grad(true);
+        let settings = Settings { rule: Rule::Lamb, weight_decay, ..Settings::default() };
+        let named = vec![("x.lora_B".to_owned(), value.shallow_clone())];
+        let mut optimiser = Optimiser::new(named, settings).with_lora_plus(ratio);
+        for gradient in &given {
+            optimiser.zero_grad();
+            (&value * gradient).sum(Kind::Float).backward();
+            optimiser.step(0.1);
+        }
+        for (found, expected) in numbers(&value).iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-5, "{found}, expected {expected}");
+        }
+    }
+
     #[test]
-    fn the_rate_warms_up_and_then_falls() {
-        let rate = |update| learning_rate(1.0, update, 10, 110, Decay::Cosine);
-        assert_eq!((rate(0), rate(9), rate(10)), (0.1, 1.0, 1.0));
-        assert!((rate(60) - 0.5).abs() < 1e-12 && rate(110) < 1e-12);
-        let rate = |update| learning_rate(1.0, update, 10, 110, Decay::Linear);
-        assert_eq!((rate(0), rate(10), rate(35), rate(110)), (0.1, 1.0, 0.75, 0.0));
+    fn lamb_steps_as_its_equations_say() {
+        check_lamb(&[4, 3], 1.0, 0.0, 0.0, 1.0);
+        check_lamb(&[4, 3], 20.0, 0.05, 0.05, 1.0);
+    }
+
+    #[test]
+    fn lamb_decays_no_vectors_and_multiplies_the_rate_of_b() {
+        check_lamb(&[6], 1.0, 0.3, 0.0, 1.0);
+        check_lamb(&[4, 3], 1.0, 0.3, 0.3, 4.0);
+    }
+
+    #[test]
+    fn lamb_moves_what_begins_at_zero() {
+        check_lamb(&[4, 3], 0.0, 0.0, 0.0, 1.0);
     }
 }
