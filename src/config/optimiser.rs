@@ -40,7 +40,8 @@ pub struct OptimiserConfig {
 pub enum RuleConfig {
     /// AdamW (arXiv 1711.05101).
     Adamw {},
-    /// LAMB (arXiv 1904.00962): a step is as long as its rate times the parameter's norm.
+    /// LAMB (arXiv 1904.00962): a matrix's step is as long as its rate times its norm; vectors and adapters' B,
+    /// which begin at zero, step as AdamW's.
     Lamb {},
 }
 
