@@ -4,6 +4,8 @@ Environments: Gymnasium's numpy CartPoleVectorEnv and EnvPool, 1024 environments
 MuJoCo: EnvPool, 64 environments of four of Gymnasium's tasks, random actions.
 Policy: one batched transformers forward, 64 windows of K = 20, of a 3 x 128 and a 4 x 256 decision transformer,
 beside the same forward here and beside a step of 64 environments.
+Update: a LoRA update of PEFT (forward, backward, clipping, AdamW) of the same two policies on the same windows,
+without dropout; the loss of the first is checked to be ours.
 Loading: peak memory of the program while a policy of 1 GB is read, over the size of its file.
 Bridge: EnvPool and Gymnasium through Python workers, beside the same stepped from Python, where a step of
 EnvPool's that only begins an ended episode anew is no step, and Gymnasium has as many processes as environments.
@@ -65,8 +67,8 @@ def envpool_speed():
     return steps_per_sec(lambda: envs.step(actions))
 
 
-def make_policy(folder, layers=3, width=128, state=3, action=1):
-    """A policy with random weights, by default for Pendulum, with the keys that acting needs."""
+def make_policy(folder, layers=3, width=128, state=3, action=1, **more):
+    """A policy with random weights, by default for Pendulum, with the keys that acting needs and `more` of them."""
     import torch
     from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
@@ -81,7 +83,7 @@ def make_policy(folder, layers=3, width=128, state=3, action=1):
         "action_high": [2.0] * action,
     }
     sizes = {"n_layer": layers, "hidden_size": width, "n_head": 4, "n_positions": 64, "max_ep_len": 200}
-    config = DecisionTransformerConfig(state_dim=state, act_dim=action, **sizes, **keys)
+    config = DecisionTransformerConfig(state_dim=state, act_dim=action, **sizes, **keys, **more)
     model = DecisionTransformerModel(config).eval()
     model.save_pretrained(folder)
     return model
@@ -387,6 +389,59 @@ def eva(args):
                       f"{largest:7.1f}° {lost:14.1e}")  # fmt: skip
 
 
+def peft_update_secs(folder, batches, rank, seconds):
+    """PEFT's LoRA updates: the loss of the first, and the median of the others' seconds."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import DecisionTransformerModel
+
+    torch.set_num_threads(2)
+    model = DecisionTransformerModel.from_pretrained(folder)
+    sizes = {"r": rank, "lora_alpha": 1, "target_modules": SITES, "fan_in_fan_out": True}
+    model = get_peft_model(model, LoraConfig(**sizes)).train()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.0)
+    losses, secs, begun = [], [], time.perf_counter()
+    for batch in itertools.cycle(batches):
+        if len(secs) >= 4 and time.perf_counter() - begun >= seconds:
+            return losses[0], statistics.median(secs[1:])
+        started = time.perf_counter()
+        loss = torch.nn.functional.mse_loss(model(**batch).action_preds, batch["actions"])
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 0.25)
+        optimiser.step()
+        secs.append(time.perf_counter() - started)
+        losses.append(loss.item())
+
+
+def update(args):
+    from safetensors.torch import save_file
+
+    still = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    print(f"LoRA updates, {WINDOWS} windows, K = {CONTEXT}, seconds (median of {args.repeats} medians):")
+    for layers, width, rank in [(3, 128, 8), (4, 256, 16)]:
+        with tempfile.TemporaryDirectory() as folder:
+            make_policy(folder, layers, width, 11, 3, **still)
+            inputs = random_batches(11, 3)
+            file = str(Path(folder) / "inputs.safetensors")
+            save_file(inputs, file)
+            cut = [{key: value[i * WINDOWS : (i + 1) * WINDOWS] for key, value in inputs.items()} for i in range(BATCHES)]
+            command = ["update", "--policy", folder, "--inputs", file, "--rank", str(rank), "--seconds", "4"]
+            here, there = [], []
+            for _ in range(args.repeats):
+                here.append(ours(args.binary, *command))
+                loss, secs = peft_update_secs(folder, cut, rank, 4.0)
+                there.append(secs)
+                assert abs(here[-1]["first_loss"] - loss) < 1e-5 * loss, (here[-1]["first_loss"], loss)
+        keys = ["secs_per_update", "inputs_secs", "forward_secs", "backward_secs", "optimiser_secs"]
+        secs, *parts = (statistics.median(figures[key] for figures in here) for key in keys)
+        peer = statistics.median(there)
+        parts = ", ".join(f"{key[:-5]} {part * 1e3:.1f}" for key, part in zip(keys[1:], parts))
+        print(f"  {layers} x {width}, rank {rank}: eva-rl {secs * 1e3:.1f} ms ({parts}), PEFT {peer * 1e3:.1f} ms, "
+              f"ratio {peer / secs:.2f}x")  # fmt: skip
+
+
 def python_speed(envs, num_envs, autoresets, seconds):
     """Transitions a second, with actions drawn beforehand."""
     import numpy as np
@@ -443,7 +498,8 @@ def main():
     parser.add_argument("--binary", default="target/release/eva-rl")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
-        "--only", choices=["loading", "replay", "environments", "mujoco", "forward", "rollout", "eva", "bridge"]
+        "--only",
+        choices=["loading", "replay", "environments", "mujoco", "forward", "rollout", "eva", "update", "bridge"],
     )
     args = parser.parse_args()
     for name, measure in [
@@ -454,6 +510,7 @@ def main():
         ("forward", forward),
         ("rollout", rollout),
         ("eva", eva),
+        ("update", update),
         ("bridge", bridge),
     ]:
         if args.only in (None, name):

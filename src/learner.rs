@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
+use eva_rl_agents::fold::Fold;
 use eva_rl_agents::methods::{RankAllocator, Schedule, orthogonality};
 use eva_rl_agents::model::{self, DecisionTransformer, Inputs};
 use eva_rl_agents::objective::{self, StochasticHead};
-use eva_rl_agents::optimiser::{AdamW, AdamWSettings, Decay, learning_rate};
-use eva_rl_agents::pass::{NoTap, Pass};
+use eva_rl_agents::optimiser::{Decay, Optimiser, Rule, Settings, learning_rate};
+use eva_rl_agents::pass::Pass;
 use tch::Tensor;
 
-use crate::config::{AdapterConfig, ObjectiveConfig, OptimiserConfig, RunPlan, ScheduleConfig};
+use crate::config::{AdapterConfig, ObjectiveConfig, OptimiserConfig, RuleConfig, RunPlan, ScheduleConfig};
 use crate::guard::{Culprit, Watch};
 use crate::metrics::{self, Metric};
 
@@ -27,8 +28,8 @@ pub struct Learner {
     pub adapters: Option<(AdapterFolder, AdapterSet)>,
     /// Online DT's head, where that is the objective.
     pub head: Option<StochasticHead>,
-    optimiser: AdamW,
-    temperature: Option<(AdamW, f64)>,
+    optimiser: Optimiser,
+    temperature: Option<(Optimiser, f64)>,
     /// AdaLoRA's budget, and the weight of its regulariser in the loss.
     allocator: Option<(RankAllocator, f64)>,
 }
@@ -40,6 +41,8 @@ pub struct Objective {
     pub loss: Tensor,
     /// What it is made of, to be recorded.
     pub parts: Vec<(Metric, f64)>,
+    /// The maps of the passes that made it, where they folded their adapters.
+    pub fold: Fold,
 }
 
 /// What one step of the optimiser did.
@@ -76,13 +79,16 @@ impl Learner {
             let stochastic =
                 StochasticHead::new(&policy, online_dt.initial_std, online_dt.initial_temperature);
             trained.extend(stochastic.parameters());
-            let optimiser = AdamW::new(stochastic.temperature_parameters(), AdamWSettings::default());
+            let optimiser = Optimiser::new(stochastic.temperature_parameters(), Settings::default());
             temperature = Some((optimiser, online_dt.temperature_learning_rate));
             head = Some(stochastic);
         }
-        let settings =
-            AdamWSettings { weight_decay: plan.optimiser.weight_decay, ..AdamWSettings::default() };
-        let optimiser = AdamW::new(trained, settings).with_lora_plus(plan.optimiser.lora_plus_ratio);
+        let rule = match plan.optimiser.rule {
+            RuleConfig::Adamw {} => Rule::AdamW,
+            RuleConfig::Lamb {} => Rule::Lamb,
+        };
+        let settings = Settings { rule, weight_decay: plan.optimiser.weight_decay, ..Settings::default() };
+        let optimiser = Optimiser::new(trained, settings).with_lora_plus(plan.optimiser.lora_plus_ratio);
         let allocator = match (&plan.adapter, &adapters) {
             (AdapterConfig::Adalora(ada), Some((_, adapters))) => {
                 let schedule = Schedule {
@@ -105,9 +111,11 @@ impl Learner {
     pub fn objective(&mut self, inputs: &Inputs) -> Objective {
         let no_adapters = AdapterSet::default();
         let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
-        let pass = &mut Pass { adapters, tap: &mut NoTap, train: true };
+        let mut fold = Fold::default();
+        let pass = &mut Pass { adapters, tap: &mut fold, train: true };
         let Some(head) = &self.head else {
-            return Objective { loss: objective::imitation(&self.policy, pass, inputs), parts: Vec::new() };
+            let loss = objective::imitation(&self.policy, pass, inputs);
+            return Objective { loss, parts: Vec::new(), fold };
         };
         let loss = head.loss(&self.policy, pass, inputs);
         let parts = vec![
@@ -120,19 +128,20 @@ impl Learner {
             loss.temperature.backward();
             optimiser.step(*rate);
         }
-        Objective { loss: loss.policy, parts }
+        Objective { loss: loss.policy, parts, fold }
     }
 
-    /// One step down `loss` `[]`; `update` counts from 0 over the run's `total`.
+    /// One step down an objective; `update` counts from 0 over the run's `total`.
     ///
     /// Where the loss or a gradient is not finite nothing moves, and the name of the first such is given.
     pub fn descend(
         &mut self,
-        loss: &Tensor,
+        objective: &Objective,
         update: usize,
         total: usize,
         settings: &OptimiserConfig,
     ) -> Result<Descent, String> {
+        let loss = &objective.loss;
         let found = loss.double_value(&[]);
         if !found.is_finite() {
             return Err(format!("its loss is {found}"));
@@ -148,10 +157,11 @@ impl Learner {
         let no_adapters = AdapterSet::default();
         let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
         self.optimiser.zero_grad();
-        match &self.allocator {
-            Some((_, weight)) => (loss + orthogonality(adapters) * *weight).backward(),
-            None => loss.backward(),
-        }
+        let loss = match &self.allocator {
+            Some((_, weight)) => loss + orthogonality(adapters) * *weight,
+            None => loss.shallow_clone(),
+        };
+        objective.fold.backward(&loss, adapters, &self.optimiser.parameters());
         let grad_norm = self.optimiser.grad_norm();
         if !grad_norm.is_finite() {
             return Err(match self.optimiser.first_not_finite() {
@@ -169,19 +179,19 @@ impl Learner {
 
     /// Log-probability of every step's recorded action under Online DT's distribution, without dropout:
     /// `[B, T]`, 0 where a step pads; none where the objective has no distribution.
-    pub fn log_probs(&self, inputs: &Inputs) -> Option<Tensor> {
+    pub fn log_probs(&self, fold: &mut Fold, inputs: &Inputs) -> Option<Tensor> {
         let head = self.head.as_ref()?;
         let no_adapters = AdapterSet::default();
         let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
-        let pass = &mut Pass { adapters, tap: &mut NoTap, train: false };
+        let pass = &mut Pass { adapters, tap: fold, train: false };
         Some(head.log_probs(&self.policy, pass, inputs))
     }
 
     /// The mean action of every step, without dropout: `[B, T, A]`, probabilities where discrete.
-    pub fn mean_actions(&self, inputs: &Inputs) -> Tensor {
+    pub fn mean_actions(&self, fold: &mut Fold, inputs: &Inputs) -> Tensor {
         let no_adapters = AdapterSet::default();
         let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
-        let pass = &mut Pass { adapters, tap: &mut NoTap, train: false };
+        let pass = &mut Pass { adapters, tap: fold, train: false };
         self.policy.mean_actions(pass, inputs)
     }
 
@@ -304,8 +314,8 @@ mod tests {
         let inputs = inputs(&policy);
         let mut learner = Learner::new(policy, Some((facts, adapters)), &plan);
         for update in 0..10 {
-            let loss = learner.objective(&inputs).loss;
-            learner.descend(&loss, update, 10, &plan.optimiser).unwrap();
+            let objective = learner.objective(&inputs);
+            learner.descend(&objective, update, 10, &plan.optimiser).unwrap();
         }
         let (_, adapters) = learner.adapters.as_ref().unwrap();
         for ((name, now), begun) in adapters.parameters().iter().zip(begun) {
@@ -321,8 +331,8 @@ mod tests {
         let inputs = inputs(&policy);
         let mut learner = Learner::new(policy, None, &plan);
         let acting = learner.acting();
-        let loss = learner.objective(&inputs).loss;
-        learner.descend(&loss, 0, 1, &plan.optimiser).unwrap();
+        let objective = learner.objective(&inputs);
+        learner.descend(&objective, 0, 1, &plan.optimiser).unwrap();
         let name = "encoder.h.0.mlp.c_fc.weight";
         assert_eq!(acting.weights()[name], base().weights()[name]);
         assert_ne!(learner.policy.weights()[name], base().weights()[name]);

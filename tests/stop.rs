@@ -6,9 +6,17 @@ use std::time::{Duration, Instant};
 
 use crate::support::Bench;
 
-/// Starts a run and waits until it has written `name`.
-fn start(bench: &Bench, run: &str, name: &str) -> Child {
-    let arguments = ["train", "adapt.toml", "--out", run, "--set", "online.odt.exploration.rounds=12"];
+/// A run of twelve rounds, changed by `settings`.
+fn arguments<'a>(run: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments =
+        vec!["train", "adapt.toml", "--out", run, "--set", "online.odt.exploration.rounds=12"];
+    settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
+    arguments
+}
+
+/// Starts such a run and waits until it has written `name`.
+fn start(bench: &Bench, run: &str, settings: &[&str], name: &str) -> Child {
+    let arguments = arguments(run, settings);
     let child = bench.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
     while !bench.path(run).join(name).exists() {
@@ -18,11 +26,11 @@ fn start(bench: &Bench, run: &str, name: &str) -> Child {
     child
 }
 
-#[test]
-fn a_killed_run_goes_on_to_the_same_weights() {
+#[track_caller]
+fn check_killed(settings: &[&str]) {
     let bench = Bench::with_policy();
-    bench.succeed(&["train", "adapt.toml", "--out", "whole", "--set", "online.odt.exploration.rounds=12"]);
-    let mut child = start(&bench, "killed", "checkpoints/00000025/state.json");
+    bench.succeed(&arguments("whole", settings));
+    let mut child = start(&bench, "killed", settings, "checkpoints/00000025/state.json");
     child.kill().unwrap(); // SIGKILL
     child.wait().unwrap();
     assert!(!bench.path("killed/README.md").exists(), "the run was over before it could be killed");
@@ -36,9 +44,19 @@ fn a_killed_run_goes_on_to_the_same_weights() {
 }
 
 #[test]
+fn a_killed_run_goes_on_to_the_same_weights() {
+    check_killed(&[]);
+}
+
+#[test]
+fn a_killed_run_that_folds_its_adapters_and_steps_by_lamb_goes_on_to_the_same_weights() {
+    check_killed(&["adapter.eva.lora.dropout=0.0", "optimiser.batch_size=64", "optimiser.rule={lamb={}}"]);
+}
+
+#[test]
 fn an_interrupted_run_leaves_a_checkpoint_and_says_how_to_go_on() {
     let bench = Bench::with_policy();
-    let child = start(&bench, "run", "checkpoints/00000005/state.json");
+    let child = start(&bench, "run", &[], "checkpoints/00000005/state.json");
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let output = child.wait_with_output().unwrap();

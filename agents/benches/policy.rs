@@ -7,7 +7,7 @@ use eva_rl_agents::adapter::{self, AdapterSet, Rank, Scaling};
 use eva_rl_agents::linalg::{End, Gram, IncrementalPca, Rows, Sketch, Solver};
 use eva_rl_agents::model::{DecisionTransformer, Inputs, Policy, PolicyConfig};
 use eva_rl_agents::objective;
-use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
+use eva_rl_agents::optimiser::{Optimiser, Settings};
 use eva_rl_agents::pass::{NoTap, Pass};
 use tch::{Device, Kind, Tensor};
 
@@ -44,7 +44,7 @@ fn policy(criterion: &mut Criterion) {
             let (input, output) = policy.site_shape(site).expect("a site of this policy");
             adapters.sites.insert(site, adapter::lora(input, output, rank, scaling, Device::Cpu));
         }
-        let mut optimiser = AdamW::new(adapters.parameters(), AdamWSettings::default());
+        let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
         bencher.iter(|| {
             let mut pass = Pass { adapters: &adapters, tap: &mut NoTap, train: true };
             let loss = objective::imitation(&policy, &mut pass, &inputs);

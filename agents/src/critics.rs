@@ -7,7 +7,7 @@
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::nn::{LayerNorm, Linear};
-use crate::optimiser::{AdamW, AdamWSettings, BadState};
+use crate::optimiser::{BadState, Optimiser, Settings};
 
 /// Sizes of the critics.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub struct CriticShape {
 pub struct TwinCritics {
     critics: [Critic; 2],
     targets: [Critic; 2],
-    optimiser: AdamW,
+    optimiser: Optimiser,
 }
 
 impl TwinCritics {
@@ -37,7 +37,7 @@ impl TwinCritics {
         let targets = [0, 1].map(|index| critics[index].frozen_copy());
         let named = critics.iter().enumerate().flat_map(|(index, critic)| critic.named(index));
         let parameters = named.map(|(name, tensor)| (name, tensor.set_requires_grad(true))).collect();
-        Self { optimiser: AdamW::new(parameters, AdamWSettings::default()), critics, targets }
+        Self { optimiser: Optimiser::new(parameters, Settings::default()), critics, targets }
     }
 
     /// What a policy's actions are worth to the first critic: `states` `[N, S]`, `actions` `[N, A]`, or

@@ -14,6 +14,8 @@ pub mod pass;
 
 pub mod nn;
 
+pub mod fold;
+
 pub mod model;
 
 pub mod eva;

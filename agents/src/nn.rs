@@ -23,14 +23,19 @@ impl Linear {
 
     /// `[…, in]` → `[…, out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        self.forward_rows(&Rows::of(x), x)
+        self.shaped(&self.forward_rows(&Rows::of(x)), x)
     }
 
-    /// The same for rows that are at hand: those of `x` `[…, in]` → `[…, out]`.
-    pub fn forward_rows(&self, rows: &Rows, x: &Tensor) -> Tensor {
+    /// The same of rows.
+    pub fn forward_rows(&self, rows: &Rows) -> Rows {
+        rows.linear(&self.matrix(), &self.bias)
+    }
+
+    /// What the map made of rows, in the places that they have in `x` `[…, any]`: `[…, out]`.
+    pub fn shaped(&self, made: &Rows, x: &Tensor) -> Tensor {
         let mut shape = x.size();
         *shape.last_mut().expect("an input has an axis") = self.bias.size()[0];
-        rows.linear(&self.matrix(), &self.bias).view(shape.as_slice())
+        made.dense().view(shape.as_slice())
     }
 }
 

@@ -11,6 +11,14 @@ use crate::site::Site;
 pub trait Tap<S = Site> {
     /// `x` are the inputs of `site`'s linear map, a row a token, or a row a step outside the blocks.
     fn record(&mut self, site: S, x: &Rows);
+
+    /// Whether adapters may be folded into their maps, out of autograd's sight.
+    fn folds(&self) -> bool {
+        false
+    }
+
+    /// `h` is what a map with its adapter folded in made of `x`; both are in oneDNN's layout.
+    fn keep(&mut self, _site: S, _x: &Rows, _h: &Rows) {}
 }
 
 /// A tap that looks at nothing.
@@ -34,19 +42,31 @@ pub struct Pass<'a> {
 impl Pass<'_> {
     /// The frozen map, plus its adapter's share if it has one: `[…, in]` → `[…, out]`.
     pub fn project(&mut self, site: Site, frozen: &Linear, x: &Tensor) -> Tensor {
-        let rows = Rows::of(x);
-        self.tap.record(site, &rows);
-        let y = frozen.forward_rows(&rows, x);
-        let Some(lora) = self.adapters.get(site) else { return y };
+        frozen.shaped(&self.project_rows(site, frozen, &Rows::of(x)), x)
+    }
+
+    /// The same of rows.
+    pub fn project_rows(&mut self, site: Site, frozen: &Linear, rows: &Rows) -> Rows {
+        self.tap.record(site, rows);
+        let Some(lora) = self.adapters.get(site) else { return frozen.forward_rows(rows) };
         let drops = self.train && self.adapters.dropout > 0.0;
+        let foldable = !drops && lora.magnitude.is_none() && !frozen.weight.requires_grad();
+        if foldable && self.tap.folds() && rows.packed().is_some() {
+            let weight = tch::no_grad(|| frozen.matrix() + lora.delta()); // [out, in]
+            let h = rows.linear(&weight, &frozen.bias); // [N, out]
+            self.tap.keep(site, rows, &h);
+            return h;
+        }
+        let y = frozen.forward_rows(rows);
+        let (x, y) = (rows.dense(), y.dense()); // [N, in], [N, out]
         let dropped = if drops { x.dropout(self.adapters.dropout, true) } else { x.shallow_clone() };
         match lora.magnitude_ratio(&frozen.matrix()) {
-            None => y + lora.forward(&dropped),
+            None => Rows::of(&(y + lora.forward(&dropped))),
             Some(ratio) => {
                 // DoRA scales the frozen map of the dropped input too, as PEFT computes it.
                 let base =
-                    if drops { dropped.linear(&frozen.matrix(), None::<Tensor>) } else { &y - &frozen.bias };
-                y + base * (&ratio - 1.0) + lora.forward(&dropped) * ratio
+                    if drops { dropped.linear(&frozen.matrix(), None::<Tensor>) } else { y - &frozen.bias };
+                Rows::of(&(y + base * (&ratio - 1.0) + lora.forward(&dropped) * ratio))
             }
         }
     }

@@ -10,7 +10,7 @@ use eva_rl_agents::methods::{
 };
 use eva_rl_agents::model::{self, DecisionTransformer, Inputs, Predictions};
 use eva_rl_agents::objective;
-use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
+use eva_rl_agents::optimiser::{Optimiser, Settings};
 use eva_rl_agents::pass::{NoTap, Pass};
 use eva_rl_agents::site::{Layer, Site};
 use eva_rl_agents::tensor_file::{self, TensorFile};
@@ -141,7 +141,7 @@ fn adalora_trains_and_prunes_as_peft_s_does() {
     let schedule =
         Schedule { target_rank: rank(2), total: 24, warm_up: 4, last: 8, every: 3, beta1: 0.85, beta2: 0.85 };
     let mut allocator = RankAllocator::new(&adapters, schedule);
-    let mut optimiser = AdamW::new(adapters.parameters(), AdamWSettings::default());
+    let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
     let inputs = &batches()[0];
     for update in 0..schedule.total {
         let pass = &mut Pass { adapters: &adapters, tap: &mut NoTap, train: false };
@@ -176,8 +176,8 @@ fn lora_plus_steps_as_peft_s_optimiser_does() {
         ("encoder.h.1.mlp.c_fc.lora_A.weight".to_owned(), lora.down.shallow_clone()),
         ("encoder.h.1.mlp.c_fc.lora_B.weight".to_owned(), lora.up.shallow_clone()),
     ];
-    let settings = AdamWSettings { weight_decay: 0.01, ..AdamWSettings::default() };
-    let mut optimiser = AdamW::new(named, settings).with_lora_plus(16.0);
+    let settings = Settings { weight_decay: 0.01, ..Settings::default() };
+    let mut optimiser = Optimiser::new(named, settings).with_lora_plus(16.0);
     for _ in 0..6 {
         optimiser.zero_grad();
         (lora.delta() - &expected["target"]).square().sum(Kind::Float).backward();
@@ -189,7 +189,7 @@ fn lora_plus_steps_as_peft_s_optimiser_does() {
 
 /// A few updates of everything that `adapters` train.
 fn train(policy: &DecisionTransformer, adapters: &AdapterSet) {
-    let mut optimiser = AdamW::new(adapters.parameters(), AdamWSettings::default());
+    let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
     for inputs in batches().iter().cycle().take(4) {
         let pass = &mut Pass { adapters, tap: &mut NoTap, train: false };
         optimiser.zero_grad();

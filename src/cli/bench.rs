@@ -26,8 +26,8 @@ pub enum BenchWhat {
     Rollout(BenchRolloutArgs),
     /// EVA initialisation, beside the forward passes that it needs
     Eva(BenchEvaArgs),
-    /// Updates of the adapters: forward, backward, AdamW
-    Update(BenchPolicyArgs),
+    /// Updates of the adapters: windows, forward, backward, AdamW
+    Update(BenchUpdateArgs),
 }
 
 /// Arguments of `bench env`.
@@ -91,9 +91,9 @@ pub struct BenchEvaArgs {
     pub json: bool,
 }
 
-/// Arguments of the benchmarks that need a policy in an environment.
+/// Arguments of `bench rollout`.
 #[derive(Debug, Args)]
-pub struct BenchPolicyArgs {
+pub struct BenchRolloutArgs {
     /// A policy folder
     #[arg(long, value_name = "POLICY")]
     pub policy: PathBuf,
@@ -103,6 +103,32 @@ pub struct BenchPolicyArgs {
     /// The environment
     #[command(flatten)]
     pub env: EnvArgs,
+    /// What a step computes: cached (its own tokens) or window (the whole context again)
+    #[arg(long, value_name = "HOW", default_value = "cached", value_parser = choice::<Inference>)]
+    pub inference: Inference,
+    /// How long to measure
+    #[arg(long, value_name = "SECS", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bench update`.
+#[derive(Debug, Args)]
+pub struct BenchUpdateArgs {
+    /// A policy folder
+    #[arg(long, value_name = "POLICY")]
+    pub policy: PathBuf,
+    /// What the policy's files may lack
+    #[command(flatten)]
+    pub statistics: StatisticsArgs,
+    /// The environment whose random episodes windows are drawn from
+    #[command(flatten)]
+    pub env: Option<EnvArgs>,
+    /// Windows, as predict takes them, cut into batches of 64 that are gone through again and again
+    #[arg(long, value_name = "FILE", required_unless_present = "id", conflicts_with = "id")]
+    pub inputs: Option<PathBuf>,
     /// Rank of the adapters
     #[arg(long, value_name = "R", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     pub rank: u16,
@@ -112,15 +138,4 @@ pub struct BenchPolicyArgs {
     /// One JSON document on stdout
     #[arg(long)]
     pub json: bool,
-}
-
-/// Arguments of `bench rollout`.
-#[derive(Debug, Args)]
-pub struct BenchRolloutArgs {
-    /// The policy and its environment
-    #[command(flatten)]
-    pub subject: BenchPolicyArgs,
-    /// What a step computes: cached (its own tokens) or window (the whole context again)
-    #[arg(long, value_name = "HOW", default_value = "cached", value_parser = choice::<Inference>)]
-    pub inference: Inference,
 }

@@ -16,7 +16,7 @@ use crate::report::Measure;
 use crate::rollout::Inference;
 
 pub use bench::{
-    BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchPolicyArgs, BenchRolloutArgs, BenchWhat,
+    BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchUpdateArgs, BenchWhat,
 };
 
 /// Fine-tunes pretrained decision-transformer policies with EVA and LoRA adapters.

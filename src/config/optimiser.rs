@@ -8,13 +8,20 @@ fn one() -> f64 {
     1.0
 }
 
+fn adamw() -> RuleConfig {
+    RuleConfig::Adamw {}
+}
+
 /// How an update steps.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimiserConfig {
     /// Windows a batch.
     pub batch_size: usize,
-    /// Peak learning rate of AdamW.
+    /// What a step makes of gradients.
+    #[serde(default = "adamw")]
+    pub rule: RuleConfig,
+    /// Peak learning rate.
     pub learning_rate: f64,
     /// Decoupled weight decay of matrices.
     pub weight_decay: f64,
@@ -25,6 +32,17 @@ pub struct OptimiserConfig {
     pub gradient_clip: f64,
     /// The learning rate over the run's updates.
     pub schedule: ScheduleConfig,
+}
+
+/// `rule = { adamw = {} }` or `{ lamb = {} }`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RuleConfig {
+    /// AdamW (arXiv 1711.05101).
+    Adamw {},
+    /// LAMB (arXiv 1904.00962): a matrix's step is as long as its rate times its norm; vectors and adapters' B,
+    /// which begin at zero, step as AdamW's.
+    Lamb {},
 }
 
 /// `schedule = { constant = { … } }`, `{ linear = { … } }` or `{ cosine = { … } }`.

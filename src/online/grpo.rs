@@ -9,6 +9,8 @@
 use std::collections::HashMap;
 
 use anyhow::Context as _;
+use eva_rl_agents::fold::Fold;
+use eva_rl_agents::model::Inputs;
 use eva_rl_agents::policy_gradient::sequence_policy_gradient;
 use rand::seq::index;
 use tch::{Kind, Tensor};
@@ -48,16 +50,17 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
         let before =
             round.before.index_select(0, &Tensor::from_slice(&index)).to_device(run.learner.policy.device());
         let inputs = run.conditioning.inputs(&windows.view());
-        let now = log_probs(&run.learner, &inputs); // [B, T]
+        let mut fold = Fold::default();
+        let now = log_probs(&run.learner, &mut fold, &inputs); // [B, T]
         let found = sequence_policy_gradient(&now, &before, &advantages, &counted, settings.clip);
         let parts = vec![(metrics::CLIPPED_SHARE, found.clipped)];
-        run.step(&inputs, &Objective { loss: found.loss, parts })?;
+        run.step(&inputs, &Objective { loss: found.loss, parts, fold })?;
     }
     Ok(())
 }
 
-fn log_probs(learner: &Learner, inputs: &eva_rl_agents::model::Inputs) -> Tensor {
-    learner.log_probs(inputs).expect("a plan with [online.grpo] has Online DT's distribution")
+fn log_probs(learner: &Learner, fold: &mut Fold, inputs: &Inputs) -> Tensor {
+    learner.log_probs(fold, inputs).expect("a plan with [online.grpo] has Online DT's distribution")
 }
 
 /// A sub-trajectory: a window, of which the steps from `counts_from` on count.
@@ -88,7 +91,8 @@ impl Round {
             .chunks(CHUNK)
             .map(|chosen| {
                 let inputs = run.conditioning.inputs(&round.windows(run, settings, chosen).view());
-                tch::no_grad(|| log_probs(&run.learner, &inputs)).to_device(tch::Device::Cpu)
+                tch::no_grad(|| log_probs(&run.learner, &mut Fold::default(), &inputs))
+                    .to_device(tch::Device::Cpu)
             })
             .collect();
         round.before = Tensor::cat(&before, 0);

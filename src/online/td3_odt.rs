@@ -66,7 +66,7 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         let steps_policy = done.is_multiple_of(settings.policy_delay);
         if steps_policy && done > settings.critic_warm_up {
             let real = inputs.mask.flatten(0, -1).nonzero().squeeze_dim(-1); // [M]
-            let actions = rows(&run.learner.mean_actions(&asking), &real); // [M, A]
+            let actions = rows(&run.learner.mean_actions(&mut objective.fold, &asking), &real); // [M, A]
             let values = critics.value(&rows(&asking.states, &real), &actions); // [M]
             let scale = values.detach().abs().mean(Kind::Float).clamp_min(1e-6); // []
             objective.loss -= values.mean(Kind::Float) / scale * settings.rl_weight;

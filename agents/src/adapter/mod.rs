@@ -150,7 +150,7 @@ impl Lora {
     }
 
     /// `diag(Λ) A`: `[R, in]`.
-    fn gained_down(&self) -> Tensor {
+    pub(crate) fn gained_down(&self) -> Tensor {
         match &self.gains {
             None => self.down.shallow_clone(),
             Some(gains) => &self.down * gains.unsqueeze(-1),

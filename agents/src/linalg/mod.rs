@@ -18,7 +18,7 @@ use tch::Tensor;
 
 pub use gram::{End, Gram};
 pub use incremental::IncrementalPca;
-pub use rows::Rows;
+pub use rows::{Rows, thin_product};
 pub use sketch::Sketch;
 
 /// Rows hold NaN or infinity.

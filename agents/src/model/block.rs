@@ -97,8 +97,9 @@ impl Block {
 
     /// The feed-forward part, added to its input: `x` `[B, Q, D]` → `[B, Q, D]`.
     fn feed(&self, pass: &mut Pass, x: Tensor) -> Tensor {
-        let wide = self.widened(pass, &x); // [B, Q, I]
-        let fed = pass.project(self.site(Layer::MlpOut), &self.mlp_out, &wide); // [B, Q, D]
+        let wide = self.widened(pass, &x);
+        let fed = pass.project_rows(self.site(Layer::MlpOut), &self.mlp_out, &wide); // [N, D]
+        let fed = self.mlp_out.shaped(&fed, &x); // [B, Q, D]
         let mut sum = fed.dropout(self.residual_dropout, pass.train);
         sum += x;
         sum
@@ -108,8 +109,8 @@ impl Block {
     /// `x` `[B, K, D]`, `bias` `[B, 1, K, K]`.
     pub fn show(&self, pass: &mut Pass, x: &Tensor, bias: &Tensor) {
         let x = self.after_attention(pass, x, bias, None); // [B, K, D]
-        let wide = self.widened(pass, &x); // [B, K, I]
-        pass.tap.record(self.site(Layer::MlpOut), &Rows::of(&wide));
+        let wide = self.widened(pass, &x);
+        pass.tap.record(self.site(Layer::MlpOut), &wide);
     }
 
     /// The residual stream between the block's halves: `x` `[B, K, D]` → `[B, Q, D]`.
@@ -128,8 +129,9 @@ impl Block {
     fn attend(&self, pass: &mut Pass, x: &Tensor, bias: &Tensor, wanted: Option<&Tensor>) -> Tensor {
         let (batch, tokens, width) = x.size3().expect("a block is given [B, K, D]");
         let joint = pass.project(self.site(Layer::AttentionIn), &self.attention_in, x); // [B, K, 3·D]
-        let split = joint.view([batch, tokens, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]);
-        let (query, key, value) = (split.get(0), split.get(1), split.get(2)); // [B, H, K, D/H]
+        let thirds = joint.chunk(3, -1); // [B, K, D] each; one node, so that the backward pass joins them once
+        let by_head = |x: &Tensor| x.view([batch, tokens, self.heads, width / self.heads]).transpose(1, 2);
+        let (query, key, value) = (by_head(&thirds[0]), by_head(&thirds[1]), by_head(&thirds[2])); // [B, H, K, D/H]
         let (query, bias) = match wanted {
             None => (query, bias.shallow_clone()),
             Some(wanted) => (query.index_select(2, wanted), bias.index_select(2, wanted)),
@@ -149,16 +151,16 @@ impl Block {
         pass.project(self.site(Layer::AttentionOut), &self.attention_out, &joined)
     }
 
-    /// The feed-forward part's inner numbers: `x` `[B, Q, D]` → `[B, Q, I]`.
-    fn widened(&self, pass: &mut Pass, x: &Tensor) -> Tensor {
-        let x = self.before_mlp.forward(x);
-        let mut wide = pass.project(self.site(Layer::MlpIn), &self.mlp_in, &x); // [B, Q, I]
+    /// The feed-forward part's inner numbers: `x` `[B, Q, D]` → rows `[N, I]`.
+    fn widened(&self, pass: &mut Pass, x: &Tensor) -> Rows {
+        let x = Rows::of(&self.before_mlp.forward(x));
+        let wide = pass.project_rows(self.site(Layer::MlpIn), &self.mlp_in, &x); // [N, I]
         match self.activation {
-            Activation::Relu => wide.relu_(),
-            Activation::Gelu => wide.gelu("none"),
-            Activation::GeluNew => wide.gelu("tanh"),
-            Activation::Silu => wide.silu(),
-            Activation::Tanh => wide.tanh(),
+            Activation::Relu => wide.relu(),
+            Activation::Gelu => Rows::of(&wide.dense().gelu("none")),
+            Activation::GeluNew => Rows::of(&wide.dense().gelu("tanh")),
+            Activation::Silu => Rows::of(&wide.dense().silu()),
+            Activation::Tanh => Rows::of(&wide.dense().tanh()),
         }
     }
 

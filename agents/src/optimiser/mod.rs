@@ -1,12 +1,32 @@
-//! AdamW (arXiv 1711.05101): decoupled weight decay, and a state that can be saved.
+//! AdamW (arXiv 1711.05101) and LAMB (arXiv 1904.00962), with a state that can be saved.
 //!
 //! tch's own optimisers cannot save their moments, so a resumed run would not be the same run.
 
+mod schedule;
+
 use tch::{Kind, Tensor};
 
-/// Constants of AdamW.
+pub use schedule::{Decay, learning_rate};
+
+/// What a step makes of a parameter x and its moments. With r = m̂/(√v̂ + ε), λ the weight decay and η the
+/// learning rate:
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// x ← x − η·(r + λx), its decay first.
+    AdamW,
+    /// x ← x − η·‖x‖/‖r + λx‖·(r + λx), the paper's Algorithm 2 with φ(z) = z; the ratio is 1 where either
+    /// norm is zero.
+    ///
+    /// Vectors and an adapter's B step as AdamW's: they begin at zero, from where steps as long as a share of
+    /// their own norm would never lead them.
+    Lamb,
+}
+
+/// Constants of the optimiser.
 #[derive(Clone, Copy, Debug)]
-pub struct AdamWSettings {
+pub struct Settings {
+    /// What a step makes of the moments.
+    pub rule: Rule,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
@@ -17,16 +37,16 @@ pub struct AdamWSettings {
     pub weight_decay: f64,
 }
 
-impl Default for AdamWSettings {
+impl Default for Settings {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+        Self { rule: Rule::AdamW, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
     }
 }
 
 /// The optimiser of the named tensors that it is given, and of no others.
 #[derive(Debug)]
-pub struct AdamW {
-    settings: AdamWSettings,
+pub struct Optimiser {
+    settings: Settings,
     steps: i32,
     parameters: Vec<Parameter>,
 }
@@ -38,8 +58,15 @@ struct Parameter {
     first: Tensor,
     second: Tensor,
     decays: bool,
+    /// Whether LAMB's ratio counts.
+    scales: bool,
     /// Its learning rate is so many times the step's.
     rate: f64,
+}
+
+/// Whether a name is of an adapter's B.
+fn is_up(name: &str) -> bool {
+    name.contains("lora_B")
 }
 
 /// A saved state that does not fit.
@@ -47,15 +74,16 @@ struct Parameter {
 #[error("the optimiser's state lacks `{0}` in the parameter's shape")]
 pub struct BadState(pub String);
 
-impl AdamW {
+impl Optimiser {
     /// Moments at zero. Vectors (biases, norms) do not decay; matrices do.
-    pub fn new(parameters: Vec<(String, Tensor)>, settings: AdamWSettings) -> Self {
+    pub fn new(parameters: Vec<(String, Tensor)>, settings: Settings) -> Self {
         let parameters = parameters
             .into_iter()
             .map(|(name, value)| Parameter {
                 first: value.detach().zeros_like(),
                 second: value.detach().zeros_like(),
                 decays: value.dim() > 1,
+                scales: value.dim() > 1 && !is_up(&name),
                 rate: 1.0,
                 name,
                 value,
@@ -68,11 +96,16 @@ impl AdamW {
     /// `create_loraplus_optimizer`, does every vector.
     pub fn with_lora_plus(mut self, ratio: f64) -> Self {
         for parameter in &mut self.parameters {
-            if parameter.name.contains("lora_B") || parameter.value.dim() == 1 {
+            if is_up(&parameter.name) || parameter.value.dim() == 1 {
                 parameter.rate = ratio;
             }
         }
         self
+    }
+
+    /// What it changes; shares storage with it.
+    pub fn parameters(&self) -> Vec<Tensor> {
+        self.parameters.iter().map(|parameter| parameter.value.shallow_clone()).collect()
     }
 
     /// Forgets the gradients of the last step.
@@ -118,7 +151,7 @@ impl AdamW {
     /// One step at learning rate `rate`, or each parameter's multiple of it.
     pub fn step(&mut self, rate: f64) {
         self.steps += 1;
-        let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
+        let Settings { rule, beta1, beta2, epsilon, weight_decay } = self.settings;
         let first_bias = 1.0 - beta1.powi(self.steps);
         let second_bias = 1.0 - beta2.powi(self.steps);
         tch::no_grad(|| {
@@ -128,14 +161,23 @@ impl AdamW {
                     continue;
                 }
                 let rate = rate * parameter.rate;
-                if parameter.decays && weight_decay > 0.0 {
-                    parameter.value *= 1.0 - rate * weight_decay;
-                }
+                let decay = if parameter.decays { weight_decay } else { 0.0 };
                 parameter.first *= beta1;
                 parameter.first += &gradient * (1.0 - beta1);
                 parameter.second *= beta2;
                 parameter.second += gradient.square() * (1.0 - beta2);
                 let root = (&parameter.second / second_bias).sqrt() + epsilon;
+                if rule == Rule::Lamb && parameter.scales {
+                    let direction = &parameter.first / root / first_bias + &parameter.value * decay;
+                    let norm = |x: &Tensor| x.norm().double_value(&[]); // `[…]`
+                    let (size, length) = (norm(&parameter.value), norm(&direction));
+                    let ratio = if size > 0.0 && length > 0.0 { size / length } else { 1.0 };
+                    parameter.value -= direction * (rate * ratio);
+                    continue;
+                }
+                if decay > 0.0 {
+                    parameter.value *= 1.0 - rate * decay;
+                }
                 parameter.value -= &parameter.first / root * (rate / first_bias);
             }
         });
@@ -151,7 +193,7 @@ impl AdamW {
         state
     }
 
-    /// Takes back what [`AdamW::state`] gave.
+    /// Takes back what [`Optimiser::state`] gave.
     pub fn load_state(&mut self, find: impl Fn(&str) -> Option<Tensor>) -> Result<(), BadState> {
         let fetch = |name: String, shape: &[i64]| {
             find(&name).filter(|tensor| tensor.size() == shape).ok_or(BadState(name))
@@ -164,30 +206,6 @@ impl AdamW {
         }
         Ok(())
     }
-}
-
-/// The learning rate of update `update` (from 0) of `total`: linear warm-up, then the chosen decay.
-pub fn learning_rate(peak: f64, update: usize, warm_up: usize, total: usize, decay: Decay) -> f64 {
-    if update < warm_up {
-        return peak * (update + 1) as f64 / warm_up as f64;
-    }
-    let progress = ((update - warm_up) as f64 / total.saturating_sub(warm_up).max(1) as f64).min(1.0);
-    match decay {
-        Decay::Constant => peak,
-        Decay::Linear => peak * (1.0 - progress),
-        Decay::Cosine => peak * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
-    }
-}
-
-/// What the learning rate does after warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decay {
-    /// Stays.
-    Constant,
-    /// Falls to zero along a line.
-    Linear,
-    /// Falls to zero along half a cosine.
-    Cosine,
 }
 
 #[cfg(test)]
@@ -209,8 +227,8 @@ mod tests {
         let mut reference = tch::nn::OptimizerConfig::build(reference, &store, 1e-2).unwrap();
 
         let ours = start.copy().set_requires_grad(true);
-        let settings = AdamWSettings { weight_decay: 0.01, ..AdamWSettings::default() };
-        let mut optimiser = AdamW::new(vec![("w".to_owned(), ours.shallow_clone())], settings);
+        let settings = Settings { weight_decay: 0.01, ..Settings::default() };
+        let mut optimiser = Optimiser::new(vec![("w".to_owned(), ours.shallow_clone())], settings);
         for _ in 0..25 {
             reference.backward_step(&(&theirs - &target).square().sum(Kind::Float));
             optimiser.zero_grad();
@@ -223,14 +241,15 @@ mod tests {
 
     #[test]
     fn a_restored_optimiser_goes_on_as_if_nothing_had_happened() {
-        let run = |stop: bool| {
+        let run = |rule: Rule, stop: bool| {
+            let settings = Settings { rule, ..Settings::default() };
             let weight = Tensor::ones([2, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
             let named = || vec![("w".to_owned(), weight.shallow_clone())];
-            let mut optimiser = AdamW::new(named(), AdamWSettings::default());
+            let mut optimiser = Optimiser::new(named(), settings);
             for step in 0..6 {
                 if stop && step == 3 {
                     let state = optimiser.state();
-                    optimiser = AdamW::new(named(), AdamWSettings::default());
+                    optimiser = Optimiser::new(named(), settings);
                     let find = |name: &str| state.iter().find(|(key, _)| key == name).map(|(_, t)| t.copy());
                     optimiser.load_state(find).unwrap();
                 }
@@ -240,25 +259,78 @@ mod tests {
             }
             weight.detach().copy()
         };
-        assert_eq!(run(true), run(false));
+        for rule in [Rule::AdamW, Rule::Lamb] {
+            assert_eq!(run(rule, true), run(rule, false));
+        }
     }
 
     #[test]
     fn clipping_leaves_the_norm_at_the_limit() {
         let weight = Tensor::zeros([3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let mut optimiser =
-            AdamW::new(vec![("w".to_owned(), weight.shallow_clone())], AdamWSettings::default());
+            Optimiser::new(vec![("w".to_owned(), weight.shallow_clone())], Settings::default());
         (&weight * 10.0).sum(Kind::Float).backward();
         optimiser.clip(optimiser.grad_norm(), 0.25);
         assert!((optimiser.grad_norm() - 0.25).abs() < 1e-6);
     }
 
+    /// LAMB in f64, a number at a time, from the paper's Algorithm 2, where `scales`; without its ratio where not.
+    fn lamb(mut x: Vec<f64>, gradients: &[Vec<f64>], rate: f64, lambda: f64, scales: bool) -> Vec<f64> {
+        let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let (mut m, mut v) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        for (step, g) in (1..).zip(gradients) {
+            let mut r = vec![0.0; x.len()];
+            for i in 0..x.len() {
+                m[i] = 0.9 * m[i] + 0.1 * g[i];
+                v[i] = 0.999 * v[i] + 0.001 * g[i] * g[i];
+                let (m_hat, v_hat) = (m[i] / (1.0 - 0.9f64.powi(step)), v[i] / (1.0 - 0.999f64.powi(step)));
+                r[i] = m_hat / (v_hat.sqrt() + 1e-8) + lambda * x[i];
+            }
+            let ratio = if scales && norm(&x) > 0.0 { norm(&x) / norm(&r) } else { 1.0 };
+            for i in 0..x.len() {
+                x[i] -= rate * ratio * r[i];
+            }
+        }
+        x
+    }
+
+    /// Five steps of LAMB at rate 0.1 and weight decay 0.05 on a tensor of this name and shape, which begins as
+    /// normal numbers times `scale`.
+    #[track_caller]
+    fn check_lamb(name: &str, shape: &[i64], scale: f64, expect: impl Fn(Vec<f64>, &[Vec<f64>]) -> Vec<f64>) {
+        tch::manual_seed(11);
+        let draw = || Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        let numbers =
+            |x: &Tensor| Vec::<f64>::try_from(x.detach().flatten(0, -1).to_kind(Kind::Double)).unwrap();
+        let start = draw() * scale;
+        let given: Vec<Tensor> = (0..5).map(|_| draw()).collect();
+        let gradients: Vec<Vec<f64>> = given.iter().map(numbers).collect();
+        let expected = expect(numbers(&start), &gradients);
+
+        let value = start.copy().set_requires_grad(true);
+        let settings = Settings { rule: Rule::Lamb, weight_decay: 0.05, ..Settings::default() };
+        let named = vec![(name.to_owned(), value.shallow_clone())];
+        let mut optimiser = Optimiser::new(named, settings).with_lora_plus(4.0);
+        for gradient in &given {
+            optimiser.zero_grad();
+            (&value * gradient).sum(Kind::Float).backward();
+            optimiser.step(0.1);
+        }
+        for (found, expected) in numbers(&value).iter().zip(&expected) {
+            assert!((found - expected).abs() < 2e-5, "{found}, expected {expected}");
+        }
+    }
+
     #[test]
-    fn the_rate_warms_up_and_then_falls() {
-        let rate = |update| learning_rate(1.0, update, 10, 110, Decay::Cosine);
-        assert_eq!((rate(0), rate(9), rate(10)), (0.1, 1.0, 1.0));
-        assert!((rate(60) - 0.5).abs() < 1e-12 && rate(110) < 1e-12);
-        let rate = |update| learning_rate(1.0, update, 10, 110, Decay::Linear);
-        assert_eq!((rate(0), rate(10), rate(35), rate(110)), (0.1, 1.0, 0.75, 0.0));
+    fn lamb_steps_as_its_equations_say() {
+        for scale in [1.0, 20.0, 0.0] {
+            check_lamb("x.lora_A", &[4, 3], scale, |x, gradients| lamb(x, gradients, 0.1, 0.05, true));
+        }
+    }
+
+    #[test]
+    fn lamb_leaves_what_begins_at_zero_to_adamw_at_lora_plus_s_rate() {
+        check_lamb("x.lora_B", &[4, 3], 0.0, |x, gradients| lamb(x, gradients, 0.4, 0.05, false));
+        check_lamb("x.bias", &[6], 1.0, |x, gradients| lamb(x, gradients, 0.4, 0.0, false));
     }
 }

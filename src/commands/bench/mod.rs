@@ -1,12 +1,13 @@
 //! `bench`: throughput on this machine, the stages apart.
 
+mod update;
+
+use std::path::Path;
 use std::time::Instant;
 
-use eva_rl_agents::adapter::{self, AdapterFolder, AdapterSet, Origin, Rank, Scaling};
+use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Origin, Scaling};
 use eva_rl_agents::eva::{self, Eva, Progress};
 use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs, Policy, PolicyConfig};
-use eva_rl_agents::objective;
-use eva_rl_agents::optimiser::{AdamW, AdamWSettings};
 use eva_rl_agents::pass::{NoTap, Pass};
 use eva_rl_envs::{StepBatch, VecEnv};
 use serde_json::{Value, json};
@@ -15,18 +16,15 @@ use tch::{Device, Kind, Tensor};
 use super::{print, print_json};
 use crate::agent;
 use crate::cli::{
-    BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchPolicyArgs, BenchRolloutArgs, BenchWhat,
+    BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchWhat, EnvArgs,
+    StatisticsArgs,
 };
-use crate::data::Replay;
 use crate::failure::OrInput;
 use crate::inputs::read_inputs;
 use crate::output::{refuse_existing, write_folder};
 use crate::rank_map::RankMap;
 use crate::rng::{self, Purpose};
-use crate::rollout::{self, Actor, Choice, Live, PolicyActor, RandomActor};
-
-/// Windows of a batch in `bench update`.
-const BATCH: usize = 64;
+use crate::rollout::{self, Actor, Choice, Live, PolicyActor};
 
 /// Scaling of the adapters, which costs the same whatever it is.
 const SCALING: Scaling = Scaling { alpha: 1.0, rank_stabilised: false };
@@ -36,9 +34,9 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     let (found, as_json) = match args.what {
         BenchWhat::Env(args) => (env(&args)?, args.json),
         BenchWhat::Forward(args) => (forward(&args)?, args.json),
-        BenchWhat::Rollout(args) => (rollout_bench(&args)?, args.subject.json),
+        BenchWhat::Rollout(args) => (rollout_bench(&args)?, args.json),
         BenchWhat::Eva(args) => (eva(&args)?, args.json),
-        BenchWhat::Update(args) => (update(&args)?, args.json),
+        BenchWhat::Update(args) => (update::run(&args)?, args.json),
     };
     if as_json {
         return print_json(&found);
@@ -118,12 +116,12 @@ struct Subject {
     env: Box<dyn VecEnv>,
 }
 
-fn subject(args: &BenchPolicyArgs) -> anyhow::Result<Subject> {
-    let (id, kwargs, count) = (&args.env.id, args.env.kwargs(), args.env.num_envs as usize);
-    let env = eva_rl_envs::make_with(id, &kwargs, count, &args.env.bridge()?).or_input()?;
-    let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
-    let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
-    let whose = format!("`{}`", args.env.id);
+fn subject(path: &Path, statistics: &StatisticsArgs, args: &EnvArgs) -> anyhow::Result<Subject> {
+    let (kwargs, count) = (args.kwargs(), args.num_envs as usize);
+    let env = eva_rl_envs::make_with(&args.id, &kwargs, count, &args.bridge()?).or_input()?;
+    let policy = agent::read_transformer(path, statistics.file(), Device::Cpu)?;
+    let conditioning = agent::conditioning(policy.config(), policy.device(), path)?;
+    let whose = format!("`{}`", args.id);
     agent::check_spaces(policy.config(), env.spec().observation_width(), &env.spec().action, &whose)?;
     Ok(Subject { policy, conditioning, env })
 }
@@ -147,14 +145,13 @@ impl Actor for TimedActor<'_> {
 
 /// Environments and policy together, one episode each and again, the policy's share apart.
 fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
-    let BenchRolloutArgs { subject: args, inference } = args;
-    let Subject { policy, conditioning, mut env } = subject(args)?;
+    let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.statistics, &args.env)?;
     let space = env.spec().action.clone();
     let count = env.num_envs();
     let policy = Policy::Transformer(policy);
     let target = conditioning.target_return;
     let choice = Choice::Likeliest(&policy);
-    let actor = PolicyActor::new(choice, &conditioning, target, &space, *inference);
+    let actor = PolicyActor::new(choice, &conditioning, target, &space, args.inference);
     let mut timed = TimedActor { actor, calls: 0, secs: 0.0 };
     let (mut steps, begun) = (0, Instant::now());
     while begun.elapsed().as_secs_f64() < args.seconds {
@@ -166,23 +163,12 @@ fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
         "env": args.env.id,
         "num_envs": count,
         "context_length": conditioning.context_length,
-        "inference": inference,
+        "inference": args.inference,
         "steps": steps,
         "steps_per_sec": steps as f64 / secs,
         "policy_secs_per_step": timed.secs / timed.calls as f64,
         "policy_share": timed.secs / secs,
     }))
-}
-
-/// Random episodes to draw windows from.
-fn random_replay(env: &mut dyn VecEnv) -> anyhow::Result<Replay> {
-    let spec = env.spec().clone();
-    let mut replay = Replay::new(64, spec.observation_width(), spec.action.width());
-    let mut actor = RandomActor { space: spec.action };
-    for episode in rollout::play(env, &mut actor, 64, 0)?.episodes {
-        replay.push(episode);
-    }
-    Ok(replay)
 }
 
 /// EVA until it settles, beside the same forward passes alone; each in turn, several times over.
@@ -274,36 +260,4 @@ fn slice(inputs: &Inputs, start: i64, count: i64) -> Inputs {
 fn median(mut secs: Vec<f64>) -> f64 {
     secs.sort_by(f64::total_cmp);
     secs[secs.len() / 2]
-}
-
-/// LoRA updates: forward, backward, AdamW.
-fn update(args: &BenchPolicyArgs) -> anyhow::Result<Value> {
-    let Subject { policy, conditioning, mut env } = subject(args)?;
-    let replay = random_replay(env.as_mut())?;
-    let rank = Rank::try_from(args.rank).or_input()?;
-    let mut adapters = AdapterSet::default();
-    for site in policy.sites() {
-        let (input, output) = policy.site_shape(site).expect("a site of this policy");
-        adapters.sites.insert(site, adapter::lora(input, output, rank, SCALING, policy.device()));
-    }
-    let mut optimiser = AdamW::new(adapters.parameters(), AdamWSettings::default());
-    let mut draw = rng::generator(0, Purpose::UpdateWindows, 0);
-    let (mut updates, mut begun) = (0, Instant::now());
-    while updates < 2 || begun.elapsed().as_secs_f64() < args.seconds {
-        if updates == 1 {
-            begun = Instant::now(); // the first one warms up
-        }
-        let inputs =
-            conditioning.inputs(&replay.sample(BATCH, conditioning.context_length, &mut draw).view());
-        let mut pass = Pass { adapters: &adapters, tap: &mut NoTap, train: true };
-        let loss = objective::imitation(&policy, &mut pass, &inputs);
-        optimiser.zero_grad();
-        loss.backward();
-        optimiser.step(1e-4);
-        updates += 1;
-    }
-    let secs = begun.elapsed().as_secs_f64() / f64::from(updates - 1);
-    Ok(
-        json!({ "batch_size": BATCH, "context_length": conditioning.context_length, "rank": args.rank, "secs_per_update": secs }),
-    )
 }

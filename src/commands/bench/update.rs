@@ -1,0 +1,124 @@
+//! `bench update`: updates of LoRA adapters, their parts apart.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use eva_rl_agents::adapter::{self, AdapterSet, Rank};
+use eva_rl_agents::fold::Fold;
+use eva_rl_agents::model::{DecisionTransformer, Inputs};
+use eva_rl_agents::objective;
+use eva_rl_agents::optimiser::{Optimiser, Settings};
+use eva_rl_agents::pass::Pass;
+use eva_rl_envs::VecEnv;
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::{SCALING, Subject, median, slice, subject};
+use crate::agent;
+use crate::cli::BenchUpdateArgs;
+use crate::data::Replay;
+use crate::failure::{InputError, OrInput};
+use crate::inputs::read_inputs;
+use crate::rng::{self, Purpose};
+use crate::rollout::{self, RandomActor};
+
+/// Windows of a batch.
+const BATCH: i64 = 64;
+
+/// Joint norm that the gradients are scaled down to.
+const CLIP: f64 = 0.25;
+
+/// Gives the batch of an update.
+type Source = Box<dyn FnMut(usize) -> Inputs>;
+
+/// Reads the policy and what its windows come from: random episodes, from which they are drawn as `train`
+/// draws them, or a file, which is gone through again and again.
+fn read(args: &BenchUpdateArgs) -> anyhow::Result<(DecisionTransformer, Source)> {
+    if let Some(env) = &args.env {
+        let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.statistics, env)?;
+        let replay = random_replay(env.as_mut())?;
+        let mut draw = rng::generator(0, Purpose::UpdateWindows, 0);
+        let source = move |_| {
+            let windows = replay.sample(BATCH as usize, conditioning.context_length, &mut draw);
+            conditioning.inputs(&windows.view())
+        };
+        return Ok((policy, Box::new(source)));
+    }
+    let path = args.inputs.as_ref().context("clap lets neither --env nor --inputs be absent")?;
+    let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
+    let inputs = read_inputs(path, policy.config())?;
+    let windows = inputs.timesteps.size()[0];
+    if windows < BATCH {
+        return Err(InputError(format!("{path:?} holds {windows} windows, and a batch has {BATCH}")).into());
+    }
+    let source = move |update: usize| slice(&inputs, update as i64 % (windows / BATCH) * BATCH, BATCH);
+    Ok((policy, Box::new(source)))
+}
+
+/// Random episodes to draw windows from.
+fn random_replay(env: &mut dyn VecEnv) -> anyhow::Result<Replay> {
+    let spec = env.spec().clone();
+    let mut replay = Replay::new(64, spec.observation_width(), spec.action.width());
+    let mut actor = RandomActor { space: spec.action };
+    for episode in rollout::play(env, &mut actor, 64, 0)?.episodes {
+        replay.push(episode);
+    }
+    Ok(replay)
+}
+
+/// Medians over the updates, of which the first warms up and is not counted.
+pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
+    let (policy, mut source) = read(args)?;
+    let rank = Rank::try_from(args.rank).or_input()?;
+    let mut adapters = AdapterSet::default();
+    for site in policy.sites() {
+        let (input, output) = policy.site_shape(site).expect("a site of this policy");
+        adapters.sites.insert(site, adapter::lora(input, output, rank, SCALING, policy.device()));
+    }
+    let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
+    let (mut whole, mut parts): (Vec<f64>, [Vec<f64>; 4]) = Default::default();
+    let (mut first_loss, mut steps) = (f64::NAN, 0);
+    let begun = Instant::now();
+    for update in 0.. {
+        if whole.len() >= 3 && begun.elapsed().as_secs_f64() >= args.seconds {
+            break;
+        }
+        let started = Instant::now();
+        let inputs = source(update);
+        let built = Instant::now();
+        let mut fold = Fold::default();
+        let mut pass = Pass { adapters: &adapters, tap: &mut fold, train: true };
+        let loss = objective::imitation(&policy, &mut pass, &inputs);
+        let forwarded = Instant::now();
+        optimiser.zero_grad();
+        fold.backward(&loss, &adapters, &optimiser.parameters());
+        let differentiated = Instant::now();
+        let norm = optimiser.grad_norm();
+        optimiser.clip(norm, CLIP);
+        optimiser.step(1e-4);
+        let stepped = Instant::now();
+        if update == 0 {
+            (first_loss, steps) = (loss.double_value(&[]), inputs.timesteps.size()[1]);
+            continue;
+        }
+        let instants = [started, built, forwarded, differentiated, stepped];
+        for (part, ends) in parts.iter_mut().zip(instants.windows(2)) {
+            part.push((ends[1] - ends[0]).as_secs_f64());
+        }
+        whole.push((stepped - started).as_secs_f64());
+    }
+    let [inputs, forward, backward, optimiser] = parts.map(median);
+    Ok(json!({
+        "batch_size": BATCH,
+        "context_length": steps,
+        "rank": args.rank,
+        "threads": tch::get_num_threads(),
+        "updates": whole.len(),
+        "first_loss": first_loss,
+        "inputs_secs": inputs,
+        "forward_secs": forward,
+        "backward_secs": backward,
+        "optimiser_secs": optimiser,
+        "secs_per_update": median(whole),
+    }))
+}
