@@ -23,7 +23,7 @@ use crate::inputs::read_inputs;
 use crate::output::{refuse_existing, write_folder};
 use crate::rank_map::RankMap;
 use crate::rng::{self, Purpose};
-use crate::rollout::{self, Actor, Choice, Live, PolicyActor, RandomActor};
+use crate::rollout::{self, Choice, PolicyActor, RandomActor};
 
 /// Windows of a batch in `bench update`.
 const BATCH: usize = 64;
@@ -118,9 +118,10 @@ struct Subject {
     env: Box<dyn VecEnv>,
 }
 
-fn subject(args: &BenchPolicyArgs) -> anyhow::Result<Subject> {
+fn subject(args: &BenchPolicyArgs, whole: bool) -> anyhow::Result<Subject> {
     let (id, kwargs, count) = (&args.env.id, args.env.kwargs(), args.env.num_envs as usize);
-    let env = eva_rl_envs::make_with(id, &kwargs, count, &args.env.bridge()?).or_input()?;
+    let make = if whole { eva_rl_envs::make_with } else { eva_rl_envs::make_halves };
+    let env = make(id, &kwargs, count, &args.env.bridge()?).or_input()?;
     let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
     let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     let whose = format!("`{}`", args.env.id);
@@ -128,49 +129,37 @@ fn subject(args: &BenchPolicyArgs) -> anyhow::Result<Subject> {
     Ok(Subject { policy, conditioning, env })
 }
 
-/// Times another actor.
-struct TimedActor<'a> {
-    actor: PolicyActor<'a>,
-    calls: usize,
-    secs: f64,
-}
-
-impl Actor for TimedActor<'_> {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        self.actor.act(live, actions)?;
-        self.secs += begun.elapsed().as_secs_f64();
-        self.calls += 1;
-        Ok(())
-    }
-}
-
-/// Environments and policy together, one episode each and again, the policy's share apart.
+/// Environments and policy together, one episode each and again; times are of one step of all environments.
 fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
-    let BenchRolloutArgs { subject: args, inference } = args;
-    let Subject { policy, conditioning, mut env } = subject(args)?;
+    let BenchRolloutArgs { subject: args, inference, whole } = args;
+    let Subject { policy, conditioning, mut env } = subject(args, *whole)?;
     let space = env.spec().action.clone();
     let count = env.num_envs();
     let policy = Policy::Transformer(policy);
     let target = conditioning.target_return;
-    let choice = Choice::Likeliest(&policy);
-    let actor = PolicyActor::new(choice, &conditioning, target, &space, *inference);
-    let mut timed = TimedActor { actor, calls: 0, secs: 0.0 };
-    let (mut steps, begun) = (0, Instant::now());
+    let (mut steps, mut clocks, begun) = (0, Vec::new(), Instant::now());
     while begun.elapsed().as_secs_f64() < args.seconds {
-        let played = rollout::play(env.as_mut(), &mut timed, count, steps as u64)?;
+        let choice = Choice::Likeliest(&policy);
+        let mut actor = PolicyActor::new(choice, &conditioning, target, &space, *inference);
+        let played = rollout::play(env.as_mut(), &mut actor, count, steps as u64)?;
         steps += played.episodes.iter().map(crate::data::Trajectory::len).sum::<usize>();
+        clocks.extend(played.clocks);
     }
     let secs = begun.elapsed().as_secs_f64();
+    let taken: usize = clocks.iter().map(|clock| clock.steps).sum();
+    let policy_secs: f64 = clocks.iter().map(|clock| clock.policy_secs).sum();
+    let env_secs: f64 = clocks.iter().map(|clock| clock.env_secs).sum();
     Ok(json!({
         "env": args.env.id,
         "num_envs": count,
         "context_length": conditioning.context_length,
         "inference": inference,
+        "threads": if *whole || count == 1 { 1 } else { 2 },
         "steps": steps,
         "steps_per_sec": steps as f64 / secs,
-        "policy_secs_per_step": timed.secs / timed.calls as f64,
-        "policy_share": timed.secs / secs,
+        "policy_secs_per_step": policy_secs / taken as f64,
+        "env_secs_per_step": env_secs / taken as f64,
+        "waiting_share": env_secs / (env_secs + policy_secs),
     }))
 }
 
@@ -278,7 +267,7 @@ fn median(mut secs: Vec<f64>) -> f64 {
 
 /// LoRA updates: forward, backward, AdamW.
 fn update(args: &BenchPolicyArgs) -> anyhow::Result<Value> {
-    let Subject { policy, conditioning, mut env } = subject(args)?;
+    let Subject { policy, conditioning, mut env } = subject(args, false)?;
     let replay = random_replay(env.as_mut())?;
     let rank = Rank::try_from(args.rank).or_input()?;
     let mut adapters = AdapterSet::default();
