@@ -3,9 +3,11 @@
 Environments: Gymnasium's numpy CartPoleVectorEnv and EnvPool, 1024 environments.
 MuJoCo: EnvPool, 64 environments of four of Gymnasium's tasks, random actions.
 Policy: one batched transformers forward, 64 windows of K = 20, of a 3 x 128 and a 4 x 256 decision transformer,
-beside the same forward here and beside a step of 64 environments.
+beside the same forward here.
 Update: a LoRA update of PEFT (forward, backward, clipping, AdamW) of the same two policies on the same windows,
 without dropout; the loss of the first is checked to be ours.
+Rollout: 64 HalfCheetah-v5 and the 3 x 128 policy, beside a Python loop of EnvPool and transformers, and beside itself
+without its cache and on one thread.
 Loading: peak memory of the program while a policy of 1 GB is read, over the size of its file.
 Bridge: EnvPool and Gymnasium through Python workers, beside the same stepped from Python, where a step of
 EnvPool's that only begins an ended episode anew is no step, and Gymnasium has as many processes as environments.
@@ -67,7 +69,7 @@ def envpool_speed():
     return steps_per_sec(lambda: envs.step(actions))
 
 
-def make_policy(folder, layers=3, width=128, state=3, action=1, **more):
+def make_policy(folder, layers=3, width=128, state=3, action=1, bound=2.0, **more):
     """A policy with random weights, by default for Pendulum, with the keys that acting needs and `more` of them."""
     import torch
     from transformers import DecisionTransformerConfig, DecisionTransformerModel
@@ -79,8 +81,8 @@ def make_policy(folder, layers=3, width=128, state=3, action=1, **more):
         "state_std": [1.0] * state,
         "return_scale": 100.0,
         "target_return": -100.0,
-        "action_low": [-2.0] * action,
-        "action_high": [2.0] * action,
+        "action_low": [-bound] * action,
+        "action_high": [bound] * action,
     }
     sizes = {"n_layer": layers, "hidden_size": width, "n_head": 4, "n_positions": 64, "max_ep_len": 200}
     config = DecisionTransformerConfig(state_dim=state, act_dim=action, **sizes, **keys, **more)
@@ -219,18 +221,80 @@ def forward(args):
               f"ratio {there / here:.2f}x")  # fmt: skip
 
 
+class PythonLoop:
+    """EnvPool's environments and transformers' model, one batched forward over the last steps a step."""
+
+    def __init__(self, model, env_id, num_envs, return_scale):
+        import envpool
+        import torch
+
+        torch.set_num_threads(2)
+        self.model, self.return_scale = model, return_scale
+        self.envs = envpool.make(env_id, env_type="gymnasium", num_envs=num_envs, num_threads=os.cpu_count())
+        self.states = torch.zeros(num_envs, 1, model.config.state_dim)
+        self.states[:, 0] = torch.as_tensor(self.envs.reset()[0])
+        self.actions = torch.zeros(num_envs, 1, model.config.act_dim)
+        self.to_go = torch.full((num_envs, 1, 1), model.config.target_return / return_scale)
+        self.timesteps = torch.zeros(num_envs, 1, dtype=torch.long)
+
+    def step(self):
+        """Seconds of the policy and of the environments. Episodes are all as long here."""
+        import torch
+
+        begun = time.perf_counter()
+        with torch.inference_mode():
+            found = self.model(
+                states=self.states[:, -CONTEXT:],
+                actions=self.actions[:, -CONTEXT:],
+                returns_to_go=self.to_go[:, -CONTEXT:],
+                timesteps=self.timesteps[:, -CONTEXT:],
+                attention_mask=torch.ones_like(self.timesteps[:, -CONTEXT:]),
+            )
+        action = found.action_preds[:, -1]
+        chosen = time.perf_counter()
+        state, reward, *_ = self.envs.step(action.double().numpy())
+        stepped = time.perf_counter()
+        self.actions[:, -1] = action
+        reward = torch.as_tensor(reward, dtype=torch.float32)[:, None, None] / self.return_scale
+        grow = lambda all, new: torch.cat([all, new], 1)[:, -CONTEXT:]  # noqa: E731
+        self.states = grow(self.states, torch.as_tensor(state, dtype=torch.float32)[:, None])
+        self.actions = grow(self.actions, torch.zeros_like(self.actions[:, :1]))
+        self.to_go = grow(self.to_go, self.to_go[:, -1:] - reward)
+        last = self.model.config.max_ep_len - 1
+        self.timesteps = grow(self.timesteps, (self.timesteps[:, -1:] + 1).clamp(max=last))
+        return chosen - begun, stepped - chosen
+
+    def measure(self, seconds=3.0):
+        """Seconds of a step, of its policy and of its environments, with full contexts."""
+        for _ in range(CONTEXT):
+            self.step()
+        parts, begun = [], time.perf_counter()
+        while time.perf_counter() - begun < seconds:
+            parts.append(self.step())
+        whole = (time.perf_counter() - begun) / len(parts)
+        return [whole, *(statistics.mean(part) for part in zip(*parts))]
+
+
 def rollout(args):
     with tempfile.TemporaryDirectory() as folder:
-        model = make_policy(folder)
-        command = ["rollout", "--policy", folder, "--env", "Pendulum-v1", "--num-envs", str(WINDOWS)]
-        step, forward = [], []
+        model = make_policy(folder, state=17, action=6, bound=1.0)
+        command = ["rollout", "--policy", folder, "--env", "HalfCheetah-v5", "--num-envs", str(WINDOWS)]
+
+        def own(*arguments):
+            found = ours(args.binary, *command, "--seconds", "1", *arguments)
+            return [WINDOWS / found["steps_per_sec"], found["policy_secs_per_step"], found["env_secs_per_step"]]
+
+        ways = {"eva-rl": [], "eva-rl, one thread": [], "Python": []}
         for _ in range(args.repeats):
-            step.append(ours(args.binary, *command)["policy_secs_per_step"])
-            forward.append(transformers_secs(model))
-    step, forward = statistics.median(step), statistics.median(forward)
-    print(f"3 x 128 policy, {WINDOWS} environments, K = {CONTEXT}, seconds per step (median of {args.repeats}):")
-    print(f"  eva-rl, building its windows included  {step * 1e3:7.2f} ms")
-    print(f"  transformers, the forward alone        {forward * 1e3:7.2f} ms   ratio {forward / step:.2f}x")
+            ways["eva-rl"].append(own())
+            ways["eva-rl, one thread"].append(own("--whole"))
+            ways["Python"].append(PythonLoop(model, "HalfCheetah-v5", WINDOWS, 100.0).measure())
+        ways["eva-rl, windows, one thread"] = [own("--inference", "window", "--whole")]  # an episode everywhere takes half a minute
+    print(f"3 x 128 policy, {WINDOWS} HalfCheetah-v5, K = {CONTEXT}, ms per step (median of {args.repeats}; windows one run):")
+    print("  way                          whole    policy  environments  / eva-rl")
+    medians = {way: [statistics.median(column) for column in zip(*found)] for way, found in ways.items()}
+    for way, (whole, policy, envs) in medians.items():
+        print(f"  {way:27} {whole * 1e3:6.2f} {policy * 1e3:9.2f} {envs * 1e3:13.2f} {whole / medians['eva-rl'][0]:8.1f}x")
 
 
 # The maps that EVA adapts in a Hugging Face decision transformer.

@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn sum_up(episodes: Vec<Trajectory>, spec: &EnvSpec) -> Evaluation {
-        Evaluation::of(&Played { episodes, lost: 0 }, spec, None)
+        Evaluation::of(&Played { episodes, lost: 0, clocks: Vec::new() }, spec, None)
     }
 
     #[test]

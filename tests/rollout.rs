@@ -27,6 +27,25 @@ fn a_cache_and_whole_windows_earn_alike() {
 }
 
 #[test]
+fn what_is_played_does_not_depend_on_threads() {
+    let bench = Bench::new();
+    let policy = golden("../../policies/pendulum");
+    let evaluated = |threads: &str, inference: &str| {
+        let mut command = bench.command(&["evaluate", policy.to_str().unwrap(), "--env", "Pendulum-v1"]);
+        command.args(["--episodes", "9", "--num-envs", "7", "--inference", inference, "--json"]);
+        command.env("OMP_NUM_THREADS", threads).env("RAYON_NUM_THREADS", threads);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for inference in ["cached", "window"] {
+        let one = evaluated("1", inference);
+        assert_eq!(evaluated("2", inference), one);
+        assert_eq!(evaluated("5", inference), one);
+    }
+}
+
+#[test]
 fn a_run_acts_as_its_config_says() {
     let bench = Bench::with_policy();
     let returns = |name: &str, rollout: &str| {

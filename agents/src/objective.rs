@@ -120,6 +120,20 @@ impl StochasticHead {
         }
     }
 
+    /// The same for another thread, to draw by; the numbers are shared.
+    pub fn share(&self) -> Self {
+        Self {
+            distribution: self.distribution,
+            spread: Linear {
+                weight: self.spread.weight.shallow_clone(),
+                bias: self.spread.bias.shallow_clone(),
+                fan_in_fan_out: self.spread.fan_in_fan_out,
+            },
+            log_temperature: self.log_temperature.shallow_clone(),
+            target_entropy: self.target_entropy,
+        }
+    }
+
     /// What the policy's optimiser changes beside the adapters; shares storage with the head.
     pub fn parameters(&self) -> Vec<(String, Tensor)> {
         if !self.distribution.is_normal() {

@@ -18,6 +18,7 @@ mod vec_env;
 
 mod error;
 mod frame;
+mod halves;
 mod kwargs;
 mod pool;
 mod seeding;
@@ -37,6 +38,7 @@ pub use bridge::{BridgeSettings, Failure, Incident, is_bridged};
 pub use error::EnvError;
 pub use frame::Frame;
 pub use gymnasium::{Episode, GymnasiumTask, SingleEnv, register};
+pub use halves::{Halves, make_halves};
 pub use kwargs::{KwargReader, Kwargs};
 pub use pool::TaskPool;
 pub use registry::{episode, make, make_with, scripted, scripted_with, spec, specs, task};

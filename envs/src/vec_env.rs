@@ -42,6 +42,11 @@ pub trait VecEnv: Send {
         Ok(None)
     }
 
+    /// The two batches that this one is made of, if it is: the rows of the first, then those of the second.
+    fn halves(&mut self) -> Option<[&mut dyn VecEnv; 2]> {
+        None
+    }
+
     /// The failures of workers since this was last asked.
     fn incidents(&mut self) -> Vec<Incident> {
         Vec::new()

@@ -106,6 +106,9 @@ pub struct BenchRolloutArgs {
     /// What a step computes: cached (its own tokens) or window (the whole context again)
     #[arg(long, value_name = "HOW", default_value = "cached", value_parser = choice::<Inference>)]
     pub inference: Inference,
+    /// Play all environments by one thread, and not two halves by two
+    #[arg(long)]
+    pub whole: bool,
     /// How long to measure
     #[arg(long, value_name = "SECS", default_value_t = 5.0)]
     pub seconds: f64,

@@ -25,7 +25,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
     let bridge = args.env.bridge()?;
-    let mut env = eva_rl_envs::make_with(&args.env.id, &kwargs, num_envs, &bridge).or_input()?;
+    let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).or_input()?;
     let spec = env.spec().clone();
     let seed = rng::seed(args.seed, Purpose::Collection, 0);
     let mut play = |actor: &mut dyn Actor| {

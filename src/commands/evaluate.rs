@@ -21,7 +21,7 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
     let bridge = args.env.bridge()?;
-    let mut env = eva_rl_envs::make_with(&args.env.id, &kwargs, num_envs, &bridge).or_input()?;
+    let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).or_input()?;
     let policy =
         agent::read_merged(&args.policy, args.adapter.as_deref(), args.statistics.file(), Device::Cpu)?;
     let spec = env.spec().clone();

@@ -107,7 +107,7 @@ fn default_folder(args: &TrainArgs, seed: u64) -> PathBuf {
 
 /// Reads the policy, the data and the environment, and checks that they fit each other.
 fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
-    let env = eva_rl_envs::make_with(&plan.env.id, &plan.env.kwargs, plan.env.num_envs, &plan.env.bridge())
+    let env = eva_rl_envs::make_halves(&plan.env.id, &plan.env.kwargs, plan.env.num_envs, &plan.env.bridge())
         .or_input()?;
     agent::check_actions(&env.spec().action, &format!("`{}`", plan.env.id))?;
     let mut datasets = Vec::new();

@@ -8,7 +8,7 @@ use rand_distr::StandardNormal;
 use super::{Actor, Live, row_of};
 
 /// Uniformly random play.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RandomActor {
     /// The environment's actions.
     pub space: ActionSpace,
@@ -21,6 +21,10 @@ impl Actor for RandomActor {
             draw_uniform(&self.space, &mut episode.noise, row);
         }
         Ok(())
+    }
+
+    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+        Some(Box::new(self.clone()))
     }
 }
 
@@ -46,20 +50,24 @@ impl Actor for ScriptedActor {
         }
         Ok(())
     }
+
+    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+        None // a controller may be a process
+    }
 }
 
 /// Another actor, disturbed: normal noise of `scale` half-ranges, or with probability `scale` a
 /// random action where actions are discrete, each of several on its own.
-pub struct NoisyActor<'a> {
+pub struct NoisyActor<A> {
     /// Who is disturbed.
-    pub actor: &'a mut dyn Actor,
+    pub actor: A,
     /// The environment's actions.
     pub space: ActionSpace,
     /// How much.
     pub scale: f32,
 }
 
-impl Actor for NoisyActor<'_> {
+impl<A: Actor> Actor for NoisyActor<A> {
     fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
         self.actor.act(live, actions)?;
         for episode in live {
@@ -86,6 +94,10 @@ impl Actor for NoisyActor<'_> {
             }
         }
         Ok(())
+    }
+    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+        let actor = self.actor.twin()?;
+        Some(Box::new(NoisyActor { actor, space: self.space.clone(), scale: self.scale }))
     }
 }
 

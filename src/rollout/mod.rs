@@ -1,14 +1,23 @@
-//! Whole episodes in a pool of environments, by anything that acts.
+//! Whole episodes in a batch of environments, by anything that acts.
+//!
+//! A batch of two halves is played by two threads, each with an actor of its own: while one waits for its
+//! environments the other computes, and neither waits for the other. The halves are always the same, so
+//! nothing that is played depends on how many threads there are.
 
 mod actors;
 mod policy;
+mod reader;
+mod share;
 
-use eva_rl_envs::{ActionSpace, EnvSpec, Episodes, Phase, StepBatch, Success, VecEnv};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use eva_rl_envs::{ActionSpace, Episodes, VecEnv};
 use rand_chacha::ChaCha8Rng;
 
 use crate::data::Trajectory;
-use crate::failure::tell;
-use crate::rng::{self, Purpose};
+use share::{Share, play_share};
 
 pub use actors::{NoisyActor, RandomActor, ScriptedActor, draw_uniform};
 pub use policy::{Choice, Inference, PolicyActor};
@@ -36,7 +45,32 @@ impl Live {
 /// Anything that chooses actions.
 pub trait Actor {
     /// Writes the action of every live episode into its environment's row of `actions`.
+    ///
+    /// An episode's actions are chosen one after the other, from its first on.
     fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()>;
+
+    /// Another that acts alike, for another thread; none where there is only one.
+    fn twin(&self) -> Option<Box<dyn Actor + Send>>;
+}
+
+impl<A: Actor + ?Sized> Actor for &mut A {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+        (**self).act(live, actions)
+    }
+
+    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+        (**self).twin()
+    }
+}
+
+impl Actor for Box<dyn Actor + Send> {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+        (**self).act(live, actions)
+    }
+
+    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+        (**self).twin()
+    }
 }
 
 /// What was played.
@@ -46,6 +80,19 @@ pub struct Played {
     pub episodes: Vec<Trajectory>,
     /// Episodes that a worker's failure cut short, and that were played anew.
     pub lost: usize,
+    /// Where the time went, a thread each.
+    pub clocks: Vec<Clock>,
+}
+
+/// Where a thread's time went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    /// Steps of its environments, all of them at once.
+    pub steps: usize,
+    /// Choosing actions.
+    pub policy_secs: f64,
+    /// Waiting for its environments to step.
+    pub env_secs: f64,
 }
 
 /// Plays episodes `0..episodes` and gives them in that order.
@@ -69,83 +116,62 @@ pub fn play_groups(
     seed: u64,
     group: usize,
 ) -> anyhow::Result<Played> {
-    let (count, width) = (env.num_envs(), env.spec().observation_width());
-    let action_width = env.spec().action.width();
-    let mut batch = StepBatch::new(env.spec(), count);
-    let numbers = Episodes { alike: group as u64, ..Episodes::all(seed, count) };
-    env.begin(numbers, &mut batch.observations)?;
-    let start = |env: usize, number: usize, observation: &[f32]| Live {
-        env,
-        trajectory: Trajectory {
-            observations: observation.to_vec(),
-            actions: Vec::new(),
-            rewards: Vec::new(),
-            end: Phase::Running,
-            succeeded: false,
-        },
-        earned: vec![0.0],
-        noise: rng::generator(seed, Purpose::Acting, number),
+    let all = Episodes { alike: group as u64, ..Episodes::all(seed, env.num_envs()) };
+    let twins = actor.twin().zip(actor.twin());
+    let shares = match (twins, env.halves()) {
+        (Some((first, second)), Some(halves)) => play_halves(halves, [first, second], all, episodes)?,
+        _ => vec![play_share(env, actor, all, episodes, &AtomicBool::new(false))?],
     };
-    let mut live: Vec<Live> = (0..count.min(episodes))
-        .map(|env| start(env, env, &batch.observations[env * width..][..width]))
-        .collect();
-    let mut numbers: Vec<usize> = (0..count).collect();
-    let mut actions = idle_actions(&env.spec().action, count);
-    let mut finished: Vec<Option<Trajectory>> = (0..episodes).map(|_| None).collect();
-    let mut lost = 0;
-
-    while !live.is_empty() {
-        actor.act(&mut live, &mut actions)?;
-        env.step(&actions, &mut batch)?;
-        for incident in env.incidents() {
-            tell(&incident.to_string());
+    let mut whole: Vec<Option<Trajectory>> = (0..episodes).map(|_| None).collect();
+    let (mut lost, mut clocks) = (0, Vec::new());
+    for share in shares {
+        lost += share.lost;
+        clocks.push(share.clock);
+        for (number, episode) in share.episodes {
+            whole[number] = Some(episode);
         }
-        for episode in &mut live {
-            let row = episode.env;
-            let phase = batch.phases[row];
-            let next = match phase {
-                Phase::Running => &batch.observations,
-                Phase::Terminated | Phase::Truncated => &batch.final_observations,
-                Phase::Lost => {
-                    lost += 1;
-                    *episode = start(row, numbers[row], &batch.observations[row * width..][..width]);
-                    continue;
-                }
-            };
-            let reward = batch.rewards[row];
-            let trajectory = &mut episode.trajectory;
-            trajectory.actions.extend_from_slice(&actions[row * action_width..][..action_width]);
-            trajectory.observations.extend_from_slice(&next[row * width..][..width]);
-            trajectory.rewards.push(reward);
-            trajectory.end = phase;
-            trajectory.succeeded |= reports_success(env.spec(), &batch.infos, row);
-            episode.earned.push(episode.earned.last().copied().unwrap_or(0.0) + reward);
-        }
-        let mut going_on = Vec::with_capacity(live.len());
-        for episode in live {
-            if episode.trajectory.end == Phase::Running {
-                going_on.push(episode);
-                continue;
-            }
-            let env = episode.env;
-            finished[numbers[env]] = Some(episode.trajectory);
-            numbers[env] += count;
-            if numbers[env] < episodes {
-                going_on.push(start(env, numbers[env], &batch.observations[env * width..][..width]));
-            }
-        }
-        live = going_on;
     }
-    let whole = finished.into_iter().map(|episode| episode.expect("every episode was played to its end"));
-    Ok(Played { episodes: whole.collect(), lost })
+    let whole = whole.into_iter().map(|episode| episode.expect("every episode was played to its end"));
+    Ok(Played { episodes: whole.collect(), lost, clocks })
 }
 
-/// Whether the step of environment `row` says in its infos that the episode has succeeded.
-fn reports_success(spec: &EnvSpec, infos: &[f32], row: usize) -> bool {
-    match spec.success {
-        Success::Info { column } => infos[row * spec.infos.len() + column] != 0.0,
-        Success::Undefined | Success::Terminated | Success::Truncated => false,
-    }
+/// Plays each half on a thread of its own, which has half of the threads that tasks and libtorch may use.
+fn play_halves(
+    halves: [&mut dyn VecEnv; 2],
+    actors: [Box<dyn Actor + Send>; 2],
+    all: Episodes,
+    episodes: usize,
+) -> anyhow::Result<Vec<Share>> {
+    let (for_tasks, for_tensors) = (rayon::current_num_threads(), tch::get_num_threads());
+    let stop = AtomicBool::new(false);
+    let mut first = all.first;
+    let shares = std::thread::scope(|scope| {
+        let playing: Vec<_> = halves
+            .into_iter()
+            .zip(actors)
+            .map(|(env, mut actor)| {
+                let (numbers, stop) = (Episodes { first, ..all }, &stop);
+                first += env.num_envs() as u64;
+                scope.spawn(move || {
+                    let threads = (for_tasks / 2).max(1);
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                    let share = pool.context("cannot start threads").and_then(|pool| {
+                        pool.install(|| {
+                            tch::set_num_threads((for_tensors / 2).max(1));
+                            play_share(env, actor.as_mut(), numbers, episodes, stop)
+                        })
+                    });
+                    if share.is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    share
+                })
+            })
+            .collect();
+        playing.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    tch::set_num_threads(for_tensors); // for threads that have not computed anything yet
+    shares
 }
 
 /// An action for environments whose episodes nobody looks at.

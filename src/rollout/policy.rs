@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use eva_rl_agents::adapter::AdapterSet;
 use eva_rl_agents::model::{
-    Cache, Conditioning, DecisionTransformer, Inputs, Policy, begins_anew, cached_steps, likeliest,
+    Cache, Conditioning, DecisionTransformer, Policy, TorchScript, begins_anew, cached_steps, likeliest,
 };
 use eva_rl_agents::objective::StochasticHead;
 use eva_rl_agents::pass::{NoTap, Pass};
@@ -12,10 +12,10 @@ use eva_rl_envs::ActionSpace;
 use rand::Rng;
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::{Actor, Live, idle_actions, row_of};
-use crate::data::{Step, Windows};
+use super::reader::Reader;
+use super::{Actor, Live};
 use crate::failure::OrInput;
 
 /// How a policy's actions are chosen.
@@ -39,52 +39,87 @@ pub enum Inference {
     Window,
 }
 
-/// A policy: batched forwards over every live episode.
-pub struct PolicyActor<'a> {
-    choice: Choice<'a>,
-    conditioning: &'a Conditioning,
-    target_return: f32,
-    space: &'a ActionSpace,
-    inference: Inference,
-    /// A row an environment, once the first action was chosen.
-    cache: Option<Cache>,
+/// A policy that acts, with batched forwards over every live episode.
+pub enum PolicyActor<'a> {
+    /// A decision transformer of its own.
+    Transformer(Box<TransformerActor>),
+    /// A module of somebody else's code, which stays on its thread.
+    Module(&'a TorchScript, Reader),
 }
 
 impl<'a> PolicyActor<'a> {
     /// Acts by `choice`, whose policy has its adapters merged, asking for `target_return`.
     pub fn new(
         choice: Choice<'a>,
-        conditioning: &'a Conditioning,
+        conditioning: &Conditioning,
         target_return: f32,
-        space: &'a ActionSpace,
+        space: &ActionSpace,
         inference: Inference,
     ) -> Self {
-        Self { choice, conditioning, target_return, space, inference, cache: None }
+        let conditioning = conditioning.share();
+        let reader = Reader { conditioning, target_return, space: space.clone() };
+        let (policy, head) = match choice {
+            Choice::Likeliest(Policy::TorchScript(module)) => return Self::Module(module, reader),
+            Choice::Likeliest(Policy::Transformer(policy)) => (policy, None),
+            Choice::Drawn(policy, head) => (policy, Some(head.share())),
+        };
+        let policy = policy.share();
+        Self::Transformer(Box::new(TransformerActor { policy, head, reader, inference, cache: None }))
+    }
+}
+
+impl Actor for PolicyActor<'_> {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+        match self {
+            Self::Transformer(actor) => actor.act(live, actions),
+            Self::Module(module, reader) => {
+                let inputs = reader.whole_windows(live);
+                let chosen = tch::no_grad(|| module.act(&inputs)).or_input()?; // [B, A] or [B, 1]
+                reader.write(&chosen, live, actions);
+                Ok(())
+            }
+        }
     }
 
+    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+        match self {
+            Self::Transformer(actor) => actor.twin(),
+            Self::Module(..) => None,
+        }
+    }
+}
+
+/// A decision transformer that acts.
+pub struct TransformerActor {
+    policy: DecisionTransformer,
+    /// By which actions are drawn; the likeliest are taken where absent.
+    head: Option<StochasticHead>,
+    reader: Reader,
+    inference: Inference,
+    /// A row an environment, once the first action was chosen.
+    cache: Option<Cache>,
+}
+
+impl TransformerActor {
     /// One action a live episode of `num_envs` environments: `[B, A]` in [−1, 1], or `[B, 1]` indices.
-    fn choose(&mut self, live: &mut [Live], num_envs: usize) -> anyhow::Result<Tensor> {
-        let policy = match self.choice {
-            Choice::Likeliest(Policy::Transformer(policy)) | Choice::Drawn(policy, _) => policy,
-            Choice::Likeliest(module) => return module.act(&self.whole_windows(live)).or_input(),
-        };
+    fn choose(&mut self, live: &mut [Live], num_envs: usize) -> Tensor {
         let encoded = match self.inference {
-            Inference::Cached => self.encode_cached(policy, live, num_envs),
-            Inference::Window => policy.encode_for_acting(&self.whole_windows(live)),
+            Inference::Cached => self.encode_cached(live, num_envs),
+            Inference::Window => self.policy.encode_for_acting(&self.reader.whole_windows(live)),
         }; // [B, D]
         let no_adapters = AdapterSet::default();
         let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
-        let outputs = policy.action_head(pass, &encoded); // [B, A] or [B, A · bins]
-        Ok(match self.choice {
-            Choice::Likeliest(_) => likeliest(policy.config(), &outputs),
-            Choice::Drawn(_, head) => draw(head, &outputs, &encoded, live),
-        })
+        let outputs = self.policy.action_head(pass, &encoded); // [B, A] or [B, A · bins]
+        match &self.head {
+            None => likeliest(self.policy.config(), &outputs),
+            Some(head) => draw(head, &outputs, &encoded, live),
+        }
     }
 
     /// What the policy makes of every live episode's latest state, by way of the cache: `[B, D]`.
-    fn encode_cached(&mut self, policy: &DecisionTransformer, live: &[Live], num_envs: usize) -> Tensor {
-        let longest = self.conditioning.context_length;
-        let mut cache = self.cache.take().unwrap_or_else(|| Cache::new(policy, num_envs, longest));
+    fn encode_cached(&mut self, live: &[Live], num_envs: usize) -> Tensor {
+        let longest = self.reader.conditioning.context_length;
+        let mut cache = self.cache.take().unwrap_or_else(|| Cache::new(&self.policy, num_envs, longest));
         let (mut growing, mut beginning) = (Vec::new(), BTreeMap::<usize, Vec<usize>>::new());
         for (index, episode) in live.iter().enumerate() {
             let seen = episode.earned.len();
@@ -96,13 +131,13 @@ impl<'a> PolicyActor<'a> {
         let rows = |members: &[usize]| members.iter().map(|index| live[*index].env).collect::<Vec<_>>();
         let (mut encoded, mut order) = (Vec::new(), Vec::with_capacity(live.len()));
         if !growing.is_empty() {
-            let inputs = self.inputs(growing.iter().map(|index| &live[*index]), growing.len(), 2);
-            encoded.push(policy.extend(&mut cache, &rows(&growing), &inputs)); // [R, D]
+            let inputs = self.reader.inputs(growing.iter().map(|index| &live[*index]), growing.len(), 2);
+            encoded.push(self.policy.extend(&mut cache, &rows(&growing), &inputs)); // [R, D]
             order.extend(growing);
         }
         for (steps, members) in beginning {
-            let inputs = self.inputs(members.iter().map(|index| &live[*index]), members.len(), steps);
-            encoded.push(policy.prime(&mut cache, &rows(&members), &inputs)); // [R, D]
+            let inputs = self.reader.inputs(members.iter().map(|index| &live[*index]), members.len(), steps);
+            encoded.push(self.policy.prime(&mut cache, &rows(&members), &inputs)); // [R, D]
             order.extend(members);
         }
         self.cache = Some(cache);
@@ -116,55 +151,24 @@ impl<'a> PolicyActor<'a> {
         let encoded = Tensor::cat(&encoded, 0);
         encoded.index_select(0, &Tensor::from_slice(&places).to_device(encoded.device()))
     }
-
-    /// The windows of all live episodes, padded to the longest of them.
-    fn whole_windows(&self, live: &[Live]) -> Inputs {
-        let seen = live.iter().map(|episode| episode.earned.len()).max().unwrap_or(0);
-        self.inputs(live.iter(), live.len(), seen.min(self.conditioning.context_length))
-    }
-
-    /// The last `steps` steps of `batch` episodes as the policy reads them; the action still to be chosen is
-    /// an idle one.
-    fn inputs<'l>(&self, live: impl Iterator<Item = &'l Live>, batch: usize, steps: usize) -> Inputs {
-        let (action_width, idle) = (self.space.width(), idle_actions(self.space, 1));
-        let state_width = self.conditioning.state_width();
-        let mut windows = Windows::new(batch, steps, state_width, action_width);
-        for (row, Live { trajectory, earned, .. }) in live.enumerate() {
-            let seen = earned.len(); // states, the latest included
-            for (timestep, earned) in earned.iter().enumerate().skip(seen.saturating_sub(steps)) {
-                let action = trajectory.actions.get(timestep * action_width..(timestep + 1) * action_width);
-                let to_go = self.target_return - earned;
-                let step = Step {
-                    timestep,
-                    state: &trajectory.observations[timestep * state_width..][..state_width],
-                    action: action.unwrap_or(&idle),
-                    reward: trajectory.rewards.get(timestep).copied().unwrap_or(0.0),
-                    return_to_go: to_go.min(self.conditioning.max_return_to_go),
-                    terminates: false,
-                };
-                windows.set(row, steps - (seen - timestep), &step);
-            }
-        }
-        self.conditioning.inputs(&windows.view())
-    }
 }
 
-impl Actor for PolicyActor<'_> {
+impl Actor for TransformerActor {
     fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
-        let num_envs = actions.len() / self.space.width();
-        let chosen = tch::no_grad(|| self.choose(live, num_envs))?;
-        let chosen = match self.space {
-            ActionSpace::Discrete { .. } | ActionSpace::MultiDiscrete { .. } => chosen,
-            ActionSpace::Box { .. } => self.conditioning.to_environment(&chosen),
-        };
-        let chosen: Vec<f32> =
-            Vec::try_from(chosen.flatten(0, -1).to_kind(Kind::Float).to_device(tch::Device::Cpu))
-                .expect("actions are f32");
-        for (episode, action) in live.iter().zip(chosen.chunks(self.space.width())) {
-            row_of(actions, self.space, episode.env).copy_from_slice(action);
-        }
-        clip(actions, self.space);
+        let num_envs = actions.len() / self.reader.space.width();
+        let chosen = tch::no_grad(|| self.choose(live, num_envs));
+        self.reader.write(&chosen, live, actions);
         Ok(())
+    }
+
+    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+        Some(Box::new(Self {
+            policy: self.policy.share(),
+            head: self.head.as_ref().map(StochasticHead::share),
+            reader: self.reader.share(),
+            inference: self.inference,
+            cache: None,
+        }))
     }
 }
 
@@ -185,21 +189,10 @@ fn draw(head: &StochasticHead, outputs: &Tensor, encoded: &Tensor, live: &mut [L
     head.draw(outputs, encoded, &noise)
 }
 
-/// Rounding in the map to the environment's bounds must not leave them.
-fn clip(actions: &mut [f32], space: &ActionSpace) {
-    if let ActionSpace::Box { low, high } = space {
-        for row in actions.chunks_mut(low.len()) {
-            for ((action, low), high) in row.iter_mut().zip(low).zip(high) {
-                *action = action.clamp(*low, *high);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use eva_rl_agents::model::{ActionKind, PolicyConfig};
-    use eva_rl_envs::Kwargs;
+    use eva_rl_envs::{BridgeSettings, Kwargs, make_halves};
     use tch::Device;
 
     use super::*;
@@ -233,7 +226,8 @@ mod tests {
             Policy::Transformer(policy) if drawn => Choice::Drawn(policy, &head),
             _ => Choice::Likeliest(&policy),
         };
-        let mut env = eva_rl_envs::make("CartPole-v1", &Kwargs::new(), num_envs).unwrap();
+        let settings = BridgeSettings::default();
+        let mut env = make_halves("CartPole-v1", &Kwargs::new(), num_envs, &settings).unwrap();
         let space = env.spec().action.clone();
         let mut actor = PolicyActor::new(choice, &conditioning, 100.0, &space, inference);
         rollout::play(env.as_mut(), &mut actor, 13, 7).unwrap().episodes

@@ -97,6 +97,17 @@ impl Conditioning {
         })
     }
 
+    /// The same for another thread; the numbers are shared.
+    pub fn share(&self) -> Self {
+        Self {
+            state_mean: self.state_mean.shallow_clone(),
+            state_std: self.state_std.shallow_clone(),
+            action_middle: self.action_middle.shallow_clone(),
+            action_half_range: self.action_half_range.shallow_clone(),
+            ..*self
+        }
+    }
+
     /// S: width of a state.
     pub fn state_width(&self) -> usize {
         self.state_mean.numel()

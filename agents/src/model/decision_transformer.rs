@@ -128,6 +128,12 @@ impl DecisionTransformer {
         }
     }
 
+    /// The same policy for another thread, to act by; the weights are shared.
+    pub fn share(&self) -> Self {
+        let weights = self.weights.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        Self::from_weights(self.config.clone(), weights.collect())
+    }
+
     /// The sites that get adapters: every map of the blocks, in the order of the forward pass.
     pub fn sites(&self) -> Vec<Site> {
         let blocks = 0..self.blocks.len();

@@ -59,13 +59,7 @@ impl Policy {
                 let head = policy.action_head(pass, &policy.encode_for_acting(inputs)); // [B, A] or [B, A · bins]
                 Ok(likeliest(policy.config(), &head))
             }
-            Self::TorchScript(script) => {
-                let last = script.forward(inputs)?.actions.select(1, -1); // [B, A]
-                Ok(match script.config().action_kind {
-                    ActionKind::Discrete => last.argmax(-1, true).to_kind(Kind::Float),
-                    _ => last.clamp(-1.0, 1.0),
-                })
-            }
+            Self::TorchScript(script) => script.act(inputs),
         }
     }
 }

@@ -167,6 +167,15 @@ impl TorchScript {
         found.actions = found.actions.to_kind(Kind::Float);
         Ok(found)
     }
+
+    /// The likeliest action of each window's last step: `[B, A]` in [−1, 1], or `[B, 1]` indices.
+    pub fn act(&self, inputs: &Inputs) -> Result<Tensor, ScriptError> {
+        let last = self.forward(inputs)?.actions.select(1, -1); // [B, A]
+        Ok(match self.config.action_kind {
+            ActionKind::Discrete => last.argmax(-1, true).to_kind(Kind::Float),
+            _ => last.clamp(-1.0, 1.0),
+        })
+    }
 }
 
 /// TorchScript puts its reason last, after a traceback of the module's own code.

@@ -20,7 +20,8 @@ pub struct BridgeSettings {
     /// `success` or `is_success`, where the environment tells it, is kept without being named.
     pub infos: Vec<String>,
     /// Processes that share the environments of `gymnasium:`; as many as cores by default. Results
-    /// do not depend on it. `envpool:` has one process, with threads of its own.
+    /// do not depend on it. `envpool:` has one process, with threads of its own. A batch of two halves
+    /// has at least one process a half.
     pub processes: usize,
     /// The longest that a worker may take to start, to reset or to step.
     pub timeout_secs: f64,

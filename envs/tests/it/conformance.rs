@@ -1,8 +1,8 @@
 //! What every environment and every pool keeps, whatever the task.
 
 use eva_rl_envs::{
-    ActionSpace, Controller, EnvSpec, Episodes, Frame, Kwargs, Phase, StepBatch, Success, VecEnv,
-    episode_rng, make, scripted, specs,
+    ActionSpace, BridgeSettings, Controller, EnvSpec, Episodes, Frame, Kwargs, Phase, StepBatch, Success,
+    VecEnv, episode_rng, make, make_halves, scripted, specs,
 };
 use rand::Rng;
 use rayon::ThreadPoolBuilder;
@@ -302,6 +302,34 @@ fn two_halves_of_a_batch_play_the_episodes_of_the_whole() {
     let mut halves = [half(0), half(2)].concat();
     halves.sort_by_key(|(number, _)| *number);
     assert_eq!(whole, halves);
+}
+
+#[test]
+fn a_batch_of_two_halves_steps_as_one_that_is_whole() {
+    for (id, num_envs) in [("CartPole-v1", 5), ("Pendulum-v1", 2)] {
+        let mut whole = make(id, &Kwargs::new(), num_envs).unwrap();
+        let mut halved = make_halves(id, &Kwargs::new(), num_envs, &BridgeSettings::default()).unwrap();
+        let sizes = halved.halves().expect("it has halves").map(|half| half.num_envs());
+        assert_eq!(sizes, [num_envs.div_ceil(2), num_envs / 2]);
+        let mut batches = [whole.spec(), halved.spec()].map(|spec| StepBatch::new(spec, num_envs));
+        let [expected, found] = &mut batches;
+        whole.reset(3, &mut expected.observations).unwrap();
+        halved.reset(3, &mut found.observations).unwrap();
+        assert_eq!(found, expected);
+        for step in 0..250 {
+            let actions: Vec<f32> =
+                (0..num_envs).map(|env| f32::from(u8::from((step + env) % 3 == 0))).collect();
+            whole.step(&actions, expected).unwrap();
+            halved.step(&actions, found).unwrap();
+            assert_eq!(found, expected, "{id}, step {step}");
+        }
+    }
+}
+
+#[test]
+fn one_environment_has_no_halves() {
+    let mut one = make_halves("CartPole-v1", &Kwargs::new(), 1, &BridgeSettings::default()).unwrap();
+    assert!(one.halves().is_none());
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::inputs::read_inputs;
 use crate::output::{refuse_existing, write_folder};
 use crate::rank_map::RankMap;
 use crate::rng::{self, Purpose};
-use crate::rollout::{self, Actor, Choice, Live, PolicyActor};
+use crate::rollout::{self, Choice, PolicyActor};
 
 /// Scaling of the adapters, which costs the same whatever it is.
 const SCALING: Scaling = Scaling { alpha: 1.0, rank_stabilised: false };
@@ -116,9 +116,10 @@ struct Subject {
     env: Box<dyn VecEnv>,
 }
 
-fn subject(path: &Path, statistics: &StatisticsArgs, args: &EnvArgs) -> anyhow::Result<Subject> {
+fn subject(path: &Path, statistics: &StatisticsArgs, args: &EnvArgs, whole: bool) -> anyhow::Result<Subject> {
     let (kwargs, count) = (args.kwargs(), args.num_envs as usize);
-    let env = eva_rl_envs::make_with(&args.id, &kwargs, count, &args.bridge()?).or_input()?;
+    let make = if whole { eva_rl_envs::make_with } else { eva_rl_envs::make_halves };
+    let env = make(&args.id, &kwargs, count, &args.bridge()?).or_input()?;
     let policy = agent::read_transformer(path, statistics.file(), Device::Cpu)?;
     let conditioning = agent::conditioning(policy.config(), policy.device(), path)?;
     let whose = format!("`{}`", args.id);
@@ -126,48 +127,37 @@ fn subject(path: &Path, statistics: &StatisticsArgs, args: &EnvArgs) -> anyhow::
     Ok(Subject { policy, conditioning, env })
 }
 
-/// Times another actor.
-struct TimedActor<'a> {
-    actor: PolicyActor<'a>,
-    calls: usize,
-    secs: f64,
-}
-
-impl Actor for TimedActor<'_> {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        self.actor.act(live, actions)?;
-        self.secs += begun.elapsed().as_secs_f64();
-        self.calls += 1;
-        Ok(())
-    }
-}
-
-/// Environments and policy together, one episode each and again, the policy's share apart.
+/// Environments and policy together, one episode each and again; times are of one step of all environments.
 fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
-    let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.statistics, &args.env)?;
+    let Subject { policy, conditioning, mut env } =
+        subject(&args.policy, &args.statistics, &args.env, args.whole)?;
     let space = env.spec().action.clone();
     let count = env.num_envs();
     let policy = Policy::Transformer(policy);
     let target = conditioning.target_return;
-    let choice = Choice::Likeliest(&policy);
-    let actor = PolicyActor::new(choice, &conditioning, target, &space, args.inference);
-    let mut timed = TimedActor { actor, calls: 0, secs: 0.0 };
-    let (mut steps, begun) = (0, Instant::now());
+    let (mut steps, mut clocks, begun) = (0, Vec::new(), Instant::now());
     while begun.elapsed().as_secs_f64() < args.seconds {
-        let played = rollout::play(env.as_mut(), &mut timed, count, steps as u64)?;
+        let choice = Choice::Likeliest(&policy);
+        let mut actor = PolicyActor::new(choice, &conditioning, target, &space, args.inference);
+        let played = rollout::play(env.as_mut(), &mut actor, count, steps as u64)?;
         steps += played.episodes.iter().map(crate::data::Trajectory::len).sum::<usize>();
+        clocks.extend(played.clocks);
     }
     let secs = begun.elapsed().as_secs_f64();
+    let taken: usize = clocks.iter().map(|clock| clock.steps).sum();
+    let policy_secs: f64 = clocks.iter().map(|clock| clock.policy_secs).sum();
+    let env_secs: f64 = clocks.iter().map(|clock| clock.env_secs).sum();
     Ok(json!({
         "env": args.env.id,
         "num_envs": count,
         "context_length": conditioning.context_length,
         "inference": args.inference,
+        "threads": if args.whole || count == 1 { 1 } else { 2 },
         "steps": steps,
         "steps_per_sec": steps as f64 / secs,
-        "policy_secs_per_step": timed.secs / timed.calls as f64,
-        "policy_share": timed.secs / secs,
+        "policy_secs_per_step": policy_secs / taken as f64,
+        "env_secs_per_step": env_secs / taken as f64,
+        "waiting_share": env_secs / (env_secs + policy_secs),
     }))
 }
 

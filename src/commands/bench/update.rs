@@ -35,7 +35,7 @@ type Source = Box<dyn FnMut(usize) -> Inputs>;
 /// draws them, or a file, which is gone through again and again.
 fn read(args: &BenchUpdateArgs) -> anyhow::Result<(DecisionTransformer, Source)> {
     if let Some(env) = &args.env {
-        let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.statistics, env)?;
+        let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.statistics, env, true)?;
         let replay = random_replay(env.as_mut())?;
         let mut draw = rng::generator(0, Purpose::UpdateWindows, 0);
         let source = move |_| {

@@ -1,0 +1,84 @@
+//! Between live episodes and a policy: the steps that it reads, and the actions that it chose.
+
+use eva_rl_agents::model::{Conditioning, Inputs};
+use eva_rl_envs::ActionSpace;
+use tch::{Device, Kind, Tensor};
+
+use super::{Live, idle_actions, row_of};
+use crate::data::{Step, Windows};
+
+/// How a policy reads its environment, and what it asks for.
+pub struct Reader {
+    /// The policy's own numbers.
+    pub conditioning: Conditioning,
+    /// The return that is asked for at the start of an episode.
+    pub target_return: f32,
+    /// The environment's actions.
+    pub space: ActionSpace,
+}
+
+impl Reader {
+    /// The same for another thread.
+    pub fn share(&self) -> Self {
+        let (conditioning, space) = (self.conditioning.share(), self.space.clone());
+        Self { conditioning, target_return: self.target_return, space }
+    }
+
+    /// The windows of all live episodes, padded to the longest of them.
+    pub fn whole_windows(&self, live: &[Live]) -> Inputs {
+        let seen = live.iter().map(|episode| episode.earned.len()).max().unwrap_or(0);
+        self.inputs(live.iter(), live.len(), seen.min(self.conditioning.context_length))
+    }
+
+    /// The last `steps` steps of `batch` episodes as the policy reads them; the action still to be chosen is
+    /// an idle one.
+    pub fn inputs<'l>(&self, live: impl Iterator<Item = &'l Live>, batch: usize, steps: usize) -> Inputs {
+        let (action_width, idle) = (self.space.width(), idle_actions(&self.space, 1));
+        let state_width = self.conditioning.state_width();
+        let mut windows = Windows::new(batch, steps, state_width, action_width);
+        for (row, Live { trajectory, earned, .. }) in live.enumerate() {
+            let seen = earned.len(); // states, the latest included
+            for (timestep, earned) in earned.iter().enumerate().skip(seen.saturating_sub(steps)) {
+                let action = trajectory.actions.get(timestep * action_width..(timestep + 1) * action_width);
+                let to_go = self.target_return - earned;
+                let step = Step {
+                    timestep,
+                    state: &trajectory.observations[timestep * state_width..][..state_width],
+                    action: action.unwrap_or(&idle),
+                    reward: trajectory.rewards.get(timestep).copied().unwrap_or(0.0),
+                    return_to_go: to_go.min(self.conditioning.max_return_to_go),
+                    terminates: false,
+                };
+                windows.set(row, steps - (seen - timestep), &step);
+            }
+        }
+        self.conditioning.inputs(&windows.view())
+    }
+
+    /// Writes the policy's choices, `[B, A]` in [−1, 1] or `[B, 1]` indices, as the environment's actions into
+    /// the rows of the live episodes.
+    pub fn write(&self, chosen: &Tensor, live: &[Live], actions: &mut [f32]) {
+        let chosen = match self.space {
+            ActionSpace::Discrete { .. } | ActionSpace::MultiDiscrete { .. } => chosen.shallow_clone(),
+            ActionSpace::Box { .. } => self.conditioning.to_environment(chosen),
+        };
+        let chosen: Vec<f32> =
+            Vec::try_from(chosen.flatten(0, -1).to_kind(Kind::Float).to_device(Device::Cpu))
+                .expect("actions are f32");
+        for (episode, action) in live.iter().zip(chosen.chunks(self.space.width())) {
+            row_of(actions, &self.space, episode.env).copy_from_slice(action);
+        }
+        clip(actions, &self.space);
+    }
+}
+
+/// Rounding in the map to the environment's bounds must not leave them.
+fn clip(actions: &mut [f32], space: &ActionSpace) {
+    if let ActionSpace::Box { low, high } = space {
+        for row in actions.chunks_mut(low.len()) {
+            for ((action, low), high) in row.iter_mut().zip(low).zip(high) {
+                *action = action.clamp(*low, *high);
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! One thread's share of a rollout: its environments, step by step, until all of their episodes have ended.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use eva_rl_envs::{EnvSpec, Episodes, Phase, StepBatch, Success, VecEnv};
+
+use super::{Actor, Clock, Live, idle_actions};
+use crate::data::Trajectory;
+use crate::failure::tell;
+use crate::rng::{self, Purpose};
+
+/// What one thread has played.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    /// Whole episodes with their numbers.
+    pub episodes: Vec<(usize, Trajectory)>,
+    /// Episodes that a worker's failure cut short, and that were played anew.
+    pub lost: usize,
+    /// Where the time went.
+    pub clock: Clock,
+}
+
+/// Plays those of `numbers` that lie below `episodes`, or leaves off once `stop` is set.
+pub(super) fn play_share(
+    env: &mut dyn VecEnv,
+    actor: &mut dyn Actor,
+    numbers: Episodes,
+    episodes: usize,
+    stop: &AtomicBool,
+) -> anyhow::Result<Share> {
+    let (count, width) = (env.num_envs(), env.spec().observation_width());
+    let action_width = env.spec().action.width();
+    let mut batch = StepBatch::new(env.spec(), count);
+    env.begin(numbers, &mut batch.observations)?;
+    let start = |env: usize, number: usize, observation: &[f32]| Live {
+        env,
+        trajectory: Trajectory {
+            observations: observation.to_vec(),
+            actions: Vec::new(),
+            rewards: Vec::new(),
+            end: Phase::Running,
+            succeeded: false,
+        },
+        earned: vec![0.0],
+        noise: rng::generator(numbers.seed, Purpose::Acting, number),
+    };
+    // Of each environment's episode.
+    let mut playing: Vec<usize> = (0..count).map(|env| numbers.first as usize + env).collect();
+    let mut live: Vec<Live> = (0..count)
+        .filter(|env| playing[*env] < episodes)
+        .map(|env| start(env, playing[env], &batch.observations[env * width..][..width]))
+        .collect();
+    let mut actions = idle_actions(&env.spec().action, count);
+    let mut share = Share::default();
+
+    while !live.is_empty() && !stop.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        actor.act(&mut live, &mut actions)?;
+        let chosen = Instant::now();
+        env.step(&actions, &mut batch)?;
+        share.clock.policy_secs += (chosen - begun).as_secs_f64();
+        share.clock.env_secs += chosen.elapsed().as_secs_f64();
+        share.clock.steps += 1;
+        for incident in env.incidents() {
+            tell(&incident.to_string());
+        }
+        for episode in &mut live {
+            let row = episode.env;
+            let phase = batch.phases[row];
+            let next = match phase {
+                Phase::Running => &batch.observations,
+                Phase::Terminated | Phase::Truncated => &batch.final_observations,
+                Phase::Lost => {
+                    share.lost += 1;
+                    *episode = start(row, playing[row], &batch.observations[row * width..][..width]);
+                    continue;
+                }
+            };
+            let reward = batch.rewards[row];
+            let trajectory = &mut episode.trajectory;
+            trajectory.actions.extend_from_slice(&actions[row * action_width..][..action_width]);
+            trajectory.observations.extend_from_slice(&next[row * width..][..width]);
+            trajectory.rewards.push(reward);
+            trajectory.end = phase;
+            trajectory.succeeded |= reports_success(env.spec(), &batch.infos, row);
+            episode.earned.push(episode.earned.last().copied().unwrap_or(0.0) + reward);
+        }
+        let mut going_on = Vec::with_capacity(live.len());
+        for episode in live {
+            if episode.trajectory.end == Phase::Running {
+                going_on.push(episode);
+                continue;
+            }
+            let env = episode.env;
+            share.episodes.push((playing[env], episode.trajectory));
+            playing[env] += numbers.stride as usize;
+            if playing[env] < episodes {
+                going_on.push(start(env, playing[env], &batch.observations[env * width..][..width]));
+            }
+        }
+        live = going_on;
+    }
+    Ok(share)
+}
+
+/// Whether the step of environment `row` says in its infos that the episode has succeeded.
+fn reports_success(spec: &EnvSpec, infos: &[f32], row: usize) -> bool {
+    match spec.success {
+        Success::Info { column } => infos[row * spec.infos.len() + column] != 0.0,
+        Success::Undefined | Success::Terminated | Success::Truncated => false,
+    }
+}
