@@ -79,7 +79,7 @@ datasets/half-cheetah-medium-v0: | build
 
 # The learning curves of docs/online: five middling policies, five seeds each. A finished run is not run again.
 online: build $(MEDIUM_DATA)
-	$(PROGRAM) sweep configs/online-sweep.toml --out runs/online --jobs 2
+	$(PROGRAM) sweep configs/sweeps/online.toml --out runs/online --jobs 2
 	rm -rf docs/online
 	$(PROGRAM) report runs/online/*/ --out docs/online
 

@@ -69,7 +69,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  eva-rl bench env --env CartPole-v1 --num-envs 1024")]
     Bench(BenchArgs),
     /// Run every combination of a grid; what is done is skipped, what was stopped goes on
-    #[command(after_help = "Example:\n  eva-rl sweep configs/online-sweep.toml --out runs/online --jobs 2")]
+    #[command(after_help = "Example:\n  eva-rl sweep configs/sweeps/online.toml --out runs/online --jobs 2")]
     Sweep(SweepArgs),
     /// Compare finished runs: a table and a figure of their learning curves
     #[command(after_help = "Example:\n  eva-rl report runs/demo runs/demo-lora --out report")]

@@ -73,8 +73,10 @@ fn apply(document: &mut DocumentMut, text: &str) -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
-    use crate::config::AdapterConfig;
+    use crate::config::{AdapterConfig, SweepPlan};
 
     const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/demo.toml");
 
@@ -97,13 +99,16 @@ mod tests {
 
     #[test]
     fn every_config_in_the_repository_is_a_plan() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
-        let mut seen = 0;
-        for entry in fs::read_dir(folder).unwrap() {
-            load(&entry.unwrap().path(), &[]).unwrap().plan().unwrap();
-            seen += 1;
-        }
-        assert!(seen >= 4);
+        // Their own paths are relative to this folder, in which cargo runs tests.
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let configs = |folder: &str| -> Vec<PathBuf> {
+            let entries = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+            entries.filter(|path| path.is_file()).collect()
+        };
+        let (runs, sweeps) = (configs("configs"), configs("configs/sweeps"));
+        assert!(runs.len() >= 4 && !sweeps.is_empty());
+        runs.iter().for_each(|path| assert!(load(path, &[]).unwrap().plan().is_ok(), "{path:?}"));
+        sweeps.iter().for_each(|path| assert!(!SweepPlan::read(path).unwrap().runs.is_empty(), "{path:?}"));
     }
 
     #[test]
