@@ -229,18 +229,20 @@ mod tests {
     fn restored_critics_go_on_as_if_nothing_had_happened() {
         let (states, actions) = (normal([16, 2]), normal([16, 2]));
         let targets = states.sum_dim_intlist(-1, false, Kind::Float); // [N]
-        let run = |stop: bool| {
+        // Torch's generator is every test's, so both runs begin with the same saved state.
+        let begun: Vec<(String, Tensor)> =
+            critics(false).state().into_iter().map(|(name, x)| (name, x.copy())).collect();
+        let restored = |state: &[(String, Tensor)]| {
+            let find = |name: &str| state.iter().find(|(key, _)| key == name).map(|(_, x)| x.copy());
             let mut subject = critics(false);
+            subject.load_state(find).unwrap();
+            subject
+        };
+        let run = |stop: bool| {
+            let mut subject = restored(&begun);
             for step in 0..6 {
                 if stop && step == 3 {
-                    let state = subject.state();
-                    tch::manual_seed(9);
-                    subject = TwinCritics::new(
-                        CriticShape { state_dim: 2, act_dim: 2, discrete: false, width: 32 },
-                        Device::Cpu,
-                    );
-                    let find = |name: &str| state.iter().find(|(key, _)| key == name).map(|(_, x)| x.copy());
-                    subject.load_state(find).unwrap();
+                    subject = restored(&subject.state());
                 }
                 subject.learn(&states, &actions, &targets, 1e-2);
                 subject.follow(0.1);
