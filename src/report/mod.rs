@@ -125,7 +125,8 @@ fn read_curve(run: &Path, measure: Measure) -> anyhow::Result<BTreeMap<usize, f6
     for evaluated in &evaluations {
         let found = evaluated.targets.first().and_then(|target| measure.of(target));
         let found = found.ok_or_else(|| {
-            InputError(format!("{path:?} has no {} at update {}", measure.name(), evaluated.updates))
+            let name = measure.name().trim_end_matches(", %");
+            InputError(format!("{path:?} has no {name} at update {}", evaluated.updates))
         })?;
         curve.insert(evaluated.updates, found);
     }
