@@ -24,8 +24,10 @@ pub const ADAPTER_SCALE: &str = "adapter_scale";
 pub struct Learner {
     /// The policy; frozen where there are adapters.
     pub policy: DecisionTransformer,
-    /// The adapters and what their folder says; absent in full fine-tuning.
-    pub adapters: Option<(AdapterFolder, AdapterSet)>,
+    /// The adapters; none in full fine-tuning.
+    pub adapters: AdapterSet,
+    /// What the adapters' folder says; absent in full fine-tuning.
+    pub folder: Option<AdapterFolder>,
     /// Online DT's head, where that is the objective.
     pub head: Option<StochasticHead>,
     optimiser: Optimiser,
@@ -89,8 +91,10 @@ impl Learner {
         };
         let settings = Settings { rule, weight_decay: plan.optimiser.weight_decay, ..Settings::default() };
         let optimiser = Optimiser::new(trained, settings).with_lora_plus(plan.optimiser.lora_plus_ratio);
-        let allocator = match (&plan.adapter, &adapters) {
-            (AdapterConfig::Adalora(ada), Some((_, adapters))) => {
+        let (folder, adapters) = adapters.unzip();
+        let adapters = adapters.unwrap_or_default();
+        let allocator = match &plan.adapter {
+            AdapterConfig::Adalora(ada) => {
                 let schedule = Schedule {
                     target_rank: ada.target_rank,
                     total: plan.total_updates(),
@@ -100,19 +104,17 @@ impl Learner {
                     beta1: ada.beta1,
                     beta2: ada.beta2,
                 };
-                Some((RankAllocator::new(adapters, schedule), ada.orthogonality))
+                Some((RankAllocator::new(&adapters, schedule), ada.orthogonality))
             }
             _ => None,
         };
-        Self { optimiser, policy, adapters, head, temperature, allocator }
+        Self { optimiser, policy, adapters, folder, head, temperature, allocator }
     }
 
     /// The run's objective on a batch; Online DT's temperature takes its own step.
     pub fn objective(&mut self, inputs: &Inputs) -> Objective {
-        let no_adapters = AdapterSet::default();
-        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
         let mut fold = Fold::default();
-        let pass = &mut Pass { adapters, tap: &mut fold, train: true };
+        let pass = &mut Pass { adapters: &self.adapters, tap: &mut fold, train: true };
         let Some(head) = &self.head else {
             let loss = objective::imitation(&self.policy, pass, inputs);
             return Objective { loss, parts: Vec::new(), fold };
@@ -144,7 +146,7 @@ impl Learner {
         let loss = &objective.loss;
         let found = loss.double_value(&[]);
         if !found.is_finite() {
-            return Err(format!("its loss is {found}"));
+            return Err(format!("the loss is {found}"));
         }
         let peak = settings.learning_rate;
         let rate = match settings.schedule {
@@ -154,25 +156,23 @@ impl Learner {
             ScheduleConfig::Linear { warm_up } => learning_rate(peak, update, warm_up, total, Decay::Linear),
             ScheduleConfig::Cosine { warm_up } => learning_rate(peak, update, warm_up, total, Decay::Cosine),
         };
-        let no_adapters = AdapterSet::default();
-        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
         self.optimiser.zero_grad();
         let loss = match &self.allocator {
-            Some((_, weight)) => loss + orthogonality(adapters) * *weight,
+            Some((_, weight)) => loss + orthogonality(&self.adapters) * *weight,
             None => loss.shallow_clone(),
         };
-        objective.fold.backward(&loss, adapters, &self.optimiser.parameters());
+        objective.fold.backward(&loss, &self.adapters, &self.optimiser.parameters());
         let grad_norm = self.optimiser.grad_norm();
         if !grad_norm.is_finite() {
             return Err(match self.optimiser.first_not_finite() {
-                Some(parameter) => format!("its gradient of `{parameter}` is not finite"),
-                None => format!("its gradients' joint norm is {grad_norm}"),
+                Some(parameter) => format!("the gradient of `{parameter}` is not finite"),
+                None => format!("the gradients' joint norm is {grad_norm}"),
             });
         }
         self.optimiser.clip(grad_norm, settings.gradient_clip);
         self.optimiser.step(rate);
         if let Some((allocator, _)) = &mut self.allocator {
-            allocator.update(adapters, update);
+            allocator.update(&self.adapters, update);
         }
         Ok(Descent { loss: found, grad_norm, learning_rate: rate })
     }
@@ -181,26 +181,20 @@ impl Learner {
     /// `[B, T]`, 0 where a step pads; none where the objective has no distribution.
     pub fn log_probs(&self, fold: &mut Fold, inputs: &Inputs) -> Option<Tensor> {
         let head = self.head.as_ref()?;
-        let no_adapters = AdapterSet::default();
-        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
-        let pass = &mut Pass { adapters, tap: fold, train: false };
+        let pass = &mut Pass { adapters: &self.adapters, tap: fold, train: false };
         Some(head.log_probs(&self.policy, pass, inputs))
     }
 
     /// The mean action of every step, without dropout: `[B, T, A]`, probabilities where discrete.
     pub fn mean_actions(&self, fold: &mut Fold, inputs: &Inputs) -> Tensor {
-        let no_adapters = AdapterSet::default();
-        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
-        let pass = &mut Pass { adapters, tap: fold, train: false };
+        let pass = &mut Pass { adapters: &self.adapters, tap: fold, train: false };
         self.policy.mean_actions(pass, inputs)
     }
 
     /// The linear map at which a batch first gives numbers that are not finite, if there is one.
     pub fn first_not_finite(&self, inputs: &Inputs) -> Option<Culprit> {
         let mut watch = Watch::default();
-        let no_adapters = AdapterSet::default();
-        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
-        let pass = &mut Pass { adapters, tap: &mut watch, train: false };
+        let pass = &mut Pass { adapters: &self.adapters, tap: &mut watch, train: false };
         let encoded = tch::no_grad(|| self.policy.encode_for_actions(pass, inputs)); // [B, T, D]
         let head = tch::no_grad(|| self.policy.action_head(pass, &encoded)); // [B, T, A] or [B, T, A · bins]
         watch.culprit(head.isfinite().all().int64_value(&[]) == 1)
@@ -208,17 +202,15 @@ impl Learner {
 
     /// A frozen copy that acts as the learner does now, its adapters merged.
     pub fn acting(&self) -> DecisionTransformer {
-        let no_adapters = AdapterSet::default();
-        let adapters = self.adapters.as_ref().map_or(&no_adapters, |(_, adapters)| adapters);
-        tch::no_grad(|| self.policy.merged(adapters))
+        tch::no_grad(|| self.policy.merged(&self.adapters))
     }
 
     /// Writes what was trained into `folder`: `adapter/`, or `policy/` in full fine-tuning.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let part = self.trained_folder(folder);
         std::fs::create_dir(&part).with_context(|| format!("cannot make {part:?}"))?;
-        match &self.adapters {
-            Some((facts, adapters)) => facts.write(adapters, &part)?,
+        match &self.folder {
+            Some(facts) => facts.write(&self.adapters, &part)?,
             None => model::write(&self.policy, &part)?,
         }
         Ok(())
@@ -226,15 +218,15 @@ impl Learner {
 
     /// Where [`Learner::write`] puts what was trained.
     pub fn trained_folder(&self, folder: &Path) -> PathBuf {
-        folder.join(if self.adapters.is_some() { "adapter" } else { "policy" })
+        folder.join(if self.folder.is_some() { "adapter" } else { "policy" })
     }
 
     /// What a checkpoint holds beside that: the adapters as they are trained, the head, the optimisers' moments.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = self.optimiser.state();
-        if let Some((_, adapters)) = &self.adapters {
-            state.extend(adapters.state());
-            let scale = adapters.sites.values().next().map_or(1.0, |lora| lora.scale); // every site has it
+        if self.folder.is_some() {
+            state.extend(self.adapters.state());
+            let scale = self.adapters.sites.values().next().map_or(1.0, |lora| lora.scale); // every site has it
             state.push((ADAPTER_SCALE.to_owned(), Tensor::from(scale.to_bits().cast_signed())));
         }
         if let Some((allocator, _)) = &self.allocator {
@@ -270,6 +262,7 @@ impl Learner {
 #[cfg(test)]
 mod tests {
     use eva_rl_agents::adapter::{Origin, Rank, Scaling, lora};
+    use eva_rl_agents::site::{Layer, Site, Token};
     use tch::{Device, Kind};
 
     use super::*;
@@ -317,12 +310,24 @@ mod tests {
             let objective = learner.objective(&inputs);
             learner.descend(&objective, update, 10, &plan.optimiser).unwrap();
         }
-        let (_, adapters) = learner.adapters.as_ref().unwrap();
-        for ((name, now), begun) in adapters.parameters().iter().zip(begun) {
+        for ((name, now), begun) in learner.adapters.parameters().iter().zip(begun) {
             assert_ne!(*now, begun, "{name} did not change");
         }
         assert_eq!(learner.policy.weights(), untouched.weights());
         assert_ne!(learner.acting().weights(), untouched.weights());
+    }
+
+    #[test]
+    fn the_map_that_spoils_a_batch_is_found_and_a_spoilt_batch_too() {
+        let policy = base();
+        let (map, inputs) = (Site::Block { block: 0, layer: Layer::MlpIn }, inputs(&policy));
+        let learner = Learner::new(policy, None, &plan());
+        assert_eq!(learner.first_not_finite(&inputs), None);
+        let mut bias = learner.policy.weights()[&format!("{map}.bias")].shallow_clone();
+        let _ = tch::no_grad(|| bias.fill_(f64::INFINITY));
+        assert_eq!(learner.first_not_finite(&inputs), Some(Culprit::Site(map)));
+        let spoilt = Inputs { states: &inputs.states * f64::NAN, ..inputs };
+        assert_eq!(learner.first_not_finite(&spoilt), Some(Culprit::Batch(Site::Embed(Token::State))));
     }
 
     #[test]

@@ -27,9 +27,9 @@ pub fn text(plan: &RunPlan, run_dir: &RunDir, learner: &Learner, facts: &Facts) 
         PolicyConfig::Pretrained { path, .. } => format!("the policy `{}`", path.display()),
         PolicyConfig::New(_) => "a new policy".to_owned(),
     };
-    let method = plan.adapter.label();
-    let trained: usize = match &learner.adapters {
-        Some((_, adapters)) => adapters.parameter_count(),
+    let method = plan.method_label();
+    let trained: usize = match &learner.folder {
+        Some(_) => learner.adapters.parameter_count(),
         None => learner.policy.weights().values().map(tch::Tensor::numel).sum(),
     };
     let kwargs = serde_json::to_string(&plan.env.kwargs).expect("options can be written as JSON");
@@ -68,7 +68,7 @@ pub fn text(plan: &RunPlan, run_dir: &RunDir, learner: &Learner, facts: &Facts) 
         return card;
     }
     card += "\nIn Python:\n\n```python\n";
-    card += match (&plan.policy, &learner.adapters) {
+    card += match (&plan.policy, &learner.folder) {
         (PolicyConfig::Pretrained { path, .. }, Some(_)) => format!(
             "from peft import PeftModel\nfrom transformers import DecisionTransformerModel\n\nbase = DecisionTransformerModel.from_pretrained(\"{}\")\npolicy = PeftModel.from_pretrained(base, \"best/adapter\")\n",
             path.display()

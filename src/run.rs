@@ -138,20 +138,25 @@ impl Run<'_> {
     ) -> anyhow::Result<Vec<Trajectory>> {
         let begun = Instant::now();
         let space = self.env.spec().action.clone();
-        let policy = Policy::Transformer(self.learner.acting());
+        let acting = self.learner.acting();
         let seed = rng::seed(self.plan.seed, Purpose::Exploration, self.state.rounds);
         let (episodes, target) = (self.plan.env.num_envs, exploration.target_return);
-        let choice = match (&policy, &self.learner.head, explorer) {
-            (Policy::Transformer(policy), Some(head), Explorer::Drawn) => Choice::Drawn(policy, head),
-            _ => Choice::Likeliest(&policy),
-        };
-        let inference = self.plan.rollout.inference;
-        let mut actor = PolicyActor::new(choice, &self.conditioning, target, &space, inference);
+        let (conditioning, inference) = (&self.conditioning, self.plan.rollout.inference);
+        let env = self.env.as_mut();
         let played = match explorer {
-            Explorer::Drawn => rollout::play_groups(self.env.as_mut(), &mut actor, episodes, seed, group)?,
+            Explorer::Drawn => {
+                let head = self.learner.head.as_ref();
+                let head = head.expect("a plan that draws actions has Online DT's distribution");
+                let choice = Choice::Drawn(&acting, head);
+                let mut actor = PolicyActor::new(choice, conditioning, target, &space, inference);
+                rollout::play_groups(env, &mut actor, episodes, seed, group)?
+            }
             Explorer::Noisy(scale) => {
-                let mut actor = NoisyActor { actor: &mut actor, space: space.clone(), scale };
-                rollout::play_groups(self.env.as_mut(), &mut actor, episodes, seed, group)?
+                let policy = Policy::Transformer(acting);
+                let choice = Choice::Likeliest(&policy);
+                let actor = PolicyActor::new(choice, conditioning, target, &space, inference);
+                let mut actor = NoisyActor { actor, space: space.clone(), scale };
+                rollout::play_groups(env, &mut actor, episodes, seed, group)?
             }
         };
         let steps: usize = played.episodes.iter().map(Trajectory::len).sum();
@@ -208,10 +213,9 @@ impl Run<'_> {
     fn not_finite(&self, inputs: &Inputs, what: &str) -> anyhow::Error {
         self.journal.bar.finish_and_clear();
         let culprit = self.learner.first_not_finite(inputs);
-        let culprit = culprit.map_or_else(|| "no map's outputs are to blame".to_owned(), |c| c.to_string());
+        let culprit = culprit.map_or_else(|| "all maps' outputs are finite".to_owned(), |c| c.to_string());
         anyhow::anyhow!(
-            "update {} cannot be made on its batch (windows of update {} from seed {}): {what}; {culprit}; nothing was changed, and the last checkpoint in {:?} is whole",
-            self.state.updates,
+            "update {0} was not made: on its batch (the windows that seed {1} draws for update {0}) {what}, and {culprit}; the last checkpoint in {2:?} is whole",
             self.state.updates,
             self.plan.seed,
             self.journal.run_dir.root()

@@ -9,7 +9,7 @@ use crate::support::Bench;
 const LORA: &str = "{ rank = 2, alpha = 2.0, dropout = 0.1 }";
 
 /// The values of `adapter` that configs may have, `{}` standing for the lora table.
-const METHODS: [(&str, &str); 14] = [
+pub const METHODS: [(&str, &str); 14] = [
     ("lora", "{ lora = {} }"),
     ("pissa", "{ pissa = {} }"),
     ("milora", "{ milora = {} }"),

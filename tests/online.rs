@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::methods::METHODS;
 use crate::support::{Bench, PRETRAIN};
 
 const EXPLORATION: &str = "exploration = { rounds = 2, updates_per_round = 6, target_return = -200.0 }";
@@ -74,6 +75,35 @@ fn every_algorithm_trains_adapters_and_resumes_within_a_round() {
     let adapt = without(&fs::read_to_string(bench.path("adapt.toml")).unwrap(), "[online");
     for (name, table) in algorithms() {
         check(&bench, name, &format!("{adapt}{table}"), "adapter/adapter_model.safetensors");
+    }
+}
+
+/// Online DT and filtered cloning step on the run's objective, by which `methods` trains every adapter.
+#[test]
+fn every_adapter_goes_on_online_by_a_loss_of_its_own() {
+    let bench = Bench::with_policy();
+    let adapt = without(&fs::read_to_string(bench.path("adapt.toml")).unwrap(), "[online");
+    let lora = "{ rank = 2, alpha = 2.0, dropout = 0.0 }";
+    let more = [
+        ("dora", "{ lora = { rank = 2, alpha = 2.0, dropout = 0.0, dora = true } }"),
+        ("head", "{ head_only = { } }"),
+    ];
+    for (algorithm, table) in algorithms().into_iter().filter(|(name, _)| ["td3_odt", "grpo"].contains(name))
+    {
+        bench.write(algorithm, &format!("{adapt}{table}"));
+        for (method, adapter) in METHODS.iter().chain(&more) {
+            let run = format!("{method}-{algorithm}");
+            let adapter = format!("adapter={}", adapter.replace("{}", lora));
+            // Rows enough for adapters to be folded; AdaLoRA's schedule wants 16 updates.
+            let sets =
+                ["--set", &adapter, "--set", "optimiser.batch_size=128", "--set", "checkpoint.every=11"];
+            bench.succeed(&[&["train", algorithm, "--out", &run][..], &sets].concat());
+            let weights = |updates: &str| {
+                let folder = bench.path(&run).join("checkpoints").join(updates);
+                fs::read(folder.join("adapter/adapter_model.safetensors")).unwrap()
+            };
+            assert!(weights("00000011") != weights("00000022"), "{run} moved nothing online");
+        }
     }
 }
 

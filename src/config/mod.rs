@@ -261,6 +261,14 @@ impl RunConfig {
         Ok(RunPlan(self))
     }
 
+    /// How it adapts, and how it goes on online, for reports.
+    pub fn method_label(&self) -> String {
+        match &self.online {
+            Some(online) => format!("{}, {}", self.adapter.label(), online.label()),
+            None => self.adapter.label(),
+        }
+    }
+
     /// Updates of the whole run.
     pub fn total_updates(&self) -> usize {
         let online = self.online.as_ref().map(OnlineConfig::exploration);

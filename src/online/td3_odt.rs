@@ -68,8 +68,7 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
             let real = inputs.mask.flatten(0, -1).nonzero().squeeze_dim(-1); // [M]
             let actions = rows(&run.learner.mean_actions(&mut objective.fold, &asking), &real); // [M, A]
             let values = critics.value(&rows(&asking.states, &real), &actions); // [M]
-            let scale = values.detach().abs().mean(Kind::Float).clamp_min(1e-6); // []
-            objective.loss -= values.mean(Kind::Float) / scale * settings.rl_weight;
+            objective.loss -= scaled_worth(&values) * settings.rl_weight;
             let mean = values.mean(Kind::Float).double_value(&[]) * f64::from(run.conditioning.return_scale);
             objective.parts.push((metrics::CRITIC_VALUE, mean));
         }
@@ -84,6 +83,12 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         }
     }
     Ok(())
+}
+
+/// The mean of a policy's values over the mean of their sizes: `[M]` → `[]`.
+fn scaled_worth(values: &Tensor) -> Tensor {
+    let scale = values.detach().abs().mean(Kind::Float).clamp_min(1e-6); // []
+    values.mean(Kind::Float) / scale
 }
 
 /// New critics and a target policy, or those of the run's checkpoint.
@@ -206,6 +211,17 @@ mod tests {
         let mut found = targets(&replay.windows(&[0], 4), &[9.0, 10.0, 20.0, 40.0], 1.0, &settings);
         found.reverse();
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn the_scale_of_the_values_changes_nothing_and_more_worth_is_more() {
+        let gradient = |scale: f64| -> Vec<f32> {
+            let values = Tensor::from_slice(&[1.0f32, -3.0]).set_requires_grad(true);
+            scaled_worth(&(&values * scale)).backward();
+            Vec::try_from(values.grad()).unwrap()
+        };
+        assert_eq!(gradient(1.0), [0.25, 0.25]);
+        assert_eq!(gradient(1024.0), [0.25, 0.25]);
     }
 
     #[test]

@@ -95,10 +95,7 @@ impl Comparison {
         for run in runs {
             let run = run.as_ref();
             let config = config::load(&RunDir::open(run)?.config(), &[]).or_input()?;
-            let method = match config.online.as_ref().map(config::OnlineConfig::label) {
-                Some(online) => format!("{}, {online}", config.adapter.label()),
-                None => config.adapter.label(),
-            };
+            let method = config.method_label();
             let task = match config.env.kwargs.is_empty() {
                 true => config.env.id,
                 false => format!("{} {}", config.env.id, serde_json::to_string(&config.env.kwargs)?),

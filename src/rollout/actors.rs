@@ -95,6 +95,7 @@ impl<A: Actor> Actor for NoisyActor<A> {
         }
         Ok(())
     }
+
     fn twin(&self) -> Option<Box<dyn Actor + Send>> {
         let actor = self.actor.twin()?;
         Some(Box::new(NoisyActor { actor, space: self.space.clone(), scale: self.scale }))

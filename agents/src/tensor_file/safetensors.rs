@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -75,7 +76,7 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
 }
 
 /// Writes tensors of kind f32 or i64, of any shape and on any device.
-pub fn write(tensors: &[(String, Tensor)], path: &Path) -> Result<(), SafeTensorError> {
+pub fn write(tensors: &[(String, Tensor)], path: &Path) -> io::Result<()> {
     let mut packed = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         let dtype = match tensor.kind() {
@@ -88,10 +89,13 @@ pub fn write(tensors: &[(String, Tensor)], path: &Path) -> Result<(), SafeTensor
     }
     let mut views = Vec::with_capacity(packed.len());
     for (name, dtype, shape, bytes) in &packed {
-        views.push((*name, TensorView::new(*dtype, shape.clone(), bytes)?));
+        views.push((*name, TensorView::new(*dtype, shape.clone(), bytes).map_err(io::Error::other)?));
     }
     let note = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(views, Some(note), path)
+    safetensors::serialize_to_file(views, Some(note), path).map_err(|error| match error {
+        SafeTensorError::IoError(error) => error,
+        error => io::Error::other(error),
+    })
 }
 
 /// A tensor's numbers of any shape `[…]`, as little-endian bytes.
