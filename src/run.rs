@@ -155,7 +155,7 @@ impl Run<'_> {
                 let policy = Policy::Transformer(acting);
                 let choice = Choice::Likeliest(&policy);
                 let actor = PolicyActor::new(choice, conditioning, target, &space, inference);
-                let mut actor = NoisyActor { actor, space: space.clone(), scale };
+                let mut actor = NoisyActor { actor, space: space.clone(), scales: vec![scale] };
                 rollout::play_groups(env, &mut actor, episodes, seed, group)?
             }
         };

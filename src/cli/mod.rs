@@ -221,9 +221,10 @@ pub struct CollectArgs {
     /// Episodes to play
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
-    /// Disturb actions: deviation in half-ranges, or the share of random ones if discrete
-    #[arg(long, value_name = "S", default_value_t = 0.0)]
-    pub noise: f32,
+    /// Disturb actions: deviation in half-ranges, or the share of random ones if discrete; of several,
+    /// separated by commas, episodes take one each, in turn
+    #[arg(long, value_name = "S", value_delimiter = ',', default_value = "0")]
+    pub noise: Vec<f32>,
     /// What a step computes: cached (its own tokens) or window (the whole context again)
     #[arg(long, value_name = "HOW", default_value = "cached", value_parser = choice::<Inference>)]
     pub inference: Inference,

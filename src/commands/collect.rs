@@ -17,10 +17,8 @@ use crate::rollout::{self, Actor, Choice, NoisyActor, PolicyActor, RandomActor, 
 /// Runs `collect`.
 pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
-    if !(args.noise.is_finite() && args.noise >= 0.0) {
-        return Err(
-            InputError(format!("--noise is {}, and a number of at least 0 is wanted", args.noise)).into()
-        );
+    if let Some(noise) = args.noise.iter().find(|noise| !(noise.is_finite() && **noise >= 0.0)) {
+        return Err(InputError(format!("--noise is {noise}, and numbers of at least 0 are wanted")).into());
     }
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
@@ -29,7 +27,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     let spec = env.spec().clone();
     let seed = rng::seed(args.seed, Purpose::Collection, 0);
     let mut play = |actor: &mut dyn Actor| {
-        let mut noisy = NoisyActor { actor, space: spec.action.clone(), scale: args.noise };
+        let mut noisy = NoisyActor { actor, space: spec.action.clone(), scales: args.noise.clone() };
         rollout::play(env.as_mut(), &mut noisy, args.episodes as usize, seed)
     };
 
@@ -55,13 +53,14 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         }
     };
     let found = Evaluation::of(&played, &spec, None);
+    let noise = args.noise.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
     let dataset = Dataset {
         observation_width: spec.observation_width(),
         action: spec.action.clone(),
         env: Some((args.env.id.clone(), kwargs)),
         algorithm: match args.policy.as_str() {
-            "scripted" | "random" => format!("{} with noise {}", args.policy, args.noise),
-            path => format!("policy {path} with noise {}", args.noise),
+            "scripted" | "random" => format!("{} with noise {noise}", args.policy),
+            path => format!("policy {path} with noise {noise}"),
         },
         trajectories: played.episodes,
     };

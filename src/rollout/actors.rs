@@ -56,15 +56,15 @@ impl Actor for ScriptedActor {
     }
 }
 
-/// Another actor, disturbed: normal noise of `scale` half-ranges, or with probability `scale` a
-/// random action where actions are discrete, each of several on its own.
+/// Another actor, disturbed: normal noise of so many half-ranges, or with that probability a random
+/// action where actions are discrete, each of several on its own.
 pub struct NoisyActor<A> {
     /// Who is disturbed.
     pub actor: A,
     /// The environment's actions.
     pub space: ActionSpace,
-    /// How much.
-    pub scale: f32,
+    /// How much; episodes take them in turn, by their number. At least one.
+    pub scales: Vec<f32>,
 }
 
 impl<A: Actor> Actor for NoisyActor<A> {
@@ -72,15 +72,16 @@ impl<A: Actor> Actor for NoisyActor<A> {
         self.actor.act(live, actions)?;
         for episode in live {
             let row = row_of(actions, &self.space, episode.env);
+            let scale = self.scales[episode.number % self.scales.len()];
             match &self.space {
                 ActionSpace::Discrete { .. } => {
-                    if episode.noise.r#gen::<f32>() < self.scale {
+                    if episode.noise.r#gen::<f32>() < scale {
                         draw_uniform(&self.space, &mut episode.noise, row);
                     }
                 }
                 ActionSpace::MultiDiscrete { counts } => {
                     for (action, count) in row.iter_mut().zip(counts) {
-                        if episode.noise.r#gen::<f32>() < self.scale {
+                        if episode.noise.r#gen::<f32>() < scale {
                             *action = episode.noise.gen_range(0..*count) as f32;
                         }
                     }
@@ -88,7 +89,7 @@ impl<A: Actor> Actor for NoisyActor<A> {
                 ActionSpace::Box { low, high } => {
                     for ((action, low), high) in row.iter_mut().zip(low).zip(high) {
                         let normal: f32 = episode.noise.sample(StandardNormal);
-                        *action = (*action + self.scale * normal * (high - low) / 2.0).clamp(*low, *high);
+                        *action = (*action + scale * normal * (high - low) / 2.0).clamp(*low, *high);
                     }
                 }
             }
@@ -98,7 +99,7 @@ impl<A: Actor> Actor for NoisyActor<A> {
 
     fn twin(&self) -> Option<Box<dyn Actor + Send>> {
         let actor = self.actor.twin()?;
-        Some(Box::new(NoisyActor { actor, space: self.space.clone(), scale: self.scale }))
+        Some(Box::new(NoisyActor { actor, space: self.space.clone(), scales: self.scales.clone() }))
     }
 }
 

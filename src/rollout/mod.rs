@@ -27,6 +27,8 @@ pub use policy::{Choice, Inference, PolicyActor};
 pub struct Live {
     /// The environment's row.
     pub env: usize,
+    /// Its number among the episodes that are played.
+    pub number: usize,
     /// What has happened; one observation more than actions.
     pub trajectory: Trajectory,
     /// Sum of the rewards so far, before each step: one more than rewards.

@@ -35,6 +35,7 @@ pub(super) fn play_share(
     env.begin(numbers, &mut batch.observations)?;
     let start = |env: usize, number: usize, observation: &[f32]| Live {
         env,
+        number,
         trajectory: Trajectory {
             observations: observation.to_vec(),
             actions: Vec::new(),
@@ -45,11 +46,10 @@ pub(super) fn play_share(
         earned: vec![0.0],
         noise: rng::generator(numbers.seed, Purpose::Acting, number),
     };
-    // Of each environment's episode.
-    let mut playing: Vec<usize> = (0..count).map(|env| numbers.first as usize + env).collect();
     let mut live: Vec<Live> = (0..count)
-        .filter(|env| playing[*env] < episodes)
-        .map(|env| start(env, playing[env], &batch.observations[env * width..][..width]))
+        .map(|env| (env, numbers.first as usize + env))
+        .filter(|(_, number)| *number < episodes)
+        .map(|(env, number)| start(env, number, &batch.observations[env * width..][..width]))
         .collect();
     let mut actions = idle_actions(&env.spec().action, count);
     let mut share = Share::default();
@@ -73,7 +73,7 @@ pub(super) fn play_share(
                 Phase::Terminated | Phase::Truncated => &batch.final_observations,
                 Phase::Lost => {
                     share.lost += 1;
-                    *episode = start(row, playing[row], &batch.observations[row * width..][..width]);
+                    *episode = start(row, episode.number, &batch.observations[row * width..][..width]);
                     continue;
                 }
             };
@@ -92,11 +92,10 @@ pub(super) fn play_share(
                 going_on.push(episode);
                 continue;
             }
-            let env = episode.env;
-            share.episodes.push((playing[env], episode.trajectory));
-            playing[env] += numbers.stride as usize;
-            if playing[env] < episodes {
-                going_on.push(start(env, playing[env], &batch.observations[env * width..][..width]));
+            let (env, next) = (episode.env, episode.number + numbers.stride as usize);
+            share.episodes.push((episode.number, episode.trajectory));
+            if next < episodes {
+                going_on.push(start(env, next, &batch.observations[env * width..][..width]));
             }
         }
         live = going_on;
