@@ -4,7 +4,8 @@ PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
-.PHONY: demo test build setup bridge pretrained medium online curves experts interop peers eva-cost clean
+.PHONY: demo test build setup bridge pretrained medium online curves experts metaworld metaworld-data metaworld-pretrain \
+	metaworld-rates interop peers eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
@@ -95,6 +96,27 @@ curves: build datasets/pendulum-g14-v0
 # Success of Meta-World's fifty experts, eight episodes each.
 experts: build bridge
 	.bridge/bin/python tools/metaworld_experts.py --binary $(PROGRAM)
+
+# Demonstrations of the fifty tasks: forty a task to pretrain on, ten a task to fine-tune on. Three minutes.
+metaworld-data: build bridge
+	.bridge/bin/python tools/metaworld_data.py --binary $(PROGRAM) --suite mt40 --episodes 40 --seed 1
+	.bridge/bin/python tools/metaworld_data.py --binary $(PROGRAM) --suite cw10 --episodes 10 --seed 2
+
+# Makes policies/metaworld-mt40 again, in runs/metaworld-pretrain-seed1/best/policy.
+metaworld-pretrain: metaworld-data
+	$(PROGRAM) train configs/metaworld-pretrain.toml
+
+# The search that chose each method's learning rate.
+metaworld-rates: metaworld-data
+	$(PROGRAM) sweep configs/sweeps/metaworld-learning-rates.toml --out runs/metaworld-rates --jobs 2
+	rm -rf docs/metaworld-rates
+	$(PROGRAM) report runs/metaworld-rates/*/ --score success --out docs/metaworld-rates
+
+# The tables of docs/metaworld.md. A finished run is not run again.
+metaworld: metaworld-data
+	$(PROGRAM) sweep configs/sweeps/metaworld.toml --out runs/metaworld --jobs 2
+	rm -rf docs/metaworld
+	$(PROGRAM) report runs/metaworld/*/ --score success --out docs/metaworld
 
 # minari, transformers, PEFT and TensorBoard read what the program wrote. Installs about 3 GB.
 interop: .venv build datasets/pendulum-g14-v0

@@ -1,9 +1,10 @@
 //! What the episodes of an evaluation say together.
 
 use eva_rl_agents::model::{Conditioning, Policy};
-use eva_rl_envs::{EnvSpec, Phase, Success, VecEnv};
+use eva_rl_envs::{EnvSpec, Kwargs, Phase, Success, VecEnv};
 use serde::{Deserialize, Serialize};
 
+use crate::config::EnvConfig;
 use crate::data::Trajectory;
 use crate::rollout::{self, Choice, Inference, Played, PolicyActor};
 
@@ -36,8 +37,36 @@ pub struct Evaluation {
 pub struct Evaluated {
     /// Updates done.
     pub updates: usize,
-    /// One entry a target return.
+    /// One entry a target return; where several tasks were played, one of all their episodes.
     pub targets: Vec<Evaluation>,
+    /// One entry a task, where the datasets' own environments were played.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskEvaluation>,
+    /// Mean of the objective over windows of the validation episodes, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
+}
+
+/// The episodes of one task among several.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskEvaluation {
+    /// The environment's id.
+    pub env: String,
+    /// Its options.
+    pub kwargs: Kwargs,
+    /// What its episodes say.
+    pub found: Evaluation,
+}
+
+/// A dataset's environment, and the best return that the dataset has of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// The environment's id.
+    pub env: String,
+    /// Its options.
+    pub kwargs: Kwargs,
+    /// In the environment's units.
+    pub target_return: f32,
 }
 
 impl Evaluation {
@@ -70,6 +99,20 @@ impl Evaluation {
             normalized_score: spec
                 .reference
                 .map(|reference| 100.0 * (mean - reference.random) / (reference.expert - reference.random)),
+        }
+    }
+
+    /// The episodes of several tasks together; success and score are means over tasks.
+    fn over(episodes: Vec<Trajectory>, tasks: &[TaskEvaluation], spec: &EnvSpec) -> Self {
+        let mean = |of: fn(&Evaluation) -> Option<f64>| {
+            let each: Option<Vec<f64>> = tasks.iter().map(|task| of(&task.found)).collect();
+            each.map(|each| each.iter().sum::<f64>() / each.len() as f64)
+        };
+        let lost = tasks.iter().map(|task| task.found.lost_episodes).sum();
+        Self {
+            success_rate: mean(|found| found.success_rate),
+            normalized_score: mean(|found| found.normalized_score),
+            ..Self::of(&Played { episodes, lost, clocks: Vec::new() }, spec, None)
         }
     }
 
@@ -118,10 +161,41 @@ pub fn evaluate(
     Ok(evaluations)
 }
 
+/// Plays the same `episodes` of each task, asking for its own target return: all tasks together, and each.
+///
+/// `env` is the environment of `own`, and serves the tasks that are the same; the others' are made for this
+/// and closed again.
+pub fn evaluate_tasks(
+    policy: &Policy,
+    conditioning: &Conditioning,
+    env: &mut dyn VecEnv,
+    own: &EnvConfig,
+    tasks: &[Task],
+    settings: (usize, u64, Inference),
+) -> anyhow::Result<(Evaluation, Vec<TaskEvaluation>)> {
+    let (episodes, seed, inference) = settings;
+    let (mut all, mut found) = (Vec::new(), Vec::new());
+    for Task { env: id, kwargs, target_return } in tasks {
+        let mut made;
+        let env = if (id, kwargs) == (&own.id, &own.kwargs) {
+            &mut *env
+        } else {
+            made = eva_rl_envs::make_halves(id, kwargs, own.num_envs, &own.bridge())?;
+            made.as_mut()
+        };
+        let spec = env.spec().clone();
+        let choice = Choice::Likeliest(policy);
+        let mut actor = PolicyActor::new(choice, conditioning, *target_return, &spec.action, inference);
+        let played = rollout::play(env, &mut actor, episodes, seed)?;
+        let evaluation = Evaluation::of(&played, &spec, Some(*target_return));
+        found.push(TaskEvaluation { env: id.clone(), kwargs: kwargs.clone(), found: evaluation });
+        all.extend(played.episodes);
+    }
+    Ok((Evaluation::over(all, &found, env.spec()), found))
+}
+
 #[cfg(test)]
 mod tests {
-    use eva_rl_envs::Kwargs;
-
     use super::*;
 
     fn episode(rewards: &[f32], end: Phase) -> Trajectory {
@@ -145,6 +219,21 @@ mod tests {
         let found = sum_up(episodes, &spec);
         assert_eq!((found.mean_return, found.mean_length, found.success_rate), (20.0, 20.0, Some(0.5)));
         assert!((found.std_return - 200f64.sqrt()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn of_several_tasks_success_is_the_mean() {
+        let spec = eva_rl_envs::spec("CartPole-v1", &Kwargs::new()).unwrap();
+        let (fails, lasts) =
+            (episode(&[1.0; 10], Phase::Terminated), episode(&[1.0; 30], Phase::Truncated));
+        let task = |episodes: &[Trajectory]| TaskEvaluation {
+            env: spec.id.clone(),
+            kwargs: Kwargs::new(),
+            found: sum_up(episodes.to_vec(), &spec),
+        };
+        let tasks = [task(&[fails.clone(), lasts.clone()]), task(&[lasts.clone(), lasts.clone()])];
+        let all = Evaluation::over(vec![fails, lasts.clone(), lasts.clone(), lasts], &tasks, &spec);
+        assert_eq!((all.success_rate, all.mean_return, all.episodes), (Some(0.75), 25.0, 4));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use rand::seq::SliceRandom;
 use tch::Tensor;
 
 use crate::config::{ActionHeadConfig, AdapterConfig, LoraConfig, NewPolicyConfig, PolicyConfig, RunPlan};
-use crate::data::{Dataset, Replay};
+use crate::data::{Dataset, Replay, observation_moments};
 use crate::failure::{InputError, OrInput, tell};
 use crate::learner::ADAPTER_SCALE;
 use crate::metrics::{self, Recorder};
@@ -25,8 +25,8 @@ use crate::rng::{self, Purpose};
 use crate::run_dir::RunDir;
 
 /// The config of a new policy, normalised by its data.
-pub fn new_policy(new: &NewPolicyConfig, dataset: &Dataset) -> HfConfig {
-    let (mean, deviation) = dataset.observation_moments();
+pub fn new_policy(new: &NewPolicyConfig, datasets: &[Dataset]) -> HfConfig {
+    let (dataset, (mean, deviation)) = (&datasets[0], observation_moments(datasets));
     let (act_dim, action_kind, low, high) = match &dataset.action {
         ActionSpace::Discrete { n } => (*n, ActionKind::Discrete, None, None),
         ActionSpace::MultiDiscrete { .. } => unreachable!("`agent::check_actions` refuses it"),
@@ -64,7 +64,7 @@ pub fn new_policy(new: &NewPolicyConfig, dataset: &Dataset) -> HfConfig {
         state_std: Some(deviation),
         return_scale: Some(new.return_scale),
         target_return: Some(new.target_return),
-        max_return_to_go: dataset.max_return_to_go(),
+        max_return_to_go: datasets.iter().filter_map(Dataset::max_return_to_go).reduce(f32::max),
         action_low: low,
         action_high: high,
         ..HfConfig::default()

@@ -10,7 +10,7 @@ use eva_rl_agents::methods::{RankAllocator, Schedule, orthogonality};
 use eva_rl_agents::model::{self, DecisionTransformer, Inputs};
 use eva_rl_agents::objective::{self, StochasticHead};
 use eva_rl_agents::optimiser::{Decay, Optimiser, Rule, Settings, learning_rate};
-use eva_rl_agents::pass::Pass;
+use eva_rl_agents::pass::{NoTap, Pass};
 use tch::Tensor;
 
 use crate::config::{AdapterConfig, ObjectiveConfig, OptimiserConfig, RuleConfig, RunPlan, ScheduleConfig};
@@ -131,6 +131,16 @@ impl Learner {
             optimiser.step(*rate);
         }
         Objective { loss: loss.policy, parts, fold }
+    }
+
+    /// The run's objective on a batch, without dropout and without consequences.
+    pub fn validation_loss(&self, inputs: &Inputs) -> f64 {
+        let pass = &mut Pass { adapters: &self.adapters, tap: &mut NoTap, train: false };
+        let loss = tch::no_grad(|| match &self.head {
+            None => objective::imitation(&self.policy, pass, inputs),
+            Some(head) => head.loss(&self.policy, pass, inputs).policy,
+        });
+        loss.double_value(&[])
     }
 
     /// One step down an objective; `update` counts from 0 over the run's `total`.

@@ -29,6 +29,8 @@ pub enum Purpose {
     Bootstrap = 9,
     /// The critics' first weights.
     Critics = 10,
+    /// The windows of a validation loss, and the draws in it.
+    Validation = 11,
 }
 
 /// A 64-bit seed for the `index`-th use of `purpose` in a run with `seed`.

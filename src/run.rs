@@ -8,9 +8,9 @@ use eva_rl_envs::VecEnv;
 use indicatif::{ProgressBar, ProgressStyle};
 use tch::Tensor;
 
-use crate::config::{EnvConfig, ExplorationConfig, RunPlan};
+use crate::config::{ExplorationConfig, RunPlan};
 use crate::data::{Replay, Trajectory, Windows};
-use crate::evaluation::{Evaluated, Evaluation, evaluate};
+use crate::evaluation::{Evaluated, Evaluation, Task, evaluate, evaluate_tasks};
 use crate::failure::tell;
 use crate::film;
 use crate::interrupt;
@@ -23,6 +23,9 @@ use crate::run_dir::{RunDir, RunState};
 /// Updates between two records of the training numbers.
 const RECORD_EVERY: usize = 10;
 
+/// Batches of a validation loss.
+const VALIDATION_BATCHES: usize = 20;
+
 /// A run under way.
 pub struct Run<'a> {
     /// What it is to do.
@@ -33,6 +36,10 @@ pub struct Run<'a> {
     pub conditioning: Conditioning,
     /// The environment of its exploration and evaluations.
     pub env: Box<dyn VecEnv>,
+    /// What is played in evaluations instead, where the plan says so.
+    pub tasks: Vec<Task>,
+    /// The validation episodes; holds nothing where there are none.
+    pub validation: Replay,
     /// Where it stands.
     pub state: RunState,
     /// The tensors of the checkpoint that it goes on from; none in a new run.
@@ -229,10 +236,24 @@ impl Run<'_> {
         let seed = rng::seed(self.plan.seed, Purpose::Evaluation, 0);
         let (episodes, targets) = (self.plan.evaluation.episodes, &self.plan.evaluation.target_returns);
         let inference = self.plan.rollout.inference;
-        let targets =
-            evaluate(&acting, &self.conditioning, self.env.as_mut(), episodes, targets, seed, inference)?;
+        let (conditioning, env) = (&self.conditioning, self.env.as_mut());
+        let (targets, tasks) = if self.plan.evaluation.on_datasets {
+            let settings = (episodes, seed, inference);
+            let (all, tasks) =
+                evaluate_tasks(&acting, conditioning, env, &self.plan.env, &self.tasks, settings)?;
+            (vec![all], tasks)
+        } else {
+            (evaluate(&acting, conditioning, env, episodes, targets, seed, inference)?, Vec::new())
+        };
+        let validation_loss = self.validation_loss();
         let found = &targets[0];
         let recorder = &mut *self.journal.recorder;
+        if let Some(loss) = validation_loss {
+            recorder.scalar(metrics::EVAL_LOSS, updates, loss)?;
+        }
+        if tasks.len() > 1 {
+            recorder.tasks(updates, &tasks)?;
+        }
         recorder.scalar(metrics::EVAL_RETURN, updates, found.mean_return)?;
         recorder.scalar(metrics::EVAL_LENGTH, updates, found.mean_length)?;
         if let Some(rate) = found.success_rate {
@@ -248,9 +269,25 @@ impl Run<'_> {
             self.state.best = Some(found.mean_return);
             run_dir.save_best(|folder| self.learner.write(folder))?;
         }
-        self.journal.evaluations.push(Evaluated { updates, targets });
+        self.journal.evaluations.push(Evaluated { updates, targets, tasks, validation_loss });
         let text = serde_json::to_string_pretty(&self.journal.evaluations)? + "\n";
         run_dir.write("evaluation.json", &text)
+    }
+
+    /// The mean loss over windows of the validation episodes, the same ones each time.
+    fn validation_loss(&self) -> Option<f64> {
+        if self.validation.steps() == 0 {
+            return None;
+        }
+        let mut sum = 0.0;
+        for batch in 0..VALIDATION_BATCHES {
+            let mut draw = rng::generator(self.plan.seed, Purpose::Validation, batch);
+            rng::seed_torch(self.plan.seed, Purpose::Validation, batch);
+            let (size, steps) = (self.plan.optimiser.batch_size, self.conditioning.context_length);
+            let windows = self.validation.sample(size, steps, &mut draw);
+            sum += self.learner.validation_loss(&self.conditioning.inputs(&windows.view()));
+        }
+        Some(sum / VALIDATION_BATCHES as f64)
     }
 
     /// Whether the best evaluation lies as many evaluations back as the plan has patience for.
@@ -269,13 +306,17 @@ impl Run<'_> {
     /// Films the first episode of the last evaluation for TensorBoard. A run does not fail for want of a
     /// picture.
     fn show_the_last_evaluation(&mut self) -> anyhow::Result<()> {
-        let EnvConfig { id, kwargs, .. } = &self.plan.env;
+        let (id, kwargs) = match self.tasks.first() {
+            Some(task) => (&task.env, &task.kwargs),
+            None => (&self.plan.env.id, &self.plan.env.kwargs),
+        };
         let bridge = self.plan.env.bridge();
         let seed = rng::seed(self.plan.seed, Purpose::Evaluation, 0);
         let acting = Policy::Transformer(self.learner.acting());
         let film = film::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {
             let space = env.spec().action.clone();
-            let target = self.plan.evaluation.target_returns[0];
+            let target = self.plan.evaluation.target_returns.first().copied();
+            let target = target.unwrap_or_else(|| self.tasks[0].target_return);
             let (choice, inference) = (Choice::Likeliest(&acting), self.plan.rollout.inference);
             let mut actor = PolicyActor::new(choice, &self.conditioning, target, &space, inference);
             film::film(env, &mut actor, seed)

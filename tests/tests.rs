@@ -8,6 +8,7 @@
 //! | `online` | every algorithm of online fine-tuning, stopped within a round too |
 //! | `rollout` | how policies act: by a cache or by whole windows |
 //! | `stop` | runs that are killed or interrupted, and go on |
+//! | `tasks` | one policy of several tasks |
 //! | `sweep` | a grid of runs, and a report of them |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
@@ -24,3 +25,4 @@ mod stop;
 mod structure;
 mod support;
 mod sweep;
+mod tasks;

@@ -423,7 +423,7 @@ pub struct ReportArgs {
     /// What runs are judged by, at the first target return
     #[arg(long, value_enum, default_value_t = Measure::Return)]
     pub score: Measure,
-    /// Gets report.md and curves.svg; must not exist
+    /// Gets report.md, curves.svg and curves.png; must not exist
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

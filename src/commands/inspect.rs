@@ -109,7 +109,7 @@ fn dataset(path: &Path) -> anyhow::Result<Value> {
     let dataset = data::read(path).or_input()?;
     let returns: Vec<f64> = dataset.trajectories.iter().map(Trajectory::total_return).collect();
     let count = returns.len() as f64;
-    let (mean, deviation) = dataset.observation_moments();
+    let (mean, deviation) = data::observation_moments(std::slice::from_ref(&dataset));
     Ok(json!({
         "kind": "dataset",
         "env": dataset.env.as_ref().map(|(id, _)| id),

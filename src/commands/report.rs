@@ -5,7 +5,7 @@ use anyhow::Context;
 use super::print;
 use crate::cli::ReportArgs;
 use crate::output::{refuse_existing, write_folder};
-use crate::report::{Comparison, by_task, draw, over_tasks};
+use crate::report::{Comparison, by_best_rank, by_method, by_task, draw, over_tasks, side_by_side};
 
 /// Runs `report`.
 pub fn run(args: ReportArgs) -> anyhow::Result<()> {
@@ -13,10 +13,15 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         refuse_existing(out)?;
     }
     let comparison = Comparison::read(&args.runs, args.score)?;
-    let mut tables = by_task(&comparison);
-    if let Some(over) = over_tasks(&comparison).filter(|_| args.score.compares_tasks()) {
-        tables += &format!("\n\n{over}");
-    }
+    let averages = args.score.compares_tasks();
+    let tables = [
+        side_by_side(&comparison, args.score),
+        over_tasks(&comparison).filter(|_| averages),
+        by_best_rank(&comparison).filter(|_| averages),
+        Some(by_method(&args.runs)?),
+        Some(by_task(&comparison)),
+    ];
+    let tables = tables.into_iter().flatten().collect::<Vec<String>>().join("\n\n");
     print(&tables)?;
     let Some(out) = &args.out else { return Ok(()) };
     write_folder(out, |folder| {
@@ -28,6 +33,6 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
             runs.join("\n")
         );
         std::fs::write(folder.join("report.md"), text)?;
-        draw(&comparison, args.score, &folder.join("curves.svg")).context("cannot draw the curves")
+        draw(&comparison, args.score, folder).context("cannot draw the curves")
     })
 }

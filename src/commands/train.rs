@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use eva_rl_agents::model::{Conditioning, DecisionTransformer};
-use eva_rl_envs::VecEnv;
+use eva_rl_envs::{EnvSpec, VecEnv};
 use tch::Device;
 
 use super::print;
@@ -13,7 +13,7 @@ use crate::agent;
 use crate::cli::TrainArgs;
 use crate::config::{self, OnlineConfig, PolicyConfig, RunPlan};
 use crate::data::{self, Dataset, Replay};
-use crate::evaluation::Evaluated;
+use crate::evaluation::{Evaluated, Task};
 use crate::failure::{InputError, OrInput, tell};
 use crate::initialise::{Material, check_rank, initialise_adapters, new_policy, restore_adapters};
 use crate::interrupt;
@@ -30,7 +30,12 @@ use crate::run_dir::{Checkpoint, RunDir, RunState, Torn};
 struct Given {
     policy: DecisionTransformer,
     conditioning: Conditioning,
-    dataset: Dataset,
+    /// What updates draw from.
+    offline: Replay,
+    /// What no update sees; may be nothing.
+    validation: Replay,
+    /// What evaluations play instead of the environment, if anything.
+    tasks: Vec<Task>,
     env: Box<dyn VecEnv>,
 }
 
@@ -110,18 +115,8 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
     let env = eva_rl_envs::make_halves(&plan.env.id, &plan.env.kwargs, plan.env.num_envs, &plan.env.bridge())
         .or_input()?;
     agent::check_actions(&env.spec().action, &format!("`{}`", plan.env.id))?;
-    let mut datasets = Vec::new();
-    for path in &plan.data.datasets {
-        let dataset = data::read(path).or_input()?;
-        if let Some(difference) = dataset.differs_from(env.spec()) {
-            return Err(InputError(format!("the dataset {path:?} {difference}")).into());
-        }
-        datasets.push(dataset);
-    }
-    let mut dataset = datasets.swap_remove(0);
-    for other in datasets {
-        dataset.trajectories.extend(other.trajectories);
-    }
+    let datasets = read_datasets(plan, env.spec())?;
+    let tasks = if plan.evaluation.on_datasets { tasks(plan, &datasets)? } else { Vec::new() };
     let (policy, conditioning) = match &plan.policy {
         PolicyConfig::Pretrained { path, statistics } => {
             let policy = agent::read_transformer(path, statistics.as_deref(), device)?;
@@ -132,13 +127,67 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
         }
         PolicyConfig::New(new) => {
             rng::seed_torch(plan.seed, Purpose::Weights, 0);
-            let policy = DecisionTransformer::new(new_policy(new, &dataset), device);
+            let policy = DecisionTransformer::new(new_policy(new, &datasets), device);
             let conditioning = Conditioning::new(policy.config(), device)?;
             (policy, conditioning)
         }
     };
     check_rank(plan, &policy)?;
-    Ok(Given { policy, conditioning, dataset, env })
+    let (offline, validation) = split(plan, datasets)?;
+    Ok(Given { policy, conditioning, offline, validation, tasks, env })
+}
+
+fn read_datasets(plan: &RunPlan, spec: &EnvSpec) -> anyhow::Result<Vec<Dataset>> {
+    let mut datasets = Vec::new();
+    for path in &plan.data.datasets {
+        let dataset = data::read(path).or_input()?;
+        if let Some(difference) = dataset.differs_from(spec) {
+            return Err(InputError(format!("the dataset {path:?} {difference}")).into());
+        }
+        datasets.push(dataset);
+    }
+    Ok(datasets)
+}
+
+/// Each dataset's environment with the dataset's best return.
+fn tasks(plan: &RunPlan, datasets: &[Dataset]) -> anyhow::Result<Vec<Task>> {
+    let task = |(path, dataset): (&PathBuf, &Dataset)| {
+        let (env, kwargs) = dataset.env.clone().ok_or_else(|| {
+            let wanted = "which `evaluation.on_datasets` wants to play";
+            InputError(format!("the dataset {path:?} does not name its environment, {wanted}"))
+        })?;
+        let returns = dataset.trajectories.iter().map(|trajectory| trajectory.total_return() as f32);
+        let target_return = returns.reduce(f32::max).expect("a dataset has at least one trajectory");
+        Ok(Task { env, kwargs, target_return })
+    };
+    plan.data.datasets.iter().zip(datasets).map(task).collect()
+}
+
+/// The episodes that updates draw from, and those kept for validation.
+fn split(plan: &RunPlan, datasets: Vec<Dataset>) -> anyhow::Result<(Replay, Replay)> {
+    let (width, action_width) = (datasets[0].observation_width, datasets[0].action.width());
+    let count = datasets.iter().map(|dataset| dataset.trajectories.len()).sum();
+    let mut offline = Replay::new(count, width, action_width);
+    let mut validation = Replay::new(count, width, action_width);
+    let held_out = plan.data.validation_episodes;
+    for (path, dataset) in plan.data.datasets.iter().zip(datasets) {
+        let episodes = dataset.trajectories.len();
+        if held_out >= episodes {
+            return Err(InputError(format!(
+                "`data.validation_episodes` is {held_out}, and must be less than the {episodes} episodes of {path:?}"
+            ))
+            .into());
+        }
+        for (number, episode) in dataset.trajectories.into_iter().enumerate() {
+            let replay = if number < episodes - held_out { &mut offline } else { &mut validation };
+            replay.push(episode);
+        }
+        if plan.data.evenly {
+            offline.end_part();
+            validation.end_part();
+        }
+    }
+    Ok((offline, validation))
 }
 
 /// The run itself: initialisation, offline updates, and what follows online.
@@ -149,10 +198,8 @@ fn train(
     recorder: &mut Recorder,
     resumed: Option<Checkpoint>,
 ) -> anyhow::Result<()> {
-    let Given { policy, conditioning, mut dataset, env } = given;
-    let (count, steps) = (dataset.trajectories.len(), dataset.steps());
-    let mut offline = Replay::new(count, dataset.observation_width, dataset.action.width());
-    dataset.trajectories.drain(..).for_each(|trajectory| offline.push(trajectory));
+    let Given { policy, conditioning, offline, validation, tasks, env } = given;
+    let (count, steps) = (offline.trajectories().count(), offline.steps());
     let adapters = match &resumed {
         Some(checkpoint) => restore_adapters(plan, &policy, &checkpoint.tensors)?,
         None => {
@@ -176,7 +223,7 @@ fn train(
         tell(&format!("going on from update {} of {total}", state.updates));
     }
     let journal = Journal::new(run_dir, recorder, evaluations, &state, total);
-    let mut run = Run { plan, learner, conditioning, env, state, saved, journal };
+    let mut run = Run { plan, learner, conditioning, env, tasks, validation, state, saved, journal };
 
     if imitate(&mut run, &offline)? {
         match &plan.online {

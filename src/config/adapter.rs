@@ -249,7 +249,11 @@ impl AdapterConfig {
         if lora.rslora {
             label += ", rsLoRA";
         }
-        label + &format!(", rank {}", lora.rank.get())
+        label += &format!(", rank {}", lora.rank.get());
+        match self {
+            Self::Adalora(ada) => label + &format!(" to {}", ada.target_rank.get()),
+            _ => label,
+        }
     }
 }
 

@@ -107,6 +107,12 @@ pub enum PolicyConfig {
 pub struct DataConfig {
     /// Folders, read as one dataset; relative to the folder that the program is run in.
     pub datasets: Vec<PathBuf>,
+    /// Whether windows are drawn evenly over datasets, instead of over their steps.
+    #[serde(default)]
+    pub evenly: bool,
+    /// The last episodes of each dataset that no update sees; the loss on them is recorded as `eval/loss`.
+    #[serde(default)]
+    pub validation_episodes: usize,
 }
 
 /// Updates on the offline trajectories.
@@ -158,7 +164,12 @@ pub struct EvaluationConfig {
     /// Episodes of each evaluation, the same ones each time.
     pub episodes: usize,
     /// Returns to ask for, in the environment's units; the first decides which policy is best.
+    #[serde(default)]
     pub target_returns: Vec<f32>,
+    /// Whether each dataset's own environment is played instead of `env`, asking for the dataset's best
+    /// return; what all of them say together decides which policy is best.
+    #[serde(default)]
+    pub on_datasets: bool,
     /// The run ends after so many evaluations in a row without a better one; absent means never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
@@ -244,12 +255,12 @@ impl RunConfig {
         check("evaluation.every", evaluation.every, evaluation.every >= 1, "must be at least 1")?;
         check("evaluation.episodes", evaluation.episodes, evaluation.episodes >= 1, "must be at least 1")?;
         let targets = &evaluation.target_returns;
-        let fit = !targets.is_empty() && targets.iter().all(|target| target.is_finite());
+        let fit = targets.is_empty() == evaluation.on_datasets && targets.iter().all(|x| x.is_finite());
         check(
             "evaluation.target_returns",
             format!("{targets:?}"),
             fit,
-            "must be a list of at least one finite number",
+            "must be a list of at least one finite number, or absent where `evaluation.on_datasets` is true",
         )?;
         if let Some(patience) = evaluation.patience {
             check("evaluation.patience", patience, patience >= 1, "must be at least 1")?;

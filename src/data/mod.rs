@@ -9,5 +9,5 @@ mod windows;
 pub use minari::read;
 pub use minari_write::write;
 pub use replay::Replay;
-pub use trajectory::{Dataset, Trajectory};
+pub use trajectory::{Dataset, Trajectory, observation_moments};
 pub use windows::{Step, Windows};

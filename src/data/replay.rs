@@ -15,6 +15,8 @@ pub struct Replay {
     observation_width: usize,
     action_width: usize,
     held: VecDeque<Held>,
+    /// The steps at which parts end, where windows are drawn evenly over parts.
+    part_ends: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -26,7 +28,7 @@ struct Held {
 impl Replay {
     /// Empty, for trajectories of these widths.
     pub fn new(capacity: usize, observation_width: usize, action_width: usize) -> Self {
-        Self { capacity, observation_width, action_width, held: VecDeque::new() }
+        Self { capacity, observation_width, action_width, held: VecDeque::new(), part_ends: Vec::new() }
     }
 
     /// The trajectories, oldest first.
@@ -40,6 +42,12 @@ impl Replay {
         if self.held.len() > self.capacity {
             self.held.pop_front();
         }
+    }
+
+    /// Says that what was taken in since the last such call is a part, from which as many windows are drawn
+    /// as from any other. For a replay that no trajectory leaves.
+    pub fn end_part(&mut self) {
+        self.part_ends.push(self.steps());
     }
 
     /// Takes in the `capacity` trajectories of highest return, best last so that they stay longest.
@@ -82,7 +90,16 @@ impl Replay {
         let total = self.steps();
         assert!(total > 0, "windows are drawn from at least one step");
         // A uniform step among all steps is a trajectory by its length and a uniform start in it.
-        let starts: Vec<usize> = (0..batch).map(|_| rng.gen_range(0..total)).collect();
+        let starts: Vec<usize> = (0..batch)
+            .map(|_| match self.part_ends.len() {
+                0 => rng.gen_range(0..total),
+                parts => {
+                    let part = rng.gen_range(0..parts);
+                    let begin = if part == 0 { 0 } else { self.part_ends[part - 1] };
+                    rng.gen_range(begin..self.part_ends[part])
+                }
+            })
+            .collect();
         self.windows(&starts, steps)
     }
 
@@ -176,6 +193,20 @@ mod tests {
         let windows = replay.sample(8000, 1, &mut ChaCha8Rng::seed_from_u64(2));
         let long = windows.states.iter().filter(|state| **state >= 100.0).count() as f64 / 8000.0;
         assert!((long - 0.75).abs() < 0.02, "the longer one was drawn {long} of the time");
+    }
+
+    #[test]
+    fn parts_are_drawn_evenly_whatever_their_length() {
+        let mut replay = Replay::new(3, 1, 1);
+        for (first, length) in [(0.0, 10), (50.0, 20), (100.0, 90)] {
+            replay.push(trajectory(first, length));
+            replay.end_part();
+        }
+        let windows = replay.sample(9000, 1, &mut ChaCha8Rng::seed_from_u64(2));
+        for (low, high) in [(0.0, 10.0), (50.0, 70.0), (100.0, 190.0)] {
+            let drawn = windows.states.iter().filter(|state| (low..high).contains(*state)).count();
+            assert!((drawn as f64 / 9000.0 - 1.0 / 3.0).abs() < 0.02, "{low}: {drawn} of 9000");
+        }
     }
 
     #[test]

@@ -87,30 +87,31 @@ impl Dataset {
         self.trajectories.iter().flat_map(Trajectory::returns_to_go).reduce(f32::max)
     }
 
-    /// Mean `[S]` and standard deviation `[S]` of every observation dimension.
-    ///
-    /// A dimension that hardly varies gets a deviation of 1e-6 more than it has, as in the original
-    /// decision transformer.
-    pub fn observation_moments(&self) -> (Vec<f32>, Vec<f32>) {
-        let width = self.observation_width;
-        let (mut sum, mut squares, mut count) = (vec![0.0; width], vec![0.0; width], 0.0);
-        for trajectory in &self.trajectories {
-            // The last observation was never acted on.
-            for row in trajectory.observations.chunks(width).take(trajectory.len()) {
-                for (dimension, x) in row.iter().enumerate() {
-                    sum[dimension] += f64::from(*x);
-                    squares[dimension] += f64::from(*x).powi(2);
-                }
-                count += 1.0;
+}
+
+/// Mean `[S]` and standard deviation `[S]` of every observation dimension, over datasets of one width.
+///
+/// A dimension that hardly varies gets a deviation of 1e-6 more than it has, as in the original
+/// decision transformer.
+pub fn observation_moments(datasets: &[Dataset]) -> (Vec<f32>, Vec<f32>) {
+    let width = datasets[0].observation_width;
+    let (mut sum, mut squares, mut count) = (vec![0.0; width], vec![0.0; width], 0.0);
+    for trajectory in datasets.iter().flat_map(|dataset| &dataset.trajectories) {
+        // The last observation was never acted on.
+        for row in trajectory.observations.chunks(width).take(trajectory.len()) {
+            for (dimension, x) in row.iter().enumerate() {
+                sum[dimension] += f64::from(*x);
+                squares[dimension] += f64::from(*x).powi(2);
             }
+            count += 1.0;
         }
-        let mean: Vec<f64> = sum.iter().map(|sum| sum / count).collect();
-        let deviation = squares
-            .iter()
-            .zip(&mean)
-            .map(|(squares, mean)| ((squares / count - mean * mean).max(0.0).sqrt() + 1e-6) as f32);
-        (mean.iter().map(|mean| *mean as f32).collect(), deviation.collect())
     }
+    let mean: Vec<f64> = sum.iter().map(|sum| sum / count).collect();
+    let deviation = squares
+        .iter()
+        .zip(&mean)
+        .map(|(squares, mean)| ((squares / count - mean * mean).max(0.0).sqrt() + 1e-6) as f32);
+    (mean.iter().map(|mean| *mean as f32).collect(), deviation.collect())
 }
 
 #[cfg(test)]
@@ -142,7 +143,7 @@ mod tests {
             algorithm: String::new(),
             trajectories: vec![trajectory(&[0.0, 0.0, 0.0])],
         };
-        let (mean, deviation) = dataset.observation_moments();
+        let (mean, deviation) = observation_moments(&[dataset]);
         assert_eq!(mean, [1.0]);
         assert!((deviation[0] - (2.0f32 / 3.0).sqrt()).abs() < 1e-5);
     }

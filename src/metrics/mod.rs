@@ -2,7 +2,7 @@
 
 mod recorder;
 
-pub use recorder::Recorder;
+pub use recorder::{Line, Recorder};
 
 /// A number that a run reports, and what it means. Its axis is the run's updates.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,9 @@ pub const EVAL_SCORE: Metric = Metric {
     tag: "eval/normalized_score",
     meaning: "100 · (mean return − random) / (expert − random), by the environment's reference returns",
 };
+/// Loss of an evaluation.
+pub const EVAL_LOSS: Metric =
+    Metric { tag: "eval/loss", meaning: "mean of the objective over windows of the validation episodes" };
 /// A film of an evaluation.
 pub const EVAL_FILM: Metric = Metric {
     tag: "eval/episode",

@@ -21,22 +21,23 @@ use tensorboard_proto::tensor_shape::{TensorShapeProto, TensorShapeProto_Dim};
 use tensorboard_proto::types::DataType;
 use tensorboard_rs::summary_writer::FileWriter;
 
-use super::{EVA_SETTLED, EVAL_FILM, Metric};
+use super::{EVA_SETTLED, EVAL_FILM, EVAL_RETURN, EVAL_SUCCESS, Metric};
+use crate::evaluation::TaskEvaluation;
 use crate::film::Film;
 
 const FILE: &str = "metrics.jsonl";
 
 /// One line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Line {
+pub struct Line {
     /// Updates done, or EVA's batches for its own tags.
-    step: usize,
+    pub step: usize,
     /// TensorBoard's name.
-    tag: String,
+    pub tag: String,
     /// The number; null where it was not finite.
-    value: Option<f64>,
+    pub value: Option<f64>,
     /// Seconds since the run, or its resumed part, began.
-    wall_secs: f64,
+    pub wall_secs: f64,
 }
 
 /// Writes the numbers of one run.
@@ -106,6 +107,17 @@ impl Recorder {
         let value = value.is_finite().then_some(value);
         let line = Line { step, tag: tag.to_owned(), value, wall_secs: self.started.elapsed().as_secs_f64() };
         writeln!(self.lines, "{}", serde_json::to_string(&line)?).context("cannot write metrics.jsonl")
+    }
+
+    /// Records what each task of an evaluation came to, by its environment's id.
+    pub fn tasks(&mut self, step: usize, tasks: &[TaskEvaluation]) -> anyhow::Result<()> {
+        for TaskEvaluation { env, found, .. } in tasks {
+            self.tagged(&format!("{}/{env}", EVAL_RETURN.tag), EVAL_RETURN.meaning, step, found.mean_return)?;
+            if let Some(rate) = found.success_rate {
+                self.tagged(&format!("{}/{env}", EVAL_SUCCESS.tag), EVAL_SUCCESS.meaning, step, rate)?;
+            }
+        }
+        Ok(())
     }
 
     /// Records each site's rank and what its adapter's directions explain, and how both spread.

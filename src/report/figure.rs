@@ -1,51 +1,81 @@
 //! Learning curves: a panel a task, a line a method.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
+use epaint_default_fonts::UBUNTU_LIGHT;
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::register_font;
 
 use super::statistics::mean;
 use super::{Comparison, Group, Measure};
 
 /// Colours that stay apart for colour-blind readers (Okabe and Ito).
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
+    RGBColor(240, 228, 66),
 ];
 
 /// Width and height of a panel where there are several.
 const PANEL: (u32, u32) = (430, 320);
 
-/// Writes an SVG.
-pub fn draw(comparison: &Comparison, measure: Measure, path: &Path) -> anyhow::Result<()> {
+/// Writes `curves.svg` and `curves.png` into a folder.
+pub fn draw(comparison: &Comparison, measure: Measure, folder: &Path) -> anyhow::Result<()> {
+    register_font("sans-serif", FontStyle::Normal, UBUNTU_LIGHT)
+        .map_err(|_| anyhow::anyhow!("the figures' font cannot be read"))?;
     let count = comparison.tasks.len();
     let columns = count.min(3);
     let rows = count.div_ceil(columns);
-    let size = match count {
+    let (width, height) = match count {
         1 => (760, 420),
         _ => (PANEL.0 * columns as u32, PANEL.1 * rows as u32),
     };
-    let area = SVGBackend::new(path, size).into_drawing_area();
+    let path = folder.join("curves.svg");
+    let svg = SVGBackend::new(&path, (width, height)).into_drawing_area();
+    draw_panels(&svg, (rows, columns), comparison, measure)?;
+    drop(svg); // writes the file
+
+    let mut pixels = vec![0; (3 * width * height) as usize]; // [H, W, RGB]
+    let bitmap = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+    draw_panels(&bitmap, (rows, columns), comparison, measure)?;
+    drop(bitmap);
+    let mut encoder = png::Encoder::new(File::create(folder.join("curves.png"))?, width, height);
+    encoder.set_color(png::ColorType::RGB);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header()?.write_image_data(&pixels)?;
+    Ok(())
+}
+
+/// A panel a task.
+fn draw_panels<B: DrawingBackend<ErrorType: 'static>>(
+    area: &DrawingArea<B, Shift>,
+    (rows, columns): (usize, usize),
+    comparison: &Comparison,
+    measure: Measure,
+) -> anyhow::Result<()> {
     area.fill(&WHITE)?;
     let methods: Vec<&str> = comparison.methods().into_iter().collect();
     let colours: BTreeMap<&str, RGBColor> =
         methods.into_iter().zip(COLOURS.iter().cycle().copied()).collect();
     for (panel, (task, groups)) in area.split_evenly((rows, columns)).iter().zip(&comparison.tasks) {
-        draw_panel(panel, (count > 1).then_some(task.as_str()), groups, &colours, measure)?;
+        let title = (comparison.tasks.len() > 1).then_some(task.as_str());
+        draw_panel(panel, title, groups, &colours, measure)?;
     }
     area.present()?;
     Ok(())
 }
 
 /// A line a method: the mean over its runs, between the lowest and the highest.
-fn draw_panel(
-    area: &DrawingArea<SVGBackend, Shift>,
+fn draw_panel<B: DrawingBackend<ErrorType: 'static>>(
+    area: &DrawingArea<B, Shift>,
     title: Option<&str>,
     groups: &BTreeMap<String, Group>,
     colours: &BTreeMap<&str, RGBColor>,

@@ -3,6 +3,7 @@
 mod figure;
 mod statistics;
 mod table;
+mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,7 +16,8 @@ use crate::failure::{InputError, OrInput};
 use crate::run_dir::RunDir;
 
 pub use figure::draw;
-pub use table::{by_task, over_tasks};
+pub use table::{by_best_rank, by_task, over_tasks, side_by_side};
+pub use training::by_method;
 
 /// What a run is judged by, at the first target return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -92,15 +94,21 @@ impl Comparison {
     /// Reads run folders.
     pub fn read<P: AsRef<Path>>(runs: &[P], measure: Measure) -> anyhow::Result<Self> {
         let mut tasks: BTreeMap<String, BTreeMap<String, Group>> = BTreeMap::new();
+        let mut configs = Vec::new();
         for run in runs {
-            let run = run.as_ref();
-            let config = config::load(&RunDir::open(run)?.config(), &[]).or_input()?;
-            let method = config.method_label();
-            let task = match config.env.kwargs.is_empty() {
-                true => config.env.id,
-                false => format!("{} {}", config.env.id, serde_json::to_string(&config.env.kwargs)?),
+            configs.push(config::load(&RunDir::open(run.as_ref())?.config(), &[]).or_input()?);
+        }
+        // Options tell tasks apart, unless the ids do and all have the same options.
+        let ids: BTreeSet<&str> = configs.iter().map(|config| config.env.id.as_str()).collect();
+        let alike = configs.iter().all(|config| config.env.kwargs == configs[0].env.kwargs);
+        let short = ids.len() > 1 && alike;
+        for (run, config) in runs.iter().zip(&configs) {
+            let (method, env) = (config.method_label(), &config.env);
+            let task = match short || env.kwargs.is_empty() {
+                true => env.id.clone(),
+                false => format!("{} {}", env.id, serde_json::to_string(&env.kwargs)?),
             };
-            let curve = read_curve(run, measure)?;
+            let curve = read_curve(run.as_ref(), measure)?;
             tasks.entry(task).or_default().entry(method).or_default().curves.push(curve);
         }
         Ok(Self { tasks })

@@ -1,7 +1,9 @@
 //! Tables in Markdown.
 
+use std::collections::BTreeMap;
+
 use super::statistics::{bootstrap, interquartile_mean, mean, probability_of_improvement, share_interval};
-use super::{Comparison, Group};
+use super::{Comparison, Group, Measure};
 
 /// A row a task and method: before, after with its interval over runs, and how many runs improved.
 pub fn by_task(comparison: &Comparison) -> String {
@@ -26,6 +28,74 @@ pub fn by_task(comparison: &Comparison) -> String {
         }
     }
     table + &format!("\n\nRuns whose last evaluation is better than their first: {}.", share(improved, all))
+}
+
+/// A row a task, a column a method: mean and standard error over runs, and the mean of the tasks below where
+/// scores of different tasks may be averaged; nothing where there is one method.
+pub fn side_by_side(comparison: &Comparison, measure: Measure) -> Option<String> {
+    let methods = comparison.methods();
+    if methods.len() < 2 {
+        return None;
+    }
+    let mut table = "| task |".to_owned();
+    table += &methods.iter().map(|method| format!(" {method} |")).collect::<String>();
+    table += &format!("\n|{}", "---|".repeat(1 + methods.len()));
+    for (task, groups) in &comparison.tasks {
+        table += &format!("\n| {task} |");
+        for method in &methods {
+            table += &match groups.get(*method).map(Group::last) {
+                None => " – |".to_owned(),
+                Some(scores) => format!(" {:.1} ± {:.1} |", mean(&scores), standard_error(&scores)),
+            };
+        }
+    }
+    if measure.compares_tasks() && comparison.tasks.len() > 1 {
+        table += "\n| mean |";
+        for method in &methods {
+            let each: Option<Vec<f64>> =
+                comparison.tasks.values().map(|groups| Some(mean(&groups.get(*method)?.last()))).collect();
+            table += &each.map_or(" – |".to_owned(), |each| format!(" **{:.1}** |", mean(&each)));
+        }
+    }
+    Some(table)
+}
+
+/// A row a method that has several ranks: its best rank over the tasks that all of its ranks share, and what
+/// it would score with the best rank of each task, as the tables of EVA's paper do (arXiv 2410.07170, 23).
+pub fn by_best_rank(comparison: &Comparison) -> Option<String> {
+    let mut families: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for method in comparison.methods() {
+        let (rank, rest): (Vec<&str>, Vec<&str>) =
+            method.split(", ").partition(|part| part.starts_with("rank "));
+        if !rank.is_empty() {
+            families.entry(rest.join(", ")).or_default().push(method);
+        }
+    }
+    families.retain(|_, ranks| ranks.len() > 1);
+    let mut table = "| method | best single rank | its mean | mean of each task's best rank |\n|---|---|---|---|".to_owned();
+    let before = table.len();
+    for (family, ranks) in &families {
+        // Of each rank, its mean on every task that all ranks share.
+        let tasks = comparison.tasks.values().filter(|groups| ranks.iter().all(|r| groups.contains_key(*r)));
+        let scores: Vec<Vec<f64>> =
+            tasks.map(|groups| ranks.iter().map(|rank| mean(&groups[*rank].last())).collect()).collect();
+        if scores.is_empty() {
+            continue;
+        }
+        let singles = (0..ranks.len()).map(|rank| mean(&scores.iter().map(|task| task[rank]).collect::<Vec<_>>()));
+        let (best, single) = singles.enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let bests: Vec<f64> =
+            scores.iter().map(|task| task.iter().copied().fold(f64::NEG_INFINITY, f64::max)).collect();
+        table += &format!("\n| {family} | {} | {single:.1} | {:.1} |", ranks[best], mean(&bests));
+    }
+    (table.len() > before).then_some(table)
+}
+
+/// Of the mean, over runs; 0 of one run.
+fn standard_error(scores: &[f64]) -> f64 {
+    let (count, mean) = (scores.len() as f64, mean(scores));
+    let squares: f64 = scores.iter().map(|score| (score - mean).powi(2)).sum();
+    if scores.len() > 1 { (squares / (count - 1.0) / count).sqrt() } else { 0.0 }
 }
 
 /// Runs that end better than they began.
@@ -80,8 +150,6 @@ pub fn over_tasks(comparison: &Comparison) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     /// A method's runs on a task, each with its first and its last score.
@@ -102,6 +170,31 @@ mod tests {
         let table = by_task(&comparison(&[("t", "EVA", &[(1.0, 2.0), (1.0, 0.5), (1.0, 3.5)])]));
         assert!(table.contains("| t | EVA | 3 | 1.0 | 2.0 |"), "{table}");
         assert!(table.contains("| 2 of 3 (21% to 94%) |"), "{table}");
+    }
+
+    #[test]
+    fn the_best_rank_is_one_for_all_tasks_or_one_a_task() {
+        let found = comparison(&[
+            ("a", "EVA, rank 2", &[(0.0, 40.0)]),
+            ("a", "EVA, rank 4", &[(0.0, 60.0)]),
+            ("b", "EVA, rank 2", &[(0.0, 90.0)]),
+            ("b", "EVA, rank 4", &[(0.0, 50.0)]),
+            ("a", "full fine-tuning", &[(0.0, 9.0)]),
+        ]);
+        let table = by_best_rank(&found).unwrap();
+        assert!(table.ends_with("\n| EVA | EVA, rank 2 | 65.0 | 75.0 |"), "{table}");
+    }
+
+    #[test]
+    fn a_mean_over_tasks_wants_runs_on_every_task() {
+        let found = comparison(&[
+            ("a", "EVA", &[(0.0, 1.0), (0.0, 3.0)]),
+            ("b", "EVA", &[(0.0, 6.0)]),
+            ("a", "LoRA", &[(0.0, 5.0)]),
+        ]);
+        let table = side_by_side(&found, Measure::Success).unwrap();
+        assert!(table.contains("\n| a | 2.0 ± 1.0 | 5.0 ± 0.0 |\n| b | 6.0 ± 0.0 | – |"), "{table}");
+        assert!(table.ends_with("\n| mean | **4.0** | – |"), "{table}");
     }
 
     #[test]

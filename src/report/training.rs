@@ -1,0 +1,106 @@
+//! What training itself came to: how fast the loss falls, and what a method's start costs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::statistics::mean;
+use crate::config;
+use crate::failure::{InputError, OrInput};
+use crate::metrics::{self, Line};
+use crate::run_dir::RunDir;
+
+/// Updates after which the loss is looked at.
+const LOSS_AT: [usize; 2] = [100, 1000];
+
+/// One run's training.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Training {
+    /// Mean loss of the ten updates before each of [`LOSS_AT`], where the run has come so far.
+    losses: [Option<f64>; 2],
+    /// Seconds that the adapters' start took, where there are any.
+    start_secs: Option<f64>,
+    /// Seconds of the whole run, evaluations too.
+    secs: f64,
+}
+
+/// A row a method, over all of its runs; the losses are comparable where all methods have the same tasks.
+pub fn by_method<P: AsRef<Path>>(runs: &[P]) -> anyhow::Result<String> {
+    let mut methods: BTreeMap<String, Vec<Training>> = BTreeMap::new();
+    for run in runs {
+        let config = config::load(&RunDir::open(run.as_ref())?.config(), &[]).or_input()?;
+        methods.entry(config.method_label()).or_default().push(Training::read(run.as_ref())?);
+    }
+    let mut table = "| method | runs |".to_owned();
+    for updates in LOSS_AT {
+        table += &format!(" loss at update {updates} |");
+    }
+    table += " start, s | start's share of the run |\n|---|---|---|---|---|---|";
+    for (method, runs) in &methods {
+        let mean_of = |of: &dyn Fn(&Training) -> Option<f64>| {
+            runs.iter().map(of).collect::<Option<Vec<f64>>>().map(|values| mean(&values))
+        };
+        let tell = |value: Option<f64>, digits: usize| value.map_or("–".to_owned(), |x| format!("{x:.digits$}"));
+        table += &format!("\n| {method} | {} |", runs.len());
+        for index in 0..LOSS_AT.len() {
+            table += &format!(" {} |", tell(mean_of(&|run| run.losses[index]), 5));
+        }
+        let share = mean_of(&|run| run.start_secs.map(|secs| 100.0 * secs / run.secs));
+        let share = share.map_or("–".to_owned(), |share| format!("{share:.1}%"));
+        table += &format!(" {} | {share} |", tell(mean_of(&|run| run.start_secs), 2));
+    }
+    Ok(table)
+}
+
+impl Training {
+    fn read(run: &Path) -> anyhow::Result<Self> {
+        let path = run.join("metrics.jsonl");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;
+        let mut found = Self::default();
+        let mut part_secs = 0.0; // of the part since the last stop
+        for (number, line) in text.lines().enumerate() {
+            let line: Line = serde_json::from_str(line).map_err(|error| {
+                InputError(format!("{path:?} has no metric in line {}: {error}", number + 1))
+            })?;
+            if line.wall_secs < part_secs {
+                found.secs += part_secs;
+            }
+            part_secs = line.wall_secs;
+            if line.tag == metrics::INITIALISATION_SECS.tag {
+                found.start_secs = line.value;
+            }
+            if line.tag == metrics::LOSS.tag {
+                for (loss, at) in found.losses.iter_mut().zip(LOSS_AT) {
+                    if line.step == at {
+                        *loss = line.value;
+                    }
+                }
+            }
+        }
+        found.secs += part_secs;
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_was_stopped_took_the_time_of_both_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |tag: &str, step: usize, value: f64, wall: f64| {
+            format!("{{\"step\":{step},\"tag\":\"{tag}\",\"value\":{value},\"wall_secs\":{wall}}}\n")
+        };
+        let text = [
+            line("time/initialisation", 0, 2.0, 2.5),
+            line("train/loss", 100, 0.5, 10.0),
+            line("train/loss", 110, 0.4, 6.0),
+            line("train/loss", 1000, 0.1, 30.0),
+        ];
+        std::fs::write(folder.path().join("metrics.jsonl"), text.concat()).unwrap();
+        let found = Training::read(folder.path()).unwrap();
+        let losses = [Some(0.5), Some(0.1)];
+        assert_eq!(found, Training { losses, start_secs: Some(2.0), secs: 40.0 });
+    }
+}
