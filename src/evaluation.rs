@@ -224,8 +224,7 @@ mod tests {
     #[test]
     fn of_several_tasks_success_is_the_mean() {
         let spec = eva_rl_envs::spec("CartPole-v1", &Kwargs::new()).unwrap();
-        let (fails, lasts) =
-            (episode(&[1.0; 10], Phase::Terminated), episode(&[1.0; 30], Phase::Truncated));
+        let (fails, lasts) = (episode(&[1.0; 10], Phase::Terminated), episode(&[1.0; 30], Phase::Truncated));
         let task = |episodes: &[Trajectory]| TaskEvaluation {
             env: spec.id.clone(),
             kwargs: Kwargs::new(),

@@ -13,7 +13,9 @@ use eva_rl_agents::optimiser::{Decay, Optimiser, Rule, Settings, learning_rate};
 use eva_rl_agents::pass::{NoTap, Pass};
 use tch::Tensor;
 
-use crate::config::{AdapterConfig, ObjectiveConfig, OptimiserConfig, RuleConfig, RunPlan, ScheduleConfig};
+use crate::config::{
+    AdapterConfig, ObjectiveConfig, OptimiserConfig, PrecisionConfig, RuleConfig, RunPlan, ScheduleConfig,
+};
 use crate::guard::{Culprit, Watch};
 use crate::metrics::{self, Metric};
 
@@ -34,6 +36,8 @@ pub struct Learner {
     temperature: Option<(Optimiser, f64)>,
     /// AdaLoRA's budget, and the weight of its regulariser in the loss.
     allocator: Option<(RankAllocator, f64)>,
+    /// Whether updates multiply in bfloat16.
+    mixed: bool,
 }
 
 /// What an update minimises on its batch.
@@ -108,13 +112,14 @@ impl Learner {
             }
             _ => None,
         };
-        Self { optimiser, policy, adapters, folder, head, temperature, allocator }
+        let mixed = plan.optimiser.precision == PrecisionConfig::Mixed;
+        Self { optimiser, policy, adapters, folder, head, temperature, allocator, mixed }
     }
 
     /// The run's objective on a batch; Online DT's temperature takes its own step.
     pub fn objective(&mut self, inputs: &Inputs) -> Objective {
         let mut fold = Fold::default();
-        let pass = &mut Pass { adapters: &self.adapters, tap: &mut fold, train: true };
+        let pass = &mut Pass { adapters: &self.adapters, tap: &mut fold, train: true, mixed: self.mixed };
         let Some(head) = &self.head else {
             let loss = objective::imitation(&self.policy, pass, inputs);
             return Objective { loss, parts: Vec::new(), fold };
@@ -135,7 +140,7 @@ impl Learner {
 
     /// The run's objective on a batch, without dropout and without consequences.
     pub fn validation_loss(&self, inputs: &Inputs) -> f64 {
-        let pass = &mut Pass { adapters: &self.adapters, tap: &mut NoTap, train: false };
+        let pass = &mut Pass { adapters: &self.adapters, tap: &mut NoTap, train: false, mixed: false };
         let loss = tch::no_grad(|| match &self.head {
             None => objective::imitation(&self.policy, pass, inputs),
             Some(head) => head.loss(&self.policy, pass, inputs).policy,
@@ -191,20 +196,20 @@ impl Learner {
     /// `[B, T]`, 0 where a step pads; none where the objective has no distribution.
     pub fn log_probs(&self, fold: &mut Fold, inputs: &Inputs) -> Option<Tensor> {
         let head = self.head.as_ref()?;
-        let pass = &mut Pass { adapters: &self.adapters, tap: fold, train: false };
+        let pass = &mut Pass { adapters: &self.adapters, tap: fold, train: false, mixed: self.mixed };
         Some(head.log_probs(&self.policy, pass, inputs))
     }
 
     /// The mean action of every step, without dropout: `[B, T, A]`, probabilities where discrete.
     pub fn mean_actions(&self, fold: &mut Fold, inputs: &Inputs) -> Tensor {
-        let pass = &mut Pass { adapters: &self.adapters, tap: fold, train: false };
+        let pass = &mut Pass { adapters: &self.adapters, tap: fold, train: false, mixed: self.mixed };
         self.policy.mean_actions(pass, inputs)
     }
 
     /// The linear map at which a batch first gives numbers that are not finite, if there is one.
     pub fn first_not_finite(&self, inputs: &Inputs) -> Option<Culprit> {
         let mut watch = Watch::default();
-        let pass = &mut Pass { adapters: &self.adapters, tap: &mut watch, train: false };
+        let pass = &mut Pass { adapters: &self.adapters, tap: &mut watch, train: false, mixed: self.mixed };
         let encoded = tch::no_grad(|| self.policy.encode_for_actions(pass, inputs)); // [B, T, D]
         let head = tch::no_grad(|| self.policy.action_head(pass, &encoded)); // [B, T, A] or [B, T, A · bins]
         watch.culprit(head.isfinite().all().int64_value(&[]) == 1)

@@ -15,7 +15,10 @@ fn bench() -> Bench {
         bench.succeed(&[&env[..], &["--noise", "0,0.3", "--episodes", episodes, "--out", &out]].concat());
     }
     let text = PRETRAIN
-        .replace("datasets = [\"data\"]", "datasets = [\"g2.0\", \"g6.0\"]\nevenly = true\nvalidation_episodes = 1")
+        .replace(
+            "datasets = [\"data\"]",
+            "datasets = [\"g2.0\", \"g6.0\"]\nevenly = true\nvalidation_episodes = 1",
+        )
         .replace("target_returns = [-200.0, -400.0]", "on_datasets = true")
         .replace("id = \"Pendulum-v1\"", "id = \"Pendulum-v1\"\nkwargs = { g = 6.0 }");
     bench.write("tasks.toml", &text);

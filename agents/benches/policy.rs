@@ -33,7 +33,7 @@ fn policy(criterion: &mut Criterion) {
     let policy = DecisionTransformer::new(config, Device::Cpu);
     let none = AdapterSet::default();
     criterion.bench_function("forward of a whole window", |bencher| {
-        let mut pass = Pass { adapters: &none, tap: &mut NoTap, train: false };
+        let mut pass = Pass { adapters: &none, tap: &mut NoTap, train: false, mixed: false };
         bencher.iter(|| tch::no_grad(|| policy.forward(&mut pass, &inputs)));
     });
     criterion.bench_function("LoRA update", |bencher| {
@@ -46,7 +46,7 @@ fn policy(criterion: &mut Criterion) {
         }
         let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
         bencher.iter(|| {
-            let mut pass = Pass { adapters: &adapters, tap: &mut NoTap, train: true };
+            let mut pass = Pass { adapters: &adapters, tap: &mut NoTap, train: true, mixed: false };
             let loss = objective::imitation(&policy, &mut pass, &inputs);
             optimiser.zero_grad();
             loss.backward();

@@ -123,7 +123,11 @@ mod tests {
     ) -> (f64, Vec<Tensor>, T) {
         let (policy, adapters, inputs) = subject;
         let trained: Vec<Tensor> = adapters.parameters().into_iter().map(|(_, tensor)| tensor).collect();
-        let loss = objective::imitation(policy, &mut Pass { adapters, tap: &mut tap, train: false }, inputs);
+        let loss = objective::imitation(
+            policy,
+            &mut Pass { adapters, tap: &mut tap, train: false, mixed: false },
+            inputs,
+        );
         backward(&tap, &loss, &trained);
         let take = |mut parameter: Tensor| {
             let gradient = parameter.grad().copy();
@@ -184,10 +188,10 @@ mod tests {
         let mut fold = Fold::default();
         let mut loss = Tensor::zeros([0i64; 0], (Kind::Float, Device::Cpu));
         for _ in 0..2 {
-            let mut pass = Pass { adapters: &set, tap: &mut fold, train: false };
+            let mut pass = Pass { adapters: &set, tap: &mut fold, train: false, mixed: false };
             loss += objective::imitation(&policy, &mut pass, &inputs);
         }
-        let mut pass = Pass { adapters: &set, tap: &mut NoTap, train: false };
+        let mut pass = Pass { adapters: &set, tap: &mut NoTap, train: false, mixed: false };
         loss += objective::imitation(&policy, &mut pass, &inputs) * 2.0;
         let trained: Vec<Tensor> = set.parameters().into_iter().map(|(_, tensor)| tensor).collect();
         fold.backward(&loss, &set, &trained);

@@ -331,7 +331,7 @@ mod tests {
     /// The policy's head outputs for these inputs, in f64: `[2, …]`.
     fn outputs(policy: &DecisionTransformer, inputs: &Inputs) -> Vec<Vec<f64>> {
         let no_adapters = AdapterSet::default();
-        let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
         let head = policy.encode_for_actions(&mut pass, inputs);
         let head = policy.action_head(&mut pass, &head).squeeze_dim(0).to_kind(Kind::Double);
         Vec::<Vec<f64>>::try_from(head).unwrap()
@@ -339,7 +339,7 @@ mod tests {
 
     fn log_likelihood(policy: &DecisionTransformer, head: &StochasticHead, inputs: &Inputs) -> f64 {
         let no_adapters = AdapterSet::default();
-        let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
         head.loss(policy, &mut pass, inputs).log_likelihood
     }
 
@@ -396,7 +396,7 @@ mod tests {
             let inputs = inputs(&[0.0; 4]);
             let encoded = policy.encode_for_acting(&inputs); // [1, D]
             let no_adapters = AdapterSet::default();
-            let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+            let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
             let outputs = policy.action_head(&mut pass, &encoded); // [1, A]
             let drawn = head.draw(&outputs, &encoded, &outputs.zeros_like());
             assert_eq!(drawn, crate::model::likeliest(policy.config(), &outputs));

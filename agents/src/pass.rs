@@ -1,8 +1,8 @@
 //! What one forward pass carries besides its input: adapters, a tap on activations, the train flag.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use crate::adapter::AdapterSet;
+use crate::adapter::{AdapterSet, Lora};
 use crate::linalg::Rows;
 use crate::nn::Linear;
 use crate::site::Site;
@@ -37,6 +37,8 @@ pub struct Pass<'a> {
     pub tap: &'a mut dyn Tap,
     /// Whether dropout is on.
     pub train: bool,
+    /// Whether maps and attention multiply in bfloat16, of weights and into sums that stay float32.
+    pub mixed: bool,
 }
 
 impl Pass<'_> {
@@ -48,6 +50,9 @@ impl Pass<'_> {
     /// The same of rows.
     pub fn project_rows(&mut self, site: Site, frozen: &Linear, rows: &Rows) -> Rows {
         self.tap.record(site, rows);
+        if self.mixed {
+            return self.project_mixed(site, frozen, rows);
+        }
         let Some(lora) = self.adapters.get(site) else { return frozen.forward_rows(rows) };
         let drops = self.train && self.adapters.dropout > 0.0;
         let foldable = !drops && lora.magnitude.is_none() && !frozen.weight.requires_grad();
@@ -58,15 +63,44 @@ impl Pass<'_> {
             return h;
         }
         let y = frozen.forward_rows(rows);
-        let (x, y) = (rows.dense(), y.dense()); // [N, in], [N, out]
+        let ratio = lora.magnitude_ratio(&frozen.matrix()); // [out]
+        Rows::of(&self.adapted(lora, ratio.as_ref(), frozen, rows.dense(), y.dense()))
+    }
+
+    /// The same with products in bfloat16: it has float32's range, so losses need no scaling.
+    fn project_mixed(&self, site: Site, frozen: &Linear, rows: &Rows) -> Rows {
+        let half = |x: &Tensor| x.to_kind(Kind::BFloat16);
+        let x = half(rows.dense()); // [N, in]
+        let lora = self.adapters.get(site);
+        let ratio = lora.and_then(|lora| lora.magnitude_ratio(&frozen.matrix())); // [out], in float32
+        let frozen = Linear { weight: half(&frozen.weight), bias: half(&frozen.bias), ..*frozen };
+        let y = x.linear(&frozen.matrix(), Some(&frozen.bias)); // [N, out]
+        let y = match lora {
+            None => y,
+            Some(lora) => self.adapted(&lora.to_kind(Kind::BFloat16), ratio.as_ref(), &frozen, &x, &y),
+        };
+        Rows::of(&y.to_kind(Kind::Float))
+    }
+
+    /// `y` `[N, out]`, which the frozen map made of `x` `[N, in]`, with its adapter's share, and DoRA's
+    /// `ratio` `[out]` where it has one: `[N, out]`.
+    fn adapted(
+        &self,
+        lora: &Lora,
+        ratio: Option<&Tensor>,
+        frozen: &Linear,
+        x: &Tensor,
+        y: &Tensor,
+    ) -> Tensor {
+        let drops = self.train && self.adapters.dropout > 0.0;
         let dropped = if drops { x.dropout(self.adapters.dropout, true) } else { x.shallow_clone() };
-        match lora.magnitude_ratio(&frozen.matrix()) {
-            None => Rows::of(&(y + lora.forward(&dropped))),
+        match ratio {
+            None => y + lora.forward(&dropped),
             Some(ratio) => {
                 // DoRA scales the frozen map of the dropped input too, as PEFT computes it.
                 let base =
                     if drops { dropped.linear(&frozen.matrix(), None::<Tensor>) } else { y - &frozen.bias };
-                Rows::of(&(y + base * (&ratio - 1.0) + lora.forward(&dropped) * ratio))
+                y + base * (ratio - 1.0) + lora.forward(&dropped) * ratio
             }
         }
     }

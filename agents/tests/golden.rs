@@ -32,7 +32,9 @@ fn inputs(tensors: &BTreeMap<String, Tensor>) -> Inputs {
 }
 
 fn forward(policy: &DecisionTransformer, adapters: &AdapterSet, inputs: &Inputs) -> Predictions {
-    tch::no_grad(|| policy.forward(&mut Pass { adapters, tap: &mut NoTap, train: false }, inputs))
+    tch::no_grad(|| {
+        policy.forward(&mut Pass { adapters, tap: &mut NoTap, train: false, mixed: false }, inputs)
+    })
 }
 
 fn read_adapter(folder: &Path, policy: &DecisionTransformer) -> (AdapterFolder, AdapterSet) {

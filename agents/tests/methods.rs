@@ -58,7 +58,9 @@ fn begin(policy: &DecisionTransformer, method: &dyn Method, rank: Rank) -> Adapt
 }
 
 fn forward(policy: &DecisionTransformer, adapters: &AdapterSet, inputs: &Inputs) -> Predictions {
-    tch::no_grad(|| policy.forward(&mut Pass { adapters, tap: &mut NoTap, train: false }, inputs))
+    tch::no_grad(|| {
+        policy.forward(&mut Pass { adapters, tap: &mut NoTap, train: false, mixed: false }, inputs)
+    })
 }
 
 /// No number differs by more than `tolerance` of the largest that is expected.
@@ -144,7 +146,7 @@ fn adalora_trains_and_prunes_as_peft_s_does() {
     let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
     let inputs = &batches()[0];
     for update in 0..schedule.total {
-        let pass = &mut Pass { adapters: &adapters, tap: &mut NoTap, train: false };
+        let pass = &mut Pass { adapters: &adapters, tap: &mut NoTap, train: false, mixed: false };
         let loss = objective::imitation(&policy, pass, inputs) + orthogonality(&adapters) * 0.5;
         optimiser.zero_grad();
         loss.backward();
@@ -191,7 +193,7 @@ fn lora_plus_steps_as_peft_s_optimiser_does() {
 fn train(policy: &DecisionTransformer, adapters: &AdapterSet) {
     let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
     for inputs in batches().iter().cycle().take(4) {
-        let pass = &mut Pass { adapters, tap: &mut NoTap, train: false };
+        let pass = &mut Pass { adapters, tap: &mut NoTap, train: false, mixed: false };
         optimiser.zero_grad();
         objective::imitation(policy, pass, inputs).backward();
         optimiser.step(0.02);

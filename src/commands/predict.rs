@@ -40,7 +40,7 @@ fn predict(policy: &Policy, adapters: &AdapterSet, inputs: &Inputs) -> anyhow::R
     let mut found = Vec::new();
     match policy {
         Policy::Transformer(policy) => {
-            let mut pass = Pass { adapters, tap: &mut NoTap, train: false };
+            let mut pass = Pass { adapters, tap: &mut NoTap, train: false, mixed: false };
             let predictions = tch::no_grad(|| policy.forward(&mut pass, inputs));
             found.push(named("action_preds", predictions.actions));
             found.push(named("state_preds", predictions.states));

@@ -26,7 +26,7 @@ pub use load::{load, to_toml};
 pub use new_policy::{ActionHeadConfig, NewPolicyConfig};
 pub use objective::ObjectiveConfig;
 pub use online::{ExplorationConfig, FilteredBcConfig, GrpoConfig, OdtConfig, OnlineConfig, Td3OdtConfig};
-pub use optimiser::{OptimiserConfig, RuleConfig, ScheduleConfig};
+pub use optimiser::{OptimiserConfig, PrecisionConfig, RuleConfig, ScheduleConfig};
 pub use sweep::{SweepPlan, SweepRun};
 
 /// Why a config is refused.

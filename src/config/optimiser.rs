@@ -32,6 +32,20 @@ pub struct OptimiserConfig {
     pub gradient_clip: f64,
     /// The learning rate over the run's updates.
     pub schedule: ScheduleConfig,
+    /// In what the forward and backward passes of updates multiply.
+    #[serde(default)]
+    pub precision: PrecisionConfig,
+}
+
+/// `precision = "single"` or `"mixed"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrecisionConfig {
+    /// float32.
+    #[default]
+    Single,
+    /// bfloat16 in linear maps and attention; weights, sums and the optimiser stay float32. Pays on GPUs.
+    Mixed,
 }
 
 /// `rule = { adamw = {} }` or `{ lamb = {} }`.

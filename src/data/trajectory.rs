@@ -86,7 +86,6 @@ impl Dataset {
     pub fn max_return_to_go(&self) -> Option<f32> {
         self.trajectories.iter().flat_map(Trajectory::returns_to_go).reduce(f32::max)
     }
-
 }
 
 /// Mean `[S]` and standard deviation `[S]` of every observation dimension, over datasets of one width.

@@ -133,7 +133,7 @@ fn target_values(
 ) -> Vec<f32> {
     let values = tch::no_grad(|| {
         let no_adapters = AdapterSet::default();
-        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
         let actions = target.mean_actions(pass, inputs); // [B, T, A]
         let actions = match target.config().action_kind {
             ActionKind::Discrete => actions,

@@ -72,7 +72,9 @@ pub fn by_best_rank(comparison: &Comparison) -> Option<String> {
         }
     }
     families.retain(|_, ranks| ranks.len() > 1);
-    let mut table = "| method | best single rank | its mean | mean of each task's best rank |\n|---|---|---|---|".to_owned();
+    let mut table =
+        "| method | best single rank | its mean | mean of each task's best rank |\n|---|---|---|---|"
+            .to_owned();
     let before = table.len();
     for (family, ranks) in &families {
         // Of each rank, its mean on every task that all ranks share.
@@ -82,7 +84,8 @@ pub fn by_best_rank(comparison: &Comparison) -> Option<String> {
         if scores.is_empty() {
             continue;
         }
-        let singles = (0..ranks.len()).map(|rank| mean(&scores.iter().map(|task| task[rank]).collect::<Vec<_>>()));
+        let singles =
+            (0..ranks.len()).map(|rank| mean(&scores.iter().map(|task| task[rank]).collect::<Vec<_>>()));
         let (best, single) = singles.enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
         let bests: Vec<f64> =
             scores.iter().map(|task| task.iter().copied().fold(f64::NEG_INFINITY, f64::max)).collect();

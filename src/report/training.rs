@@ -39,7 +39,8 @@ pub fn by_method<P: AsRef<Path>>(runs: &[P]) -> anyhow::Result<String> {
         let mean_of = |of: &dyn Fn(&Training) -> Option<f64>| {
             runs.iter().map(of).collect::<Option<Vec<f64>>>().map(|values| mean(&values))
         };
-        let tell = |value: Option<f64>, digits: usize| value.map_or("–".to_owned(), |x| format!("{x:.digits$}"));
+        let tell =
+            |value: Option<f64>, digits: usize| value.map_or("–".to_owned(), |x| format!("{x:.digits$}"));
         table += &format!("\n| {method} | {} |", runs.len());
         for index in 0..LOSS_AT.len() {
             table += &format!(" {} |", tell(mean_of(&|run| run.losses[index]), 5));

@@ -108,7 +108,7 @@ impl TransformerActor {
             Inference::Window => self.policy.encode_for_acting(&self.reader.whole_windows(live)),
         }; // [B, D]
         let no_adapters = AdapterSet::default();
-        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
         let outputs = self.policy.action_head(pass, &encoded); // [B, A] or [B, A · bins]
         match &self.head {
             None => likeliest(self.policy.config(), &outputs),

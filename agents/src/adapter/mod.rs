@@ -79,6 +79,19 @@ impl Lora {
         Self { start: Some(start), ..self }
     }
 
+    /// The same adapter in another precision, through which gradients reach this one's tensors.
+    pub fn to_kind(&self, kind: Kind) -> Self {
+        let cast = |x: &Tensor| x.to_kind(kind);
+        Self {
+            down: cast(&self.down),
+            up: cast(&self.up),
+            scale: self.scale,
+            magnitude: self.magnitude.as_ref().map(cast),
+            gains: self.gains.as_ref().map(cast),
+            start: self.start.as_ref().map(|(down, up)| (cast(down), cast(up))),
+        }
+    }
+
     /// The low-rank share of the output: `[…, in]` → `[…, out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let through = |down: &Tensor, up: &Tensor| x.linear(down, None::<Tensor>).linear(up, None::<Tensor>);

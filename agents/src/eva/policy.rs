@@ -33,7 +33,7 @@ pub fn observe_policy(
     let rows = counts.nonzero().squeeze_dim(-1); // [N]
     let no_adapters = AdapterSet::default();
     eva.observe((!all).then_some(&rows), |tap| {
-        let mut pass = Pass { adapters: &no_adapters, tap, train: false };
+        let mut pass = Pass { adapters: &no_adapters, tap, train: false, mixed: false };
         tch::no_grad(|| policy.show(&mut pass, inputs));
     })
 }

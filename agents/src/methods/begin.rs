@@ -60,7 +60,7 @@ fn input_moments(
     for inputs in batches {
         let real = policy.token_mask(&inputs).flatten(0, -1).nonzero().squeeze_dim(-1); // [N]
         let mut tap = Moments { grams: &mut grams, real: &real, failure: None };
-        let mut pass = Pass { adapters: &no_adapters, tap: &mut tap, train: false };
+        let mut pass = Pass { adapters: &no_adapters, tap: &mut tap, train: false, mixed: false };
         tch::no_grad(|| policy.show(&mut pass, &inputs));
         if let Some(site) = tap.failure {
             return Err(BeginError { site, source: PlaceError::NotFinite });

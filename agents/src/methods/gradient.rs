@@ -27,7 +27,7 @@ pub fn mean_gradients(
     }
     let mut seen = 0;
     for inputs in batches {
-        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
         objective::imitation(&copy, pass, &inputs).backward(); // adds to the batches' before it
         seen += 1;
     }

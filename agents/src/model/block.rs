@@ -137,16 +137,18 @@ impl Block {
             Some(wanted) => (query.index_select(2, wanted), bias.index_select(2, wanted)),
         };
         let dropout = if pass.train { self.attention_dropout } else { 0.0 };
+        let kind = if pass.mixed { Kind::BFloat16 } else { Kind::Float };
         let heads = Tensor::scaled_dot_product_attention(
-            &query,
-            &key,
-            &value,
-            Some(bias),
+            &query.to_kind(kind),
+            &key.to_kind(kind),
+            &value.to_kind(kind),
+            Some(bias.to_kind(kind)),
             dropout,
             false,
             self.score_scale,
             false,
-        ); // [B, H, Q, D/H]
+        )
+        .to_kind(Kind::Float); // [B, H, Q, D/H]
         let joined = heads.transpose(1, 2).reshape([batch, -1, width]);
         pass.project(self.site(Layer::AttentionOut), &self.attention_out, &joined)
     }

@@ -80,7 +80,7 @@ impl DecisionTransformer {
     /// Appends `count` tokens of the windows `inputs`, from their `first` one on, to some contexts.
     fn add(&self, cache: &mut Cache, rows: &[usize], inputs: &Inputs, first: i64, count: i64) -> Tensor {
         let no_adapters = AdapterSet::default();
-        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
         let time = self.time(&inputs.timesteps); // [R, T, D]
         let read: Vec<Tensor> =
             (0..self.per_step() as usize).map(|place| self.read(pass, inputs, place) + &time).collect();

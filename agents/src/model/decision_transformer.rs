@@ -218,7 +218,7 @@ impl DecisionTransformer {
     /// The last step's action, which nobody has chosen yet, and what follows it are left out.
     pub fn encode_for_acting(&self, inputs: &Inputs) -> Tensor {
         let no_adapters = AdapterSet::default();
-        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
         let (x, bias) = self.embed(pass, inputs);
         let left_out = self.per_step() - self.action_place();
         let tokens = x.size()[1] - left_out;
@@ -232,7 +232,7 @@ impl DecisionTransformer {
     /// their contexts: `x` `[R, n, D]` → `[R, D]`.
     pub(super) fn advance(&self, x: Tensor, growth: &mut Growth) -> Tensor {
         let no_adapters = AdapterSet::default();
-        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
         let (last, earlier) = self.blocks.split_last().expect("a policy has at least one block");
         let mut x = x;
         for block in earlier {

@@ -55,7 +55,7 @@ impl Policy {
         match self {
             Self::Transformer(policy) => {
                 let no_adapters = AdapterSet::default();
-                let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+                let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
                 let head = policy.action_head(pass, &policy.encode_for_acting(inputs)); // [B, A] or [B, A · bins]
                 Ok(likeliest(policy.config(), &head))
             }

@@ -81,7 +81,7 @@ fn forward(args: &BenchForwardArgs) -> anyhow::Result<Value> {
     let mut secs = Vec::new();
     let begun = Instant::now();
     while begun.elapsed().as_secs_f64() < args.seconds || secs.len() < 3 {
-        let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+        let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
         let one = Instant::now();
         tch::no_grad(|| policy.forward(&mut pass, &inputs));
         secs.push(one.elapsed().as_secs_f64());
@@ -199,7 +199,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
         let no_adapters = AdapterSet::default();
         let begun = Instant::now();
         for index in 0..batches {
-            let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false };
+            let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
             let _encoded = tch::no_grad(|| policy.encode(&mut pass, &batch(index)));
         }
         forward_secs.push(begun.elapsed().as_secs_f64());

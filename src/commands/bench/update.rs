@@ -87,7 +87,7 @@ pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
         let inputs = source(update);
         let built = Instant::now();
         let mut fold = Fold::default();
-        let mut pass = Pass { adapters: &adapters, tap: &mut fold, train: true };
+        let mut pass = Pass { adapters: &adapters, tap: &mut fold, train: true, mixed: false };
         let loss = objective::imitation(&policy, &mut pass, &inputs);
         let forwarded = Instant::now();
         optimiser.zero_grad();
