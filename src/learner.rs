@@ -276,7 +276,7 @@ impl Learner {
 
 #[cfg(test)]
 mod tests {
-    use eva_rl_agents::adapter::{Origin, Rank, Scaling, lora};
+    use eva_rl_agents::adapter::{Lora, Origin, Rank, Scaling, lora};
     use eva_rl_agents::site::{Layer, Site, Token};
     use tch::{Device, Kind};
 
@@ -330,6 +330,63 @@ mod tests {
         }
         assert_eq!(learner.policy.weights(), untouched.weights());
         assert_ne!(learner.acting().weights(), untouched.weights());
+    }
+
+    /// The loss of a first update, and the gradient that it leaves at each of the adapters' tensors.
+    fn first_update(
+        precision: PrecisionConfig,
+        policy: &DecisionTransformer,
+        adapters: AdapterSet,
+        inputs: &Inputs,
+    ) -> (f64, Vec<(String, Tensor)>) {
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo-lora.toml");
+        let mut config = config::load(&demo, &["objective={ imitation = {} }".to_owned()]).unwrap();
+        (config.online, config.optimiser.precision) = (None, precision);
+        let scaling = Scaling { alpha: 2.0, rank_stabilised: false };
+        let facts =
+            AdapterFolder { base: String::new(), fingerprint: None, rank: 2, scaling, origin: Origin::Lora };
+        let policy = policy.merged(&AdapterSet::default()); // a copy
+        let mut learner = Learner::new(policy, Some((facts, adapters)), &config.plan().unwrap());
+        let objective = learner.objective(inputs);
+        objective.fold.backward(&objective.loss, &learner.adapters, &learner.optimiser.parameters());
+        let parameters = learner.adapters.parameters().into_iter();
+        (objective.loss.double_value(&[]), parameters.map(|(name, tensor)| (name, tensor.grad())).collect())
+    }
+
+    #[test]
+    fn mixed_precision_has_single_precision_s_gradients_to_bfloat16_s_digits() {
+        let without_dropout = model::PolicyConfig {
+            resid_pdrop: 0.0,
+            embd_pdrop: 0.0,
+            attn_pdrop: 0.0,
+            ..base().config().clone()
+        };
+        let policy = DecisionTransformer::new(without_dropout, Device::Cpu);
+        let inputs = inputs(&policy);
+        let (rank, scaling) = (Rank::try_from(2).unwrap(), Scaling { alpha: 2.0, rank_stabilised: false });
+        for dora in [false, true] {
+            let (mut one, mut other) = (AdapterSet::default(), AdapterSet::default());
+            for site in policy.sites() {
+                let (input, output) = policy.site_shape(site).unwrap();
+                let lora = lora(input, output, rank, scaling, Device::Cpu);
+                let (down, up) = (lora.down.detach(), Tensor::randn([output, 2], (Kind::Float, Device::Cpu)));
+                for set in [&mut one, &mut other] {
+                    set.sites.insert(site, Lora::new(down.copy(), up.copy() * 0.1, lora.scale));
+                }
+            }
+            if dora {
+                [&mut one, &mut other].into_iter().for_each(|set| policy.start_dora(set));
+            }
+            let (single, exact) = first_update(PrecisionConfig::Single, &policy, one, &inputs);
+            let (mixed, rounded) = first_update(PrecisionConfig::Mixed, &policy, other, &inputs);
+            assert!((mixed / single - 1.0).abs() < 0.02 && mixed != single, "{mixed}, {single}");
+            for ((name, exact), (_, rounded)) in exact.iter().zip(&rounded) {
+                assert_eq!(rounded.kind(), Kind::Float, "{name}");
+                let along = (rounded * exact).sum(Kind::Float) / (rounded.norm() * exact.norm());
+                let along = along.double_value(&[]);
+                assert!(along > 0.99, "the gradient of {name} points elsewhere: {along}");
+            }
+        }
     }
 
     #[test]

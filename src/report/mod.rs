@@ -10,7 +10,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-use crate::config;
+use crate::config::{self, RunConfig};
 use crate::evaluation::{Evaluated, Evaluation};
 use crate::failure::{InputError, OrInput};
 use crate::run_dir::RunDir;
@@ -94,16 +94,13 @@ impl Comparison {
     /// Reads run folders.
     pub fn read<P: AsRef<Path>>(runs: &[P], measure: Measure) -> anyhow::Result<Self> {
         let mut tasks: BTreeMap<String, BTreeMap<String, Group>> = BTreeMap::new();
-        let mut configs = Vec::new();
-        for run in runs {
-            configs.push(config::load(&RunDir::open(run.as_ref())?.config(), &[]).or_input()?);
-        }
+        let configs = read_configs(runs)?;
         // Options tell tasks apart, unless the ids do and all have the same options.
         let ids: BTreeSet<&str> = configs.iter().map(|config| config.env.id.as_str()).collect();
         let alike = configs.iter().all(|config| config.env.kwargs == configs[0].env.kwargs);
         let short = ids.len() > 1 && alike;
-        for (run, config) in runs.iter().zip(&configs) {
-            let (method, env) = (config.method_label(), &config.env);
+        for ((run, config), method) in runs.iter().zip(&configs).zip(labels(&configs)) {
+            let env = &config.env;
             let task = match short || env.kwargs.is_empty() {
                 true => env.id.clone(),
                 false => format!("{} {}", env.id, serde_json::to_string(&env.kwargs)?),
@@ -118,6 +115,27 @@ impl Comparison {
     pub fn methods(&self) -> BTreeSet<&str> {
         self.tasks.values().flat_map(BTreeMap::keys).map(String::as_str).collect()
     }
+}
+
+fn read_configs<P: AsRef<Path>>(runs: &[P]) -> anyhow::Result<Vec<RunConfig>> {
+    let read = |run: &P| config::load(&RunDir::open(run.as_ref())?.config(), &[]).or_input();
+    runs.iter().map(read).collect()
+}
+
+/// What each run's method is called, with its learning rate where a method has several.
+fn labels(configs: &[RunConfig]) -> Vec<String> {
+    let mut rates: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for config in configs {
+        rates.entry(config.method_label()).or_default().insert(config.optimiser.learning_rate.to_bits());
+    }
+    let label = |config: &RunConfig| {
+        let method = config.method_label();
+        match rates[&method].len() {
+            1 => method,
+            _ => format!("{method}, learning rate {}", config.optimiser.learning_rate),
+        }
+    };
+    configs.iter().map(label).collect()
 }
 
 fn read_curve(run: &Path, measure: Measure) -> anyhow::Result<BTreeMap<usize, f64>> {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::statistics::mean;
-use crate::config;
-use crate::failure::{InputError, OrInput};
+use super::{labels, read_configs};
+use crate::failure::InputError;
 use crate::metrics::{self, Line};
-use crate::run_dir::RunDir;
 
 /// Updates after which the loss is looked at.
 const LOSS_AT: [usize; 2] = [100, 1000];
@@ -17,6 +16,8 @@ const LOSS_AT: [usize; 2] = [100, 1000];
 struct Training {
     /// Mean loss of the ten updates before each of [`LOSS_AT`], where the run has come so far.
     losses: [Option<f64>; 2],
+    /// The same at the end.
+    last_loss: Option<f64>,
     /// Seconds that the adapters' start took, where there are any.
     start_secs: Option<f64>,
     /// Seconds of the whole run, evaluations too.
@@ -26,15 +27,14 @@ struct Training {
 /// A row a method, over all of its runs; the losses are comparable where all methods have the same tasks.
 pub fn by_method<P: AsRef<Path>>(runs: &[P]) -> anyhow::Result<String> {
     let mut methods: BTreeMap<String, Vec<Training>> = BTreeMap::new();
-    for run in runs {
-        let config = config::load(&RunDir::open(run.as_ref())?.config(), &[]).or_input()?;
-        methods.entry(config.method_label()).or_default().push(Training::read(run.as_ref())?);
+    for (run, method) in runs.iter().zip(labels(&read_configs(runs)?)) {
+        methods.entry(method).or_default().push(Training::read(run.as_ref())?);
     }
     let mut table = "| method | runs |".to_owned();
     for updates in LOSS_AT {
         table += &format!(" loss at update {updates} |");
     }
-    table += " start, s | start's share of the run |\n|---|---|---|---|---|---|";
+    table += " last loss | start, s | start's share of the run |\n|---|---|---|---|---|---|---|";
     for (method, runs) in &methods {
         let mean_of = |of: &dyn Fn(&Training) -> Option<f64>| {
             runs.iter().map(of).collect::<Option<Vec<f64>>>().map(|values| mean(&values))
@@ -45,6 +45,7 @@ pub fn by_method<P: AsRef<Path>>(runs: &[P]) -> anyhow::Result<String> {
         for index in 0..LOSS_AT.len() {
             table += &format!(" {} |", tell(mean_of(&|run| run.losses[index]), 5));
         }
+        table += &format!(" {} |", tell(mean_of(&|run| run.last_loss), 5));
         let share = mean_of(&|run| run.start_secs.map(|secs| 100.0 * secs / run.secs));
         let share = share.map_or("–".to_owned(), |share| format!("{share:.1}%"));
         table += &format!(" {} | {share} |", tell(mean_of(&|run| run.start_secs), 2));
@@ -71,6 +72,7 @@ impl Training {
                 found.start_secs = line.value;
             }
             if line.tag == metrics::LOSS.tag {
+                found.last_loss = line.value;
                 for (loss, at) in found.losses.iter_mut().zip(LOSS_AT) {
                     if line.step == at {
                         *loss = line.value;
@@ -102,6 +104,7 @@ mod tests {
         std::fs::write(folder.path().join("metrics.jsonl"), text.concat()).unwrap();
         let found = Training::read(folder.path()).unwrap();
         let losses = [Some(0.5), Some(0.1)];
-        assert_eq!(found, Training { losses, start_secs: Some(2.0), secs: 40.0 });
+        let wanted = Training { losses, last_loss: Some(0.1), start_secs: Some(2.0), secs: 40.0 };
+        assert_eq!(found, wanted);
     }
 }
