@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use super::statistics::{bootstrap, interquartile_mean, mean, probability_of_improvement, share_interval};
 use super::{Comparison, Group, Measure};
 
+/// Methods that are compared in pairs at most; more would not fit a page.
+const MOST_COMPARED: usize = 12;
+
 /// A row a task and method: before, after with its interval over runs, and how many runs improved.
 pub fn by_task(comparison: &Comparison) -> String {
     let mut table = "| task | method | runs | before | after: mean | interquartile mean | bootstrap 95% | best | improved |\n|---|---|---|---|---|---|---|---|---|".to_owned();
@@ -30,31 +33,32 @@ pub fn by_task(comparison: &Comparison) -> String {
     table + &format!("\n\nRuns whose last evaluation is better than their first: {}.", share(improved, all))
 }
 
-/// A row a task, a column a method: mean and standard error over runs, and the mean of the tasks below where
-/// scores of different tasks may be averaged; nothing where there is one method.
+/// A row a method, a column a task: mean and standard error over runs, and the mean over tasks where scores of
+/// different tasks may be averaged; nothing where there is one method.
 pub fn side_by_side(comparison: &Comparison, measure: Measure) -> Option<String> {
     let methods = comparison.methods();
     if methods.len() < 2 {
         return None;
     }
-    let mut table = "| task |".to_owned();
-    table += &methods.iter().map(|method| format!(" {method} |")).collect::<String>();
-    table += &format!("\n|{}", "---|".repeat(1 + methods.len()));
-    for (task, groups) in &comparison.tasks {
-        table += &format!("\n| {task} |");
-        for method in &methods {
-            table += &match groups.get(*method).map(Group::last) {
+    let averaged = measure.compares_tasks() && comparison.tasks.len() > 1;
+    let mut table = "| method |".to_owned();
+    table += &comparison.tasks.keys().map(|task| format!(" {task} |")).collect::<String>();
+    table += if averaged { " mean |" } else { "" };
+    table += &format!("\n|{}", "---|".repeat(1 + comparison.tasks.len() + usize::from(averaged)));
+    for method in methods {
+        table += &format!("\n| {method} |");
+        let runs: Vec<Option<Vec<f64>>> =
+            comparison.tasks.values().map(|groups| groups.get(method).map(Group::last)).collect();
+        for scores in &runs {
+            table += &match scores {
                 None => " – |".to_owned(),
-                Some(scores) => format!(" {:.1} ± {:.1} |", mean(&scores), standard_error(&scores)),
+                Some(scores) => format!(" {:.1} ± {:.1} |", mean(scores), standard_error(scores)),
             };
         }
-    }
-    if measure.compares_tasks() && comparison.tasks.len() > 1 {
-        table += "\n| mean |";
-        for method in &methods {
-            let each: Option<Vec<f64>> =
-                comparison.tasks.values().map(|groups| Some(mean(&groups.get(*method)?.last()))).collect();
-            table += &each.map_or(" – |".to_owned(), |each| format!(" **{:.1}** |", mean(&each)));
+        if averaged {
+            let means: Option<Vec<f64>> =
+                runs.iter().map(|scores| scores.as_ref().map(|scores| mean(scores))).collect();
+            table += &means.map_or(" – |".to_owned(), |means| format!(" **{:.1}** |", mean(&means)));
         }
     }
     Some(table)
@@ -126,8 +130,9 @@ pub fn over_tasks(comparison: &Comparison) -> Option<String> {
         "Over the {} tasks that all methods share, with intervals by a bootstrap stratified by task; P(A > B) is the probability that a run of the row's method beats one of the column's.\n\n| method | mean | 95% | interquartile mean | 95% |",
         shared.len()
     );
-    table += &methods.iter().map(|method| format!(" P(> {method}) |")).collect::<String>();
-    table += &format!("\n|{}", "---|".repeat(5 + methods.len()));
+    let compared = if methods.len() <= MOST_COMPARED { methods.as_slice() } else { &[] };
+    table += &compared.iter().map(|method| format!(" P(> {method}) |")).collect::<String>();
+    table += &format!("\n|{}", "---|".repeat(5 + compared.len()));
     for method in &methods {
         let mine = scores(method);
         let tasks: Vec<&[f64]> = mine.iter().map(Vec::as_slice).collect();
@@ -139,7 +144,7 @@ pub fn over_tasks(comparison: &Comparison) -> Option<String> {
             mean(&all),
             interquartile_mean(&all)
         );
-        for other in &methods {
+        for other in compared {
             let theirs = scores(other);
             let pairs: Vec<_> = tasks.iter().copied().zip(theirs.iter().map(Vec::as_slice)).collect();
             table += &match method == other {
@@ -196,8 +201,11 @@ mod tests {
             ("a", "LoRA", &[(0.0, 5.0)]),
         ]);
         let table = side_by_side(&found, Measure::Success).unwrap();
-        assert!(table.contains("\n| a | 2.0 ± 1.0 | 5.0 ± 0.0 |\n| b | 6.0 ± 0.0 | – |"), "{table}");
-        assert!(table.ends_with("\n| mean | **4.0** | – |"), "{table}");
+        assert!(table.starts_with("| method | a | b | mean |\n|---|---|---|---|\n"), "{table}");
+        assert!(
+            table.ends_with("\n| EVA | 2.0 ± 1.0 | 6.0 ± 0.0 | **4.0** |\n| LoRA | 5.0 ± 0.0 | – | – |"),
+            "{table}"
+        );
     }
 
     #[test]
