@@ -32,8 +32,9 @@ pub fn draw(comparison: &Comparison, measure: Measure, folder: &Path) -> anyhow:
     register_font("sans-serif", FontStyle::Normal, UBUNTU_LIGHT)
         .map_err(|_| anyhow::anyhow!("the figures' font cannot be read"))?;
     let count = comparison.tasks.len();
-    let columns = count.min(3);
-    let rows = count.div_ceil(columns);
+    let panels = if count == 1 { 1 } else { count + 1 }; // the last one tells the methods' colours
+    let columns = panels.min(3);
+    let rows = panels.div_ceil(columns);
     let (width, height) = match count {
         1 => (760, 420),
         _ => (PANEL.0 * columns as u32, PANEL.1 * rows as u32),
@@ -65,11 +66,28 @@ fn draw_panels<B: DrawingBackend<ErrorType: 'static>>(
     let methods: Vec<&str> = comparison.methods().into_iter().collect();
     let colours: BTreeMap<&str, RGBColor> =
         methods.into_iter().zip(COLOURS.iter().cycle().copied()).collect();
-    for (panel, (task, groups)) in area.split_evenly((rows, columns)).iter().zip(&comparison.tasks) {
+    let panels = area.split_evenly((rows, columns));
+    if comparison.tasks.len() > 1 {
+        draw_legend(&panels[comparison.tasks.len()], &colours)?;
+    }
+    for (panel, (task, groups)) in panels.iter().zip(&comparison.tasks) {
         let title = (comparison.tasks.len() > 1).then_some(task.as_str());
         draw_panel(panel, title, groups, &colours, measure)?;
     }
     area.present()?;
+    Ok(())
+}
+
+/// Every method beside its colour, in a panel of its own, where it hides no curve.
+fn draw_legend<B: DrawingBackend<ErrorType: 'static>>(
+    area: &DrawingArea<B, Shift>,
+    colours: &BTreeMap<&str, RGBColor>,
+) -> anyhow::Result<()> {
+    for (index, (method, colour)) in colours.iter().enumerate() {
+        let y = 40 + 24 * index as i32;
+        area.draw(&PathElement::new([(70, y), (95, y)], colour.stroke_width(3)))?;
+        area.draw(&Text::new((*method).to_owned(), (105, y - 7), ("sans-serif", 14)))?;
+    }
     Ok(())
 }
 
@@ -120,6 +138,9 @@ fn draw_panel<B: DrawingBackend<ErrorType: 'static>>(
             .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
             .label(*method)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+    }
+    if title.is_some() {
+        return Ok(());
     }
     chart
         .configure_series_labels()
