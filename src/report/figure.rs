@@ -83,10 +83,15 @@ fn draw_legend<B: DrawingBackend<ErrorType: 'static>>(
     area: &DrawingArea<B, Shift>,
     colours: &BTreeMap<&str, RGBColor>,
 ) -> anyhow::Result<()> {
+    let line = (260 / colours.len() as i32).clamp(8, 24); // so that many fit too
     for (index, (method, colour)) in colours.iter().enumerate() {
-        let y = 40 + 24 * index as i32;
+        let y = 30 + line * index as i32;
         area.draw(&PathElement::new([(70, y), (95, y)], colour.stroke_width(3)))?;
-        area.draw(&Text::new((*method).to_owned(), (105, y - 7), ("sans-serif", 14)))?;
+        area.draw(&Text::new(
+            (*method).to_owned(),
+            (105, y - line.min(14) / 2),
+            ("sans-serif", line.min(14)),
+        ))?;
     }
     Ok(())
 }
