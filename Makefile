@@ -95,7 +95,8 @@ curves: build datasets/pendulum-g14-v0
 
 # Success of Meta-World's fifty experts, eight episodes each.
 experts: build bridge
-	.bridge/bin/python tools/metaworld_experts.py --binary $(PROGRAM)
+	.bridge/bin/python tools/metaworld_data.py --binary $(PROGRAM) --suite mt50 --episodes 8 --noise 0 --seed 0 \
+		--out datasets/metaworld-experts
 
 # Demonstrations of the fifty tasks: forty a task to pretrain on, ten a task to fine-tune on. Three minutes.
 metaworld-data: build bridge

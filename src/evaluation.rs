@@ -4,7 +4,7 @@ use eva_rl_agents::model::{Conditioning, Policy};
 use eva_rl_envs::{EnvSpec, Kwargs, Phase, Success, VecEnv};
 use serde::{Deserialize, Serialize};
 
-use crate::config::EnvConfig;
+use crate::config::RunPlan;
 use crate::data::Trajectory;
 use crate::rollout::{self, Choice, Inference, Played, PolicyActor};
 
@@ -163,17 +163,17 @@ pub fn evaluate(
 
 /// Plays the same `episodes` of each task, asking for its own target return: all tasks together, and each.
 ///
-/// `env` is the environment of `own`, and serves the tasks that are the same; the others' are made for this
+/// `env` is the plan's own environment, and serves the tasks that are the same; the others' are made for this
 /// and closed again.
 pub fn evaluate_tasks(
     policy: &Policy,
     conditioning: &Conditioning,
     env: &mut dyn VecEnv,
-    own: &EnvConfig,
+    plan: &RunPlan,
     tasks: &[Task],
-    settings: (usize, u64, Inference),
+    seed: u64,
 ) -> anyhow::Result<(Evaluation, Vec<TaskEvaluation>)> {
-    let (episodes, seed, inference) = settings;
+    let (own, episodes, inference) = (&plan.env, plan.evaluation.episodes, plan.rollout.inference);
     let (mut all, mut found) = (Vec::new(), Vec::new());
     for Task { env: id, kwargs, target_return } in tasks {
         let mut made;

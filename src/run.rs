@@ -238,9 +238,7 @@ impl Run<'_> {
         let inference = self.plan.rollout.inference;
         let (conditioning, env) = (&self.conditioning, self.env.as_mut());
         let (targets, tasks) = if self.plan.evaluation.on_datasets {
-            let settings = (episodes, seed, inference);
-            let (all, tasks) =
-                evaluate_tasks(&acting, conditioning, env, &self.plan.env, &self.tasks, settings)?;
+            let (all, tasks) = evaluate_tasks(&acting, conditioning, env, self.plan, &self.tasks, seed)?;
             (vec![all], tasks)
         } else {
             (evaluate(&acting, conditioning, env, episodes, targets, seed, inference)?, Vec::new())

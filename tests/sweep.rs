@@ -55,6 +55,7 @@ fn a_grid_runs_every_cell_and_skips_what_is_done() {
     assert!(table.contains(" of 4 ("), "{table}");
     let figure = fs::read_to_string(bench.path("compared/curves.svg")).unwrap();
     assert!(figure.contains("LoRA, rank 2, ODT") && figure.contains("<polyline"), "{figure}");
+    assert!(fs::read(bench.path("compared/curves.png")).unwrap().starts_with(b"\x89PNG"));
 }
 
 #[test]

@@ -43,7 +43,6 @@ fn a_run_plays_each_dataset_s_environment_and_tells_them_apart() {
         let best = serde_json::from_str::<Value>(&dataset).unwrap()["greatest_return"].as_f64().unwrap();
         assert!((task["found"]["target_return"].as_f64().unwrap() - best).abs() < 1e-3);
     }
-    // Each task is what `evaluate` plays of it with the run's own seed for evaluations: the mean is over both.
     let mean = |task: &Value| task["found"]["mean_return"].as_f64().unwrap();
     let all = &last["targets"][0];
     assert_eq!(all["episodes"], 4);
@@ -57,6 +56,24 @@ fn a_run_plays_each_dataset_s_environment_and_tells_them_apart() {
     assert_eq!(metrics.matches("eval/mean_reward/Pendulum-v1").count(), 4);
     let card = fs::read_to_string(bench.path("run/README.md")).unwrap();
     assert!(card.contains("8 trajectories, 1600 steps"), "{card}");
+}
+
+#[test]
+fn each_task_is_played_in_its_own_environment() {
+    let bench = bench();
+    bench.succeed(&["train", "tasks.toml", "--out", "run"]);
+    let given =
+        ["--set", "policy={ pretrained = { path = \"run/best/policy\" } }", "--set", "offline.updates=0"];
+    bench.succeed(&[&["train", "tasks.toml", "--out", "both"], &given[..]].concat());
+    let task = evaluations(&bench, "both")[0]["tasks"][0]["found"].clone();
+    // The same policy, alone in the environment that is not the config's own.
+    let alone =
+        format!("evaluation={{ every = 1, episodes = 2, target_returns = [{}] }}", task["target_return"]);
+    let alone = ["--set", &alone, "--set", "env.kwargs={ g = 2.0 }", "--out", "alone"];
+    bench.succeed(&[&["train", "tasks.toml"], &given[..], &alone].concat());
+    let mean = |found: &Value| found["mean_return"].as_f64().unwrap();
+    let alone = evaluations(&bench, "alone")[0]["targets"][0].clone();
+    assert!((mean(&task) - mean(&alone)).abs() < 1e-6, "{task} and {alone}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 """Collect demonstrations of Meta-World's tasks by its scripted experts, and print what they achieve as a table.
 
 A task's dataset is not collected again where it is there. MT40 is for pretraining, CW10 (Continual World's
-ten, Wolczyk et al. 2021) for fine-tuning.
+ten, Wolczyk et al. 2021) for fine-tuning, MT50 is both.
 
     .bridge/bin/python tools/metaworld_data.py --binary target/release/eva-rl --suite mt40 --episodes 40
 """
@@ -34,7 +34,7 @@ def tasks(suite):
         import envpool
     known = [re.fullmatch(r"MetaWorld/(.*)-v3", task) for task in sorted(envpool.list_all_envs())]
     names = [match[1] for match in known if match]
-    return CW10 if suite == "cw10" else [name for name in names if name not in CW10]
+    return {"mt50": names, "mt40": [name for name in names if name not in CW10], "cw10": CW10}[suite]
 
 
 def collect(args, task):
@@ -53,7 +53,7 @@ def collect(args, task):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default="target/release/eva-rl")
-    parser.add_argument("--suite", choices=["mt40", "cw10"], required=True)
+    parser.add_argument("--suite", choices=["mt50", "mt40", "cw10"], required=True)
     parser.add_argument("--episodes", type=int, required=True, help="of each task")
     parser.add_argument("--noise", default="0,0.1,0.3", help="of the actions; episodes take them in turn")
     parser.add_argument("--seed", type=int, default=1)

@@ -4,6 +4,7 @@ use anyhow::Context;
 
 use super::print;
 use crate::cli::ReportArgs;
+use crate::failure::tell;
 use crate::output::{refuse_existing, write_folder};
 use crate::report::{Comparison, by_best_rank, by_method, by_task, draw, over_tasks, side_by_side};
 
@@ -13,6 +14,9 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         refuse_existing(out)?;
     }
     let comparison = Comparison::read(&args.runs, args.score)?;
+    for run in args.runs.iter().filter(|run| !run.join("README.md").exists()) {
+        tell(&format!("{run:?} is not finished: its last evaluation stands for its end"));
+    }
     let averages = args.score.compares_tasks();
     let tables = [
         side_by_side(&comparison, args.score),

@@ -44,7 +44,7 @@ pub enum PrecisionConfig {
     /// float32.
     #[default]
     Single,
-    /// bfloat16 in linear maps and attention; weights, sums and the optimiser stay float32. Pays on GPUs.
+    /// bfloat16 in linear maps and attention; weights, sums and the optimiser stay float32. Meant for GPUs.
     Mixed,
 }
 

@@ -158,3 +158,20 @@ fn read_curve(run: &Path, measure: Measure) -> anyhow::Result<BTreeMap<usize, f6
     }
     Ok(curve)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_told_with_its_learning_rate_where_it_has_several() {
+        let config = |name: &str, rate: f64| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
+            config::load(&path, &[format!("optimiser.learning_rate={rate:?}")]).unwrap()
+        };
+        let configs =
+            [config("demo.toml", 0.001), config("demo.toml", 0.01), config("demo-full.toml", 0.001)];
+        let wanted = ["EVA, rank 8, ODT, learning rate 0.001", "EVA, rank 8, ODT, learning rate 0.01"];
+        assert_eq!(labels(&configs), [wanted[0], wanted[1], "full fine-tuning, ODT"]);
+    }
+}
