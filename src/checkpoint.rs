@@ -15,8 +15,8 @@ pub fn replay_state(replay: &Replay) -> Vec<(String, Tensor)> {
     for trajectory in replay.trajectories() {
         lengths.push(trajectory.len() as i64);
         terminated.push(trajectory.end == Phase::Terminated);
-        observations.extend_from_slice(&trajectory.observations);
-        actions.extend_from_slice(&trajectory.actions);
+        observations.extend_from_slice(&trajectory.observations.all());
+        actions.extend_from_slice(&trajectory.actions.all());
         rewards.extend_from_slice(&trajectory.rewards);
     }
     vec![
@@ -57,8 +57,9 @@ pub fn restore_replay(
     for (length, terminated) in lengths.iter().zip(terminated) {
         replay.push(Trajectory {
             observations: observations[rows * observation_width..][..(length + 1) * observation_width]
-                .to_vec(),
-            actions: actions[from * action_width..][..length * action_width].to_vec(),
+                .to_vec()
+                .into(),
+            actions: actions[from * action_width..][..length * action_width].to_vec().into(),
             rewards: rewards[from..][..*length].to_vec(),
             end: if terminated == 1 { Phase::Terminated } else { Phase::Running },
             succeeded: false, // windows do not ask

@@ -200,8 +200,8 @@ mod tests {
 
     fn episode(rewards: &[f32], end: Phase) -> Trajectory {
         Trajectory {
-            observations: Vec::new(),
-            actions: Vec::new(),
+            observations: Vec::new().into(),
+            actions: Vec::new().into(),
             rewards: rewards.to_vec(),
             end,
             succeeded: false,

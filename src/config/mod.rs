@@ -110,7 +110,8 @@ pub struct DataConfig {
     /// Whether windows are drawn evenly over datasets, instead of over their steps.
     #[serde(default)]
     pub evenly: bool,
-    /// The last episodes of each dataset that no update sees; the loss on them is recorded as `eval/loss`.
+    /// The last episodes of each dataset that no update sees; the loss on them is recorded as `eval/loss`. A new
+    /// policy's normalisation is of all episodes.
     #[serde(default)]
     pub validation_episodes: usize,
 }

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eva_rl_envs::{ActionSpace, Kwargs, Phase};
-use hdf5_pure::{File, Group};
+use hdf5_pure::{File, Group, Layout, Source, make_f32_type};
 use serde_json::Value;
 
+use super::numbers::{MappedFile, Numbers};
 use super::trajectory::{Dataset, Trajectory};
 
 /// Numbers that a byte of a file may stand for, which is more than deflate can do.
@@ -28,7 +29,7 @@ pub enum DatasetError {
     Episode { path: PathBuf, episode: usize, reason: String },
 }
 
-/// Reads a dataset whole.
+/// Reads a dataset; what it holds as plain float32 stays in its file, mapped.
 pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
     let unreadable =
         |file, reason: String| DatasetError::Read { path: path.to_owned(), file, reason: one_line(&reason) };
@@ -49,7 +50,9 @@ pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
         .ok_or_else(|| metadata.error("total_episodes", "a number of at least 1"))?
         as usize;
 
-    let file = File::open(path.join("data/main_data.hdf5"))
+    let mapped = MappedFile::open(&path.join("data/main_data.hdf5"))
+        .map_err(|error| unreadable("data/main_data.hdf5", error.to_string()))?;
+    let file = File::from_source(mapped.clone())
         .map_err(|error| unreadable("data/main_data.hdf5", error.to_string()))?;
     let mut trajectories = Vec::new();
     for episode in 0..episodes {
@@ -57,8 +60,7 @@ pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
         let group = file
             .group(&format!("episode_{episode}"))
             .map_err(|error| refuse(format!("cannot be read: {}", one_line(&error.to_string()))))?;
-        trajectories
-            .push(read_episode(&group, observation_width, &action, file.file_size()).map_err(refuse)?);
+        trajectories.push(read_episode(&group, observation_width, &action, &mapped).map_err(refuse)?);
     }
     Ok(Dataset {
         observation_width,
@@ -73,13 +75,13 @@ fn read_episode(
     group: &Group,
     width: usize,
     action: &ActionSpace,
-    file_bytes: u64,
+    file: &MappedFile,
 ) -> Result<Trajectory, String> {
-    let observations = read_numbers(group, "observations", file_bytes)?;
-    let actions = read_numbers(group, "actions", file_bytes)?;
-    let rewards = read_numbers(group, "rewards", file_bytes)?;
-    let terminations = read_flags(group, "terminations", file_bytes)?;
-    let truncations = read_flags(group, "truncations", file_bytes)?;
+    let observations = read_numbers(group, "observations", file)?;
+    let actions = read_numbers(group, "actions", file)?;
+    let rewards = read_numbers(group, "rewards", file)?.all().into_owned();
+    let terminations = read_flags(group, "terminations", file)?;
+    let truncations = read_flags(group, "truncations", file)?;
     let steps = rewards.len();
     if steps == 0 {
         return Err("has no steps, and at least one is wanted".to_owned());
@@ -97,9 +99,9 @@ fn read_episode(
             ));
         }
     }
-    check_finite("observations", &observations, width)?;
+    check_finite("observations", &observations.all(), width)?;
     check_finite("rewards", &rewards, 1)?;
-    check_actions(action, &actions)?;
+    check_actions(action, &actions.all())?;
     let end = match (terminations[steps - 1], truncations[steps - 1]) {
         (true, _) => Phase::Terminated,
         (false, true) => Phase::Truncated,
@@ -109,17 +111,23 @@ fn read_episode(
 }
 
 /// A float or integer dataset of any shape, in row order.
-fn read_numbers(group: &Group, name: &str, file_bytes: u64) -> Result<Vec<f32>, String> {
-    let numbers = group.dataset(name).and_then(|dataset| check_size(dataset, file_bytes)?.read_f64());
-    match numbers {
-        Ok(numbers) => Ok(numbers.into_iter().map(|x| x as f32).collect()),
-        Err(error) => Err(format!("`{name}` cannot be read as numbers: {}", one_line(&error.to_string()))),
-    }
+fn read_numbers(group: &Group, name: &str, file: &MappedFile) -> Result<Numbers, String> {
+    let numbers = || -> Result<Numbers, hdf5_pure::Error> {
+        let dataset = check_size(group.dataset(name)?, file.len())?;
+        if let Layout::Contiguous { address: Some(address), size } = dataset.layout()?
+            && dataset.datatype()? == make_f32_type()
+            && let Some(mapped) = file.numbers(address, size)
+        {
+            return Ok(mapped);
+        }
+        Ok(dataset.read_f64()?.into_iter().map(|x| x as f32).collect())
+    };
+    numbers().map_err(|error| format!("`{name}` cannot be read as numbers: {}", one_line(&error.to_string())))
 }
 
 /// h5py's booleans: an enumeration of one byte.
-fn read_flags(group: &Group, name: &str, file_bytes: u64) -> Result<Vec<bool>, String> {
-    let bytes = group.dataset(name).and_then(|dataset| check_size(dataset, file_bytes)?.read_raw());
+fn read_flags(group: &Group, name: &str, file: &MappedFile) -> Result<Vec<bool>, String> {
+    let bytes = group.dataset(name).and_then(|dataset| check_size(dataset, file.len())?.read_raw());
     match bytes {
         Ok(bytes) => Ok(bytes.into_iter().map(|byte| byte != 0).collect()),
         Err(error) => Err(format!("`{name}` cannot be read as booleans: {}", one_line(&error.to_string()))),
@@ -292,6 +300,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn plain_numbers_stay_in_their_file_even_once_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pendulum");
+        let whole = read(&golden("pendulum/heavy-v0")).unwrap();
+        data::write(&whole, None, &path).unwrap();
+        let mut mapped = read(&path).unwrap();
+        folder.close().unwrap();
+        for (mapped, whole) in mapped.trajectories.iter_mut().zip(&whole.trajectories) {
+            assert!(matches!(mapped.observations, Numbers::Mapped(..)));
+            assert_eq!(mapped.observations, whole.observations);
+            mapped.observations.to_mut()[0] += 1.0;
+            assert!(matches!(mapped.observations, Numbers::Held(..)));
+            assert_eq!(mapped.observations.all()[1..], whole.observations.all()[1..]);
+        }
+    }
+
     /// Spoils a written dataset and gives what reading it says.
     fn spoiled(spoil: impl FnOnce(&mut Dataset)) -> String {
         let folder = tempfile::tempdir().unwrap();
@@ -304,13 +329,13 @@ mod tests {
 
     #[test]
     fn nan_is_named_with_its_place() {
-        let message = spoiled(|dataset| dataset.trajectories[1].observations[3 * 4 + 2] = f32::NAN);
+        let message = spoiled(|dataset| dataset.trajectories[1].observations.to_mut()[3 * 4 + 2] = f32::NAN);
         assert!(message.contains("episode 1") && message.contains("step 4, dimension 2"), "{message}");
     }
 
     #[test]
     fn an_action_out_of_range_is_named_with_its_place() {
-        let message = spoiled(|dataset| dataset.trajectories[0].actions[5] = 2.5);
+        let message = spoiled(|dataset| dataset.trajectories[0].actions.to_mut()[5] = 2.5);
         assert!(
             message.contains("action 2.5 at step 5, dimension 0") && message.contains("-2..=2"),
             "{message}"
@@ -319,7 +344,7 @@ mod tests {
 
     #[test]
     fn arrays_that_disagree_are_named() {
-        let message = spoiled(|dataset| dataset.trajectories[0].actions.truncate(7));
+        let message = spoiled(|dataset| dataset.trajectories[0].actions.to_mut().truncate(7));
         assert!(message.contains("7 numbers in `actions`"), "{message}");
     }
 

@@ -43,24 +43,24 @@ fn hdf5(dataset: &Dataset) -> anyhow::Result<Vec<u8>> {
         let rows = trajectory.observations.len() / dataset.observation_width;
         group
             .create_dataset("observations")
-            .with_f32_data(&trajectory.observations)
+            .with_f32_data(&trajectory.observations.all())
             .with_shape(&[rows as u64, dataset.observation_width as u64]);
         match &dataset.action {
             ActionSpace::Discrete { .. } => {
-                group.create_dataset("actions").with_i64_data(&indices(&trajectory.actions));
+                group.create_dataset("actions").with_i64_data(&indices(&trajectory.actions.all()));
             }
             ActionSpace::MultiDiscrete { counts } => {
                 let rows = trajectory.actions.len() / counts.len();
                 group
                     .create_dataset("actions")
-                    .with_i64_data(&indices(&trajectory.actions))
+                    .with_i64_data(&indices(&trajectory.actions.all()))
                     .with_shape(&[rows as u64, counts.len() as u64]);
             }
             ActionSpace::Box { low, .. } => {
                 let rows = trajectory.actions.len() / low.len();
                 group
                     .create_dataset("actions")
-                    .with_f32_data(&trajectory.actions)
+                    .with_f32_data(&trajectory.actions.all())
                     .with_shape(&[rows as u64, low.len() as u64]);
             }
         }

@@ -2,6 +2,7 @@
 
 mod minari;
 mod minari_write;
+mod numbers;
 mod replay;
 mod trajectory;
 mod windows;

@@ -122,8 +122,8 @@ impl Replay {
                 let timestep = start + slot - first;
                 let step = Step {
                     timestep,
-                    state: rows(&held.trajectory.observations, timestep, self.observation_width),
-                    action: rows(&held.trajectory.actions, timestep, self.action_width),
+                    state: &held.trajectory.observations.row(timestep, self.observation_width),
+                    action: &held.trajectory.actions.row(timestep, self.action_width),
                     reward: held.trajectory.rewards[timestep],
                     return_to_go: held.returns_to_go[timestep],
                     terminates: timestep + 1 == held.trajectory.len()
@@ -135,10 +135,6 @@ impl Replay {
         }
         windows
     }
-}
-
-fn rows(numbers: &[f32], row: usize, width: usize) -> &[f32] {
-    &numbers[row * width..][..width]
 }
 
 #[cfg(test)]
@@ -219,7 +215,7 @@ mod tests {
     #[test]
     fn past_its_capacity_the_oldest_leaves() {
         let replay = replay(2, &[(0.0, 2), (1.0, 2), (2.0, 2)]);
-        let firsts: Vec<f32> = replay.trajectories().map(|t| t.observations[0]).collect();
+        let firsts: Vec<f32> = replay.trajectories().map(|t| t.observations.all()[0]).collect();
         assert_eq!(firsts, [1.0, 2.0]);
     }
 

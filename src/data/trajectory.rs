@@ -2,13 +2,15 @@
 
 use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase};
 
+use super::numbers::Numbers;
+
 /// One episode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trajectory {
     /// `[T + 1, S]`.
-    pub observations: Vec<f32>,
+    pub observations: Numbers,
     /// `[T, A]`; a discrete action is one number, its index.
-    pub actions: Vec<f32>,
+    pub actions: Numbers,
     /// `[T]`.
     pub rewards: Vec<f32>,
     /// How it ended; `Running` where nobody said.
@@ -97,7 +99,7 @@ pub fn observation_moments(datasets: &[Dataset]) -> (Vec<f32>, Vec<f32>) {
     let (mut sum, mut squares, mut count) = (vec![0.0; width], vec![0.0; width], 0.0);
     for trajectory in datasets.iter().flat_map(|dataset| &dataset.trajectories) {
         // The last observation was never acted on.
-        for row in trajectory.observations.chunks(width).take(trajectory.len()) {
+        for row in trajectory.observations.all().chunks(width).take(trajectory.len()) {
             for (dimension, x) in row.iter().enumerate() {
                 sum[dimension] += f64::from(*x);
                 squares[dimension] += f64::from(*x).powi(2);
@@ -120,7 +122,7 @@ mod tests {
     fn trajectory(rewards: &[f32]) -> Trajectory {
         Trajectory {
             observations: (0..=rewards.len()).map(|step| step as f32).collect(),
-            actions: vec![0.0; rewards.len()],
+            actions: vec![0.0; rewards.len()].into(),
             rewards: rewards.to_vec(),
             end: Phase::Terminated,
             succeeded: false,

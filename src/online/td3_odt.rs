@@ -186,8 +186,8 @@ mod tests {
     fn check(end: Phase, trace: f64, wanted: &[(i64, f32)]) {
         let mut replay = Replay::new(1, 1, 1);
         replay.push(Trajectory {
-            observations: vec![0.0; 4],
-            actions: vec![0.0; 3],
+            observations: vec![0.0; 4].into(),
+            actions: vec![0.0; 3].into(),
             rewards: vec![1.0, 2.0, 4.0],
             end,
             succeeded: false,

@@ -41,8 +41,7 @@ pub struct ScriptedActor {
 impl Actor for ScriptedActor {
     fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
         let width = self.observation_width;
-        let observations: Vec<f32> =
-            live.iter().flat_map(|episode| episode.observation(width).iter().copied()).collect();
+        let observations: Vec<f32> = live.iter().flat_map(|episode| episode.observation(width)).collect();
         let mut chosen = vec![0.0; live.len() * self.space.width()];
         self.controller.act_rows(live.len(), &observations, &mut chosen)?;
         for (episode, action) in live.iter().zip(chosen.chunks(self.space.width())) {

@@ -39,8 +39,8 @@ pub struct Live {
 
 impl Live {
     /// The latest observation.
-    pub fn observation(&self, width: usize) -> &[f32] {
-        &self.trajectory.observations[self.trajectory.observations.len() - width..]
+    pub fn observation(&self, width: usize) -> Vec<f32> {
+        self.trajectory.observations.row(self.trajectory.len(), width).into_owned()
     }
 }
 

@@ -39,12 +39,13 @@ impl Reader {
         for (row, Live { trajectory, earned, .. }) in live.enumerate() {
             let seen = earned.len(); // states, the latest included
             for (timestep, earned) in earned.iter().enumerate().skip(seen.saturating_sub(steps)) {
-                let action = trajectory.actions.get(timestep * action_width..(timestep + 1) * action_width);
+                let chosen = timestep + 1 < seen; // the latest state's action is still to be
+                let action = chosen.then(|| trajectory.actions.row(timestep, action_width));
                 let to_go = self.target_return - earned;
                 let step = Step {
                     timestep,
-                    state: &trajectory.observations[timestep * state_width..][..state_width],
-                    action: action.unwrap_or(&idle),
+                    state: &trajectory.observations.row(timestep, state_width),
+                    action: action.as_deref().unwrap_or(&idle),
                     reward: trajectory.rewards.get(timestep).copied().unwrap_or(0.0),
                     return_to_go: to_go.min(self.conditioning.max_return_to_go),
                     terminates: false,

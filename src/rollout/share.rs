@@ -37,8 +37,8 @@ pub(super) fn play_share(
         env,
         number,
         trajectory: Trajectory {
-            observations: observation.to_vec(),
-            actions: Vec::new(),
+            observations: observation.to_vec().into(),
+            actions: Vec::new().into(),
             rewards: Vec::new(),
             end: Phase::Running,
             succeeded: false,
@@ -79,8 +79,8 @@ pub(super) fn play_share(
             };
             let reward = batch.rewards[row];
             let trajectory = &mut episode.trajectory;
-            trajectory.actions.extend_from_slice(&actions[row * action_width..][..action_width]);
-            trajectory.observations.extend_from_slice(&next[row * width..][..width]);
+            trajectory.actions.to_mut().extend_from_slice(&actions[row * action_width..][..action_width]);
+            trajectory.observations.to_mut().extend_from_slice(&next[row * width..][..width]);
             trajectory.rewards.push(reward);
             trajectory.end = phase;
             trajectory.succeeded |= reports_success(env.spec(), &batch.infos, row);
