@@ -129,9 +129,12 @@ pub struct BenchUpdateArgs {
     /// The environment whose random episodes windows are drawn from
     #[command(flatten)]
     pub env: Option<EnvArgs>,
-    /// Windows, as predict takes them, cut into batches of 64 that are gone through again and again
+    /// Windows, as predict takes them, cut into batches that are gone through again and again
     #[arg(long, value_name = "FILE", required_unless_present = "id", conflicts_with = "id")]
     pub inputs: Option<PathBuf>,
+    /// Windows of a batch
+    #[arg(long, value_name = "B", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch_size: u16,
     /// Rank of the adapters
     #[arg(long, value_name = "R", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     pub rank: u16,

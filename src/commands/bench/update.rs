@@ -22,9 +22,6 @@ use crate::inputs::read_inputs;
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, RandomActor};
 
-/// Windows of a batch.
-const BATCH: i64 = 64;
-
 /// Joint norm that the gradients are scaled down to.
 const CLIP: f64 = 0.25;
 
@@ -34,12 +31,13 @@ type Source = Box<dyn FnMut(usize) -> Inputs>;
 /// Reads the policy and what its windows come from: random episodes, from which they are drawn as `train`
 /// draws them, or a file, which is gone through again and again.
 fn read(args: &BenchUpdateArgs) -> anyhow::Result<(DecisionTransformer, Source)> {
+    let batch = i64::from(args.batch_size);
     if let Some(env) = &args.env {
         let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.statistics, env, true)?;
         let replay = random_replay(env.as_mut())?;
         let mut draw = rng::generator(0, Purpose::UpdateWindows, 0);
         let source = move |_| {
-            let windows = replay.sample(BATCH as usize, conditioning.context_length, &mut draw);
+            let windows = replay.sample(batch as usize, conditioning.context_length, &mut draw);
             conditioning.inputs(&windows.view())
         };
         return Ok((policy, Box::new(source)));
@@ -48,10 +46,10 @@ fn read(args: &BenchUpdateArgs) -> anyhow::Result<(DecisionTransformer, Source)>
     let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
     let inputs = read_inputs(path, policy.config())?;
     let windows = inputs.timesteps.size()[0];
-    if windows < BATCH {
-        return Err(InputError(format!("{path:?} holds {windows} windows, and a batch has {BATCH}")).into());
+    if windows < batch {
+        return Err(InputError(format!("{path:?} holds {windows} windows, and a batch has {batch}")).into());
     }
-    let source = move |update: usize| slice(&inputs, update as i64 % (windows / BATCH) * BATCH, BATCH);
+    let source = move |update: usize| slice(&inputs, update as i64 % (windows / batch) * batch, batch);
     Ok((policy, Box::new(source)))
 }
 
@@ -109,7 +107,7 @@ pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
     }
     let [inputs, forward, backward, optimiser] = parts.map(median);
     Ok(json!({
-        "batch_size": BATCH,
+        "batch_size": args.batch_size,
         "context_length": steps,
         "rank": args.rank,
         "threads": tch::get_num_threads(),
