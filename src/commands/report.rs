@@ -6,14 +6,17 @@ use super::print;
 use crate::cli::ReportArgs;
 use crate::failure::tell;
 use crate::output::{refuse_existing, write_folder};
-use crate::report::{Comparison, by_best_rank, by_method, by_task, draw, over_tasks, side_by_side};
+use crate::report::{
+    Comparison, by_best_rank, by_method, by_task, draw, in_pairs, label, over_tasks, side_by_side,
+};
 
 /// Runs `report`.
 pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     if let Some(out) = &args.out {
         refuse_existing(out)?;
     }
-    let comparison = Comparison::read(&args.runs, args.score)?;
+    let runs = label(&args.runs)?;
+    let comparison = Comparison::read(&runs, args.score)?;
     for run in args.runs.iter().filter(|run| !run.join("README.md").exists()) {
         tell(&format!("{run:?} is not finished: its last evaluation stands for its end"));
     }
@@ -21,8 +24,9 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     let tables = [
         side_by_side(&comparison, args.score),
         over_tasks(&comparison).filter(|_| averages),
+        in_pairs(&comparison).filter(|_| averages),
         by_best_rank(&comparison).filter(|_| averages),
-        Some(by_method(&args.runs)?),
+        Some(by_method(&runs)?),
         Some(by_task(&comparison)),
     ];
     let tables = tables.into_iter().flatten().collect::<Vec<String>>().join("\n\n");

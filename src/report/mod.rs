@@ -1,12 +1,13 @@
 //! Runs side by side: by task and method, over all tasks, and as figures.
 
 mod figure;
+mod pairs;
 mod statistics;
 mod table;
 mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
@@ -16,6 +17,7 @@ use crate::failure::{InputError, OrInput};
 use crate::run_dir::RunDir;
 
 pub use figure::draw;
+pub use pairs::in_pairs;
 pub use table::{by_best_rank, by_task, over_tasks, side_by_side};
 pub use training::by_method;
 
@@ -90,23 +92,40 @@ pub struct Comparison {
     pub tasks: BTreeMap<String, BTreeMap<String, Group>>,
 }
 
+/// A run's folder, and what it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledRun {
+    folder: PathBuf,
+    config: RunConfig,
+    /// What its method is called, with its learning rate where the method has several.
+    method: String,
+}
+
+/// Reads what run folders were.
+pub fn label(folders: &[PathBuf]) -> anyhow::Result<Vec<LabelledRun>> {
+    let read = |folder: &PathBuf| config::load(&RunDir::open(folder)?.config(), &[]).or_input();
+    let configs = folders.iter().map(read).collect::<anyhow::Result<Vec<RunConfig>>>()?;
+    let methods = labels(&configs);
+    let runs = folders.iter().cloned().zip(configs).zip(methods);
+    Ok(runs.map(|((folder, config), method)| LabelledRun { folder, config, method }).collect())
+}
+
 impl Comparison {
-    /// Reads run folders.
-    pub fn read<P: AsRef<Path>>(runs: &[P], measure: Measure) -> anyhow::Result<Self> {
+    /// Reads the runs' evaluations.
+    pub fn read(runs: &[LabelledRun], measure: Measure) -> anyhow::Result<Self> {
         let mut tasks: BTreeMap<String, BTreeMap<String, Group>> = BTreeMap::new();
-        let configs = read_configs(runs)?;
         // Options tell tasks apart, unless the ids do and all have the same options.
-        let ids: BTreeSet<&str> = configs.iter().map(|config| config.env.id.as_str()).collect();
-        let alike = configs.iter().all(|config| config.env.kwargs == configs[0].env.kwargs);
+        let ids: BTreeSet<&str> = runs.iter().map(|run| run.config.env.id.as_str()).collect();
+        let alike = runs.iter().all(|run| run.config.env.kwargs == runs[0].config.env.kwargs);
         let short = ids.len() > 1 && alike;
-        for ((run, config), method) in runs.iter().zip(&configs).zip(labels(&configs)) {
+        for LabelledRun { folder, config, method } in runs {
             let env = &config.env;
             let task = match short || env.kwargs.is_empty() {
                 true => env.id.clone(),
                 false => format!("{} {}", env.id, serde_json::to_string(&env.kwargs)?),
             };
-            let curve = read_curve(run.as_ref(), measure)?;
-            tasks.entry(task).or_default().entry(method).or_default().curves.push(curve);
+            let curve = read_curve(folder, measure)?;
+            tasks.entry(task).or_default().entry(method.clone()).or_default().curves.push(curve);
         }
         Ok(Self { tasks })
     }
@@ -115,11 +134,6 @@ impl Comparison {
     pub fn methods(&self) -> BTreeSet<&str> {
         self.tasks.values().flat_map(BTreeMap::keys).map(String::as_str).collect()
     }
-}
-
-fn read_configs<P: AsRef<Path>>(runs: &[P]) -> anyhow::Result<Vec<RunConfig>> {
-    let read = |run: &P| config::load(&RunDir::open(run.as_ref())?.config(), &[]).or_input();
-    runs.iter().map(read).collect()
 }
 
 /// What each run's method is called, with its learning rate where a method has several.

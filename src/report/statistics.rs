@@ -32,19 +32,14 @@ pub fn interquartile_mean(values: &[f64]) -> f64 {
 /// 95% percentile interval of `statistic`: every task's runs are drawn again, with replacement.
 pub fn bootstrap(tasks: &[&[f64]], statistic: impl Fn(&[f64]) -> f64) -> [f64; 2] {
     let mut draw = rng::generator(0, Purpose::Bootstrap, 0);
-    let mut found: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
-            let again: Vec<f64> = tasks
-                .iter()
-                .flat_map(|runs| {
-                    (0..runs.len()).map(|_| runs[draw.gen_range(0..runs.len())]).collect::<Vec<_>>()
-                })
-                .collect();
-            statistic(&again)
-        })
-        .collect();
-    found.sort_by(f64::total_cmp);
-    [found[RESAMPLES * 25 / 1000], found[RESAMPLES * 975 / 1000 - 1]]
+    let found = (0..RESAMPLES).map(|_| {
+        let again: Vec<f64> = tasks
+            .iter()
+            .flat_map(|runs| (0..runs.len()).map(|_| runs[draw.gen_range(0..runs.len())]).collect::<Vec<_>>())
+            .collect();
+        statistic(&again)
+    });
+    middle(found.collect())
 }
 
 /// How often a run of the first method beats one of the second on the same task, a tie counting half:
@@ -66,6 +61,25 @@ pub fn probability_of_improvement(tasks: &[(&[f64], &[f64])]) -> f64 {
         wins / (first.len() * second.len()) as f64
     };
     tasks.iter().map(of_task).sum::<f64>() / tasks.len() as f64
+}
+
+/// 95% percentile interval of the probability of improvement: both methods' runs are drawn again, task by task.
+pub fn improvement_interval(tasks: &[(&[f64], &[f64])]) -> [f64; 2] {
+    let mut draw = rng::generator(0, Purpose::Bootstrap, 0);
+    let mut again =
+        |runs: &[f64]| -> Vec<f64> { (0..runs.len()).map(|_| runs[draw.gen_range(0..runs.len())]).collect() };
+    let found = (0..RESAMPLES).map(|_| {
+        let drawn: Vec<_> = tasks.iter().map(|(first, second)| (again(first), again(second))).collect();
+        let pairs: Vec<_> = drawn.iter().map(|(first, second)| (&first[..], &second[..])).collect();
+        probability_of_improvement(&pairs)
+    });
+    middle(found.collect())
+}
+
+/// Where the middle 95% of the values of as many resamples begin and end.
+fn middle(mut found: Vec<f64>) -> [f64; 2] {
+    found.sort_by(f64::total_cmp);
+    [found[RESAMPLES * 25 / 1000], found[RESAMPLES * 975 / 1000 - 1]]
 }
 
 /// Wilson's 95% interval of a share: `count` of `of`, which is at least 1.
@@ -107,6 +121,14 @@ mod tests {
     fn the_probability_of_improvement_counts_pairs_within_tasks() {
         assert_eq!(probability_of_improvement(&[(&[2.0, 4.0], &[1.0, 3.0])]), 0.75);
         assert_eq!(probability_of_improvement(&[(&[1.0], &[1.0]), (&[9.0], &[0.0])]), 0.75);
+    }
+
+    #[test]
+    fn the_interval_of_an_improvement_holds_it() {
+        let tasks: [(&[f64], &[f64]); 2] = [(&[1.0, 3.0, 5.0], &[2.0, 4.0]), (&[1.0, 1.0], &[0.0, 2.0])];
+        let ([low, high], middle) = (improvement_interval(&tasks), probability_of_improvement(&tasks));
+        assert!(0.0 <= low && low < middle && middle < high && high <= 1.0, "{low} {middle} {high}");
+        assert_eq!(improvement_interval(&[(&[2.0], &[1.0])]), [1.0, 1.0]);
     }
 
     #[test]

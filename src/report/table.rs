@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::statistics::{bootstrap, interquartile_mean, mean, probability_of_improvement, share_interval};
+use super::statistics::{bootstrap, interquartile_mean, mean, share_interval};
 use super::{Comparison, Group, Measure};
-
-/// Methods that are compared in pairs at most; more would not fit a page.
-const MOST_COMPARED: usize = 12;
 
 /// A row a task and method: before, after with its interval over runs, and how many runs improved.
 pub fn by_task(comparison: &Comparison) -> String {
@@ -69,10 +66,8 @@ pub fn side_by_side(comparison: &Comparison, measure: Measure) -> Option<String>
 pub fn by_best_rank(comparison: &Comparison) -> Option<String> {
     let mut families: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for method in comparison.methods() {
-        let (rank, rest): (Vec<&str>, Vec<&str>) =
-            method.split(", ").partition(|part| part.starts_with("rank "));
-        if !rank.is_empty() {
-            families.entry(rest.join(", ")).or_default().push(method);
+        if let (Some(_), rest) = split_rank(method) {
+            families.entry(rest).or_default().push(method);
         }
     }
     families.retain(|_, ranks| ranks.len() > 1);
@@ -98,6 +93,13 @@ pub fn by_best_rank(comparison: &Comparison) -> Option<String> {
     (table.len() > before).then_some(table)
 }
 
+/// The rank that a method ends with, where it has one, and the rest of its name.
+pub(super) fn split_rank(method: &str) -> (Option<&str>, String) {
+    let (rank, rest): (Vec<&str>, Vec<&str>) = method.split(", ").partition(|part| part.starts_with("rank "));
+    let last = rank.first().and_then(|rank| rank.rsplit(' ').next()); // AdaLoRA's is "rank 6 to 4"
+    (last, rest.join(", "))
+}
+
 /// Of the mean, over runs; 0 of one run.
 fn standard_error(scores: &[f64]) -> f64 {
     let (count, mean) = (scores.len() as f64, mean(scores));
@@ -116,26 +118,21 @@ fn share(count: usize, of: usize) -> String {
     format!("{count} of {of} ({:.0}% to {:.0}%)", 100.0 * low, 100.0 * high)
 }
 
-/// A row a method over the tasks that all methods share, and how probably each beats each other one;
-/// nothing where there is one task or one method.
+/// A row a method over the tasks that all methods share; nothing where there is one task or one method.
 pub fn over_tasks(comparison: &Comparison) -> Option<String> {
-    let methods: Vec<&str> = comparison.methods().into_iter().collect();
+    let methods = comparison.methods();
     let shared: Vec<_> =
         comparison.tasks.values().filter(|found| methods.iter().all(|m| found.contains_key(*m))).collect();
     if methods.len() < 2 || shared.len() < 2 {
         return None;
     }
-    let scores = |method: &str| -> Vec<Vec<f64>> { shared.iter().map(|task| task[method].last()).collect() };
     let mut table = format!(
-        "Over the {} tasks that all methods share, with intervals by a bootstrap stratified by task; P(A > B) is the probability that a run of the row's method beats one of the column's.\n\n| method | mean | 95% | interquartile mean | 95% |",
+        "Over the {} tasks that all methods share, with intervals by a bootstrap stratified by task:\n\n| method | mean | 95% | interquartile mean | 95% |\n|---|---|---|---|---|",
         shared.len()
     );
-    let compared = if methods.len() <= MOST_COMPARED { methods.as_slice() } else { &[] };
-    table += &compared.iter().map(|method| format!(" P(> {method}) |")).collect::<String>();
-    table += &format!("\n|{}", "---|".repeat(5 + compared.len()));
-    for method in &methods {
-        let mine = scores(method);
-        let tasks: Vec<&[f64]> = mine.iter().map(Vec::as_slice).collect();
+    for method in methods {
+        let scores: Vec<Vec<f64>> = shared.iter().map(|task| task[method].last()).collect();
+        let tasks: Vec<&[f64]> = scores.iter().map(Vec::as_slice).collect();
         let all = tasks.concat();
         let ([low, high], [iqm_low, iqm_high]) =
             (bootstrap(&tasks, mean), bootstrap(&tasks, interquartile_mean));
@@ -144,26 +141,18 @@ pub fn over_tasks(comparison: &Comparison) -> Option<String> {
             mean(&all),
             interquartile_mean(&all)
         );
-        for other in compared {
-            let theirs = scores(other);
-            let pairs: Vec<_> = tasks.iter().copied().zip(theirs.iter().map(Vec::as_slice)).collect();
-            table += &match method == other {
-                true => " – |".to_owned(),
-                false => format!(" {:.2} |", probability_of_improvement(&pairs)),
-            };
-        }
     }
     Some(table)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A method's runs on a task, each with its first and its last score.
-    type Runs<'a> = (&'a str, &'a str, &'a [(f64, f64)]);
+    pub(in super::super) type Runs<'a> = (&'a str, &'a str, &'a [(f64, f64)]);
 
-    fn comparison(tasks: &[Runs]) -> Comparison {
+    pub(in super::super) fn comparison(tasks: &[Runs]) -> Comparison {
         let mut found = Comparison::default();
         for (task, method, runs) in tasks {
             let curves =
@@ -219,7 +208,7 @@ mod tests {
         ]);
         let table = over_tasks(&found).unwrap();
         assert!(table.contains("Over the 2 tasks"), "{table}");
-        assert!(table.contains("| EVA | 4.0 | 4.0 to 4.0 | 4.0 | 4.0 to 4.0 | – | 0.50 |"), "{table}");
+        assert!(table.contains("| EVA | 4.0 | 4.0 to 4.0 | 4.0 | 4.0 to 4.0 |"), "{table}");
         assert_eq!(over_tasks(&comparison(&[("a", "EVA", &[(0.0, 1.0)])])), None);
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::LabelledRun;
 use super::statistics::mean;
-use super::{labels, read_configs};
 use crate::failure::InputError;
 use crate::metrics::{self, Line};
 
@@ -25,10 +25,10 @@ struct Training {
 }
 
 /// A row a method, over all of its runs; the losses are comparable where all methods have the same tasks.
-pub fn by_method<P: AsRef<Path>>(runs: &[P]) -> anyhow::Result<String> {
-    let mut methods: BTreeMap<String, Vec<Training>> = BTreeMap::new();
-    for (run, method) in runs.iter().zip(labels(&read_configs(runs)?)) {
-        methods.entry(method).or_default().push(Training::read(run.as_ref())?);
+pub fn by_method(runs: &[LabelledRun]) -> anyhow::Result<String> {
+    let mut methods: BTreeMap<&str, Vec<Training>> = BTreeMap::new();
+    for run in runs {
+        methods.entry(&run.method).or_default().push(Training::read(&run.folder)?);
     }
     let mut table = "| method | runs |".to_owned();
     for updates in LOSS_AT {
