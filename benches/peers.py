@@ -454,8 +454,8 @@ def eva(args):
                       f"{largest:7.1f}° {lost:14.1e}")  # fmt: skip
 
 
-def peft_update_secs(folder, batches, rank, seconds):
-    """PEFT's LoRA updates: the loss of the first, and the median of the others' seconds."""
+def peft_update_secs(folder, batches, rank, dora, seconds):
+    """PEFT's LoRA or DoRA updates: the loss of the first, and the median of the others' seconds."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import DecisionTransformerModel
@@ -463,7 +463,7 @@ def peft_update_secs(folder, batches, rank, seconds):
     torch.set_num_threads(2)
     model = DecisionTransformerModel.from_pretrained(folder)
     sizes = {"r": rank, "lora_alpha": 1, "target_modules": SITES, "fan_in_fan_out": True}
-    model = get_peft_model(model, LoraConfig(**sizes)).train()
+    model = get_peft_model(model, LoraConfig(**sizes, use_dora=dora)).train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.0)
     losses, secs, begun = [], [], time.perf_counter()
@@ -484,8 +484,8 @@ def update(args):
     from safetensors.torch import save_file
 
     still = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    print(f"LoRA updates, {WINDOWS} windows, K = {CONTEXT}, seconds (median of {args.repeats} medians):")
-    for layers, width, rank in [(3, 128, 8), (4, 256, 16)]:
+    print(f"Updates, {WINDOWS} windows, K = {CONTEXT}, seconds (median of {args.repeats} medians):")
+    for layers, width, rank, dora in [(3, 128, 8, False), (3, 128, 8, True), (4, 256, 16, False)]:
         with tempfile.TemporaryDirectory() as folder:
             make_policy(folder, layers, width, 11, 3, **still)
             inputs = random_batches(11, 3)
@@ -493,17 +493,19 @@ def update(args):
             save_file(inputs, file)
             cut = [{key: value[i * WINDOWS : (i + 1) * WINDOWS] for key, value in inputs.items()} for i in range(BATCHES)]
             command = ["update", "--policy", folder, "--inputs", file, "--rank", str(rank), "--seconds", "4"]
+            command += ["--dora"] if dora else []
             here, there = [], []
             for _ in range(args.repeats):
                 here.append(ours(args.binary, *command))
-                loss, secs = peft_update_secs(folder, cut, rank, 4.0)
+                loss, secs = peft_update_secs(folder, cut, rank, dora, 4.0)
                 there.append(secs)
                 assert abs(here[-1]["first_loss"] - loss) < 1e-5 * loss, (here[-1]["first_loss"], loss)
         keys = ["secs_per_update", "inputs_secs", "forward_secs", "backward_secs", "optimiser_secs"]
         secs, *parts = (statistics.median(figures[key] for figures in here) for key in keys)
         peer = statistics.median(there)
         parts = ", ".join(f"{key[:-5]} {part * 1e3:.1f}" for key, part in zip(keys[1:], parts))
-        print(f"  {layers} x {width}, rank {rank}: eva-rl {secs * 1e3:.1f} ms ({parts}), PEFT {peer * 1e3:.1f} ms, "
+        method = "DoRA" if dora else "LoRA"
+        print(f"  {method}, {layers} x {width}, rank {rank}: eva-rl {secs * 1e3:.1f} ms ({parts}), PEFT {peer * 1e3:.1f} ms, "
               f"ratio {peer / secs:.2f}x")  # fmt: skip
 
 

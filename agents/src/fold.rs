@@ -1,14 +1,15 @@
-//! Adapters folded into their maps for one update: h = (W + s·B A) x + b is one product and not three.
+//! Adapters folded into their maps for one update: h = r ⊙ (W + s·B A) x + b is one product and not three,
+//! where r = m / ‖W + s·B A‖ is DoRA's, and 1 without it.
 //!
 //! Autograd would then want the gradient of the whole weight, and is not asked for it. With g the loss's
-//! gradient in h, the gradients of A and B are those of `s·Σ (g B) ⊙ (x Aᵀ)`, whose products are as thin
-//! as A.
+//! gradient in h, the gradients of A and B are those of `s·Σ (g (r ⊙ B)) ⊙ (x Aᵀ)`, whose products are as thin
+//! as A. That of m is `Σ g ⊙ (h − b) / m` over the rows, because the norm counts as a constant.
 
 use tch::{Kind, Tensor};
 
-use crate::adapter::AdapterSet;
+use crate::adapter::{AdapterSet, Lora};
 use crate::linalg::{Rows, thin_product};
-use crate::pass::Tap;
+use crate::pass::{Folded, Tap};
 use crate::site::Site;
 
 /// A tap for passes of an update, by which they fold their adapters. The loss that they make is
@@ -25,6 +26,8 @@ struct Kept {
     x: Rows,
     /// What the map made of `x`, `[N, out]` in oneDNN's layout.
     h: Tensor,
+    /// `[out]` each, of an adapter with magnitudes.
+    ratio_and_bias: Option<(Tensor, Tensor)>,
 }
 
 impl Tap for Fold {
@@ -34,11 +37,13 @@ impl Tap for Fold {
         true
     }
 
-    fn keep(&mut self, site: Site, x: &Rows, h: &Rows) {
-        let h = h.packed().expect("a map of packed rows gives packed rows"); // [N, out]
+    fn keep(&mut self, site: Site, folded: &Folded) {
+        let h = folded.h.packed().expect("a map of packed rows gives packed rows"); // [N, out]
         // Where no adapter came before, autograd does not look at it yet.
         let h = if h.requires_grad() { h.shallow_clone() } else { h.set_requires_grad(true) };
-        self.kept.push(Kept { site, x: x.detach(), h });
+        let ratio_and_bias =
+            folded.ratio.as_ref().map(|ratio| (ratio.shallow_clone(), folded.bias.shallow_clone()));
+        self.kept.push(Kept { site, x: folded.x.detach(), h, ratio_and_bias });
     }
 }
 
@@ -55,13 +60,10 @@ impl Fold {
 
         // Numbers whose gradients are the loss's, [] each; an undefined one is of what the loss does not reach.
         let mut stand_ins = Vec::with_capacity(inputs.len());
-        for (Kept { site, x, .. }, gradient) in self.kept.iter().zip(at_maps) {
-            let lora = adapters.get(*site).expect("a folded map has an adapter");
+        for (kept, gradient) in self.kept.iter().zip(at_maps) {
+            let lora = adapters.get(kept.site).expect("a folded map has an adapter");
             if gradient.defined() {
-                let x = x.packed().expect("the rows of a folded map are packed");
-                let seen = thin_product(x, &lora.gained_down()); // x Aᵀ, [N, R]
-                let felt = thin_product(gradient, &lora.up.tr()); // g B, [N, R]
-                stand_ins.push((seen * felt).sum(Kind::Float) * lora.scale);
+                stand_ins.extend(kept.stand_ins(lora, gradient));
             }
         }
         for (parameter, gradient) in trained.iter().zip(at_trained) {
@@ -73,12 +75,33 @@ impl Fold {
     }
 }
 
+impl Kept {
+    /// Numbers `[]` whose gradients at the adapter's tensors are the loss's: `gradient` is its at h, `[N, out]`.
+    fn stand_ins(&self, lora: &Lora, gradient: &Tensor) -> Vec<Tensor> {
+        let x = self.x.packed().expect("the rows of a folded map are packed");
+        let seen = thin_product(x, &lora.gained_down()); // x Aᵀ, [N, R]
+        let up = match &self.ratio_and_bias {
+            None => lora.up.tr(),
+            Some((ratio, _)) => lora.up.tr() * ratio, // [R, out]
+        };
+        let felt = thin_product(gradient, &up); // g (r ⊙ B), [N, R]
+        let mut found = vec![(seen * felt).sum(Kind::Float) * lora.scale];
+        if let (Some((_, bias)), Some(magnitude)) = (&self.ratio_and_bias, &lora.magnitude) {
+            let at_rows = tch::no_grad(|| {
+                let product = (self.h.detach().to_dense(None, false) - bias) * gradient.to_dense(None, false);
+                product.sum_dim_intlist(0, false, Kind::Float) / magnitude // [out]
+            });
+            found.push((magnitude * at_rows).sum(Kind::Float));
+        }
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::adapter::Lora;
     use crate::model::{DecisionTransformer, Inputs, PolicyConfig};
     use crate::objective;
     use crate::pass::{NoTap, Pass};
@@ -171,13 +194,25 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_folded_is_left_to_autograd() {
+    fn gradients_reach_magnitudes() {
         let dora = |lora: Lora| {
-            let magnitude =
-                Tensor::ones([lora.up.size()[0]], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-            Lora { magnitude: Some(magnitude), ..lora }
+            let magnitude = Tensor::rand([lora.up.size()[0]], (Kind::Float, Device::Cpu)) + 0.5;
+            Lora { magnitude: Some(magnitude.set_requires_grad(true)), ..lora }
         };
-        check(dora, 0);
+        check(dora, 8);
+    }
+
+    #[test]
+    fn adapters_with_dropout_are_left_to_autograd() {
+        let (policy, inputs) = subject();
+        let set = AdapterSet { dropout: 0.5, ..adapters(&policy, |lora| lora) };
+        let mut fold = Fold::default();
+        let _ = objective::imitation(
+            &policy,
+            &mut Pass { adapters: &set, tap: &mut fold, train: true, mixed: false },
+            &inputs,
+        );
+        assert!(fold.kept.is_empty());
     }
 
     #[test]

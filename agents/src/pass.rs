@@ -17,8 +17,21 @@ pub trait Tap<S = Site> {
         false
     }
 
-    /// `h` is what a map with its adapter folded in made of `x`; both are in oneDNN's layout.
-    fn keep(&mut self, _site: S, _x: &Rows, _h: &Rows) {}
+    /// Hears of a map whose adapter was folded in.
+    fn keep(&mut self, _site: S, _folded: &Folded) {}
+}
+
+/// What a map with its adapter folded in did: h = r ⊙ (W + s·B A) x + b.
+#[derive(Debug)]
+pub struct Folded<'a> {
+    /// `[N, in]`, in oneDNN's layout.
+    pub x: &'a Rows,
+    /// `[N, out]`, in oneDNN's layout.
+    pub h: &'a Rows,
+    /// DoRA's r, where the adapter has magnitudes: `[out]`.
+    pub ratio: Option<Tensor>,
+    /// b: `[out]`.
+    pub bias: &'a Tensor,
 }
 
 /// A tap that looks at nothing.
@@ -55,11 +68,11 @@ impl Pass<'_> {
         }
         let Some(lora) = self.adapters.get(site) else { return frozen.forward_rows(rows) };
         let drops = self.train && self.adapters.dropout > 0.0;
-        let foldable = !drops && lora.magnitude.is_none() && !frozen.weight.requires_grad();
+        let foldable = !drops && !frozen.weight.requires_grad();
         if foldable && self.tap.folds() && rows.packed().is_some() {
-            let weight = tch::no_grad(|| frozen.matrix() + lora.delta()); // [out, in]
+            let (weight, ratio) = tch::no_grad(|| lora.folded_into(&frozen.matrix())); // [out, in], [out]
             let h = rows.linear(&weight, &frozen.bias); // [N, out]
-            self.tap.keep(site, rows, &h);
+            self.tap.keep(site, &Folded { x: rows, h: &h, ratio, bias: &frozen.bias });
             return h;
         }
         let y = frozen.forward_rows(rows);

@@ -138,6 +138,9 @@ pub struct BenchUpdateArgs {
     /// Rank of the adapters
     #[arg(long, value_name = "R", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     pub rank: u16,
+    /// With DoRA's magnitudes
+    #[arg(long)]
+    pub dora: bool,
     /// How long to measure
     #[arg(long, value_name = "SECS", default_value_t = 5.0)]
     pub seconds: f64,

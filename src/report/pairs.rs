@@ -63,7 +63,7 @@ fn at_rank(comparison: &Comparison, rank: Option<u64>, methods: &[&str]) -> Opti
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::tests::comparison;
+    use super::super::table::tests::{Runs, comparison};
     use super::*;
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn methods_without_ranks_are_compared_too() {
-        let runs: [(&str, &str, &[(f64, f64)]); 2] = [("a", "x", &[(0.0, 1.0)]), ("a", "y", &[(0.0, 2.0)])];
+        let runs: [Runs; 2] = [("a", "x", &[(0.0, 1.0)]), ("a", "y", &[(0.0, 2.0)])];
         assert!(in_pairs(&comparison(&runs)).unwrap().contains("| P(row > column) | x | y |"));
         assert_eq!(in_pairs(&comparison(&runs[..1])), None);
     }

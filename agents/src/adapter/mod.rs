@@ -112,6 +112,19 @@ impl Lora {
         Some(magnitude / row_norms(&(weight + self.delta())).detach())
     }
 
+    /// The map with the adapter folded in, and DoRA's ratio of its rows: `weight` `[out, in]` → `[out, in]`,
+    /// `[out]`.
+    pub fn folded_into(&self, weight: &Tensor) -> (Tensor, Option<Tensor>) {
+        let sum = weight + self.delta(); // [out, in]
+        match &self.magnitude {
+            None => (sum, None),
+            Some(magnitude) => {
+                let ratio = magnitude / row_norms(&sum); // [out]
+                (sum * ratio.unsqueeze(-1), Some(ratio))
+            }
+        }
+    }
+
     /// What is added to the map: `[out, in]`.
     pub fn delta(&self) -> Tensor {
         self.product(Kind::Float) * self.scale

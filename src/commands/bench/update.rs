@@ -73,6 +73,9 @@ pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
         let (input, output) = policy.site_shape(site).expect("a site of this policy");
         adapters.sites.insert(site, adapter::lora(input, output, rank, SCALING, policy.device()));
     }
+    if args.dora {
+        policy.start_dora(&mut adapters);
+    }
     let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
     let (mut whole, mut parts): (Vec<f64>, [Vec<f64>; 4]) = Default::default();
     let (mut first_loss, mut steps) = (f64::NAN, 0);
