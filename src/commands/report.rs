@@ -37,7 +37,7 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         let figure = format!("![Over updates: {name}](curves.svg)");
         let runs: Vec<String> = args.runs.iter().map(|run| format!("- `{}`", run.display())).collect();
         let text = format!(
-            "# Runs compared\n\nScores are of evaluations at the first target return: {name}.\n\n{tables}\n\n{figure}\n\nLines are means over runs, bands go from the worst run to the best.\n\nRuns:\n\n{}\n",
+            "# Runs compared\n\nScores are of evaluations at the first target return: {name}.\n\n{tables}\n\n{figure}\n\nLines are means over runs; bands, where there are few methods, go from the worst run to the best.\n\nRuns:\n\n{}\n",
             runs.join("\n")
         );
         std::fs::write(folder.join("report.md"), text)?;

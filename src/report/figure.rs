@@ -10,6 +10,7 @@ use plotters::prelude::*;
 use plotters::style::register_font;
 
 use super::statistics::mean;
+use super::table::split_rank;
 use super::{Comparison, Group, Measure};
 
 /// Colours that stay apart for colour-blind readers (Okabe and Ito).
@@ -63,9 +64,7 @@ fn draw_panels<B: DrawingBackend<ErrorType: 'static>>(
     measure: Measure,
 ) -> anyhow::Result<()> {
     area.fill(&WHITE)?;
-    let methods: Vec<&str> = comparison.methods().into_iter().collect();
-    let colours: BTreeMap<&str, RGBColor> =
-        methods.into_iter().zip(COLOURS.iter().cycle().copied()).collect();
+    let colours = colours(comparison);
     let panels = area.split_evenly((rows, columns));
     if comparison.tasks.len() > 1 {
         draw_legend(&panels[comparison.tasks.len()], &colours)?;
@@ -78,10 +77,29 @@ fn draw_panels<B: DrawingBackend<ErrorType: 'static>>(
     Ok(())
 }
 
+/// A colour a method; its ranks are shades of it, the greatest the darkest.
+fn colours(comparison: &Comparison) -> BTreeMap<&str, RGBAColor> {
+    let mut families: BTreeMap<String, Vec<(u64, &str)>> = BTreeMap::new();
+    for method in comparison.methods() {
+        let (rank, rest) = split_rank(method);
+        let rank = rank.and_then(|rank| rank.parse().ok()).unwrap_or(0);
+        families.entry(rest).or_default().push((rank, method));
+    }
+    let mut colours = BTreeMap::new();
+    for (ranks, colour) in families.values_mut().zip(COLOURS.iter().cycle()) {
+        ranks.sort_unstable();
+        let count = ranks.len() as f64;
+        for (index, (_, method)) in ranks.iter().enumerate() {
+            colours.insert(*method, colour.mix(1.0 - 0.8 * (count - 1.0 - index as f64) / count));
+        }
+    }
+    colours
+}
+
 /// Every method beside its colour, in a panel of its own, where it hides no curve.
 fn draw_legend<B: DrawingBackend<ErrorType: 'static>>(
     area: &DrawingArea<B, Shift>,
-    colours: &BTreeMap<&str, RGBColor>,
+    colours: &BTreeMap<&str, RGBAColor>,
 ) -> anyhow::Result<()> {
     let line = (260 / colours.len() as i32).clamp(8, 24); // so that many fit too
     for (index, (method, colour)) in colours.iter().enumerate() {
@@ -96,19 +114,19 @@ fn draw_legend<B: DrawingBackend<ErrorType: 'static>>(
     Ok(())
 }
 
-/// A line a method: the mean over its runs, between the lowest and the highest.
+/// A line a method: the mean over its runs; between the lowest and the highest where there are few methods.
 fn draw_panel<B: DrawingBackend<ErrorType: 'static>>(
     area: &DrawingArea<B, Shift>,
     title: Option<&str>,
     groups: &BTreeMap<String, Group>,
-    colours: &BTreeMap<&str, RGBColor>,
+    colours: &BTreeMap<&str, RGBAColor>,
     measure: Measure,
 ) -> anyhow::Result<()> {
     let curves: BTreeMap<&str, BTreeMap<usize, Vec<f64>>> =
         groups.iter().map(|(method, group)| (method.as_str(), group.by_updates())).collect();
     let points = || curves.values().flat_map(|curve| curve.values().flatten().copied());
     let (low, high) = (points().fold(f64::INFINITY, f64::min), points().fold(f64::NEG_INFINITY, f64::max));
-    let margin = 0.05 * (high - low).max(1.0);
+    let margin = 0.05 * (high - low).max(0.2 * high.abs()).max(1.0);
     let updates = curves.values().filter_map(|curve| curve.keys().next_back()).max().copied().unwrap_or(1);
 
     let mut builder = ChartBuilder::on(area);
@@ -136,8 +154,10 @@ fn draw_panel<B: DrawingBackend<ErrorType: 'static>>(
             let values = curve.iter().map(|(at, scores)| (*at, scores.iter().copied().reduce(pick)));
             values.filter_map(|(at, value)| Some((at, value?))).collect()
         };
-        let band = [edge(f64::min), edge(f64::max).into_iter().rev().collect()].concat();
-        chart.draw_series([Polygon::new(band, colour.mix(0.15))])?;
+        if colours.len() <= COLOURS.len() {
+            let band = [edge(f64::min), edge(f64::max).into_iter().rev().collect()].concat();
+            chart.draw_series([Polygon::new(band, colour.mix(0.15))])?;
+        }
         let line = curve.iter().map(|(at, scores)| (*at, mean(scores)));
         chart
             .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
