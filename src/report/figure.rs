@@ -13,8 +13,8 @@ use super::statistics::mean;
 use super::table::split_rank;
 use super::{Comparison, Group, Measure};
 
-/// Colours that stay apart for colour-blind readers (Okabe and Ito).
-const COLOURS: [RGBColor; 8] = [
+/// Colours that stay apart for colour-blind readers (Okabe and Ito), then a grey and a brown.
+const COLOURS: [RGBColor; 10] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -23,7 +23,12 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(86, 180, 233),
     RGBColor(0, 0, 0),
     RGBColor(240, 228, 66),
+    RGBColor(150, 150, 150),
+    RGBColor(120, 60, 20),
 ];
+
+/// Methods between whose lowest and highest run there is a band, at most.
+const MOST_BANDS: usize = 8;
 
 /// Width and height of a panel where there are several.
 const PANEL: (u32, u32) = (430, 320);
@@ -154,7 +159,7 @@ fn draw_panel<B: DrawingBackend<ErrorType: 'static>>(
             let values = curve.iter().map(|(at, scores)| (*at, scores.iter().copied().reduce(pick)));
             values.filter_map(|(at, value)| Some((at, value?))).collect()
         };
-        if colours.len() <= COLOURS.len() {
+        if colours.len() <= MOST_BANDS {
             let band = [edge(f64::min), edge(f64::max).into_iter().rev().collect()].concat();
             chart.draw_series([Polygon::new(band, colour.mix(0.15))])?;
         }
