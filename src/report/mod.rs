@@ -130,6 +130,11 @@ impl Comparison {
         Ok(Self { tasks })
     }
 
+    /// The tasks on which each of these methods has runs.
+    pub fn shared_by(&self, methods: &[&str]) -> Vec<&BTreeMap<String, Group>> {
+        self.tasks.values().filter(|found| methods.iter().all(|m| found.contains_key(*m))).collect()
+    }
+
     /// Every method, in order.
     pub fn methods(&self) -> BTreeSet<&str> {
         self.tasks.values().flat_map(BTreeMap::keys).map(String::as_str).collect()

@@ -35,8 +35,7 @@ fn rank_of(method: &str) -> Option<u64> {
 }
 
 fn at_rank(comparison: &Comparison, rank: Option<u64>, methods: &[&str]) -> Option<String> {
-    let tasks: Vec<_> =
-        comparison.tasks.values().filter(|found| methods.iter().all(|m| found.contains_key(*m))).collect();
+    let tasks = comparison.shared_by(methods);
     if !(2..=MOST_COMPARED).contains(&methods.len()) || tasks.is_empty() {
         return None;
     }

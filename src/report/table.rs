@@ -77,9 +77,11 @@ pub fn by_best_rank(comparison: &Comparison) -> Option<String> {
     let before = table.len();
     for (family, ranks) in &families {
         // Of each rank, its mean on every task that all ranks share.
-        let tasks = comparison.tasks.values().filter(|groups| ranks.iter().all(|r| groups.contains_key(*r)));
-        let scores: Vec<Vec<f64>> =
-            tasks.map(|groups| ranks.iter().map(|rank| mean(&groups[*rank].last())).collect()).collect();
+        let tasks = comparison.shared_by(ranks);
+        let scores: Vec<Vec<f64>> = tasks
+            .iter()
+            .map(|groups| ranks.iter().map(|rank| mean(&groups[*rank].last())).collect())
+            .collect();
         if scores.is_empty() {
             continue;
         }
@@ -120,9 +122,8 @@ fn share(count: usize, of: usize) -> String {
 
 /// A row a method over the tasks that all methods share; nothing where there is one task or one method.
 pub fn over_tasks(comparison: &Comparison) -> Option<String> {
-    let methods = comparison.methods();
-    let shared: Vec<_> =
-        comparison.tasks.values().filter(|found| methods.iter().all(|m| found.contains_key(*m))).collect();
+    let methods: Vec<&str> = comparison.methods().into_iter().collect();
+    let shared = comparison.shared_by(&methods);
     if methods.len() < 2 || shared.len() < 2 {
         return None;
     }

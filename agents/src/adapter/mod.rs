@@ -108,20 +108,22 @@ impl Lora {
     ///
     /// The norm counts as a constant in the backward pass (section 4.3 of the paper).
     pub fn magnitude_ratio(&self, weight: &Tensor) -> Option<Tensor> {
-        let magnitude = self.magnitude.as_ref()?;
-        Some(magnitude / row_norms(&(weight + self.delta())).detach())
+        self.magnitude.as_ref()?; // without one the sum is not needed
+        self.ratio_of(&(weight + self.delta()))
+    }
+
+    /// The same of the adapted map itself: `sum` `[out, in]` → `[out]`.
+    fn ratio_of(&self, sum: &Tensor) -> Option<Tensor> {
+        Some(self.magnitude.as_ref()? / row_norms(sum).detach())
     }
 
     /// The map with the adapter folded in, and DoRA's ratio of its rows: `weight` `[out, in]` → `[out, in]`,
     /// `[out]`.
     pub fn folded_into(&self, weight: &Tensor) -> (Tensor, Option<Tensor>) {
         let sum = weight + self.delta(); // [out, in]
-        match &self.magnitude {
+        match self.ratio_of(&sum) {
             None => (sum, None),
-            Some(magnitude) => {
-                let ratio = magnitude / row_norms(&sum); // [out]
-                (sum * ratio.unsqueeze(-1), Some(ratio))
-            }
+            Some(ratio) => (sum * ratio.unsqueeze(-1), Some(ratio)),
         }
     }
 
