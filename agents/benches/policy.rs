@@ -63,8 +63,8 @@ fn solver(criterion: &mut Criterion) {
     for width in [128, 512] {
         let rows = Rows::of(&Tensor::randn([3 * BATCH * STEPS, width], (Kind::Float, Device::Cpu)));
         let solvers: [(&str, Box<dyn Solver>); 3] = [
-            ("gram", Box::new(Gram::new(16, width, true, End::Leading, Device::Cpu))),
-            ("sketch", Box::new(Sketch::new(16, width, true, Device::Cpu))),
+            ("gram", Box::new(Gram::new(16, width, true, End::Leading))),
+            ("sketch", Box::new(Sketch::new(16, width, true))),
             ("incremental", Box::new(IncrementalPca::new(16, width, true, Device::Cpu))),
         ];
         for (name, mut solver) in solvers {

@@ -18,6 +18,8 @@ pub mod fold;
 
 pub mod model;
 
+mod threads;
+
 pub mod eva;
 
 pub mod objective;

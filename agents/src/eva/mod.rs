@@ -7,21 +7,26 @@
 
 mod allocate;
 mod controls;
+mod found;
+mod input;
 mod policy;
 mod recorder;
 mod settings;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Mutex;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
-use self::recorder::Recorder;
+use self::input::Input;
+use self::recorder::{Feed, Recorder, Sink};
 use crate::adapter::Rank;
-use crate::linalg::{Solver, Spectrum};
 use crate::pass::Tap;
+use crate::threads::side_by_side;
 
 pub use allocate::allocate;
+pub use found::{EvaError, Found, Progress, SiteReport};
 pub use policy::{adapters, inputs_of, observe_policy};
 pub use settings::{Directions, Score, Settings, SolverKind, Stop};
 
@@ -35,64 +40,6 @@ pub struct SharedInput<S> {
     pub sites: Vec<S>,
     /// Width of the input.
     pub width: i64,
-}
-
-/// Why activations cannot be decomposed.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // each variant's sentence says what its fields are
-pub enum EvaError {
-    #[error(
-        "{batches} batches gave {found} unpadded tokens at {site}, and {wanted} components need at least as many"
-    )]
-    TooFewRows { site: String, batches: usize, found: i64, wanted: i64 },
-
-    #[error("the activations of {site} hold NaN or infinity in batch {batch}")]
-    NotFinite { site: String, batch: usize },
-
-    #[error("EVA was given {found}, and with it {wanted} is wanted")]
-    Contradiction { found: &'static str, wanted: &'static str },
-
-    #[error("no pass showed the activations of {site}")]
-    NotSeen { site: String },
-}
-
-/// How far EVA is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Progress {
-    /// Share of the sites whose directions have settled.
-    pub settled: f64,
-    /// Whether the rule says stop.
-    pub done: bool,
-}
-
-/// What EVA found at one site.
-#[derive(Clone, Debug)]
-pub struct SiteReport<S> {
-    /// The site.
-    pub site: S,
-    /// Rank that it was given; 0 means that it gets no adapter.
-    pub rank: i64,
-    /// Share of the site's variance that each candidate direction explains, descending.
-    pub explained: Vec<f64>,
-    /// How sure its directions are: under [`Stop::Turn`] the least cosine to the batch before, under
-    /// [`Stop::Halves`] the estimated root mean square cosine to all of the data's; 1 if it has none.
-    pub cosine: f64,
-}
-
-impl<S> SiteReport<S> {
-    /// Share of the site's variance that its adapter's directions explain together.
-    pub fn covered(&self) -> f64 {
-        self.explained[..self.rank as usize].iter().fold(0.0, |sum, share| sum + share) // a sum of none is −0
-    }
-}
-
-/// What EVA found.
-#[derive(Debug)]
-pub struct Found<S> {
-    /// A of each site that gets an adapter: `[R, in]`, float32.
-    pub directions: BTreeMap<S, Tensor>,
-    /// Every site, in order.
-    pub reports: Vec<SiteReport<S>>,
 }
 
 /// EVA in progress: show it batches with [`Eva::observe`], then [`Eva::finish`].
@@ -109,23 +56,16 @@ pub struct Eva<S> {
     inputs: Vec<Input<S>>,
 }
 
+/// One of two passes that share a batch: see [`Eva::observe_halves`].
 #[derive(Debug)]
-struct Input<S> {
-    sites: Vec<S>,
-    candidates: i64,
-    solver: Box<dyn Solver>,
-    /// The directions when they were last looked at.
-    spectrum: Option<Spectrum>,
-    /// Cosine of each candidate to the look before.
-    turns: Vec<f64>,
-    /// See [`SiteReport::cosine`].
-    cosine: f64,
-    settled: bool,
-    /// Whether this batch's rows were seen.
-    fed: bool,
+pub struct Half<F> {
+    /// Positions that count, in this half: `[N]`; all of them where absent.
+    pub rows: Option<Tensor>,
+    /// Shows a tap what the model reads of this half.
+    pub pass: F,
 }
 
-impl<S: Ord + Clone + fmt::Display> Eva<S> {
+impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
     /// Ready for the first batch; `inputs` name the maps that may get an adapter, and `whole` says after how many
     /// batches all data was seen once, where it ends.
     pub fn new(
@@ -134,17 +74,7 @@ impl<S: Ord + Clone + fmt::Display> Eva<S> {
         whole: Option<usize>,
         device: Device,
     ) -> Self {
-        let start = |SharedInput { sites, width }| Input {
-            sites,
-            candidates: settings.candidates(width),
-            solver: settings.solver(width, device),
-            spectrum: None,
-            turns: Vec::new(),
-            cosine: 0.0,
-            settled: false,
-            fed: false,
-        };
-        let inputs = inputs.into_iter().map(start).collect();
+        let inputs = inputs.into_iter().map(|input| Input::new(input, &settings, device)).collect();
         let whole = whole.map_or(f64::INFINITY, |whole| whole as f64);
         Self { settings, batches: 0, looked: 0, next_check: FIRST_CHECK, whole, inputs }
     }
@@ -161,17 +91,59 @@ impl<S: Ord + Clone + fmt::Display> Eva<S> {
         rows: Option<&Tensor>,
         pass: impl FnOnce(&mut dyn Tap<S>),
     ) -> Result<Progress, EvaError> {
+        self.show(rows.map(Tensor::shallow_clone), pass)?;
+        Ok(self.after_a_batch())
+    }
+
+    /// Whether a batch may be shown as two halves at once.
+    pub fn takes_halves(&self) -> bool {
+        self.settings.solver != SolverKind::Incremental
+    }
+
+    /// The same of a batch that two passes share: they run side by side, which spares libtorch's threads most of
+    /// their waiting for each other. Wants [`Eva::takes_halves`].
+    pub fn observe_halves<F: FnOnce(&mut dyn Tap<S>), G: FnOnce(&mut dyn Tap<S>) + Send>(
+        &mut self,
+        first: Half<F>,
+        second: Half<G>,
+    ) -> Result<Progress, EvaError> {
         let batch = self.batches;
-        self.inputs.iter_mut().for_each(|input| input.fed = false);
-        let mut tap =
-            Recorder { settings: &self.settings, inputs: &mut self.inputs, rows, batch, failure: None };
-        pass(&mut tap);
-        if let Some(failure) = tap.failure {
-            return Err(failure);
+        if let Some([feeds, others]) = self.feeds_of_halves() {
+            let taken = side_by_side(
+                || Recorder::take(feeds, first.rows, batch, first.pass),
+                || Recorder::take(others, second.rows, batch, second.pass),
+            );
+            taken.0.and(taken.1)?;
+        } else {
+            self.show(first.rows, first.pass)?; // the first rows decide what both sum
+            self.show(second.rows, second.pass)?;
         }
-        if let Some(unseen) = self.inputs.iter().find(|input| !input.fed) {
-            return Err(EvaError::NotSeen { site: unseen.sites[0].to_string() });
+        Ok(self.after_a_batch())
+    }
+
+    /// Takes in what one pass shows.
+    fn show(&mut self, rows: Option<Tensor>, pass: impl FnOnce(&mut dyn Tap<S>)) -> Result<(), EvaError> {
+        let rests = self.settings.solver == SolverKind::Incremental;
+        let feeds = self.inputs.iter_mut().map(|input| {
+            let sink = if rests && input.settled { Sink::Nowhere } else { Sink::Solver(&mut *input.solver) };
+            Feed { sites: &input.sites, sink, fed: false }
+        });
+        Recorder::take(feeds.collect(), rows, self.batches, pass)
+    }
+
+    /// Where two passes put what they show, if every solver has begun.
+    fn feeds_of_halves(&mut self) -> Option<[Vec<Feed<'_, S>>; 2]> {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for Input { sites, solver, .. } in &mut self.inputs {
+            let [one, other] = solver.halves()?;
+            first.push(Feed { sites, sink: Sink::Half(one), fed: false });
+            second.push(Feed { sites, sink: Sink::Half(other), fed: false });
         }
+        Some([first, second])
+    }
+
+    /// Counts a batch, and looks whether it was the last that is needed.
+    fn after_a_batch(&mut self) -> Progress {
         self.batches += 1;
         let enough = self.inputs.iter().all(|input| input.solver.rows() >= input.candidates);
         let done = match self.settings.stop {
@@ -187,7 +159,7 @@ impl<S: Ord + Clone + fmt::Display> Eva<S> {
         };
         let sites: usize = self.inputs.iter().map(|input| input.sites.len()).sum();
         let settled = self.inputs.iter().filter(|input| input.settled).map(|input| input.sites.len());
-        Ok(Progress { settled: settled.sum::<usize>() as f64 / sites as f64, done })
+        Progress { settled: settled.sum::<usize>() as f64 / sites as f64, done }
     }
 
     /// Shares out the ranks and gives each site its directions.
@@ -223,17 +195,14 @@ impl<S: Ord + Clone + fmt::Display> Eva<S> {
         if std::mem::replace(&mut self.looked, self.batches) == self.batches {
             return;
         }
-        for input in &mut self.inputs {
-            if input.spectrum.as_ref().is_some_and(|old| old.rows == input.solver.rows()) {
-                continue; // it rests, and its directions are as settled as its last batch left them
+        let waiting = Mutex::new(self.inputs.iter_mut());
+        let next = || waiting.lock().expect("no thread panics with it").next();
+        let work = || {
+            while let Some(input) = next() {
+                input.look();
             }
-            let new = input.solver.spectrum();
-            if let Some(old) = &input.spectrum {
-                let cosines = (&new.basis * &old.basis).sum_dim_intlist(1, false, Kind::Double); // [C]
-                input.turns = Vec::try_from(cosines).expect("cosines are float64");
-            }
-            input.spectrum = Some(new);
-        }
+        };
+        side_by_side(work, work);
     }
 
     /// Ranks that the spectra last looked at give.
@@ -269,38 +238,29 @@ impl<S: Ord + Clone + fmt::Display> Eva<S> {
         let seen = self.batches as f64;
         let unseen = 1.0 - seen / self.whole;
         for input in &mut self.inputs {
-            let used = input.used(&ranks) as i64;
-            let spectrum = input.spectrum.as_ref().expect("every input was looked at");
-            let Some([even, odd]) = &spectrum.halves else { return false };
-            let between = even.narrow(0, 0, used).matmul(&odd.narrow(0, 0, used).tr()); // [R, R]
-            let squares = between.square().sum(Kind::Double).double_value(&[]);
-            let difference = if used == 0 { 0.0 } else { 1.0 - squares / used as f64 };
+            let used = input.used(&ranks);
+            let Some(agreement) = &input.agreement else { return false };
+            let difference = if used == 0 { 0.0 } else { 1.0 - agreement[used] / used as f64 };
+            overlap += agreement[used];
             input.cosine = (1.0 - difference / 4.0 * unseen).min(1.0).sqrt();
             input.settled = input.cosine >= self.settings.tau;
-            overlap += squares;
             budget += used as f64;
         }
         let (error, allowed) = ((1.0 - overlap / budget) / 4.0, 1.0 - self.settings.tau.powi(2));
         // Errors fall as 1/n − 1/N, which says how many batches will do.
         let enough = 1.0 / (allowed / (error * seen) + 1.0 / self.whole);
         let enough = enough.clamp(seen + 2.0, 4.0 * seen).min(self.whole).ceil() as usize;
-        self.next_check = enough.next_multiple_of(2); // halves are equal after an even number
+        self.next_check = enough.next_multiple_of(2); // a batch that is shown whole goes to one half
         error * unseen <= allowed
-    }
-}
-
-impl<S: Ord> Input<S> {
-    /// Directions that some site of this input uses.
-    fn used(&self, ranks: &BTreeMap<S, Rank>) -> usize {
-        let ranks = self.sites.iter().filter_map(|site| ranks.get(site));
-        ranks.map(|rank| rank.get() as usize).max().unwrap_or(0)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tch::Kind;
+
     use super::*;
-    use crate::linalg::{End, Gram, Rows};
+    use crate::linalg::{End, Gram, Rows, Solver};
 
     const CPU: Device = Device::Cpu;
 
@@ -381,7 +341,7 @@ mod tests {
     fn the_paper_s_score_favours_large_activations_and_the_ratio_does_not() {
         // Eq. 6 is not free of units: ten times the activations are ten times the score.
         let spectrum = |scale: f64| {
-            let mut solver = Gram::new(2, 6, true, End::Leading, CPU);
+            let mut solver = Gram::new(2, 6, true, End::Leading);
             solver.update(&Rows::of(&(rows(200, 6, 1.0) * scale))).unwrap();
             solver.spectrum()
         };
@@ -458,6 +418,51 @@ mod tests {
         assert!(matches!(&error, EvaError::NotFinite { site, batch: 1 } if site == "b"), "{error}");
         let error = eva.observe(None, |tap| tap.record('a', &Rows::of(&a))).unwrap_err();
         assert!(matches!(&error, EvaError::NotSeen { site } if site == "b"), "{error}");
+    }
+
+    #[test]
+    fn a_batch_shown_in_two_halves_gives_what_it_gives_whole() {
+        let whole = settings(2);
+        let mut evas = [(); 2].map(|()| Eva::new(inputs(), whole, None, CPU));
+        for _ in 0..3 {
+            let (a, b) = (rows(400, 6, 3.0), rows(400, 4, 2.0));
+            let half = |x: &Tensor, start| x.narrow(0, start, 200);
+            let (first, second) = ((half(&a, 0), half(&b, 0)), (half(&a, 200), half(&b, 200)));
+            // The last twenty rows of the second half do not count.
+            let counted = Tensor::arange(180, (Kind::Int64, CPU));
+            let all = Tensor::cat(&[Tensor::arange(200, (Kind::Int64, CPU)), &counted + 200], 0);
+            evas[0].observe(Some(&all), |tap| show(tap, &a, &b)).unwrap();
+            let first = Half { rows: None, pass: |tap: &mut dyn Tap<char>| show(tap, &first.0, &first.1) };
+            let pass = move |tap: &mut dyn Tap<char>| show(tap, &second.0, &second.1);
+            evas[1].observe_halves(first, Half { rows: Some(counted), pass }).unwrap();
+        }
+        let [whole, halves] = evas.map(|eva| eva.finish().unwrap());
+        assert_eq!(ranks(&whole), ranks(&halves));
+        for (site, down) in &whole.directions {
+            let difference = (down - &halves.directions[site]).abs().max().double_value(&[]);
+            assert!(difference < 1e-4, "{site}: {difference}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_either_half_is_named() {
+        for bad in [0, 1] {
+            for batch in [0, 1] {
+                let mut eva = Eva::new(inputs(), settings(2), None, CPU);
+                let (a, b) = (rows(20, 6, 3.0), rows(20, 4, 2.0));
+                let half = |b: Tensor| {
+                    let a = a.copy();
+                    Half { rows: None, pass: move |tap: &mut dyn Tap<char>| show(tap, &a, &b) }
+                };
+                for _ in 0..batch {
+                    eva.observe_halves(half(b.copy()), half(b.copy())).unwrap();
+                }
+                let [first, second] = [0, 1].map(|index| if index == bad { &b * f64::NAN } else { b.copy() });
+                let error = eva.observe_halves(half(first), half(second)).unwrap_err();
+                let fits = matches!(&error, EvaError::NotFinite { site, batch: found } if site == "b" && *found == batch);
+                assert!(fits, "half {bad}, batch {batch}: {error}");
+            }
+        }
     }
 
     #[test]

@@ -4,34 +4,76 @@ use std::fmt;
 
 use tch::Tensor;
 
-use super::{EvaError, Input, Settings, SolverKind};
-use crate::linalg::Rows;
+use super::EvaError;
+use crate::linalg::{Rows, Solver, Sums};
 use crate::pass::Tap;
 
-/// Feeds the solvers as the pass shows the maps' inputs.
-pub(super) struct Recorder<'a, S> {
-    pub settings: &'a Settings,
-    pub inputs: &'a mut [Input<S>],
-    /// `[N]`, indices of the positions that count.
-    pub rows: Option<&'a Tensor>,
-    pub batch: usize,
-    pub failure: Option<EvaError>,
+/// Where the rows of one input go.
+#[derive(Debug)]
+pub(super) enum Sink<'a> {
+    Solver(&'a mut dyn Solver),
+    /// The half of the data that this pass shows.
+    Half(&'a mut Sums),
+    /// The input rests.
+    Nowhere,
 }
 
-impl<S: Ord + fmt::Display> Tap<S> for Recorder<'_, S> {
+/// One input, as a pass shows it.
+#[derive(Debug)]
+pub(super) struct Feed<'a, S> {
+    pub sites: &'a [S],
+    pub sink: Sink<'a>,
+    /// Whether its rows were seen.
+    pub fed: bool,
+}
+
+/// Feeds the sinks as the pass shows the maps' inputs.
+pub(super) struct Recorder<'a, S> {
+    pub feeds: Vec<Feed<'a, S>>,
+    /// `[N]`, indices of the positions that count; all of them where absent.
+    pub rows: Option<Tensor>,
+    /// The first site whose rows were not finite.
+    pub failure: Option<S>,
+}
+
+impl<'a, S: Ord + Clone + fmt::Display> Recorder<'a, S> {
+    /// What `pass` shows in batch `batch`.
+    pub fn take(
+        feeds: Vec<Feed<'a, S>>,
+        rows: Option<Tensor>,
+        batch: usize,
+        pass: impl FnOnce(&mut dyn Tap<S>),
+    ) -> Result<(), EvaError> {
+        let mut recorder = Self { feeds, rows, failure: None };
+        pass(&mut recorder);
+        if let Some(site) = recorder.failure {
+            return Err(EvaError::NotFinite { site: site.to_string(), batch });
+        }
+        match recorder.feeds.iter().find(|feed| !feed.fed) {
+            Some(unseen) => Err(EvaError::NotSeen { site: unseen.sites[0].to_string() }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<S: Ord + Clone + fmt::Display> Tap<S> for Recorder<'_, S> {
     fn record(&mut self, site: S, x: &Rows) {
-        let Some(input) = self.inputs.iter_mut().find(|input| input.sites.contains(&site)) else { return };
-        let rests = input.settled && self.settings.solver == SolverKind::Incremental;
-        if self.failure.is_some() || std::mem::replace(&mut input.fed, true) || rests {
+        let Some(feed) = self.feeds.iter_mut().find(|feed| feed.sites.contains(&site)) else { return };
+        if self.failure.is_some() || std::mem::replace(&mut feed.fed, true) {
             return;
         }
-        let updated = match self.rows {
-            Some(rows) if rows.numel() == 0 => Ok(()),
-            Some(rows) => input.solver.update(&x.select(rows)),
-            None => input.solver.update(x),
+        let selected = match &self.rows {
+            Some(rows) if rows.numel() == 0 => return,
+            Some(rows) => &x.select(rows),
+            None => x,
         };
-        if updated.is_err() {
-            self.failure = Some(EvaError::NotFinite { site: site.to_string(), batch: self.batch });
+        let taken = match &mut feed.sink {
+            Sink::Solver(solver) => solver.update(selected),
+            Sink::Half(half) => half.add(selected),
+            Sink::Nowhere => Ok(()),
+        };
+        if taken.is_err() {
+            self.failure = Some(site);
         }
     }
 }

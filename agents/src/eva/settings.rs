@@ -87,11 +87,9 @@ impl Settings {
             width <= GRAM_WIDTH.max(GRAM_COLUMNS * Sketch::columns(components)) || end == End::Trailing;
         match self.solver {
             SolverKind::Incremental => Box::new(IncrementalPca::new(components, width, self.centred, device)),
-            SolverKind::Sketch => Box::new(Sketch::new(components, width, self.centred, device)),
-            SolverKind::Auto if !narrow => Box::new(Sketch::new(components, width, self.centred, device)),
-            SolverKind::Gram | SolverKind::Auto => {
-                Box::new(Gram::new(components, width, self.centred, end, device))
-            }
+            SolverKind::Sketch => Box::new(Sketch::new(components, width, self.centred)),
+            SolverKind::Auto if !narrow => Box::new(Sketch::new(components, width, self.centred)),
+            SolverKind::Gram | SolverKind::Auto => Box::new(Gram::new(components, width, self.centred, end)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::halves::Halves;
 use super::sums::{Sums, shift_for};
 use super::{NotFinite, Rows, Sketch, Solver, Spectrum, leading_eigenvectors, orthonormal, with_fixed_signs};
 
@@ -23,31 +24,19 @@ pub struct Gram {
     components: i64,
     centred: bool,
     end: End,
-    /// What rows are summed about, decided by the first batch.
-    shift: Option<Option<Tensor>>,
-    batches: usize,
-    halves: [Sums; 2],
+    halves: Halves,
 }
 
 impl Gram {
     /// Nothing seen yet; gives `components` directions of rows of `width` numbers, at most `width`.
-    pub fn new(components: i64, width: i64, centred: bool, end: End, device: tch::Device) -> Self {
-        let halves = [(), ()].map(|()| Sums::zero(width, width, device));
-        Self { components: components.min(width), centred, end, shift: None, batches: 0, halves }
+    pub fn new(components: i64, width: i64, centred: bool, end: End) -> Self {
+        Self { components: components.min(width), centred, end, halves: Halves::default() }
     }
 
-    /// Mean of x xᵀ over all rows, about zero if not centred: `[width, width]`.
+    /// Mean of x xᵀ over all rows, about zero if not centred: `[width, width]`; at least one was seen.
     pub fn moments(&self) -> Tensor {
-        let sums = self.halves[0].plus(&self.halves[1]);
-        self.scatter(&sums).0 / sums.rows as f64
-    }
-
-    /// The scatter `[width, width]` and its trace.
-    fn scatter(&self, sums: &Sums) -> (Tensor, f64) {
-        if self.centred {
-            return sums.about_the_mean(None);
-        }
-        (sums.products.shallow_clone(), sums.squares)
+        let sums = self.halves.whole();
+        sums.scatter(self.centred).0 / sums.rows() as f64
     }
 
     /// The wanted end of the eigenvalues and of the eigenvectors: `scatter` `[width, width]` → `[count]`,
@@ -66,42 +55,38 @@ impl Gram {
 
 impl Solver for Gram {
     fn update(&mut self, rows: &Rows) -> Result<(), NotFinite> {
-        if self.shift.is_none() {
-            self.shift = Some(if self.centred { shift_for(rows)? } else { None });
-        }
-        let shift = self.shift.as_ref().and_then(Option::as_ref);
-        let half = &mut self.halves[self.batches % 2];
-        match shift {
-            Some(shift) => half.add(&Rows::of(&(rows.dense() - shift)))?,
-            None => half.add(rows)?,
-        }
-        self.batches += 1;
-        Ok(())
+        let centred = self.centred;
+        self.halves.add(rows, || {
+            let shift = if centred { shift_for(rows)? } else { None };
+            Ok(Sums::zero(rows, shift, None))
+        })
+    }
+
+    fn halves(&mut self) -> Option<&mut [Sums; 2]> {
+        self.halves.started_mut()
     }
 
     fn rows(&self) -> i64 {
-        self.halves[0].rows + self.halves[1].rows
+        self.halves.rows()
     }
 
     fn spectrum(&self) -> Spectrum {
-        let (scatter, total) = self.scatter(&self.halves[0].plus(&self.halves[1]));
+        let (scatter, total) = self.halves.whole().scatter(self.centred);
         let width = scatter.size()[0];
         let (values, wider) = self.directions(&scatter, Sketch::columns(self.components).min(width));
         let of_half = |half: &Sums| {
-            let (scatter, _) = self.scatter(half);
+            let (scatter, _) = half.scatter(self.centred);
             match self.end {
                 End::Leading => near(&scatter, &wider, self.components),
                 End::Trailing => self.directions(&scatter, self.components).1,
             }
         };
-        let [even, odd] = &self.halves;
-        let both = even.rows.min(odd.rows) >= self.components;
         Spectrum {
             basis: wider.narrow(0, 0, self.components),
             scatter: values.narrow(0, 0, self.components),
             total,
             rows: self.rows(),
-            halves: both.then(|| [even, odd].map(of_half)),
+            halves: self.halves.each(self.components, of_half),
         }
     }
 }

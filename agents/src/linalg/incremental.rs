@@ -6,7 +6,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::sums::square_sum;
+use super::sums::{Sums, square_sum};
 use super::{NotFinite, Rows, Solver, Spectrum, leading_eigenvectors, orthonormal, with_fixed_signs};
 
 /// Up to this width the stacked rows' Gram matrix is decomposed exactly; wider ones are iterated on.
@@ -109,6 +109,10 @@ impl Solver for IncrementalPca {
         }
         let x = Tensor::cat(&std::mem::take(&mut self.waiting), 0);
         self.step(&x)
+    }
+
+    fn halves(&mut self) -> Option<&mut [Sums; 2]> {
+        None
     }
 
     fn rows(&self) -> i64 {

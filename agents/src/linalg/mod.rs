@@ -7,6 +7,7 @@
 //! | [`IncrementalPca`] | the components | PEFT's directions, which forget what they truncate |
 
 mod gram;
+mod halves;
 mod incremental;
 mod rows;
 mod sketch;
@@ -20,6 +21,7 @@ pub use gram::{End, Gram};
 pub use incremental::IncrementalPca;
 pub use rows::{Rows, thin_product};
 pub use sketch::Sketch;
+pub use sums::Sums;
 
 /// Rows hold NaN or infinity.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +39,8 @@ pub struct Spectrum {
     pub total: f64,
     /// N.
     pub rows: i64,
-    /// Directions of the even and of the odd batches alone, `[C, width]` each: two estimates that share no data.
-    /// None where the solver cannot tell them apart, or one has fewer rows than directions.
+    /// Directions of each half of the data alone, `[C, width]`: two estimates that share no row.
+    /// None where the solver keeps no halves, or one has fewer rows than directions.
     pub halves: Option<[Tensor; 2]>,
 }
 
@@ -58,9 +60,12 @@ impl Spectrum {
 }
 
 /// Finds the leading directions of rows that arrive in batches.
-pub trait Solver: fmt::Debug {
-    /// Takes in a batch of rows.
+pub trait Solver: fmt::Debug + Send {
+    /// Takes in a batch of rows, into the half of the data that has fewer where the solver keeps halves.
     fn update(&mut self, rows: &Rows) -> Result<(), NotFinite>;
+
+    /// Both halves, once rows were seen: two threads may each add rows to one. None where the solver keeps none.
+    fn halves(&mut self) -> Option<&mut [Sums; 2]>;
 
     /// Rows seen so far.
     fn rows(&self) -> i64;
@@ -120,8 +125,8 @@ mod tests {
 
     fn solvers(components: i64, width: i64, centred: bool) -> [(&'static str, Box<dyn Solver>); 3] {
         [
-            ("gram", Box::new(Gram::new(components, width, centred, End::Leading, CPU))),
-            ("sketch", Box::new(Sketch::new(components, width, centred, CPU))),
+            ("gram", Box::new(Gram::new(components, width, centred, End::Leading))),
+            ("sketch", Box::new(Sketch::new(components, width, centred))),
             ("incremental", Box::new(IncrementalPca::new(components, width, centred, CPU))),
         ]
     }
@@ -247,8 +252,8 @@ mod tests {
     fn float32_products_give_the_directions_of_float64() {
         tch::manual_seed(9);
         let x = rows(2000, &[3.0, 2.5, 2.0, 1.5, 1.0, 0.5], 1.0);
-        let mut single = Gram::new(3, 6, true, End::Leading, CPU);
-        let mut double = Gram::new(3, 6, true, End::Leading, CPU);
+        let mut single = Gram::new(3, 6, true, End::Leading);
+        let mut double = Gram::new(3, 6, true, End::Leading);
         single.update(&Rows::of(&x)).unwrap();
         double.update(&Rows::of(&x.to_kind(Kind::Double))).unwrap();
         let (single, double) = (single.spectrum(), double.spectrum());
@@ -262,7 +267,7 @@ mod tests {
         tch::manual_seed(10);
         let x = rows(500, &[5.0, 4.0, 2.0, 1.0], 1.0);
         let ends = [End::Leading, End::Trailing].map(|end| {
-            let mut solver = Gram::new(2, 4, true, end, CPU);
+            let mut solver = Gram::new(2, 4, true, end);
             solver.update(&Rows::of(&x)).unwrap();
             solver.spectrum()
         });

@@ -6,6 +6,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::halves::Halves;
 use super::sums::{Sums, TestMatrix, shift_for, square_sum};
 use super::{NotFinite, Rows, Solver, Spectrum, leading_eigenvectors, orthonormal, with_fixed_signs};
 
@@ -24,28 +25,13 @@ const NEGLIGIBLE: f64 = 1e-10;
 pub struct Sketch {
     components: i64,
     centred: bool,
-    columns: i64,
-    started: Option<Started>,
-    batches: usize,
-    halves: [Sums; 2],
-}
-
-/// What the first batch decides.
-#[derive(Debug)]
-struct Started {
-    /// What rows are summed about.
-    shift: Option<Tensor>,
-    /// Ω, whose columns are orthonormal, in the rows' precision.
-    test: TestMatrix,
+    halves: Halves,
 }
 
 impl Sketch {
     /// Nothing seen yet; gives `components` directions of rows of `width` numbers, at most `width`.
-    pub fn new(components: i64, width: i64, centred: bool, device: tch::Device) -> Self {
-        let components = components.min(width);
-        let columns = Self::columns(components).min(width);
-        let halves = [(), ()].map(|()| Sums::zero(columns, width, device));
-        Self { components, centred, columns, started: None, batches: 0, halves }
+    pub fn new(components: i64, width: i64, centred: bool) -> Self {
+        Self { components: components.min(width), centred, halves: Halves::default() }
     }
 
     /// Columns of the test matrix for so many components: with the column of ones that it gets, a multiple of
@@ -54,37 +40,10 @@ impl Sketch {
         (components + components / 4 + 4) / 8 * 8 + 7
     }
 
-    /// The test matrix for rows like these.
-    fn start(&self, rows: &Rows) -> Result<Started, NotFinite> {
-        let (count, width) = rows.shape();
-        let (kind, device) = (rows.dense().kind(), rows.dense().device());
-        square_sum(rows)?; // a test matrix of NaN would go unnoticed
-        let shift = if self.centred { shift_for(rows)? } else { None };
-        let nothing = Tensor::zeros([self.columns], (kind, device));
-        let enough = START_ROWS.max(START_ROWS_A_COLUMN * self.columns).min(count);
-        let index = Tensor::randperm(count, (Kind::Int64, device)).narrow(0, 0, enough); // [M]
-        let some = rows.dense().index_select(0, &index); // [M, width]
-        let some = if self.centred { &some - some.mean_dim(0, false, kind) } else { some };
-        let some = Rows::of(&some);
-        let mut test = orthonormal(&Tensor::randn([width, self.columns], (kind, device))).tr(); // [S, width]
-        for _ in 0..ROUNDS {
-            test = orthonormal(&some.sketched_gram(&test.contiguous(), &nothing).tr()).tr();
-        }
-        Ok(Started { shift, test: TestMatrix::new(&test) })
-    }
-
-    /// ΩᵀS and the trace of S: `test` `[S, width]` → `[S, width]`.
-    fn scatter(&self, sums: &Sums, test: &Tensor) -> (Tensor, f64) {
-        if self.centred {
-            return sums.about_the_mean(Some(test));
-        }
-        (sums.products.shallow_clone(), sums.squares)
-    }
-
     /// F `[S, width]` whose FᵀF is the scatter as the sketch has it, and the exact trace.
     fn factor(&self, sums: &Sums) -> (Tensor, f64) {
-        let test = &self.started.as_ref().expect("rows were seen").test.exact(); // [S, width]
-        let (sketched, total) = self.scatter(sums, test);
+        let test = sums.test(); // [S, width]
+        let (sketched, total) = sums.scatter(self.centred); // [S, width]
         let core = sketched.matmul(&test.tr()); // [S, S], Ωᵀ S Ω
         let (values, vectors) = ((&core + core.tr()) * 0.5).linalg_eigh("L");
         let least = values.max().double_value(&[]) * NEGLIGIBLE;
@@ -93,27 +52,42 @@ impl Sketch {
     }
 }
 
+/// Sums through a test matrix with orthonormal columns, for rows like these.
+fn start(rows: &Rows, components: i64, centred: bool) -> Result<Sums, NotFinite> {
+    let (count, width) = rows.shape();
+    let (kind, device) = (rows.dense().kind(), rows.dense().device());
+    square_sum(rows)?; // a test matrix of NaN would go unnoticed
+    let shift = if centred { shift_for(rows)? } else { None };
+    let columns = Sketch::columns(components).min(width);
+    let nothing = Tensor::zeros([columns], (kind, device));
+    let enough = START_ROWS.max(START_ROWS_A_COLUMN * columns).min(count);
+    let index = Tensor::randperm(count, (Kind::Int64, device)).narrow(0, 0, enough); // [M]
+    let some = rows.dense().index_select(0, &index); // [M, width]
+    let some = if centred { &some - some.mean_dim(0, false, kind) } else { some };
+    let some = Rows::of(&some);
+    let mut test = orthonormal(&Tensor::randn([width, columns], (kind, device))).tr(); // [S, width]
+    for _ in 0..ROUNDS {
+        test = orthonormal(&some.sketched_gram(&test.contiguous(), &nothing).tr()).tr();
+    }
+    Ok(Sums::zero(rows, shift, Some(TestMatrix::new(&test))))
+}
+
 impl Solver for Sketch {
     fn update(&mut self, rows: &Rows) -> Result<(), NotFinite> {
-        if self.started.is_none() {
-            self.started = Some(self.start(rows)?);
-        }
-        let Started { shift, test } = self.started.as_ref().expect("it was started");
-        let half = &mut self.halves[self.batches % 2];
-        match shift {
-            Some(shift) => half.add_sketched(&Rows::of(&(rows.dense() - shift)), test)?,
-            None => half.add_sketched(rows, test)?,
-        }
-        self.batches += 1;
-        Ok(())
+        let (components, centred) = (self.components, self.centred);
+        self.halves.add(rows, || start(rows, components, centred))
+    }
+
+    fn halves(&mut self) -> Option<&mut [Sums; 2]> {
+        self.halves.started_mut()
     }
 
     fn rows(&self) -> i64 {
-        self.halves[0].rows + self.halves[1].rows
+        self.halves.rows()
     }
 
     fn spectrum(&self) -> Spectrum {
-        let (factor, total) = self.factor(&self.halves[0].plus(&self.halves[1]));
+        let (factor, total) = self.factor(&self.halves.whole());
         let (_, singular_values, directions) = factor.svd(true, true); // directions are columns
         // A half's directions from the smaller FFᵀ, which is cheap.
         let of_half = |half: &Sums| {
@@ -121,14 +95,12 @@ impl Solver for Sketch {
             let (values, vectors) = leading_eigenvectors(&factor.matmul(&factor.tr()), self.components);
             vectors.matmul(&factor) / values.sqrt().clamp_min(f64::MIN_POSITIVE).unsqueeze(1) // [C, width]
         };
-        let [even, odd] = &self.halves;
-        let both = even.rows.min(odd.rows) >= self.components;
         Spectrum {
             basis: with_fixed_signs(&directions.narrow(1, 0, self.components).tr()),
             scatter: singular_values.narrow(0, 0, self.components).square(),
             total,
             rows: self.rows(),
-            halves: both.then(|| [even, odd].map(of_half)),
+            halves: self.halves.each(self.components, of_half),
         }
     }
 }

@@ -43,40 +43,91 @@ impl TestMatrix {
         Self { weight, bias }
     }
 
+    /// S.
+    fn columns(&self) -> i64 {
+        self.weight.size()[0] - 1
+    }
+
     /// Ωᵀ in float64: `[S, width]`.
     pub fn exact(&self) -> Tensor {
-        let (rows, _) = self.weight.size2().expect("a test matrix");
-        self.weight.narrow(0, 0, rows - 1).to_kind(Kind::Double)
+        self.weight.narrow(0, 0, self.columns()).to_kind(Kind::Double)
+    }
+
+    /// The same; shares storage.
+    fn share(&self) -> Self {
+        Self { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() }
     }
 }
 
-/// Sums over rows x, and over z = x Ω for a test matrix Ω `[width, S]` (the identity in [`super::Gram`]).
+/// Sums over rows x about a fixed point, and over z = x Ω for a test matrix Ω.
 #[derive(Debug)]
-pub(super) struct Sums {
-    pub rows: i64,
+pub struct Sums {
+    /// The point: `[width]`; zero where absent.
+    shift: Option<Tensor>,
+    /// Ω `[width, S]`; the identity where absent.
+    test: Option<TestMatrix>,
+    rows: i64,
     /// Σ x: `[width]`, f64.
-    pub sum: Tensor,
+    sum: Tensor,
     /// Σ ‖x‖².
-    pub squares: f64,
+    squares: f64,
     /// Σ z xᵀ: `[S, width]`, f64.
-    pub products: Tensor,
+    products: Tensor,
 }
 
 impl Sums {
-    pub fn zero(test_columns: i64, width: i64, device: tch::Device) -> Self {
-        let options = (Kind::Double, device);
+    /// Over no rows yet, about `shift` `[width]`; rows will be like these.
+    pub(super) fn zero(rows: &Rows, shift: Option<Tensor>, test: Option<TestMatrix>) -> Self {
+        let ((_, width), options) = (rows.shape(), (Kind::Double, rows.dense().device()));
+        let columns = test.as_ref().map_or(width, TestMatrix::columns);
         Self {
+            shift,
+            test,
             rows: 0,
             sum: Tensor::zeros([width], options),
             squares: 0.0,
-            products: Tensor::zeros([test_columns, width], options),
+            products: Tensor::zeros([columns, width], options),
         }
     }
 
-    /// Takes in rows whose every product is kept.
+    /// The same, to add other rows to.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            shift: self.shift.as_ref().map(Tensor::shallow_clone),
+            test: self.test.as_ref().map(TestMatrix::share),
+            rows: self.rows,
+            sum: self.sum.copy(),
+            squares: self.squares,
+            products: self.products.copy(),
+        }
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> i64 {
+        self.rows
+    }
+
+    /// Takes in rows, or nothing where one of their numbers is not finite.
     pub fn add(&mut self, rows: &Rows) -> Result<(), NotFinite> {
-        let (products, sum) = rows.gram(); // [width, width], [width]
-        let squares = products.diagonal(0, 0, 1).sum(Kind::Double).double_value(&[]);
+        match &self.shift {
+            None => self.add_shifted(rows),
+            Some(shift) => self.add_shifted(&Rows::of(&(rows.dense() - shift))),
+        }
+    }
+
+    fn add_shifted(&mut self, rows: &Rows) -> Result<(), NotFinite> {
+        let (products, sum, squares) = match &self.test {
+            None => {
+                let (products, sum) = rows.gram(); // [width, width], [width]
+                let squares = products.diagonal(0, 0, 1).sum(Kind::Double).double_value(&[]);
+                (products, sum, squares)
+            }
+            Some(test) => {
+                let columns = test.columns();
+                let products = rows.sketched_gram(&test.weight, &test.bias); // [S + 1, width]
+                (products.narrow(0, 0, columns), products.get(columns), square_sum(rows)?)
+            }
+        };
         if !squares.is_finite() {
             return Err(NotFinite);
         }
@@ -87,34 +138,33 @@ impl Sums {
         Ok(())
     }
 
-    /// Takes in rows by their products with a test matrix.
-    pub fn add_sketched(&mut self, rows: &Rows, test: &TestMatrix) -> Result<(), NotFinite> {
-        let squares = square_sum(rows)?;
-        self.rows += rows.shape().0;
-        self.squares += squares;
-        let products = rows.sketched_gram(&test.weight, &test.bias); // [S + 1, width]
-        let columns = self.products.size()[0];
-        self.products += products.narrow(0, 0, columns);
-        self.sum += products.get(columns);
-        Ok(())
+    /// The sums over both's rows, which are about the same point.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        let mut both = self.copy();
+        both.rows += other.rows;
+        both.sum += &other.sum;
+        both.squares += other.squares;
+        both.products += &other.products;
+        both
     }
 
-    /// The sums over both's rows.
-    pub fn plus(&self, other: &Self) -> Self {
-        Self {
-            rows: self.rows + other.rows,
-            sum: &self.sum + &other.sum,
-            squares: self.squares + other.squares,
-            products: &self.products + &other.products,
+    /// Σ z xᵀ and Σ ‖x‖², about the rows' mean if `centred`: `[S, width]`.
+    pub(super) fn scatter(&self, centred: bool) -> (Tensor, f64) {
+        if !centred {
+            return (self.products.shallow_clone(), self.squares);
         }
-    }
-
-    /// Σ (z − z̄)(x − x̄)ᵀ and Σ ‖x − x̄‖², where z̄ = x̄ Ω and `test` is Ωᵀ `[S, width]`: `[S, width]`.
-    pub fn about_the_mean(&self, test: Option<&Tensor>) -> (Tensor, f64) {
         let rows = self.rows as f64;
-        let sketched = test.map_or_else(|| self.sum.shallow_clone(), |test| test.mv(&self.sum)); // [S]
+        let sketched = match &self.test {
+            None => self.sum.shallow_clone(),
+            Some(test) => test.exact().mv(&self.sum), // [S]
+        };
         let products = &self.products - sketched.outer(&self.sum) / rows;
         let squares = self.squares - self.sum.dot(&self.sum).double_value(&[]) / rows;
         (products, squares.max(0.0))
+    }
+
+    /// Ωᵀ in float64: `[S, width]`.
+    pub(super) fn test(&self) -> Tensor {
+        self.test.as_ref().expect("a sketch has a test matrix").exact()
     }
 }

@@ -54,7 +54,7 @@ fn input_moments(
     let mut grams = BTreeMap::new();
     for &site in sites {
         let (width, _) = policy.site_shape(site).expect("a site of this policy");
-        grams.insert(site, Gram::new(width, width, false, End::Leading, policy.device()));
+        grams.insert(site, Gram::new(width, width, false, End::Leading));
     }
     let no_adapters = AdapterSet::default();
     for inputs in batches {

@@ -32,6 +32,21 @@ pub struct Inputs {
     pub mask: Tensor,
 }
 
+impl Inputs {
+    /// Windows `start..start + count`; shares storage with these.
+    pub fn narrow(&self, start: i64, count: i64) -> Self {
+        let part = |x: &Tensor| x.narrow(0, start, count); // [B, …] → [count, …]
+        Self {
+            states: part(&self.states),
+            actions: part(&self.actions),
+            rewards: self.rewards.as_ref().map(part),
+            returns_to_go: part(&self.returns_to_go),
+            timesteps: part(&self.timesteps),
+            mask: part(&self.mask),
+        }
+    }
+}
+
 /// What a policy says of every step.
 #[derive(Debug)]
 pub struct Predictions {

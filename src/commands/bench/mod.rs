@@ -177,7 +177,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
     let whole = windows.cast_unsigned().div_ceil(size.cast_unsigned()) as usize;
     let batch = |index: usize| {
         let start = (index % whole) as i64 * size;
-        slice(&all, start, size.min(windows - start))
+        all.narrow(start, size.min(windows - start))
     };
     let scale = SCALING.scale(settings.rank.get());
     let (mut eva_secs, mut forward_secs, mut last) = (Vec::new(), Vec::new(), None);
@@ -231,19 +231,6 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
         "forward_secs": forward_secs,
         "ratio": eva_secs / forward_secs,
     }))
-}
-
-/// Windows `start..start + count` of the inputs.
-fn slice(inputs: &Inputs, start: i64, count: i64) -> Inputs {
-    let part = |x: &Tensor| x.narrow(0, start, count); // [B, …] → [count, …]
-    Inputs {
-        states: part(&inputs.states),
-        actions: part(&inputs.actions),
-        rewards: inputs.rewards.as_ref().map(part),
-        returns_to_go: part(&inputs.returns_to_go),
-        timesteps: part(&inputs.timesteps),
-        mask: part(&inputs.mask),
-    }
 }
 
 /// The middle one of an odd number, the upper of the two middle ones of an even number.

@@ -13,7 +13,7 @@ use eva_rl_envs::VecEnv;
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::{SCALING, Subject, median, slice, subject};
+use super::{SCALING, Subject, median, subject};
 use crate::agent;
 use crate::cli::BenchUpdateArgs;
 use crate::data::Replay;
@@ -49,7 +49,7 @@ fn read(args: &BenchUpdateArgs) -> anyhow::Result<(DecisionTransformer, Source)>
     if windows < batch {
         return Err(InputError(format!("{path:?} holds {windows} windows, and a batch has {batch}")).into());
     }
-    let source = move |update: usize| slice(&inputs, update as i64 % (windows / batch) * batch, batch);
+    let source = move |update: usize| inputs.narrow(update as i64 % (windows / batch) * batch, batch);
     Ok((policy, Box::new(source)))
 }
 
