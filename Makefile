@@ -5,7 +5,8 @@ PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
 .PHONY: demo test build setup bridge pretrained medium online curves experts metaworld metaworld-data metaworld-pretrain \
-	metaworld-rates metaworld-ranks metaworld-controls metaworld-long interop peers eva-cost clean
+	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
+	interop peers eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
@@ -137,6 +138,16 @@ metaworld-long: metaworld-data
 	$(PROGRAM) sweep configs/sweeps/metaworld-long.toml --out runs/metaworld-long --jobs 2
 	rm -rf docs/metaworld-long
 	$(PROGRAM) report runs/metaworld-long/*/ --score success --out docs/metaworld-long
+
+# Makes policies/metaworld-mt40-large again, in runs/metaworld-pretrain-large-seed1/best/policy: forty minutes.
+metaworld-pretrain-large: metaworld-data
+	$(PROGRAM) train configs/metaworld-pretrain-large.toml
+
+# The larger policy, at three learning rates.
+metaworld-large: metaworld-data
+	$(PROGRAM) sweep configs/sweeps/metaworld-large.toml --out runs/metaworld-large --jobs 2
+	rm -rf docs/metaworld-large
+	$(PROGRAM) report runs/metaworld-large/*/ --score success --out docs/metaworld-large
 
 # minari, transformers, PEFT and TensorBoard read what the program wrote. Installs about 3 GB.
 interop: .venv build datasets/pendulum-g14-v0

@@ -126,7 +126,7 @@ pub enum Stop {
     /// one batch among many changes, not how far off they all are.
     Turn,
     /// Once the directions found lie within `tau`'s angle, in root mean square over the whole budget, of those
-    /// that all of the data has, as the even and the odd batches tell: they share no data, so that each half errs
+    /// that all of the data has, as the data's two halves tell: they share no row, so that each half errs
     /// on its own, and their mean squared sine is four times that of both together. Of N batches drawn without
     /// replacement, n err by 1 − n/N of what they would in endless data, and all N by nothing.
     Halves,
