@@ -10,6 +10,8 @@ pub mod adapter;
 
 pub mod linalg;
 
+mod dropout;
+
 pub mod pass;
 
 pub mod nn;

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::adapter::{AdapterSet, Lora};
+use crate::dropout::dropout;
 use crate::linalg::Rows;
 use crate::nn::Linear;
 use crate::site::Site;
@@ -55,6 +56,11 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// `x` `[…]` with dropout, where this pass trains: `[…]`.
+    pub fn dropped(&self, x: &Tensor, share: f64) -> Tensor {
+        if self.train && share > 0.0 { dropout(x, share) } else { x.shallow_clone() }
+    }
+
     /// The frozen map, plus its adapter's share if it has one: `[…, in]` → `[…, out]`.
     pub fn project(&mut self, site: Site, frozen: &Linear, x: &Tensor) -> Tensor {
         frozen.shaped(&self.project_rows(site, frozen, &Rows::of(x)), x)
@@ -106,7 +112,7 @@ impl Pass<'_> {
         y: &Tensor,
     ) -> Tensor {
         let drops = self.train && self.adapters.dropout > 0.0;
-        let dropped = if drops { x.dropout(self.adapters.dropout, true) } else { x.shallow_clone() };
+        let dropped = self.dropped(x, self.adapters.dropout);
         match ratio {
             None => y + lora.forward(&dropped),
             Some(ratio) => {

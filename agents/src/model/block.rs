@@ -100,7 +100,7 @@ impl Block {
         let wide = self.widened(pass, &x);
         let fed = pass.project_rows(self.site(Layer::MlpOut), &self.mlp_out, &wide); // [N, D]
         let fed = self.mlp_out.shaped(&fed, &x); // [B, Q, D]
-        let mut sum = fed.dropout(self.residual_dropout, pass.train);
+        let mut sum = pass.dropped(&fed, self.residual_dropout);
         sum += x;
         sum
     }
@@ -117,7 +117,7 @@ impl Block {
     fn after_attention(&self, pass: &mut Pass, x: &Tensor, bias: &Tensor, wanted: Option<&Tensor>) -> Tensor {
         let attended = self.attend(pass, &self.before_attention.forward(x), bias, wanted); // [B, Q, D]
         // In place where nobody else holds the tensor: a block writes as little as it can.
-        let mut sum = attended.dropout(self.residual_dropout, pass.train);
+        let mut sum = pass.dropped(&attended, self.residual_dropout);
         sum += match wanted {
             None => x.shallow_clone(),
             Some(wanted) => x.index_select(1, wanted),
@@ -136,21 +136,34 @@ impl Block {
             None => (query, bias.shallow_clone()),
             Some(wanted) => (query.index_select(2, wanted), bias.index_select(2, wanted)),
         };
-        let dropout = if pass.train { self.attention_dropout } else { 0.0 };
         let kind = if pass.mixed { Kind::BFloat16 } else { Kind::Float };
-        let heads = Tensor::scaled_dot_product_attention(
-            &query.to_kind(kind),
-            &key.to_kind(kind),
-            &value.to_kind(kind),
-            Some(bias.to_kind(kind)),
-            dropout,
-            false,
-            self.score_scale,
-            false,
-        )
-        .to_kind(Kind::Float); // [B, H, Q, D/H]
+        let [query, key, value, bias] = [query, key, value, bias].map(|x| x.to_kind(kind));
+        let heads = if pass.train && self.attention_dropout > 0.0 {
+            self.mix_with_dropout(pass, &query, &key, &value, &bias)
+        } else {
+            let scale = self.score_scale;
+            Tensor::scaled_dot_product_attention(&query, &key, &value, Some(bias), 0.0, false, scale, false)
+        };
+        let heads = heads.to_kind(Kind::Float); // [B, H, Q, D/H]
         let joined = heads.transpose(1, 2).reshape([batch, -1, width]);
         pass.project(self.site(Layer::AttentionOut), &self.attention_out, &joined)
+    }
+
+    /// Attention written out, for its dropout: `query` `[B, H, Q, D/H]`, `key` and `value` `[B, H, K, D/H]`, `bias`
+    /// `[B, 1, Q, K]` → `[B, H, Q, D/H]`.
+    fn mix_with_dropout(
+        &self,
+        pass: &Pass,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        bias: &Tensor,
+    ) -> Tensor {
+        // A padded query sees nothing, and would be no number with −∞.
+        let bias = bias.clamp_min(-1e30);
+        let scores = (query * self.score_scale).matmul(&key.transpose(-2, -1)) + bias; // [B, H, Q, K]
+        let shares = scores.softmax(-1, Kind::Float).to_kind(value.kind());
+        pass.dropped(&shares, self.attention_dropout).matmul(value)
     }
 
     /// The feed-forward part's inner numbers: `x` `[B, Q, D]` → rows `[N, I]`.
@@ -168,5 +181,52 @@ impl Block {
 
     fn site(&self, layer: Layer) -> Site {
         Site::Block { block: self.index, layer }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use crate::adapter::AdapterSet;
+    use crate::model::{DecisionTransformer, Inputs, PolicyConfig};
+    use crate::pass::{NoTap, Pass};
+
+    use super::*;
+
+    #[test]
+    fn attention_with_a_dropout_that_drops_nothing_is_attention() {
+        tch::manual_seed(4);
+        let sizes =
+            PolicyConfig { state_dim: 3, act_dim: 2, hidden_size: 16, n_head: 2, ..Default::default() };
+        let config = PolicyConfig {
+            n_positions: 30,
+            max_ep_len: 10,
+            initializer_range: 0.3,
+            attn_pdrop: 1e-9, // less than one in 65,536
+            resid_pdrop: 0.0,
+            embd_pdrop: 0.0,
+            ..sizes
+        };
+        let policy = DecisionTransformer::new(config, Device::Cpu);
+        let normal = |width| Tensor::randn([5, 10, width], (Kind::Float, Device::Cpu));
+        let padding = Tensor::from_slice(&[0i64, 1, 4, 8, 9]).unsqueeze(1); // [5, 1]
+        let inputs = Inputs {
+            states: normal(3),
+            actions: normal(2),
+            rewards: None,
+            returns_to_go: normal(1),
+            timesteps: Tensor::arange(10, (Kind::Int64, Device::Cpu)).repeat([5, 1]),
+            mask: Tensor::arange(10, (Kind::Int64, Device::Cpu)).ge_tensor(&padding),
+        };
+        let none = AdapterSet::default();
+        let [trained, at_rest] = [true, false].map(|train| {
+            let mut pass = Pass { adapters: &none, tap: &mut NoTap, train, mixed: false };
+            policy.encode(&mut pass, &inputs)
+        });
+        let real = policy.token_mask(&inputs).unsqueeze(-1); // [B, K, 1]
+        assert_eq!(trained.isfinite().all().int64_value(&[]), 1, "padding gives numbers too");
+        let off = ((trained - at_rest) * real).abs().max().double_value(&[]);
+        assert!(off < 1e-5, "{off}");
     }
 }

@@ -282,7 +282,7 @@ impl DecisionTransformer {
         let hidden = mask.view([batch, 1, 1, tokens]).logical_and(&causal).logical_not();
         let bias = Tensor::zeros([batch, 1, tokens, tokens], (Kind::Float, self.device()))
             .masked_fill_(&hidden, f64::NEG_INFINITY);
-        (x.dropout(self.config.embd_pdrop, pass.train), bias)
+        (pass.dropped(&x, self.config.embd_pdrop), bias)
     }
 
     /// What stands at one place of every step, embedded: `[B, T, D]`.
