@@ -139,11 +139,11 @@ metaworld-long: metaworld-data
 	rm -rf docs/metaworld-long
 	$(PROGRAM) report runs/metaworld-long/*/ --score success --out docs/metaworld-long
 
-# Makes policies/metaworld-mt40-large again, in runs/metaworld-pretrain-large-seed1/best/policy: forty minutes.
+# Makes policies/metaworld-mt40-large again, in runs/metaworld-pretrain-large-seed1/best/policy: an hour.
 metaworld-pretrain-large: metaworld-data
 	$(PROGRAM) train configs/metaworld-pretrain-large.toml
 
-# The larger policy, at three learning rates.
+# The larger policy at three learning rates: an hour and a quarter.
 metaworld-large: metaworld-data
 	$(PROGRAM) sweep configs/sweeps/metaworld-large.toml --out runs/metaworld-large --jobs 2
 	rm -rf docs/metaworld-large
