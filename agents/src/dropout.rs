@@ -1,6 +1,6 @@
 //! Dropout (Srivastava et al. 2014) whose masks are drawn at the speed of memory.
 //!
-//! On a CPU libtorch draws one number at a time on one thread, which takes a third of an update's time.
+//! On a CPU libtorch draws one number at a time on one thread, and the others wait.
 
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};

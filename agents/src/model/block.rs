@@ -194,21 +194,15 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn attention_with_a_dropout_that_drops_nothing_is_attention() {
-        tch::manual_seed(4);
+    /// A policy with this attention dropout and no other, and windows of which most begin with padding.
+    fn subject(attn_pdrop: f64) -> (DecisionTransformer, Inputs) {
         let sizes =
             PolicyConfig { state_dim: 3, act_dim: 2, hidden_size: 16, n_head: 2, ..Default::default() };
-        let config = PolicyConfig {
-            n_positions: 30,
-            max_ep_len: 10,
-            initializer_range: 0.3,
-            attn_pdrop: 1e-9, // less than one in 65,536
-            resid_pdrop: 0.0,
-            embd_pdrop: 0.0,
-            ..sizes
-        };
-        let policy = DecisionTransformer::new(config, Device::Cpu);
+        let still = PolicyConfig { attn_pdrop, resid_pdrop: 0.0, embd_pdrop: 0.0, ..sizes };
+        let policy = DecisionTransformer::new(
+            PolicyConfig { n_positions: 30, max_ep_len: 10, initializer_range: 0.3, ..still },
+            Device::Cpu,
+        );
         let normal = |width| Tensor::randn([5, 10, width], (Kind::Float, Device::Cpu));
         let padding = Tensor::from_slice(&[0i64, 1, 4, 8, 9]).unsqueeze(1); // [5, 1]
         let inputs = Inputs {
@@ -219,14 +213,32 @@ mod tests {
             timesteps: Tensor::arange(10, (Kind::Int64, Device::Cpu)).repeat([5, 1]),
             mask: Tensor::arange(10, (Kind::Int64, Device::Cpu)).ge_tensor(&padding),
         };
+        (policy, inputs)
+    }
+
+    fn encode(policy: &DecisionTransformer, inputs: &Inputs, train: bool) -> Tensor {
         let none = AdapterSet::default();
-        let [trained, at_rest] = [true, false].map(|train| {
-            let mut pass = Pass { adapters: &none, tap: &mut NoTap, train, mixed: false };
-            policy.encode(&mut pass, &inputs)
-        });
+        policy.encode(&mut Pass { adapters: &none, tap: &mut NoTap, train, mixed: false }, inputs)
+    }
+
+    #[test]
+    fn attention_with_a_dropout_that_drops_nothing_is_attention() {
+        tch::manual_seed(4);
+        let (policy, inputs) = subject(1e-9); // less than one in 65,536
+        let [trained, at_rest] = [true, false].map(|train| encode(&policy, &inputs, train));
         let real = policy.token_mask(&inputs).unsqueeze(-1); // [B, K, 1]
         assert_eq!(trained.isfinite().all().int64_value(&[]), 1, "padding gives numbers too");
         let off = ((trained - at_rest) * real).abs().max().double_value(&[]);
         assert!(off < 1e-5, "{off}");
+    }
+
+    #[test]
+    fn attention_s_dropout_is_for_training_alone() {
+        tch::manual_seed(5);
+        let (policy, inputs) = subject(0.5);
+        let [first, second] = [true; 2].map(|train| encode(&policy, &inputs, train));
+        assert_ne!(first, second, "each pass drops others");
+        let [first, second] = [false; 2].map(|train| encode(&policy, &inputs, train));
+        assert_eq!(first, second);
     }
 }
