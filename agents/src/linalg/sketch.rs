@@ -2,7 +2,7 @@
 //!
 //! Single-pass Nyström (Tropp, Yurtsever, Udell and Cevher 2017, arXiv 1706.05736): of the scatter S only
 //! Y = S Ω is kept, and S ≈ Y (Ωᵀ Y)⁺ Yᵀ. Their Ω is random; ours spans the leading directions of the first
-//! batch, found by a few rounds of subspace iteration, so that a few spare columns suffice.
+//! rows, found by a few rounds of subspace iteration, so that a few spare columns suffice.
 
 use tch::{Kind, Tensor};
 
@@ -10,10 +10,10 @@ use super::halves::Halves;
 use super::sums::{Sums, TestMatrix, shift_for, square_sum};
 use super::{NotFinite, Rows, Solver, Spectrum, leading_eigenvectors, orthonormal, with_fixed_signs};
 
-/// Rounds of subspace iteration on the first batch.
+/// Rounds of subspace iteration on the first rows.
 const ROUNDS: usize = 2;
 
-/// Rows of the first batch that they look at, drawn at random: so many in all, or so many a column.
+/// Rows among those that they look at, drawn at random: so many in all, or so many a column.
 const START_ROWS: i64 = 1024;
 const START_ROWS_A_COLUMN: i64 = 32;
 
