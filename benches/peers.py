@@ -407,12 +407,21 @@ def own_eva(binary, folder, inputs, rank, arguments):
 
     with tempfile.TemporaryDirectory() as out:
         adapter = str(Path(out) / "adapter")
-        command = ["eva", "--policy", folder, "--inputs", inputs, "--rank", str(rank), "--out", adapter, "--repeats", "3"]
+        command = ["eva", "--policy", folder, "--inputs", inputs, "--rank", str(rank), "--out", adapter]
         figures = ours(binary, *command, *arguments)
         tensors = load_file(Path(adapter) / "adapter_model.safetensors")
     prefix, suffix = "base_model.model.", ".lora_A.weight"
     found = {key[len(prefix) : -len(suffix)]: a for key, a in tensors.items() if key.endswith(suffix)}
     return figures, found
+
+
+def fewest_batches(binary, folder, inputs, rank, spectra, angle):
+    """Batches after which ours is within `angle` of the exact directions."""
+    for batches in range(2, BATCHES):
+        _, found = own_eva(binary, folder, inputs, rank, ["--tau", "1", "--max-batches", str(batches), "--repeats", "1"])
+        if closeness(found, spectra)[0] <= angle:
+            return batches
+    return BATCHES
 
 
 def eva(args):
@@ -439,12 +448,16 @@ def eva(args):
             spectra = exact_spectra(model, cut)
             small = layers == 3  # the larger one takes PEFT and the exact covariance minutes
             tried = ways if small else {way: ways[way] for way in ["eva-rl", "eva-rl, PEFT's algorithm"]}
-            runs = {way: [] for way in ["PEFT", *tried]}
+            runs = {"PEFT": []}
             for _ in range(args.repeats if small else 1):
                 secs, forwards, found = peft_eva(folder, cut, rank)
+                if not runs["PEFT"]:
+                    enough = fewest_batches(args.binary, folder, file, rank, spectra, closeness(found, spectra)[0])
+                    tried = {"eva-rl, until as close": ["--tau", "1", "--max-batches", str(enough)], **tried}
+                    runs.update({way: [] for way in tried})
                 runs["PEFT"].append((secs, forwards, float("nan"), found))
                 for way, arguments in tried.items():
-                    figures, found = own_eva(args.binary, folder, file, rank, arguments)
+                    figures, found = own_eva(args.binary, folder, file, rank, ["--repeats", "3", *arguments])
                     runs[way].append((figures["eva_secs"], figures["batches"], figures["ratio"], found))
             peer = statistics.median(run[0] for run in runs["PEFT"])
             for way, found in runs.items():

@@ -149,17 +149,23 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
         let done = match self.settings.stop {
             _ if !enough => false,
             Stop::Turn => self.check_turns(),
-            Stop::Halves if self.batches as f64 >= self.whole => {
+            Stop::Halves if self.saw_all() => {
                 for input in &mut self.inputs {
                     (input.cosine, input.settled) = (1.0, true);
                 }
                 true // nothing is left to learn
             }
+            Stop::Halves if self.settings.tau == 1.0 => false, // only all of the data is within no angle of itself
             Stop::Halves => self.batches >= self.next_check && self.check_halves(),
         };
         let sites: usize = self.inputs.iter().map(|input| input.sites.len()).sum();
         let settled = self.inputs.iter().filter(|input| input.settled).map(|input| input.sites.len());
         Progress { settled: settled.sum::<usize>() as f64 / sites as f64, done }
+    }
+
+    /// Whether all of the data was seen.
+    fn saw_all(&self) -> bool {
+        self.batches as f64 >= self.whole
     }
 
     /// Shares out the ranks and gives each site its directions.
@@ -170,6 +176,9 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
                 let (site, batches) = (input.sites[0].to_string(), self.batches);
                 return Err(EvaError::TooFewRows { site, batches, found, wanted });
             }
+        }
+        if self.settings.stop == Stop::Halves && !self.saw_all() {
+            self.check_halves();
         }
         self.look();
         let ranks = self.ranks();
@@ -407,6 +416,12 @@ mod tests {
         }
         assert_eq!(done, [false, false, true]);
         assert!(eva.finish().unwrap().reports.iter().all(|report| report.cosine == 1.0));
+    }
+
+    #[test]
+    fn a_search_cut_short_says_how_sure_it_is() {
+        let found = find(Settings { tau: 1.0, ..settings(2) }, 3);
+        assert!(found.reports.iter().all(|report| report.cosine > 0.0 && report.cosine < 1.0));
     }
 
     #[test]
