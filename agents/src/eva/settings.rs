@@ -8,7 +8,7 @@ use crate::adapter::Rank;
 use crate::linalg::{End, Gram, IncrementalPca, Sketch, Solver, Spectrum};
 
 /// Up to so many columns of a sketch's test matrix a width, the exact covariance costs about as little.
-const GRAM_COLUMNS: i64 = 6;
+const GRAM_COLUMNS: i64 = 9;
 
 /// Up to this width it costs little whatever the rank.
 const GRAM_WIDTH: i64 = 128;
