@@ -55,14 +55,19 @@ fn a_worker_never_outlives_the_program() {
         }
         assert!(begun.elapsed() < Duration::from_secs(60), "the worker has not begun to hang");
     };
-    let stat = || fs::read_to_string(format!("/proc/{worker}/stat"));
-    assert!(stat().is_ok(), "it lives while the program does");
+    let stat = |process: &str| fs::read_to_string(format!("/proc/{process}/stat"));
+    let told = stat(&worker).expect("it lives while the program does");
+    let (_, told) = told.rsplit_once(')').unwrap();
+    let nursery = told.split_whitespace().nth(1).unwrap(); // what forked it
+    assert!(stat(nursery).unwrap().contains("python"), "{told}");
     program.kill().unwrap();
     program.wait().unwrap();
     let killed = Instant::now();
-    while stat().is_ok_and(|stat| !stat.contains(") Z ")) {
-        assert!(killed.elapsed() < Duration::from_secs(5), "worker {worker} outlives the program");
-        std::thread::sleep(Duration::from_millis(10));
+    for process in [&worker, nursery] {
+        while stat(process).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(killed.elapsed() < Duration::from_secs(5), "process {process} outlives the program");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

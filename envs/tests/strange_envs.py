@@ -50,6 +50,7 @@ class Counter(gymnasium.Env):
     def step(self, action):
         self.steps += 1
         shown, reward, infos = self.show(), float(action), {"steps": self.steps, "pid": os.getpid()}
+        infos |= {"parent": os.getppid(), "luck": np.random.random()}
         if self.steps == self.at and self.deed != "nothing" and self.due():
             match self.deed:
                 case "exit":

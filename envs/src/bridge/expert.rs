@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::failure::Failure;
+use super::nursery::Starter;
 use super::pool::{check_finite, start_error};
+use super::process::{Host, Order, Process, Task};
 use super::python::interpreter;
 use super::region::{Region, Widths};
 use super::settings::BridgeSettings;
-use super::worker::{Host, Order, Task, Worker};
 use super::{Library, split};
 use crate::scripted::VecController;
 use crate::{EnvError, Kwargs};
@@ -45,20 +46,21 @@ pub(crate) fn expert(
         look: false,
     };
     let timeout = Duration::from_secs_f64(settings.timeout_secs);
-    let start = || {
-        let mut worker = Worker::start(&python, &order, timeout)?;
+    let mut starter = Starter::new(python, order, timeout);
+    let mut start = || {
+        let mut worker = starter.start(num_envs, false)?;
         worker.contract()?;
         let region = worker.map(num_envs, WIDTHS, &[])?;
         Ok((worker, region))
     };
-    let (worker, region) = start().map_err(|failure| start_error(id, &python, failure))?;
+    let (worker, region) = start().map_err(|failure| start_error(id, starter.python(), failure))?;
     Ok(Box::new(Expert { id: id.to_owned(), worker, region }))
 }
 
 /// An expert looks at the observation alone, so a failure of its worker is one of the program's.
 struct Expert {
     id: String,
-    worker: Worker,
+    worker: Process,
     region: Region,
 }
 

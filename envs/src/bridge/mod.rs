@@ -7,11 +7,12 @@
 mod contract;
 mod expert;
 mod failure;
+mod nursery;
 mod pool;
+mod process;
 mod python;
 mod region;
 mod settings;
-mod worker;
 
 pub(crate) use expert::expert;
 pub use failure::{Failure, Incident};

@@ -1,17 +1,17 @@
 //! A batch of environments in worker processes, which are started again where they fail.
 
 use std::ops::Range;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rand::RngCore;
 
 use super::contract::Contract;
 use super::failure::{Failure, Incident};
+use super::nursery::Starter;
+use super::process::{Host, Order, Process, Task};
 use super::python::{interpreter, remedy};
 use super::region::{Answer, Region, Widths};
 use super::settings::BridgeSettings;
-use super::worker::{Host, Order, Task, Worker};
 use super::{Library, split};
 use crate::vec_env::{assert_len, check_actions};
 use crate::{EnvError, EnvSpec, Episodes, Frame, Kwargs, Phase, StepBatch, VecEnv};
@@ -24,8 +24,7 @@ pub(crate) fn pool(
     settings: &BridgeSettings,
 ) -> Result<BridgePool, EnvError> {
     let (library, inner) = split(id).expect("the id is bridged");
-    let starter = Starter {
-        python: interpreter(settings.python.as_deref()),
+    let order = Order {
         host: match library {
             Library::EnvPool => Host::EnvPool,
             Library::Gymnasium => Host::Gymnasium,
@@ -33,17 +32,20 @@ pub(crate) fn pool(
         id: inner.to_owned(),
         kwargs: kwargs.clone(),
         imports: settings.imports.clone(),
-        timeout: Duration::from_secs_f64(settings.timeout_secs),
+        rows: 0,
+        look: false,
     };
+    let timeout = Duration::from_secs_f64(settings.timeout_secs);
+    let mut starter = Starter::new(interpreter(settings.python.as_deref()), order, timeout);
     let processes = match library {
         Library::EnvPool => 1,
         Library::Gymnasium => settings.processes.clamp(1, num_envs),
     };
-    let explain = |failure| start_error(id, &starter.python, failure);
     // All start at once; then each says what it hosts.
     let ranges = (0..processes).map(|index| share(num_envs, processes, index));
     let started: Result<Vec<_>, Failure> =
         ranges.enumerate().map(|(index, rows)| Ok((starter.start(rows.len(), index == 0)?, rows))).collect();
+    let explain = |failure| start_error(id, starter.python(), failure);
     let mut spec = None;
     let mut seats = Vec::with_capacity(processes);
     for (mut worker, rows) in started.map_err(explain)? {
@@ -92,30 +94,6 @@ struct Scratch {
     finals: Vec<f32>,
 }
 
-/// What every worker of a pool is started with.
-struct Starter {
-    python: PathBuf,
-    host: Host,
-    id: String,
-    kwargs: Kwargs,
-    imports: Vec<String>,
-    timeout: Duration,
-}
-
-impl Starter {
-    fn start(&self, rows: usize, look: bool) -> Result<Worker, Failure> {
-        let order = Order {
-            host: self.host,
-            id: self.id.clone(),
-            kwargs: self.kwargs.clone(),
-            imports: self.imports.clone(),
-            rows,
-            look,
-        };
-        Worker::start(&self.python, &order, self.timeout)
-    }
-}
-
 /// A worker's place in a pool: the rows that it hosts, and its history.
 struct Seat {
     /// Absent once it may not be started again.
@@ -128,7 +106,7 @@ struct Seat {
 }
 
 struct Live {
-    worker: Worker,
+    worker: Process,
     region: Region,
 }
 
@@ -389,7 +367,7 @@ fn draw_seed(episodes: &Episodes, episode: u64, n: u64) -> u32 {
     rng.next_u32() >> 1
 }
 
-fn contract(worker: &mut Worker) -> Result<Contract, Failure> {
+fn contract(worker: &mut Process) -> Result<Contract, Failure> {
     worker.contract()?.ok_or_else(|| Failure::Nonsense("it has no contract".to_owned()))
 }
 

@@ -1,7 +1,7 @@
-"""A worker of eva-rl: hosts environments, or experts, in a process of their own.
+"""The nursery of eva-rl's workers, and the workers, which it forks: each hosts environments, or experts.
 
-eva-rl's end is `worker.rs`. The two speak over a socket, which this process is given as its standard
-input: eva-rl sends a command of one byte, and gets ANSWERED or FAILED, both with a text behind where one
+eva-rl's ends are `nursery.rs` and `process.rs`. It speaks with each process over a socket, the nursery's being its
+standard input: eva-rl sends a command of one byte, and gets ANSWERED or FAILED, both with a text behind where one
 is due (its length as four bytes, then UTF-8). Numbers go through memory that both share.
 """
 
@@ -23,7 +23,6 @@ import types
 import warnings
 
 ANSWERED, FAILED = b".", b"!"
-RESET, STEP, DRAW, ACT = b"R", b"S", b"D", b"A"
 RUNNING, TERMINATED, TRUNCATED = 0, 1, 2
 # What says, by its usual names, that an episode has succeeded.
 SUCCESS = ["success", "is_success"]
@@ -36,6 +35,54 @@ def main():
     channel = Channel(socket.socket(fileno=os.dup(0)))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
+    leash = channel.receive_file()
+    die_with(leash)
+    try:
+        prepare(json.loads(channel.receive_text()))
+    except Exception:
+        pass  # a worker that lacks something says so
+    # Forks share what the nursery holds for as long as nobody writes to it, as a collection would.
+    gc.collect()
+    gc.freeze()
+    while command := channel.receive(1):
+        match command:
+            case b"F":
+                theirs = channel.receive_file()
+                if process := fork():
+                    os.close(theirs)
+                    channel.answer(str(process))
+                    continue
+                os.close(leash)
+                channel.connection.close()
+                work(Channel(socket.socket(fileno=theirs)))
+                return
+            case b"W":
+                _, status = os.waitpid(channel.receive_number(), 0)
+                channel.answer(str(status))
+
+
+def prepare(order):
+    """Imports what forks may share: libraries of known conduct, which start no thread that a fork would lack."""
+    if order["host"] == "gymnasium":
+        import gymnasium
+
+        entry = gymnasium.registry[order["id"]].entry_point
+        if isinstance(entry, str) and entry.startswith("gymnasium."):
+            importlib.import_module(entry.partition(":")[0])
+
+
+def fork():
+    """The new process's number here, and 0 there, where it leads a group that can be ended whole."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of numpy's threads, which stand idle
+        process = os.fork()
+    os.setpgid(process, process)  # on both sides, because either may be the first to count on it
+    if process == 0 and "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()  # from the system, as Python does with its own generator
+    return process
+
+
+def work(channel):
     die_with(channel.receive_file())
     order = json.loads(channel.receive_text())
     try:

@@ -217,6 +217,38 @@ fn a_worker_killed_between_steps_is_replaced() {
 }
 
 #[test]
+fn workers_outlive_their_nursery_and_are_replaced_from_another() {
+    let settings = BridgeSettings { infos: vec!["pid".to_owned(), "parent".to_owned()], ..settings() };
+    let mut game = Game::new(strange("gymnasium:Counter-v0", json!({}), 2, &settings), 0);
+    game.step().unwrap();
+    let nursery = game.batch.infos[1];
+    assert_eq!(game.batch.infos[3], nursery, "both workers are forks of one process");
+    kill(nursery as u32);
+    await_end(nursery as u32);
+    game.step().unwrap();
+    assert_eq!(game.batch.phases, [Phase::Running; 2]);
+
+    kill(game.batch.infos[0] as u32);
+    game.step().unwrap();
+    let [incident] = game.pool.incidents().try_into().unwrap();
+    assert!(incident.to_string().contains("failed: its process is gone"), "{incident}");
+    game.step().unwrap();
+    assert_eq!(game.batch.phases, [Phase::Running; 2]);
+    kill(game.batch.infos[0] as u32);
+    game.step().unwrap();
+    let [incident] = game.pool.incidents().try_into().unwrap();
+    assert!(incident.to_string().contains("was killed by SIGKILL"), "another nursery hears it: {incident}");
+}
+
+#[test]
+fn no_two_workers_draw_the_same_numbers() {
+    let settings = BridgeSettings { infos: vec!["luck".to_owned()], processes: 3, ..settings() };
+    let mut game = Game::new(strange("gymnasium:Counter-v0", json!({}), 3, &settings), 0);
+    game.step().unwrap();
+    assert_ne!(game.batch.infos[1], game.batch.infos[2]); // the first was looked at before
+}
+
+#[test]
 fn a_worker_that_fails_too_often_is_named_with_what_it_did() {
     let settings = BridgeSettings { restarts: 2, processes: 1, ..settings() };
     let mut game = Game::new(strange("gymnasium:Counter-v0", json!({"deed": "exit"}), 2, &settings), 0);

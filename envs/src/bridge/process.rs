@@ -1,4 +1,4 @@
-//! One worker process: started, spoken to, and ended.
+//! One process: spoken to, waited for, and ended. It is a worker, or the nursery of workers.
 
 use std::io::{self, IoSlice, PipeWriter, Write};
 use std::mem::MaybeUninit;
@@ -8,6 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,14 +20,15 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::Contract;
 use super::failure::Failure;
+use super::nursery::Nursery;
 use super::region::{Region, Widths};
 use crate::Kwargs;
 
-/// The other side, which needs no file beside the program.
-const SCRIPT: &str = include_str!("worker.py");
-
 /// More than any picture or contract has; a longer answer is nonsense.
 const MAX_ANSWER: u32 = 1 << 28;
+
+/// How often an answer is looked for before this thread sleeps, from which it wakes slowly.
+const PATIENCE: u32 = 100;
 
 /// How long a worker may take to close its environments when it is no longer needed.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -82,39 +85,61 @@ struct Raised {
     package: Option<String>,
 }
 
-/// A process that hosts environments. It ends, with all that it started, when this is dropped, and
-/// when this process ends in whatever way.
+/// A process. It ends, with all that it started, when this is dropped, and when our process ends in whatever way.
 #[derive(Debug)]
-pub(super) struct Worker {
-    child: Child,
+pub(super) struct Process {
+    pid: Pid,
+    parent: Parent,
     channel: UnixStream,
     /// Readable once the process is gone, even where children of its own keep the channel open.
     death: OwnedFd,
-    /// Its other end is the worker's; the kernel kills the worker when this one closes.
+    /// Its other end is the process's; the kernel kills the process when this one closes.
     _leash: PipeWriter,
     timeout: Duration,
     /// Whether it was waited for, so that its number may be another process's by now.
     gone: bool,
+    /// How it ended, where that is known.
+    status: Option<ExitStatus>,
 }
 
-impl Worker {
-    /// Starts a process, which [`Worker::contract`] then hears from.
-    pub(super) fn start(python: &Path, order: &Order, timeout: Duration) -> Result<Self, Failure> {
+/// Who is told how a process ended.
+#[derive(Debug)]
+enum Parent {
+    Us(Child),
+    Nursery(Arc<Nursery>),
+}
+
+impl Process {
+    /// Starts an interpreter with this script.
+    pub(super) fn spawn(python: &Path, script: &str, timeout: Duration) -> Result<Self, Failure> {
         let (channel, theirs) = UnixStream::pair()?;
-        let (leash_end, leash) = io::pipe()?;
         let child = Command::new(python)
-            .args(["-c", SCRIPT])
+            .args(["-c", script])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(io::stderr())) // what an environment prints is no result
             // Ctrl-C is for this process; and a group can be ended whole.
             .process_group(0)
             .spawn()
             .map_err(|error| Failure::System(format!("cannot start the interpreter {python:?}: {error}")))?;
-        let death = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-        let mut worker = Self { child, channel, death, _leash: leash, timeout, gone: false };
-        worker.send_file(leash_end.as_fd())?;
+        Self::leashed(Pid::from_child(&child), Parent::Us(child), channel, timeout)
+    }
+
+    /// Has a nursery fork, and tells the fork what it is for; [`Process::contract`] then hears from it.
+    pub(super) fn fork(nursery: Arc<Nursery>, order: &Order, timeout: Duration) -> Result<Self, Failure> {
+        let (channel, theirs) = UnixStream::pair()?;
+        let pid = nursery.fork(theirs.as_fd())?;
+        let mut worker = Self::leashed(pid, Parent::Nursery(nursery), channel, timeout)?;
         worker.send_json(order)?;
         Ok(worker)
+    }
+
+    fn leashed(pid: Pid, parent: Parent, channel: UnixStream, timeout: Duration) -> Result<Self, Failure> {
+        let (leash_end, leash) = io::pipe()?;
+        let death = pidfd_open(pid, PidfdFlags::empty())?;
+        let mut process =
+            Self { pid, parent, channel, death, _leash: leash, timeout, gone: false, status: None };
+        process.send_file(leash_end.as_fd())?;
+        Ok(process)
     }
 
     /// What the environment is; an expert has none.
@@ -122,6 +147,13 @@ impl Worker {
         let text = self.message(self.deadline())?;
         serde_json::from_slice(&text)
             .map_err(|error| Failure::Nonsense(format!("its contract cannot be read: {error}")))
+    }
+
+    /// Waits for an answer that is a number.
+    pub(super) fn number(&mut self) -> Result<i32, Failure> {
+        let text = self.message(self.deadline())?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Failure::Nonsense(format!("its number cannot be read: {error}")))
     }
 
     /// Gives it memory.
@@ -203,11 +235,15 @@ impl Worker {
     }
 
     fn read(&mut self, bytes: &mut [u8], deadline: Instant) -> Result<(), Failure> {
-        let mut filled = 0;
+        let (mut filled, mut looks) = (0, 0);
         while filled < bytes.len() {
             match recv(&self.channel, &mut bytes[filled..], RecvFlags::DONTWAIT) {
                 Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(self.died()),
                 Ok((count, _)) => filled += count,
+                Err(Errno::AGAIN) if looks < PATIENCE => {
+                    looks += 1;
+                    thread::yield_now(); // to the workers, where they are many
+                }
                 Err(Errno::AGAIN) => self.wait_readable(deadline)?,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -238,26 +274,33 @@ impl Worker {
     fn died(&mut self) -> Failure {
         self.await_death(GRACE); // so that it is its own end that is told
         self.kill();
-        match self.child.wait() {
-            Ok(status) => Failure::Died(describe(status)),
-            Err(error) => error.into(),
-        }
+        Failure::Died(self.status.map_or("is gone".to_owned(), describe))
     }
 
     /// Ends it and all that it started, now.
     pub(super) fn kill(&mut self) {
-        if !self.gone {
-            let _dead_already = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-            let _status = self.child.wait();
-            self.gone = true;
+        if self.gone {
+            return;
         }
+        let _dead_already = kill_process_group(self.pid, Signal::KILL);
+        self.gone = true;
+        self.status = match &mut self.parent {
+            Parent::Us(child) => child.wait().ok(),
+            Parent::Nursery(nursery) => nursery.status(self.pid).ok(),
+        };
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn lives(&self) -> bool {
+        let mut death = [PollFd::new(&self.death, PollFlags::IN)];
+        !self.gone && poll(&mut death, Some(&timespec(Duration::ZERO))) == Ok(0)
     }
 
     fn await_death(&self, longest: Duration) {
         let _timed_out = poll(&mut [PollFd::new(&self.death, PollFlags::IN)], Some(&timespec(longest)));
     }
 
-    fn send_file(&mut self, file: BorrowedFd) -> Result<(), Failure> {
+    pub(super) fn send_file(&mut self, file: BorrowedFd) -> Result<(), Failure> {
         let files = [file];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -269,7 +312,7 @@ impl Worker {
         }
     }
 
-    fn send_json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+    pub(super) fn send_json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_vec(value).map_err(|error| Failure::System(error.to_string()))?;
         let length =
             u32::try_from(text.len()).map_err(|_| Failure::System("the order is too long".to_owned()))?;
@@ -277,7 +320,7 @@ impl Worker {
         self.send(&text)
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match self.channel.write_all(bytes) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(self.died()),
@@ -286,7 +329,7 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for Process {
     fn drop(&mut self) {
         if !self.gone && self.channel.shutdown(Shutdown::Write).is_ok() {
             self.await_death(FAREWELL);
