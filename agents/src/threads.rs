@@ -24,3 +24,28 @@ pub(crate) fn side_by_side<A, B: Send>(
     tch::set_num_threads(threads);
     both
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn both_are_done_with_half_of_the_threads_each_and_all_are_given_back() {
+        let threads = tch::get_num_threads();
+        let look = || (thread::current().id(), tch::get_num_threads());
+        let ((here, of_first), (there, of_second)) = side_by_side(look, look);
+        assert_eq!(here, thread::current().id());
+        assert_eq!(here == there, threads < 2);
+        assert_eq!([of_first, of_second], [(threads / 2).max(1); 2]);
+        assert_eq!(tch::get_num_threads(), threads);
+    }
+
+    #[test]
+    fn what_the_other_thread_panics_with_is_this_one_s() {
+        let panicked = catch_unwind(|| side_by_side(|| 1, || -> i32 { panic!("the other half") }));
+        assert_eq!(panicked.unwrap_err().downcast_ref::<&str>(), Some(&"the other half"));
+    }
+}

@@ -36,7 +36,7 @@ pub(super) struct Recorder<'a, S> {
     pub failure: Option<S>,
 }
 
-impl<'a, S: Ord + Clone + fmt::Display> Recorder<'a, S> {
+impl<'a, S: PartialEq + fmt::Display> Recorder<'a, S> {
     /// What `pass` shows in batch `batch`.
     pub fn take(
         feeds: Vec<Feed<'a, S>>,
@@ -56,7 +56,7 @@ impl<'a, S: Ord + Clone + fmt::Display> Recorder<'a, S> {
     }
 }
 
-impl<S: Ord + Clone + fmt::Display> Tap<S> for Recorder<'_, S> {
+impl<S: PartialEq + fmt::Display> Tap<S> for Recorder<'_, S> {
     fn record(&mut self, site: S, x: &Rows) {
         let Some(feed) = self.feeds.iter_mut().find(|feed| feed.sites.contains(&site)) else { return };
         if self.failure.is_some() || std::mem::replace(&mut feed.fed, true) {

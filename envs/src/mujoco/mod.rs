@@ -8,6 +8,7 @@
 
 mod messages;
 mod model;
+mod pairs;
 mod picture;
 mod simulation;
 mod sums;

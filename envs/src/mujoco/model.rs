@@ -6,8 +6,10 @@ use std::sync::Arc;
 use mujoco_rs::error::MjModelError;
 use mujoco_rs::mujoco_c::mjtDisableBit as MjtDisableBit;
 use mujoco_rs::wrappers::MjModel;
+use mujoco_rs::wrappers::mj_editing::MjSpec;
 
 use super::messages::hush;
+use super::pairs::with_pairs;
 use crate::EnvError;
 use crate::kwargs::KwargReader;
 
@@ -18,7 +20,7 @@ macro_rules! gymnasium_models {
     };
 }
 
-static MODELS: [(&str, &str); 14] = gymnasium_models![
+pub(super) static MODELS: [(&str, &str); 14] = gymnasium_models![
     "ant",
     "half_cheetah",
     "hopper",
@@ -44,8 +46,8 @@ pub(super) fn load(kwargs: &mut KwargReader, default: &str) -> Result<(String, A
     hush();
     let name = kwargs.text("xml_file", default)?;
     let own = MODELS.iter().find(|(own, _)| name.strip_suffix(".xml") == Some(own));
-    let loaded = match own {
-        Some((_, xml)) => MjModel::from_xml_string(xml),
+    let (loaded, spec) = match own {
+        Some((_, xml)) => (MjModel::from_xml_string(xml), MjSpec::from_xml_string(xml)),
         None => {
             let path = expanded(&name);
             if !path.is_file() {
@@ -53,7 +55,7 @@ pub(super) fn load(kwargs: &mut KwargReader, default: &str) -> Result<(String, A
                     kwargs.refused("xml_file", "the path of a file, or the name of a model of Gymnasium's")
                 );
             }
-            MjModel::from_xml(path)
+            (MjModel::from_xml(&path), MjSpec::from_xml(&path))
         }
     };
     let refused =
@@ -71,6 +73,9 @@ pub(super) fn load(kwargs: &mut KwargReader, default: &str) -> Result<(String, A
         return Err(refused(format!(
             "asks for {memory} bytes of memory; it must ask for at least {LEAST_MEMORY}"
         )));
+    }
+    if let Some(same) = spec.ok().and_then(|spec| with_pairs(spec, &model)) {
+        model = same;
     }
     // The bodies of one tree are one island anyway; not looking for it changes no bit.
     if model.ffi().ntree == 1 {
