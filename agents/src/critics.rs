@@ -218,11 +218,9 @@ mod tests {
     fn the_target_is_the_lesser_of_the_two() {
         let critics = critics(false);
         let (states, actions) = (normal([64, 2]), normal([64, 2]));
-        let lesser = critics.target_value(&states, &actions);
-        for target in &critics.targets {
-            assert!((&lesser - target.value(&states, &actions)).max().double_value(&[]) <= 0.0);
-        }
-        assert_ne!(lesser, critics.targets[0].value(&states, &actions));
+        let [first, second] = critics.targets.each_ref().map(|target| target.value(&states, &actions));
+        assert_ne!(first, second);
+        assert_eq!(critics.target_value(&states, &actions), first.minimum(&second));
     }
 
     #[test]
