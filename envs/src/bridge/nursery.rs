@@ -1,7 +1,6 @@
 //! The process that workers are forked from.
 //!
-//! It imports their libraries once, and they share its memory for as long as they only read it: eight workers
-//! start in the time of one, and evict each other's interpreter from no cache.
+//! It imports their library once, and they share its memory, and so the caches, for as long as they only read it.
 
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::ExitStatusExt;
