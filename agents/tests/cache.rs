@@ -1,9 +1,9 @@
-//! Contexts that grow in a cache, against a whole forward over the same windows.
+//! Contexts that grow in a cache and windows that slide, against a whole forward over the same windows.
 
 use std::collections::BTreeMap;
 
 use eva_rl_agents::model::{
-    ActionKind, Cache, DecisionTransformer, Inputs, PolicyConfig, begins_anew, cached_steps,
+    ActionKind, Cache, DecisionTransformer, Inputs, PolicyConfig, SlidingWindows, begins_anew, cached_steps,
 };
 use eva_rl_agents::site::Token;
 use tch::{Device, Kind, Tensor};
@@ -123,6 +123,59 @@ fn check(policy: &DecisionTransformer, longest: usize) {
     assert_eq!(compared, lengths.concat().iter().sum::<i64>());
 }
 
+/// The same of windows that slide.
+#[track_caller]
+fn check_sliding(policy: &DecisionTransformer, longest: usize) {
+    let _frozen = tch::no_grad_guard();
+    tch::set_num_threads(1); // tests run side by side
+    let lengths = [vec![7, 16, 3], vec![19, 9], vec![1, 2, 25]];
+    let rows: Vec<Vec<Inputs>> =
+        lengths.iter().map(|row| row.iter().map(|steps| episode(policy, *steps)).collect()).collect();
+    let padded: Vec<Vec<Inputs>> =
+        rows.iter().map(|row| row.iter().map(|one| pad(one, 1)).collect()).collect();
+    let mut sliding = SlidingWindows::new(policy, rows.len(), longest).unwrap();
+    let mut standing = vec![(0, 1); rows.len()]; // each row's episode, and how many states it has shown
+    let mut compared = 0;
+    loop {
+        let live: Vec<usize> = (0..rows.len()).filter(|row| standing[*row].0 < rows[*row].len()).collect();
+        if live.is_empty() {
+            break;
+        }
+        let last_two: Vec<(&Inputs, usize)> =
+            live.iter().map(|row| (&padded[*row][standing[*row].0], standing[*row].1 + 1)).collect();
+        let found = policy.slide(&mut sliding, &live, &windows(&last_two, 2));
+        for (index, row) in live.iter().enumerate() {
+            let (number, seen) = &mut standing[*row];
+            let window = windows(&[(&rows[*row][*number], *seen)], longest.min(*seen));
+            let expected = policy.encode_for_acting(&window).squeeze_dim(0); // [D]
+            check_close(&found.get(index as i64), &expected, &format!("state {seen} of row {row}"));
+            compared += 1;
+            *seen += 1;
+            if *seen > lengths[*row][*number] as usize {
+                (*number, *seen) = (*number + 1, 1);
+            }
+        }
+    }
+    assert_eq!(compared, lengths.concat().iter().sum::<i64>());
+}
+
+/// The same windows with `steps` steps of padding before them.
+fn pad(inputs: &Inputs, steps: i64) -> Inputs {
+    let pad = |x: &Tensor| {
+        let mut shape = x.size();
+        shape[1] = steps;
+        Tensor::cat(&[&Tensor::zeros(shape.as_slice(), (x.kind(), x.device())), x], 1) // [1, steps + T, …]
+    };
+    Inputs {
+        states: pad(&inputs.states),
+        actions: pad(&inputs.actions),
+        rewards: inputs.rewards.as_ref().map(pad),
+        returns_to_go: pad(&inputs.returns_to_go),
+        timesteps: pad(&inputs.timesteps),
+        mask: pad(&inputs.mask),
+    }
+}
+
 /// Both encodings `[D]` are the same to 1e-5.
 #[track_caller]
 fn check_close(found: &Tensor, expected: &Tensor, what: &str) {
@@ -158,6 +211,23 @@ fn discrete_and_binned_actions_are_remembered() {
 }
 
 #[test]
+fn a_window_that_slides_is_a_whole_window() {
+    for longest in [1, 2, 6, 7] {
+        check_sliding(&policy(&USUAL, ActionKind::Continuous, false, longest), longest);
+        check_sliding(&policy(&L2M, ActionKind::Binned, false, longest), longest);
+    }
+    check_sliding(&policy(&USUAL, ActionKind::Discrete, false, 5), 5);
+    let shallow =
+        PolicyConfig { n_layer: 1, ..policy(&USUAL, ActionKind::Continuous, false, 6).config().clone() };
+    check_sliding(&DecisionTransformer::new(shallow, Device::Cpu), 6);
+}
+
+#[test]
+fn a_window_that_slides_knows_no_places() {
+    assert!(SlidingWindows::new(&policy(&L2M, ActionKind::Continuous, true, 6), 3, 6).is_none());
+}
+
+#[test]
 fn positions_count_from_the_start_of_a_context() {
     check(&policy(&L2M, ActionKind::Binned, true, 6), 6);
     check(&policy(&USUAL, ActionKind::Continuous, true, 5), 5);
@@ -169,15 +239,6 @@ fn a_padded_window_is_the_same_window() {
     tch::set_num_threads(1); // tests run side by side
     let policy = policy(&L2M, ActionKind::Continuous, true, 6);
     let inputs = episode(&policy, 4);
-    let pad = |x: &Tensor| Tensor::cat(&[&x.narrow(1, 0, 2).zeros_like(), x], 1); // [1, 2 + T, …]
-    let padded = Inputs {
-        states: pad(&inputs.states),
-        actions: pad(&inputs.actions),
-        rewards: inputs.rewards.as_ref().map(pad),
-        returns_to_go: pad(&inputs.returns_to_go),
-        timesteps: pad(&inputs.timesteps),
-        mask: pad(&inputs.mask),
-    };
-    let (found, expected) = (policy.encode_for_acting(&padded), policy.encode_for_acting(&inputs));
+    let (found, expected) = (policy.encode_for_acting(&pad(&inputs, 2)), policy.encode_for_acting(&inputs));
     check_close(&found, &expected, "the padded window");
 }

@@ -11,6 +11,10 @@ use crate::nn::{LayerNorm, Linear};
 use crate::pass::Pass;
 use crate::site::{Layer, Site};
 
+/// The map from a block's tokens to its keys and values alone: `[…, D]` → `[…, 2·D]`.
+#[derive(Debug)]
+pub struct KeysAndValues(Linear);
+
 /// One block of the transformer.
 #[derive(Debug)]
 pub struct Block {
@@ -95,6 +99,54 @@ impl Block {
         self.feed(pass, sum)
     }
 
+    /// The part of the block that makes keys and values.
+    pub fn keys_and_values(&self) -> KeysAndValues {
+        let width = self.attention_out.bias.size()[0];
+        let part = |x: &Tensor| x.narrow(-1, width, 2 * width).contiguous(); // [D, 3·D] → [D, 2·D]
+        KeysAndValues(Linear {
+            weight: part(&self.attention_in.weight),
+            bias: part(&self.attention_in.bias),
+            fan_in_fan_out: true,
+        })
+    }
+
+    /// What attention reads of tokens: `x` `[R, n, D]` → `[R, n, 3·D]`.
+    pub fn joint(&self, pass: &mut Pass, x: &Tensor) -> Tensor {
+        pass.project(self.site(Layer::AttentionIn), &self.attention_in, &self.before_attention.forward(x))
+    }
+
+    /// The whole block from what [`Block::joint`] has made of its tokens: `x` `[B, K, D]`, `joint` `[B, K, 3·D]`,
+    /// `bias` `[B or 1, 1, K, K]` → `[B, K, D]`.
+    pub fn from_joint(&self, pass: &mut Pass, x: &Tensor, joint: &Tensor, bias: &Tensor) -> Tensor {
+        let mut sum = self.attend_joint(pass, joint, bias, None); // [B, K, D]
+        sum += x;
+        self.feed(pass, sum)
+    }
+
+    /// The block for one token of each window, for acting, by a policy whose adapters are merged: `x` `[R, K, D]` are
+    /// all tokens, `query` `[R, 1, D]` the one that is answered for, `bias` `[R, 1, 1, K]` → `[R, 1, D]`.
+    pub fn one_query(
+        &self,
+        pass: &mut Pass,
+        keys_and_values: &KeysAndValues,
+        x: &Tensor,
+        query: &Tensor,
+        bias: &Tensor,
+    ) -> Tensor {
+        let (rows, tokens, width) = x.size3().expect("a block is given [R, K, D]");
+        let both = keys_and_values.0.forward(&self.before_attention.forward(x)); // [R, K, 2·D]
+        let both = both.view([rows, tokens, 2, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]);
+        let (keys, values) = (both.get(0), both.get(1)); // [R, H, K, D/H]
+        let joint = self.joint(pass, query).narrow(-1, 0, width); // [R, 1, D]
+        let by_head = joint.view([rows, 1, self.heads, width / self.heads]).transpose(1, 2);
+        let scores = (by_head * self.score_scale).matmul(&keys.transpose(-2, -1)) + bias; // [R, H, 1, K]
+        let heads = scores.softmax(-1, Kind::Float).matmul(&values); // [R, H, 1, D/H]
+        let joined = heads.transpose(1, 2).reshape([rows, 1, width]);
+        let mut sum = pass.project(self.site(Layer::AttentionOut), &self.attention_out, &joined); // [R, 1, D]
+        sum += query;
+        self.feed(pass, sum)
+    }
+
     /// The feed-forward part, added to its input: `x` `[B, Q, D]` → `[B, Q, D]`.
     fn feed(&self, pass: &mut Pass, x: Tensor) -> Tensor {
         let wide = self.widened(pass, &x);
@@ -127,8 +179,20 @@ impl Block {
 
     /// `x` `[B, K, D]` → `[B, Q, D]`, for the queries of the `wanted` tokens.
     fn attend(&self, pass: &mut Pass, x: &Tensor, bias: &Tensor, wanted: Option<&Tensor>) -> Tensor {
-        let (batch, tokens, width) = x.size3().expect("a block is given [B, K, D]");
         let joint = pass.project(self.site(Layer::AttentionIn), &self.attention_in, x); // [B, K, 3·D]
+        self.attend_joint(pass, &joint, bias, wanted)
+    }
+
+    /// The same from queries, keys and values, `joint` `[B, K, 3·D]`.
+    fn attend_joint(
+        &self,
+        pass: &mut Pass,
+        joint: &Tensor,
+        bias: &Tensor,
+        wanted: Option<&Tensor>,
+    ) -> Tensor {
+        let (batch, tokens, joint_width) = joint.size3().expect("attention is given [B, K, 3·D]");
+        let width = joint_width / 3;
         let thirds = joint.chunk(3, -1); // [B, K, D] each; one node, so that the backward pass joins them once
         let by_head = |x: &Tensor| x.view([batch, tokens, self.heads, width / self.heads]).transpose(1, 2);
         let (query, key, value) = (by_head(&thirds[0]), by_head(&thirds[1]), by_head(&thirds[2])); // [B, H, K, D/H]

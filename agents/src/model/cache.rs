@@ -81,10 +81,7 @@ impl DecisionTransformer {
     fn add(&self, cache: &mut Cache, rows: &[usize], inputs: &Inputs, first: i64, count: i64) -> Tensor {
         let no_adapters = AdapterSet::default();
         let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
-        let time = self.time(&inputs.timesteps); // [R, T, D]
-        let read: Vec<Tensor> =
-            (0..self.per_step() as usize).map(|place| self.read(pass, inputs, place) + &time).collect();
-        let tokens = Tensor::stack(&read, 2).flatten(1, 2).narrow(1, first, count); // [R, n, D]
+        let tokens = self.embedded(pass, inputs).narrow(1, first, count); // [R, n, D]
         let mut growth = Growth::new(cache, rows, count, self.device());
         let x = self.place(&tokens, &growth.positions()); // [R, n, D]
         let encoded = self.advance(x, &mut growth); // [R, D]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 use super::bins;
-use super::block::Block;
+use super::block::{Block, KeysAndValues};
 use super::cache::Growth;
 use super::config::{ActionKind, PolicyConfig};
 use super::policy;
@@ -270,10 +270,7 @@ impl DecisionTransformer {
     fn embed(&self, pass: &mut Pass, inputs: &Inputs) -> (Tensor, Tensor) {
         let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
         let tokens = self.per_step() * steps;
-        let read: Vec<Tensor> =
-            (0..self.embeddings.len()).map(|place| self.read(pass, inputs, place)).collect();
-        let time = self.time(&inputs.timesteps).unsqueeze(2); // [B, T, 1, D]
-        let x = (Tensor::stack(&read, 2) + time).view([batch, tokens, -1]); // [B, K, D]
+        let x = self.embedded(pass, inputs); // [B, K, D]
         let mask = self.token_mask(inputs); // [B, K]
         // Counted from the first real token, so that nothing depends on how long other windows are.
         let positions = (mask.cumsum(1, Kind::Int64) - 1).clamp_min(0); // [B, K]
@@ -283,6 +280,61 @@ impl DecisionTransformer {
         let bias = Tensor::zeros([batch, 1, tokens, tokens], (Kind::Float, self.device()))
             .masked_fill_(&hidden, f64::NEG_INFINITY);
         (pass.dropped(&x, self.config.embd_pdrop), bias)
+    }
+
+    /// Every token of every step with its timestep, not yet placed: `[B, K, D]`.
+    pub(super) fn embedded(&self, pass: &mut Pass, inputs: &Inputs) -> Tensor {
+        let read: Vec<Tensor> =
+            (0..self.embeddings.len()).map(|place| self.read(pass, inputs, place)).collect();
+        let time = self.time(&inputs.timesteps).unsqueeze(2); // [B, T, 1, D]
+        (Tensor::stack(&read, 2) + time).flatten(1, 2)
+    }
+
+    /// The same, placed where their places do not count: `[B, K, D]`.
+    pub(super) fn tokens(&self, pass: &mut Pass, inputs: &Inputs) -> Tensor {
+        self.place(&self.embedded(pass, inputs), &inputs.timesteps)
+    }
+
+    /// The block that reads the tokens.
+    pub(super) fn first_block(&self) -> &Block {
+        self.blocks.first().expect("a policy has at least one block")
+    }
+
+    /// The block that heads read.
+    pub(super) fn last_block(&self) -> &Block {
+        self.blocks.last().expect("a policy has at least one block")
+    }
+
+    /// What the blocks make of one token of each window: tokens `x` `[R, K, D]` and what the first block's attention
+    /// reads of them, `joint` `[R, K, 3·D]`, with `bias` `[R or 1, 1, K, K]` on attention scores → `[R, D]` for the
+    /// tokens `wanted` `[R]` of all `[R·K]`.
+    pub(super) fn encode_slid(
+        &self,
+        pass: &mut Pass,
+        x: &Tensor,
+        joint: &Tensor,
+        bias: &Tensor,
+        wanted: &Tensor,
+        last: &KeysAndValues,
+    ) -> Tensor {
+        let (rows, tokens, width) = x.size3().expect("windows are [R, K, D]");
+        let picked = |x: &Tensor| x.reshape([rows * tokens, width]).index_select(0, wanted).unsqueeze(1); // [R, 1, D]
+        let bias_of_wanted = || {
+            let bias = bias.expand([rows, 1, tokens, tokens], false).reshape([rows * tokens, tokens]);
+            bias.index_select(0, wanted).view([rows, 1, 1, tokens])
+        };
+        let blocks = self.blocks.len();
+        let x = if blocks == 1 {
+            let x = self.blocks[0].from_joint(pass, x, joint, bias); // [R, K, D]
+            picked(&x)
+        } else {
+            let mut x = self.blocks[0].from_joint(pass, x, joint, bias); // [R, K, D]
+            for block in &self.blocks[1..blocks - 1] {
+                x = block.forward(pass, &x, bias, None);
+            }
+            self.last_block().one_query(pass, last, &x, &picked(&x), &bias_of_wanted())
+        };
+        self.final_norm.forward(&x).squeeze_dim(1)
     }
 
     /// What stands at one place of every step, embedded: `[B, T, D]`.

@@ -10,6 +10,7 @@ mod decision_transformer;
 mod folder;
 mod policy;
 mod releases;
+mod sliding;
 mod statistics;
 mod torch_script;
 mod weights;
@@ -20,4 +21,5 @@ pub use config::{ActionKind, Activation, BadField, PolicyConfig, StatisticsSourc
 pub use decision_transformer::{DecisionTransformer, Inputs, Predictions};
 pub use folder::{PolicyError, read, write};
 pub use policy::{Policy, likeliest};
+pub use sliding::SlidingWindows;
 pub use torch_script::{ScriptError, ScriptPredictions, TorchScript};
