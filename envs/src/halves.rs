@@ -55,7 +55,7 @@ impl VecEnv for Halves {
         let middle = self.halves[0].num_envs();
         let width = self.spec().observation_width();
         assert_len("observations", observations.len(), self.num_envs() * width);
-        let later = Episodes { first: episodes.first + middle as u64, ..episodes };
+        let later = Episodes { first: episodes.first_of(middle), ..episodes };
         let (above, below) = observations.split_at_mut(middle * width);
         let [first, second] = &mut self.halves;
         let (first, second) = rayon::join(|| first.begin(episodes, above), || second.begin(later, below));

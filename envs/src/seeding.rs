@@ -10,7 +10,9 @@ pub struct Episodes {
     pub seed: u64,
     /// Number of the first environment's first episode.
     pub first: u64,
-    /// Environment i's k-th episode is number `first + i + stride · k`.
+    /// Environment i's first episode is number `first + spacing · i`.
+    pub spacing: u64,
+    /// An environment's next episode is so many numbers further.
     pub stride: u64,
     /// So many episodes in a row draw the same, which makes a group of one start; 1 where none do.
     pub alike: u64,
@@ -19,12 +21,12 @@ pub struct Episodes {
 impl Episodes {
     /// All episodes of a seed, by a batch of `num_envs` environments.
     pub fn all(seed: u64, num_envs: usize) -> Self {
-        Self { seed, first: 0, stride: num_envs as u64, alike: 1 }
+        Self { seed, first: 0, spacing: 1, stride: num_envs as u64, alike: 1 }
     }
 
     /// The number of an environment's first episode.
-    pub(crate) fn first_of(&self, env: usize) -> u64 {
-        self.first + env as u64
+    pub fn first_of(&self, env: usize) -> u64 {
+        self.first + self.spacing * env as u64
     }
 
     /// The generator of episode number `episode`.

@@ -138,6 +138,8 @@ pub fn play_groups(
 }
 
 /// Plays each half on a thread of its own, which has half of the threads that tasks and libtorch may use.
+///
+/// Episodes alternate between the halves, so that a few are shared out too.
 fn play_halves(
     halves: [&mut dyn VecEnv; 2],
     actors: [Box<dyn Actor + Send>; 2],
@@ -146,14 +148,14 @@ fn play_halves(
 ) -> anyhow::Result<Vec<Share>> {
     let (for_tasks, for_tensors) = (rayon::current_num_threads(), tch::get_num_threads());
     let stop = AtomicBool::new(false);
-    let mut first = all.first;
     let shares = std::thread::scope(|scope| {
         let playing: Vec<_> = halves
             .into_iter()
             .zip(actors)
-            .map(|(env, mut actor)| {
-                let (numbers, stop) = (Episodes { first, ..all }, &stop);
-                first += env.num_envs() as u64;
+            .enumerate()
+            .map(|(half, (env, mut actor))| {
+                let numbers = Episodes { first: all.first + half as u64, spacing: 2, ..all };
+                let stop = &stop;
                 scope.spawn(move || {
                     let threads = (for_tasks / 2).max(1);
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
@@ -190,4 +192,24 @@ fn idle_actions(space: &ActionSpace, count: usize) -> Vec<f32> {
 fn row_of<'a>(actions: &'a mut [f32], space: &ActionSpace, env: usize) -> &'a mut [f32] {
     let width = space.width();
     &mut actions[env * width..][..width]
+}
+
+#[cfg(test)]
+mod tests {
+    use eva_rl_envs::{BridgeSettings, Kwargs, make_halves};
+
+    use super::*;
+
+    #[test]
+    fn few_episodes_are_shared_out_over_both_halves_and_keep_their_numbers() {
+        let played = |num_envs: usize| {
+            let settings = BridgeSettings::default();
+            let mut env = make_halves("Pendulum-v1", &Kwargs::new(), num_envs, &settings).unwrap();
+            let mut actor = RandomActor { space: env.spec().action.clone() };
+            play(env.as_mut(), &mut actor, 4, 3).unwrap()
+        };
+        let (many, one) = (played(9), played(1));
+        assert_eq!(many.clocks.iter().map(|clock| clock.steps).collect::<Vec<_>>(), [200, 200]);
+        assert_eq!(many.episodes, one.episodes);
+    }
 }

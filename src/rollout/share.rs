@@ -47,7 +47,7 @@ pub(super) fn play_share(
         noise: rng::generator(numbers.seed, Purpose::Acting, number),
     };
     let mut live: Vec<Live> = (0..count)
-        .map(|env| (env, numbers.first as usize + env))
+        .map(|env| (env, numbers.first_of(env) as usize))
         .filter(|(_, number)| *number < episodes)
         .map(|(env, number)| start(env, number, &batch.observations[env * width..][..width]))
         .collect();
