@@ -150,7 +150,7 @@ def replay(args):
                     episode[name] = np.append(np.zeros(999, bool), at_the_end)
                 episode.attrs["total_steps"] = 1000
         command = [args.binary, "train", "configs/online-hopper.toml", "--out", f"{folder}/run"]
-        online = "{ odt = { replay_capacity = 1000, exploration = { rounds = 1, updates_per_round = 10, target_return = 3000.0 } } }"
+        online = "{ odt = { replay_capacity = 1000, exploration = { rounds = 1, updates_per_round = 10 } } }"
         for text in [f"data.datasets=['{data}']", f"online={online}", "evaluation.episodes=4"]:
             command += ["--set", text]
         trainer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

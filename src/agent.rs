@@ -4,7 +4,7 @@ use std::path::Path;
 
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
 use eva_rl_agents::model::{ActionKind, Conditioning, DecisionTransformer, Policy, PolicyConfig};
-use eva_rl_envs::ActionSpace;
+use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
 use crate::failure::{InputError, OrInput, tell};
@@ -67,6 +67,28 @@ pub fn read_merged(
 pub fn conditioning(config: &PolicyConfig, device: Device, path: &Path) -> anyhow::Result<Conditioning> {
     Conditioning::new(config, device)
         .map_err(|missing| InputError(format!("the policy {path:?} cannot act: {missing}")).into())
+}
+
+/// Says so where an environment's episodes are longer than the policy knows timesteps.
+pub fn tell_long_episodes(config: &PolicyConfig, spec: &EnvSpec) {
+    let (steps, known) = (i64::from(spec.max_episode_steps), config.max_ep_len);
+    if steps > known {
+        tell(&format!(
+            "episodes of `{}` may last {steps} steps, and the policy knows {known} timesteps (max_ep_len): all later steps look like step {} to it",
+            spec.id,
+            known - 1
+        ));
+    }
+}
+
+/// Says so where a target return lies far above what the policy's training data reached.
+pub fn tell_far_targets(targets: &[f32], known: Option<f32>) {
+    let Some(known) = known else { return };
+    for target in targets.iter().filter(|target| **target - known > 0.5 * known.abs()) {
+        tell(&format!(
+            "target return {target} lies far above {known}, the greatest return-to-go of the policy's training data"
+        ));
+    }
 }
 
 /// Refuses actions that no policy of ours chooses.

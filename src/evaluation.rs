@@ -1,18 +1,25 @@
 //! What the episodes of an evaluation say together.
 
 use eva_rl_agents::model::{Conditioning, Policy};
-use eva_rl_envs::{EnvSpec, Kwargs, Phase, Success, VecEnv};
+use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, Success, VecEnv};
 use serde::{Deserialize, Serialize};
 
 use crate::config::RunPlan;
 use crate::data::Trajectory;
 use crate::rollout::{self, Choice, Inference, Played, PolicyActor};
 
-/// Episodes played while asking for one return.
+/// Episodes played with one target return.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// The return that was asked for, in the environment's units.
+    /// The return that the policy was conditioned on, in the environment's units; absent where no policy played,
+    /// or several tasks' were.
     pub target_return: Option<f32>,
+    /// The cap on the returns-to-go that it was conditioned on, where the user wanted one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_return_to_go: Option<f32>,
+    /// What the policy computed at a step; absent where no policy played.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inference: Option<Inference>,
     /// Episodes.
     pub episodes: usize,
     /// Episodes that a worker's failure cut short; they were played anew, and count nowhere else.
@@ -37,6 +44,9 @@ pub struct Evaluation {
 pub struct Evaluated {
     /// Updates done.
     pub updates: usize,
+    /// Environment steps of exploration done.
+    #[serde(default)]
+    pub env_steps: usize,
     /// One entry a target return; where several tasks were played, one of all their episodes.
     pub targets: Vec<Evaluation>,
     /// One entry a task, where the datasets' own environments were played.
@@ -58,6 +68,26 @@ pub struct TaskEvaluation {
     pub found: Evaluation,
 }
 
+/// How a policy plays.
+#[derive(Clone, Copy, Debug)]
+pub struct Play<'a> {
+    /// How its actions are chosen.
+    pub choice: Choice<'a>,
+    /// How it reads the environment.
+    pub conditioning: &'a Conditioning,
+    /// The return that it is conditioned on, in the environment's units.
+    pub target_return: f32,
+    /// What it computes at a step.
+    pub inference: Inference,
+}
+
+impl<'a> Play<'a> {
+    /// The policy in environments of these actions.
+    pub fn actor(&self, space: &ActionSpace) -> PolicyActor<'a> {
+        PolicyActor::new(self.choice, self.conditioning, self.target_return, space, self.inference)
+    }
+}
+
 /// A dataset's environment, and the best return that the dataset has of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
@@ -71,7 +101,7 @@ pub struct Task {
 
 impl Evaluation {
     /// Sums up what was played, at least one episode.
-    pub fn of(played: &Played, spec: &EnvSpec, target_return: Option<f32>) -> Self {
+    pub fn of(played: &Played, spec: &EnvSpec) -> Self {
         let episodes = &played.episodes;
         let count = episodes.len() as f64;
         let returns: Vec<f64> = episodes.iter().map(Trajectory::total_return).collect();
@@ -83,7 +113,9 @@ impl Evaluation {
             Some(episodes.iter().filter(|episode| succeeds(episode)).count() as f64 / count)
         };
         Self {
-            target_return,
+            target_return: None,
+            max_return_to_go: None,
+            inference: None,
             episodes: episodes.len(),
             lost_episodes: played.lost,
             mean_return: mean,
@@ -102,6 +134,16 @@ impl Evaluation {
         }
     }
 
+    /// The same of what a policy played.
+    pub fn of_policy(played: &Played, spec: &EnvSpec, play: &Play) -> Self {
+        Self {
+            target_return: Some(play.target_return),
+            max_return_to_go: play.conditioning.return_cap,
+            inference: Some(play.inference),
+            ..Self::of(played, spec)
+        }
+    }
+
     /// The episodes of several tasks together; success and score are means over tasks.
     fn over(episodes: Vec<Trajectory>, tasks: &[TaskEvaluation], spec: &EnvSpec) -> Self {
         let mean = |of: fn(&Evaluation) -> Option<f64>| {
@@ -112,8 +154,20 @@ impl Evaluation {
         Self {
             success_rate: mean(|found| found.success_rate),
             normalized_score: mean(|found| found.normalized_score),
-            ..Self::of(&Played { episodes, lost, clocks: Vec::new() }, spec, None)
+            inference: tasks.first().and_then(|task| task.found.inference),
+            ..Self::of(&Played { episodes, lost, clocks: Vec::new() }, spec)
         }
+    }
+
+    /// How a policy played, for people: `target return -150, window inference`.
+    pub fn setting(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(target) = self.target_return {
+            parts.push(format!("target return {target}"));
+        }
+        parts.extend(self.max_return_to_go.map(|cap| format!("returns-to-go capped at {cap}")));
+        parts.extend(self.inference.map(|inference| format!("{inference} inference")));
+        parts.join(", ")
     }
 
     /// One line for people.
@@ -152,16 +206,15 @@ pub fn evaluate(
 ) -> anyhow::Result<Vec<Evaluation>> {
     let spec = env.spec().clone();
     let mut evaluations = Vec::with_capacity(target_returns.len());
-    for &target in target_returns {
-        let choice = Choice::Likeliest(policy);
-        let mut actor = PolicyActor::new(choice, conditioning, target, &spec.action, inference);
-        let played = rollout::play(env, &mut actor, episodes, seed)?;
-        evaluations.push(Evaluation::of(&played, &spec, Some(target)));
+    for &target_return in target_returns {
+        let play = Play { choice: Choice::Likeliest(policy), conditioning, target_return, inference };
+        let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed)?;
+        evaluations.push(Evaluation::of_policy(&played, &spec, &play));
     }
     Ok(evaluations)
 }
 
-/// Plays the same `episodes` of each task, asking for its own target return: all tasks together, and each.
+/// Plays the same `episodes` of each task with its own target return: all tasks together, and each.
 ///
 /// `env` is the plan's own environment, and serves the tasks that are the same; the others' are made for this
 /// and closed again.
@@ -173,9 +226,9 @@ pub fn evaluate_tasks(
     tasks: &[Task],
     seed: u64,
 ) -> anyhow::Result<(Evaluation, Vec<TaskEvaluation>)> {
-    let (own, episodes, inference) = (&plan.env, plan.evaluation.episodes, plan.rollout.inference);
+    let (own, episodes, inference) = (&plan.env, plan.evaluation.episodes, plan.evaluation.inference);
     let (mut all, mut found) = (Vec::new(), Vec::new());
-    for Task { env: id, kwargs, target_return } in tasks {
+    for &Task { env: ref id, ref kwargs, target_return } in tasks {
         let mut made;
         let env = if (id, kwargs) == (&own.id, &own.kwargs) {
             &mut *env
@@ -184,10 +237,9 @@ pub fn evaluate_tasks(
             made.as_mut()
         };
         let spec = env.spec().clone();
-        let choice = Choice::Likeliest(policy);
-        let mut actor = PolicyActor::new(choice, conditioning, *target_return, &spec.action, inference);
-        let played = rollout::play(env, &mut actor, episodes, seed)?;
-        let evaluation = Evaluation::of(&played, &spec, Some(*target_return));
+        let play = Play { choice: Choice::Likeliest(policy), conditioning, target_return, inference };
+        let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed)?;
+        let evaluation = Evaluation::of_policy(&played, &spec, &play);
         found.push(TaskEvaluation { env: id.clone(), kwargs: kwargs.clone(), found: evaluation });
         all.extend(played.episodes);
     }
@@ -209,7 +261,7 @@ mod tests {
     }
 
     fn sum_up(episodes: Vec<Trajectory>, spec: &EnvSpec) -> Evaluation {
-        Evaluation::of(&Played { episodes, lost: 0, clocks: Vec::new() }, spec, None)
+        Evaluation::of(&Played { episodes, lost: 0, clocks: Vec::new() }, spec)
     }
 
     #[test]

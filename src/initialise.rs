@@ -12,7 +12,6 @@ use eva_rl_agents::methods;
 use eva_rl_agents::model::{ActionKind, Conditioning, DecisionTransformer, PolicyConfig as HfConfig};
 use eva_rl_agents::site::{Site, Token};
 use eva_rl_envs::ActionSpace;
-use rand::seq::SliceRandom;
 use tch::Tensor;
 
 use crate::config::{ActionHeadConfig, AdapterConfig, LoraConfig, NewPolicyConfig, PolicyConfig, RunPlan};
@@ -118,6 +117,20 @@ pub fn check_rank(plan: &RunPlan, policy: &DecisionTransformer) -> anyhow::Resul
         }
     }
     Ok(())
+}
+
+/// Refuses kinds of tokens that the policy does not have, of which no activation could count.
+pub fn check_tokens(tokens: &[Token], policy: &DecisionTransformer) -> anyhow::Result<()> {
+    let known = &policy.config().token_order;
+    match tokens.iter().find(|token| !known.contains(token)) {
+        None => Ok(()),
+        Some(token) => {
+            let word = |tokens| serde_json::to_string(tokens).expect("tokens can be written as JSON");
+            let (token, known) = (word(std::slice::from_ref(token)), word(known));
+            Err(InputError(format!("EVA's `tokens` holds {token}, expected some of the policy's, {known}"))
+                .into())
+        }
+    }
 }
 
 /// What initialisation looks at.
@@ -241,15 +254,15 @@ impl Search<'_> {
         mut each: impl FnMut(usize, Progress) -> anyhow::Result<()>,
     ) -> anyhow::Result<(Found<Site>, Outcome)> {
         // Every window once in a random order, before any comes again in another.
-        let whole = data.steps().div_ceil(self.batch_size);
-        let mut order: Vec<usize> = (0..data.steps()).collect();
+        let whole = data.steps_of_a_pass().div_ceil(self.batch_size);
+        let mut order = Vec::new();
         let inputs = eva::inputs_of(policy, self.sites);
         let mut eva = Eva::new(inputs, self.settings, Some(whole), policy.device());
         let mut progress = Progress { settled: 0.0, done: false };
         while !progress.done && eva.batches() < self.max_batches {
             let (round, batch) = (eva.batches() / whole, eva.batches() % whole);
             if batch == 0 {
-                order.shuffle(&mut rng::generator(self.seed, Purpose::EvaWindows, round));
+                order = data.pass(&mut rng::generator(self.seed, Purpose::EvaWindows, round));
             }
             let starts = order.chunks(self.batch_size).nth(batch).expect("a round has so many batches");
             let inputs = conditioning.inputs(&data.windows(starts, conditioning.context_length).view());

@@ -10,14 +10,14 @@ use tch::Tensor;
 
 use crate::config::{ExplorationConfig, RunPlan};
 use crate::data::{Replay, Trajectory, Windows};
-use crate::evaluation::{Evaluated, Evaluation, Task, evaluate, evaluate_tasks};
+use crate::evaluation::{Evaluated, Evaluation, Play, Task, evaluate, evaluate_tasks};
 use crate::failure::tell;
 use crate::film;
 use crate::interrupt;
 use crate::learner::{Learner, Objective};
 use crate::metrics::{self, Recorder};
 use crate::rng::{self, Purpose};
-use crate::rollout::{self, Choice, NoisyActor, PolicyActor};
+use crate::rollout::{self, Choice, NoisyActor};
 use crate::run_dir::{RunDir, RunState};
 
 /// Updates between two records of the training numbers.
@@ -55,8 +55,6 @@ pub struct Journal<'a> {
     /// Every evaluation so far.
     pub evaluations: Vec<Evaluated>,
     bar: ProgressBar,
-    /// Losses since the last record.
-    losses: Vec<f64>,
     begun: Instant,
     /// Seconds that earlier parts of the run took.
     earlier_secs: f64,
@@ -85,8 +83,8 @@ impl<'a> Journal<'a> {
             ProgressStyle::with_template("{wide_bar} update {pos}/{len} {msg} eta {eta}")
                 .expect("the template is well-formed"),
         );
-        let (losses, begun) = (Vec::new(), Instant::now());
-        Self { run_dir, recorder, evaluations, bar, losses, begun, earlier_secs: state.elapsed_secs }
+        let begun = Instant::now();
+        Self { run_dir, recorder, evaluations, bar, begun, earlier_secs: state.elapsed_secs }
     }
 
     fn say(&self, text: &str) {
@@ -147,7 +145,7 @@ impl Run<'_> {
         let space = self.env.spec().action.clone();
         let acting = self.learner.acting();
         let seed = rng::seed(self.plan.seed, Purpose::Exploration, self.state.rounds);
-        let (episodes, target) = (self.plan.env.num_envs, exploration.target_return);
+        let (episodes, target_return) = (self.plan.env.num_envs, self.exploration_target(exploration));
         let (conditioning, inference) = (&self.conditioning, self.plan.rollout.inference);
         let env = self.env.as_mut();
         let played = match explorer {
@@ -155,13 +153,14 @@ impl Run<'_> {
                 let head = self.learner.head.as_ref();
                 let head = head.expect("a plan that draws actions has Online DT's distribution");
                 let choice = Choice::Drawn(&acting, head);
-                let mut actor = PolicyActor::new(choice, conditioning, target, &space, inference);
-                rollout::play_groups(env, &mut actor, episodes, seed, group)?
+                let play = Play { choice, conditioning, target_return, inference };
+                rollout::play_groups(env, &mut play.actor(&space), episodes, seed, group)?
             }
             Explorer::Noisy(scale) => {
                 let policy = Policy::Transformer(acting);
                 let choice = Choice::Likeliest(&policy);
-                let actor = PolicyActor::new(choice, conditioning, target, &space, inference);
+                let play = Play { choice, conditioning, target_return, inference };
+                let actor = play.actor(&space);
                 let mut actor = NoisyActor { actor, space: space.clone(), scales: vec![scale] };
                 rollout::play_groups(env, &mut actor, episodes, seed, group)?
             }
@@ -170,9 +169,65 @@ impl Run<'_> {
         self.state.env_steps += steps;
         self.state.rounds += 1;
         let speed = steps as f64 / begun.elapsed().as_secs_f64();
-        let explored = Evaluation::of(&played, self.env.spec(), Some(target));
-        self.record_exploration(&explored, speed)?;
+        self.record_exploration(&Evaluation::of(&played, self.env.spec()), speed)?;
+        let reached = played.episodes.iter().flat_map(Trajectory::returns_to_go).reduce(f32::max);
+        self.state.max_return_to_go = self.state.max_return_to_go.into_iter().chain(reached).reduce(f32::max);
+        self.learn_what_was_reached();
         Ok(played.episodes)
+    }
+
+    /// The target return of exploration.
+    pub fn exploration_target(&self, exploration: &ExplorationConfig) -> f32 {
+        exploration.target_return.unwrap_or(self.conditioning.target_return)
+    }
+
+    /// The target returns of evaluations; those of the datasets' own environments are the tasks' own.
+    fn evaluation_targets(&self) -> Vec<f32> {
+        match self.plan.evaluation.target_returns.as_slice() {
+            [] => vec![self.conditioning.target_return],
+            targets => targets.to_vec(),
+        }
+    }
+
+    /// Says on what the policy is conditioned, and which of it lies far outside of the data's returns.
+    pub fn tell_targets(&self, data: &Replay) {
+        let setting = |target_return, inference| {
+            let cap = self.conditioning.return_cap;
+            let cap = cap.map(|cap| format!(", returns-to-go capped at {cap}")).unwrap_or_default();
+            format!("target return {target_return}{cap}, {inference} inference")
+        };
+        let mut targets = Vec::new();
+        if self.tasks.is_empty() {
+            for target in self.evaluation_targets() {
+                tell(&format!("evaluation: {}", setting(target, self.plan.evaluation.inference)));
+                targets.push(target);
+            }
+        }
+        if let Some(online) = &self.plan.online {
+            let target = self.exploration_target(online.exploration());
+            tell(&format!("exploration: {}", setting(target, self.plan.rollout.inference)));
+            targets.push(target);
+        }
+        let returns = || data.trajectories().map(|trajectory| trajectory.total_return() as f32);
+        let (Some(lowest), Some(highest)) = (returns().reduce(f32::min), returns().reduce(f32::max)) else {
+            return;
+        };
+        targets.dedup();
+        for target in targets.into_iter().filter(|target| is_far_outside(*target, lowest, highest)) {
+            tell(&format!(
+                "target return {target} lies far outside of the data's returns, {lowest:.1} to {highest:.1}"
+            ));
+        }
+    }
+
+    /// What exploration has reached raises what the policy knows of returns.
+    pub fn learn_what_was_reached(&mut self) {
+        if let (Some(known), Some(reached)) =
+            (self.conditioning.max_return_to_go, self.state.max_return_to_go)
+        {
+            self.conditioning.max_return_to_go = Some(known.max(reached));
+            self.learner.policy.config_mut().max_return_to_go = self.conditioning.max_return_to_go;
+        }
     }
 
     /// A replay that goes on from the run's checkpoint, or begins with the best offline trajectories.
@@ -202,10 +257,11 @@ impl Run<'_> {
         };
         self.state.updates += 1;
         self.journal.bar.inc(1);
-        self.journal.losses.push(descent.loss);
+        self.state.losses.push(descent.loss);
         if self.state.updates.is_multiple_of(RECORD_EVERY) {
             let (updates, recorder) = (self.state.updates, &mut *self.journal.recorder);
-            let mean = self.journal.losses.drain(..).sum::<f64>() / RECORD_EVERY as f64;
+            let losses = std::mem::take(&mut self.state.losses);
+            let mean = losses.iter().sum::<f64>() / losses.len() as f64;
             recorder.scalar(metrics::LOSS, updates, mean)?;
             recorder.scalar(metrics::LEARNING_RATE, updates, descent.learning_rate)?;
             recorder.scalar(metrics::GRAD_NORM, updates, descent.grad_norm)?;
@@ -234,14 +290,14 @@ impl Run<'_> {
         let updates = self.state.updates;
         let acting = Policy::Transformer(self.learner.acting());
         let seed = rng::seed(self.plan.seed, Purpose::Evaluation, 0);
-        let (episodes, targets) = (self.plan.evaluation.episodes, &self.plan.evaluation.target_returns);
-        let inference = self.plan.rollout.inference;
+        let (episodes, targets) = (self.plan.evaluation.episodes, self.evaluation_targets());
+        let inference = self.plan.evaluation.inference;
         let (conditioning, env) = (&self.conditioning, self.env.as_mut());
         let (targets, tasks) = if self.plan.evaluation.on_datasets {
             let (all, tasks) = evaluate_tasks(&acting, conditioning, env, self.plan, &self.tasks, seed)?;
             (vec![all], tasks)
         } else {
-            (evaluate(&acting, conditioning, env, episodes, targets, seed, inference)?, Vec::new())
+            (evaluate(&acting, conditioning, env, episodes, &targets, seed, inference)?, Vec::new())
         };
         let validation_loss = self.validation_loss();
         let found = &targets[0];
@@ -267,7 +323,8 @@ impl Run<'_> {
             self.state.best = Some(found.mean_return);
             run_dir.save_best(|folder| self.learner.write(folder))?;
         }
-        self.journal.evaluations.push(Evaluated { updates, targets, tasks, validation_loss });
+        let env_steps = self.state.env_steps;
+        self.journal.evaluations.push(Evaluated { updates, env_steps, targets, tasks, validation_loss });
         let text = serde_json::to_string_pretty(&self.journal.evaluations)? + "\n";
         run_dir.write("evaluation.json", &text)
     }
@@ -313,11 +370,14 @@ impl Run<'_> {
         let acting = Policy::Transformer(self.learner.acting());
         let film = film::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {
             let space = env.spec().action.clone();
-            let target = self.plan.evaluation.target_returns.first().copied();
-            let target = target.unwrap_or_else(|| self.tasks[0].target_return);
-            let (choice, inference) = (Choice::Likeliest(&acting), self.plan.rollout.inference);
-            let mut actor = PolicyActor::new(choice, &self.conditioning, target, &space, inference);
-            film::film(env, &mut actor, seed)
+            let task = self.tasks.first().map(|task| task.target_return);
+            let play = Play {
+                choice: Choice::Likeliest(&acting),
+                conditioning: &self.conditioning,
+                target_return: task.unwrap_or_else(|| self.evaluation_targets()[0]),
+                inference: self.plan.evaluation.inference,
+            };
+            film::film(env, &mut play.actor(&space), seed)
         });
         match film {
             Ok(film) => self.journal.recorder.film(self.state.updates, &film),
@@ -356,5 +416,32 @@ impl Run<'_> {
         recorder.scalar(metrics::TIMESTEPS, updates, self.state.env_steps as f64)?;
         self.journal.bar.set_message(format!("explored {:.0}", explored.mean_return));
         Ok(())
+    }
+}
+
+/// Whether a target lies further from returns than they span, or than a tenth of their size.
+fn is_far_outside(target: f32, lowest: f32, highest: f32) -> bool {
+    let span = (highest - lowest).max(0.1 * lowest.abs().max(highest.abs()));
+    target > highest + span || target < lowest - span
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_far_outside_where_it_lies_further_off_than_the_returns_span() {
+        for (target, lowest, highest, far) in [
+            (-150.0, 500.0, 500.0, true),
+            (520.0, 500.0, 500.0, false),
+            (-150.0, -1300.0, -120.0, false),
+            (1000.0, -1300.0, -120.0, false),
+            (1100.0, -1300.0, -120.0, true),
+            (3000.0, 16.0, 990.0, true),
+            (1900.0, 16.0, 990.0, false),
+            (-1000.0, 16.0, 990.0, true),
+        ] {
+            assert_eq!(is_far_outside(target, lowest, highest), far, "{target} beside {lowest} to {highest}");
+        }
     }
 }

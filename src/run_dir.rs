@@ -26,6 +26,12 @@ pub struct RunState {
     pub best: Option<f64>,
     /// Seconds that the run has taken, over all its parts.
     pub elapsed_secs: f64,
+    /// The greatest return-to-go of exploration, once there was any.
+    #[serde(default)]
+    pub max_return_to_go: Option<f32>,
+    /// The losses since the last record of their mean.
+    #[serde(default)]
+    pub losses: Vec<f64>,
 }
 
 /// The folder of one run.

@@ -29,6 +29,12 @@ fn configs() {
     check(&bench, &["train", "adapt.toml", "--set", "adapter.eva.rho=0"], &["adapter.eva.rho", "[1, 1000]"]);
     check(&bench, &["train", "adapt.toml", "--set", "env.id=Pendulm-v1"], &["`Pendulm-v1`", "`Pendulum-v1`"]);
     check(&bench, &["train", "adapt.toml", "--set", "env.kwargs.gravity=3"], &["`gravity`", "`g`"]);
+    let tokens = "adapter.eva.tokens=[\"state\", \"reward\"]";
+    check(
+        &bench,
+        &["train", "adapt.toml", "--set", tokens],
+        &["[\"reward\"]", "[\"return\",\"state\",\"action\"]"],
+    );
     check(&bench, &["train", "adapt.toml", "--out", "data"], &["\"data\" exists already"]);
     check(&bench, &["train", "--resume", "data"], &["no config.toml"]);
     check(&bench, &["train", "adapt.toml", "--set", "policy.pretrained.path=nowhere"], &["\"nowhere\""]);
@@ -138,4 +144,34 @@ fn collecting() {
     check(&bench, &collect("Pendulum-v1", "expert"), &["\"expert\"", "scripted"]);
     let noisy = [&collect("Pendulum-v1", "random")[..], &["--noise", "nan"]].concat();
     check(&bench, &noisy, &["--noise", "NaN"]);
+}
+
+#[test]
+fn benchmarks() {
+    let bench = Bench::with_policy();
+    let forward =
+        |steps: &'static str| ["bench", "forward", "--policy", "policy", "--steps", steps, "--seconds", "0"];
+    bench.succeed(&forward("200"));
+    check(&bench, &forward("201"), &["201 steps", "timesteps and positions for 200"]);
+    let eva = ["bench", "eva", "--policy", "policy", "--tokens", "reward"];
+    check(&bench, &eva, &["[\"reward\"]", "[\"return\",\"state\",\"action\"]"]);
+}
+
+#[test]
+fn episodes_longer_than_a_policy_knows_timesteps_are_told() {
+    let bench = Bench::with_policy();
+    let said = |arguments: &[&str]| {
+        let output = bench.run(arguments);
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = "episodes of `Pendulum-v1` may last 200 steps, and the policy knows 50 timesteps";
+    let new = ["train", "pretrain.toml", "--out", "short", "--set", "policy.new.max_episode_length=50"];
+    assert!(said(&new).contains(told));
+    let short = "short/best/policy";
+    assert!(said(&["evaluate", short, "--env", "Pendulum-v1", "--episodes", "1"]).contains(told));
+    let collect =
+        ["collect", "--policy", short, "--env", "Pendulum-v1", "--episodes", "1", "--out", "played"];
+    assert!(said(&collect).contains(told));
+    assert!(!said(&["evaluate", "policy", "--env", "Pendulum-v1", "--episodes", "1"]).contains("timesteps"));
 }

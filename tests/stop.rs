@@ -41,6 +41,31 @@ fn check_killed(settings: &[&str]) {
     }
     let evaluations = |run: &str| fs::read_to_string(bench.path(run).join("evaluation.json")).unwrap();
     assert_eq!(evaluations("whole"), evaluations("killed"));
+    assert_eq!(losses(&bench, "whole"), losses(&bench, "killed"));
+}
+
+/// What a run says of its losses: their updates and values.
+fn losses(bench: &Bench, run: &str) -> Vec<(u64, f64)> {
+    let text = fs::read_to_string(bench.path(run).join("metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let losses = lines.filter(|line| line["tag"] == "train/loss");
+    losses.map(|line| (line["step"].as_u64().unwrap(), line["value"].as_f64().unwrap())).collect()
+}
+
+#[test]
+fn a_loss_is_the_mean_since_the_last_record_however_often_the_run_was_stopped_in_between() {
+    let bench = Bench::with_policy();
+    let given = ["train", "adapt.toml", "--set", "checkpoint.every=1", "--out"];
+    bench.succeed(&[&given[..], &["whole"]].concat());
+    bench.succeed(&[&given[..], &["stopped"]].concat());
+    // As if stopped after updates 3, 7 and 25, each time for good.
+    for update in [25, 7, 3] {
+        for later in update + 1..=40 {
+            let _ = fs::remove_dir_all(bench.path(&format!("stopped/checkpoints/{later:08}")));
+        }
+        bench.succeed(&["train", "--resume", "stopped"]);
+        assert_eq!(losses(&bench, "whole"), losses(&bench, "stopped"));
+    }
 }
 
 #[test]

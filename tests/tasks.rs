@@ -100,7 +100,7 @@ fn what_several_tasks_lack_is_named() {
     let said = refused("data.validation_episodes=2");
     assert!(said.contains("must be less than the 2 episodes of \"g2.0\""), "{said}");
     let said = refused("evaluation.target_returns=[-100.0]");
-    assert!(said.contains("absent where `evaluation.on_datasets` is true"), "{said}");
+    assert!(said.contains("must be absent where `evaluation.on_datasets` is true"), "{said}");
 
     let path = bench.path("g2.0/data/metadata.json");
     let text = fs::read_to_string(&path).unwrap();

@@ -103,8 +103,8 @@ pub struct BenchRolloutArgs {
     /// The environment
     #[command(flatten)]
     pub env: EnvArgs,
-    /// What a step computes: cached (its own tokens) or window (the whole context again)
-    #[arg(long, value_name = "HOW", default_value = "cached", value_parser = choice::<Inference>)]
+    /// What a step computes: window (the whole context again) or cached (its own tokens)
+    #[arg(long, value_name = "HOW", default_value = "window", value_parser = choice::<Inference>)]
     pub inference: Inference,
     /// Play all environments by one thread, and not two halves by two
     #[arg(long)]

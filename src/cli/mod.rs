@@ -172,6 +172,30 @@ impl StatisticsArgs {
     }
 }
 
+/// How a policy acts.
+#[derive(Debug, Args)]
+pub struct ActingArgs {
+    /// What a step computes: window (the whole context, as decision transformers are evaluated) or cached (its own
+    /// tokens; faster, and another policy once an episode outgrows the context)
+    #[arg(long, value_name = "HOW", default_value = "window", value_parser = choice::<Inference>)]
+    pub inference: Inference,
+    /// Cap on the return-to-go that the policy is conditioned on at any step; none where absent
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub max_return_to_go: Option<f32>,
+}
+
+impl ActingArgs {
+    /// The cap on returns-to-go, checked.
+    pub fn cap(&self) -> anyhow::Result<Option<f32>> {
+        match self.max_return_to_go {
+            Some(cap) if !cap.is_finite() => {
+                Err(InputError(format!("--max-return-to-go is {cap}, expected a finite number")).into())
+            }
+            cap => Ok(cap),
+        }
+    }
+}
+
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
@@ -189,15 +213,15 @@ pub struct EvaluateArgs {
     /// Episodes for each target return
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
-    /// Return to ask for; may be given more than once; the policy's own where absent
+    /// Target return; may be given more than once; the policy's own where absent
     #[arg(long = "target-return", value_name = "X", allow_hyphen_values = true)]
     pub target_returns: Vec<f32>,
     /// Decides the episodes
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// What a step computes: cached (its own tokens) or window (the whole context again)
-    #[arg(long, value_name = "HOW", default_value = "cached", value_parser = choice::<Inference>)]
-    pub inference: Inference,
+    /// How the policy acts
+    #[command(flatten)]
+    pub acting: ActingArgs,
     /// Film the first episode; must not exist
     #[arg(long, value_name = "FILE")]
     pub gif: Option<PathBuf>,
@@ -225,9 +249,12 @@ pub struct CollectArgs {
     /// separated by commas, episodes take one each, in turn
     #[arg(long, value_name = "S", value_delimiter = ',', default_value = "0")]
     pub noise: Vec<f32>,
-    /// What a step computes: cached (its own tokens) or window (the whole context again)
-    #[arg(long, value_name = "HOW", default_value = "cached", value_parser = choice::<Inference>)]
-    pub inference: Inference,
+    /// A policy's target return; its own where absent
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub target_return: Option<f32>,
+    /// How the policy acts
+    #[command(flatten)]
+    pub acting: ActingArgs,
     /// Decides the episodes and the noise
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,

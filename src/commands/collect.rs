@@ -8,11 +8,11 @@ use super::print;
 use crate::agent;
 use crate::cli::CollectArgs;
 use crate::data::{self, Dataset};
-use crate::evaluation::Evaluation;
+use crate::evaluation::{Evaluation, Play};
 use crate::failure::{InputError, OrInput};
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
-use crate::rollout::{self, Actor, Choice, NoisyActor, PolicyActor, RandomActor, ScriptedActor};
+use crate::rollout::{self, Actor, Choice, NoisyActor, RandomActor, ScriptedActor};
 
 /// Runs `collect`.
 pub fn run(args: CollectArgs) -> anyhow::Result<()> {
@@ -31,6 +31,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         rollout::play(env.as_mut(), &mut noisy, args.episodes as usize, seed)
     };
 
+    let mut setting = String::new();
     let played = match args.policy.as_str() {
         "random" => play(&mut RandomActor { space: spec.action.clone() })?,
         "scripted" => {
@@ -44,15 +45,25 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         path => {
             let path = policy_folder(path)?;
             let policy = agent::read_policy(&path, args.statistics.file(), Device::Cpu)?;
-            let conditioning = agent::conditioning(policy.config(), policy.device(), &path)?;
+            let mut conditioning = agent::conditioning(policy.config(), policy.device(), &path)?;
+            conditioning.return_cap = args.acting.cap()?;
             let whose = format!("`{}`", spec.id);
             agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
-            let target = conditioning.target_return;
-            let choice = Choice::Likeliest(&policy);
-            play(&mut PolicyActor::new(choice, &conditioning, target, &spec.action, args.inference))?
+            let target_return = args.target_return.unwrap_or(conditioning.target_return);
+            if !target_return.is_finite() {
+                let text = format!("--target-return is {target_return}, expected a finite number");
+                return Err(InputError(text).into());
+            }
+            agent::tell_long_episodes(policy.config(), &spec);
+            agent::tell_far_targets(&[target_return], conditioning.max_return_to_go);
+            let (choice, inference) = (Choice::Likeliest(&policy), args.acting.inference.by(&policy));
+            let how = Play { choice, conditioning: &conditioning, target_return, inference };
+            let played = play(&mut how.actor(&spec.action))?;
+            setting = Evaluation::of_policy(&played, &spec, &how).setting();
+            played
         }
     };
-    let found = Evaluation::of(&played, &spec, None);
+    let found = Evaluation::of(&played, &spec);
     let noise = args.noise.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
     let dataset = Dataset {
         observation_width: spec.observation_width(),
@@ -60,12 +71,13 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         env: Some((args.env.id.clone(), kwargs)),
         algorithm: match args.policy.as_str() {
             "scripted" | "random" => format!("{} with noise {noise}", args.policy),
-            path => format!("policy {path} with noise {noise}"),
+            path => format!("policy {path} with noise {noise}, {setting}"),
         },
         trajectories: played.episodes,
     };
     data::write(&dataset, Some(&spec), &args.out)?;
-    print(&format!("{}: {}", args.out.display(), found.line()))
+    let setting = if setting.is_empty() { setting } else { format!("{setting}: ") };
+    print(&format!("{}: {setting}{}", args.out.display(), found.line()))
 }
 
 fn policy_folder(text: &str) -> anyhow::Result<PathBuf> {

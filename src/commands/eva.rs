@@ -11,7 +11,7 @@ use crate::agent;
 use crate::cli::EvaArgs;
 use crate::data::{self, Replay};
 use crate::failure::{InputError, OrInput, tell};
-use crate::initialise::Search;
+use crate::initialise::{Search, check_tokens};
 use crate::output::{refuse_existing, write_folder};
 use crate::rank_map::RankMap;
 use crate::rng::{self, Purpose};
@@ -31,6 +31,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let dataset = data::read(&args.data).or_input()?;
     let whose = format!("the dataset {:?}", args.data);
     agent::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
+    check_tokens(&args.search.tokens, &policy)?;
     let sites = chosen_sites(&policy.sites(), &args.target_modules)?;
     let narrowest = sites.iter().filter_map(|site| policy.site_shape(*site)).map(|(input, _)| input).min();
     if let Some(width) = narrowest.filter(|width| rank > *width) {

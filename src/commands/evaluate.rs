@@ -6,12 +6,12 @@ use tch::Device;
 use super::{print, print_json};
 use crate::agent;
 use crate::cli::EvaluateArgs;
-use crate::evaluation;
+use crate::evaluation::{self, Play};
 use crate::failure::{InputError, OrInput};
 use crate::film;
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
-use crate::rollout::{Choice, PolicyActor};
+use crate::rollout::Choice;
 
 /// Runs `evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
@@ -25,24 +25,32 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let policy =
         agent::read_merged(&args.policy, args.adapter.as_deref(), args.statistics.file(), Device::Cpu)?;
     let spec = env.spec().clone();
-    let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
+    let mut conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
+    conditioning.return_cap = args.acting.cap()?;
     let whose = format!("`{}`", spec.id);
     agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
     if let Some(target) = args.target_returns.iter().find(|target| !target.is_finite()) {
-        return Err(InputError(format!("--target-return is {target}, and a finite number is wanted")).into());
+        return Err(InputError(format!("--target-return is {target}, expected a finite number")).into());
     }
     let targets =
         if args.target_returns.is_empty() { vec![conditioning.target_return] } else { args.target_returns };
+    agent::tell_long_episodes(policy.config(), &spec);
+    agent::tell_far_targets(&targets, conditioning.max_return_to_go);
 
     let seed = rng::seed(args.seed, Purpose::Evaluation, 0);
     let episodes = args.episodes as usize;
+    let inference = args.acting.inference.by(&policy);
     let found =
-        evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed, args.inference)?;
+        evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed, inference)?;
     if let Some(gif) = &args.gif {
         let env = film::drawable(&args.env.id, &kwargs, &bridge).or_input()?;
-        let choice = Choice::Likeliest(&policy);
-        let mut actor = PolicyActor::new(choice, &conditioning, targets[0], &spec.action, args.inference);
-        film::film(env, &mut actor, seed)?.write(gif)?;
+        let play = Play {
+            choice: Choice::Likeliest(&policy),
+            conditioning: &conditioning,
+            target_return: targets[0],
+            inference,
+        };
+        film::film(env, &mut play.actor(&spec.action), seed)?.write(gif)?;
     }
     if args.json {
         return print_json(&json!({
@@ -54,8 +62,7 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
         }));
     }
     for evaluation in &found {
-        let target = evaluation.target_return.unwrap_or_default();
-        print(&format!("asking for {target}: {}", evaluation.line()))?;
+        print(&format!("{}: {}", evaluation.setting(), evaluation.line()))?;
     }
     Ok(())
 }

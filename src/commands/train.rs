@@ -15,7 +15,9 @@ use crate::config::{self, OnlineConfig, PolicyConfig, RunPlan};
 use crate::data::{self, Dataset, Replay};
 use crate::evaluation::{Evaluated, Task};
 use crate::failure::{InputError, OrInput, tell};
-use crate::initialise::{Material, check_rank, initialise_adapters, new_policy, restore_adapters};
+use crate::initialise::{
+    Material, check_rank, check_tokens, initialise_adapters, new_policy, restore_adapters,
+};
 use crate::interrupt;
 use crate::learner::Learner;
 use crate::metrics::Recorder;
@@ -117,7 +119,7 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
     agent::check_actions(&env.spec().action, &format!("`{}`", plan.env.id))?;
     let datasets = read_datasets(plan, env.spec())?;
     let tasks = if plan.evaluation.on_datasets { tasks(plan, &datasets)? } else { Vec::new() };
-    let (policy, conditioning) = match &plan.policy {
+    let (policy, mut conditioning) = match &plan.policy {
         PolicyConfig::Pretrained { path, statistics } => {
             let policy = agent::read_transformer(path, statistics.as_deref(), device)?;
             let conditioning = agent::conditioning(policy.config(), device, path)?;
@@ -133,6 +135,10 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
         }
     };
     check_rank(plan, &policy)?;
+    check_tokens(plan.adapter.tokens(), &policy)?;
+    conditioning.target_return = plan.env.target_return.unwrap_or(conditioning.target_return);
+    conditioning.return_cap = plan.rollout.max_return_to_go;
+    agent::tell_long_episodes(policy.config(), env.spec());
     let (offline, validation) = split(plan, datasets)?;
     Ok(Given { policy, conditioning, offline, validation, tasks, env })
 }
@@ -224,6 +230,8 @@ fn train(
     }
     let journal = Journal::new(run_dir, recorder, evaluations, &state, total);
     let mut run = Run { plan, learner, conditioning, env, tasks, validation, state, saved, journal };
+    run.learn_what_was_reached();
+    run.tell_targets(&offline);
 
     if imitate(&mut run, &offline)? {
         match &plan.online {

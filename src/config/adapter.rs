@@ -142,6 +142,14 @@ impl AdapterConfig {
         })
     }
 
+    /// The kinds of tokens that EVA is told to count; none where all count.
+    pub fn tokens(&self) -> &[Token] {
+        match self {
+            Self::Eva(eva) => &eva.tokens,
+            _ => &[],
+        }
+    }
+
     /// The key of a size of the adapters.
     fn lora_key(&self, name: &str) -> String {
         match self {
@@ -184,12 +192,13 @@ impl AdapterConfig {
                 check(self.key("tau"), eva.tau, 0.0 < eva.tau && eva.tau <= 1.0, "must lie in (0, 1]")?;
                 check(self.key("max_batches"), eva.max_batches, eva.max_batches >= 1, "must be at least 1")?;
                 eva.settings().check().map_err(ConfigError::Eva)?;
-                // A window has at least one real step, which is three tokens or more.
+                // A window has at least one real step, of which each kind of token that counts is one; a policy
+                // reads three kinds or more.
                 let components = (eva.rho * eva.lora.rank.get() as f64).round() as usize;
+                let tokens = if eva.tokens.is_empty() { 3 } else { eva.tokens.len() };
                 let windows = batch_size.saturating_mul(eva.max_batches);
-                let wanted =
-                    "must give at least a third of rho · rank windows, so that there is a token a component";
-                let fits = windows.saturating_mul(3) >= components;
+                let wanted = "must give a token for each of rho · rank components, at as many a window as `tokens` has kinds (3 where it is absent)";
+                let fits = windows.saturating_mul(tokens) >= components;
                 check(self.key("max_batches · optimiser.batch_size"), windows, fits, wanted)?;
             }
             Self::LoraGa(LoraGaConfig { gamma, .. }) | Self::LoraOne(LoraOneConfig { gamma, .. }) => {

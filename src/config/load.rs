@@ -145,8 +145,23 @@ mod tests {
         check_refused(&["adapter.eva.tau=0.0"], &["adapter.eva.tau", "(0, 1]"]);
         check_refused(&["adapter.eva.lora.rank=0"], &["rank must be at least 1"]);
         let few = ["optimiser.batch_size=1", "adapter.eva.max_batches=5"];
-        check_refused(&few, &["optimiser.batch_size", "5", "a third of rho"]);
+        check_refused(&few, &["optimiser.batch_size", "5", "a token for each of rho"]);
+        // Enough for three kinds of tokens, and not for one.
+        let few = ["optimiser.batch_size=1", "adapter.eva.max_batches=8"];
+        assert!(load_demo(&few).unwrap().plan().is_ok());
+        check_refused(
+            &[&few[..], &["adapter.eva.tokens=[\"state\"]"]].concat(),
+            &["max_batches", "8", "a token for each"],
+        );
         check_refused(&["env.num_envs=0"], &["env.num_envs"]);
-        check_refused(&["evaluation.target_returns=[]"], &["evaluation.target_returns"]);
+        check_refused(&["evaluation.target_returns=[inf]"], &["evaluation.target_returns", "finite"]);
+        check_refused(&["env.target_return=nan"], &["env.target_return", "finite"]);
+        check_refused(&["rollout.max_return_to_go=inf"], &["rollout.max_return_to_go", "finite"]);
+        let grpo = "online={ grpo = { group_size = 5, discount = 0.9, clip = 0.2, exploration = { rounds = 1, updates_per_round = 1 } } }";
+        assert!(load_demo(&[grpo]).unwrap().plan().is_ok());
+        check_refused(
+            &[grpo, "rollout.inference=window"],
+            &["rollout.inference", "window", "cached", "online.grpo"],
+        );
     }
 }

@@ -76,7 +76,7 @@ pub struct RunConfig {
     pub online: Option<OnlineConfig>,
     /// The task's environment.
     pub env: EnvConfig,
-    /// How the policy acts; absent means by the defaults.
+    /// How the policy acts in exploration; absent means by the defaults.
     #[serde(default)]
     pub rollout: RolloutConfig,
     /// How and how often the policy is evaluated.
@@ -132,6 +132,10 @@ pub struct EnvConfig {
     pub id: String,
     /// Environments that step together.
     pub num_envs: usize,
+    /// The task's target return, in the environment's units, in evaluations and in exploration unless they name
+    /// their own; absent means the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_return: Option<f32>,
     /// Passed on to the environment.
     #[serde(default)]
     pub kwargs: Kwargs,
@@ -147,13 +151,31 @@ impl EnvConfig {
     }
 }
 
-/// How the policy acts, in exploration and in evaluations.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+/// How the policy acts.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutConfig {
-    /// What it computes at a step: `"cached"` or `"window"`.
-    #[serde(default)]
+    /// What it computes at a step of exploration: `"cached"` (the default), or `"window"`.
+    #[serde(default = "cached")]
     pub inference: Inference,
+    /// The greatest return-to-go that the policy is conditioned on at any step, in exploration and in evaluations;
+    /// absent means no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_return_to_go: Option<f32>,
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self { inference: cached(), max_return_to_go: None }
+    }
+}
+
+fn cached() -> Inference {
+    Inference::Cached
+}
+
+fn window() -> Inference {
+    Inference::Window
 }
 
 /// How and how often the policy is evaluated.
@@ -164,11 +186,16 @@ pub struct EvaluationConfig {
     pub every: usize,
     /// Episodes of each evaluation, the same ones each time.
     pub episodes: usize,
-    /// Returns to ask for, in the environment's units; the first decides which policy is best.
-    #[serde(default)]
+    /// Target returns, in the environment's units, of which the first decides which policy is best; the task's
+    /// (`env.target_return`) where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub target_returns: Vec<f32>,
-    /// Whether each dataset's own environment is played instead of `env`, asking for the dataset's best
-    /// return; what all of them say together decides which policy is best.
+    /// What the policy computes at a step: `"window"` (the default), as decision transformers are evaluated, or
+    /// `"cached"`, which is faster.
+    #[serde(default = "window")]
+    pub inference: Inference,
+    /// Whether each dataset's own environment is played instead of `env`, with the dataset's best return as its
+    /// target; what all of them say together decides which policy is best.
     #[serde(default)]
     pub on_datasets: bool,
     /// The run ends after so many evaluations in a row without a better one; absent means never.
@@ -256,13 +283,18 @@ impl RunConfig {
         check("evaluation.every", evaluation.every, evaluation.every >= 1, "must be at least 1")?;
         check("evaluation.episodes", evaluation.episodes, evaluation.episodes >= 1, "must be at least 1")?;
         let targets = &evaluation.target_returns;
-        let fit = targets.is_empty() == evaluation.on_datasets && targets.iter().all(|x| x.is_finite());
-        check(
-            "evaluation.target_returns",
-            format!("{targets:?}"),
-            fit,
-            "must be a list of at least one finite number, or absent where `evaluation.on_datasets` is true",
-        )?;
+        let fit = targets.is_empty() || !evaluation.on_datasets;
+        let wanted =
+            "must be absent where `evaluation.on_datasets` is true, which takes each dataset's best return";
+        check("evaluation.target_returns", format!("{targets:?}"), fit, wanted)?;
+        let fit = targets.iter().all(|target| target.is_finite());
+        check("evaluation.target_returns", format!("{targets:?}"), fit, "must hold finite numbers")?;
+        for (key, found) in [
+            ("env.target_return", self.env.target_return),
+            ("rollout.max_return_to_go", self.rollout.max_return_to_go),
+        ] {
+            check(key, found.unwrap_or_default(), found.is_none_or(f32::is_finite), "must be finite")?;
+        }
         if let Some(patience) = evaluation.patience {
             check("evaluation.patience", patience, patience >= 1, "must be at least 1")?;
         }

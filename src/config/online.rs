@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, ObjectiveConfig, RunConfig, check};
+use crate::rollout::Inference;
 
 /// `[online.odt]`, `[online.td3_odt]`, `[online.grpo]` or `[online.filtered_bc]`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -18,8 +19,8 @@ pub enum OnlineConfig {
     FilteredBc(FilteredBcConfig),
 }
 
-/// `exploration = { rounds = 10, updates_per_round = 30, target_return = -150.0 }`: rounds of one
-/// episode in every environment, and of updates after it.
+/// `exploration = { rounds = 10, updates_per_round = 30 }`: rounds of one episode in every environment, and of
+/// updates after it.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplorationConfig {
@@ -27,8 +28,10 @@ pub struct ExplorationConfig {
     pub rounds: usize,
     /// Updates after each round's episodes.
     pub updates_per_round: usize,
-    /// The return to ask for while exploring, in the environment's units.
-    pub target_return: f32,
+    /// The target return while exploring, in the environment's units; the task's (`env.target_return`) where
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_return: Option<f32>,
 }
 
 /// Constants of Online DT.
@@ -139,6 +142,12 @@ impl OnlineConfig {
             Self::Grpo(grpo) => {
                 grpo.exploration.check("grpo")?;
                 check("objective", "imitation", draws, "[online.grpo] explores with [objective.online_dt]")?;
+                check(
+                    "rollout.inference",
+                    "window",
+                    run.rollout.inference == Inference::Cached,
+                    "must be \"cached\" for [online.grpo], which compares likelihoods in the contexts of the cache",
+                )?;
                 grpo.check(num_envs)
             }
             Self::FilteredBc(bc) => {
@@ -158,7 +167,12 @@ impl ExplorationConfig {
         let updates = self.updates_per_round;
         check(key("updates_per_round"), updates, updates >= 1, "must be at least 1")?;
         let target = self.target_return;
-        check(key("target_return"), target, target.is_finite(), "must be finite")
+        check(
+            key("target_return"),
+            target.unwrap_or_default(),
+            target.is_none_or(f32::is_finite),
+            "must be finite",
+        )
     }
 }
 

@@ -1,9 +1,11 @@
 //! The trajectories that updates draw windows from, offline and online.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use eva_rl_envs::Phase;
 use rand::Rng;
+use rand::seq::SliceRandom;
 
 use super::trajectory::Trajectory;
 use super::windows::{Step, Windows};
@@ -84,20 +86,52 @@ impl Replay {
         self.held.iter().map(|held| held.trajectory.len()).sum()
     }
 
+    /// The steps of each part; of all trajectories where there are no parts.
+    fn parts(&self) -> Vec<Range<usize>> {
+        if self.part_ends.is_empty() {
+            return vec![0..self.steps()];
+        }
+        let begins = [0].into_iter().chain(self.part_ends.iter().copied());
+        begins.zip(&self.part_ends).map(|(begin, end)| begin..*end).collect()
+    }
+
+    /// How long [`Replay::pass`] is.
+    pub fn steps_of_a_pass(&self) -> usize {
+        let parts = self.parts();
+        parts.iter().map(Range::len).max().unwrap_or(0) * parts.len()
+    }
+
+    /// Every step once in a random order; where there are parts they take turns, and those that are shorter than
+    /// the longest begin again in another order.
+    pub fn pass(&self, rng: &mut impl Rng) -> Vec<usize> {
+        let parts = self.parts();
+        let longest = parts.iter().map(Range::len).max().unwrap_or(0);
+        let orders: Vec<Vec<usize>> = parts
+            .into_iter()
+            .map(|part| {
+                let mut order = Vec::with_capacity(longest + part.len());
+                while order.len() < longest {
+                    let mut once: Vec<usize> = part.clone().collect();
+                    once.shuffle(rng);
+                    order.extend(once);
+                }
+                order
+            })
+            .collect();
+        (0..longest).flat_map(|turn| orders.iter().map(move |order| order[turn])).collect()
+    }
+
     /// `batch` windows of `steps` steps, as the original decision transformer draws them: a trajectory
     /// by its length, a start uniform within it, what is missing padded on the left.
     pub fn sample(&self, batch: usize, steps: usize, rng: &mut impl Rng) -> Windows {
         let total = self.steps();
         assert!(total > 0, "windows are drawn from at least one step");
         // A uniform step among all steps is a trajectory by its length and a uniform start in it.
+        let parts = self.parts();
         let starts: Vec<usize> = (0..batch)
-            .map(|_| match self.part_ends.len() {
-                0 => rng.gen_range(0..total),
-                parts => {
-                    let part = rng.gen_range(0..parts);
-                    let begin = if part == 0 { 0 } else { self.part_ends[part - 1] };
-                    rng.gen_range(begin..self.part_ends[part])
-                }
+            .map(|_| {
+                let part = if parts.len() == 1 { 0 } else { rng.gen_range(0..parts.len()) };
+                rng.gen_range(parts[part].clone())
             })
             .collect();
         self.windows(&starts, steps)
@@ -206,6 +240,28 @@ mod tests {
     }
 
     #[test]
+    fn a_pass_shows_every_step_once_and_parts_in_turn() {
+        let whole = replay(2, &[(0.0, 3), (10.0, 5)]);
+        let mut pass = whole.pass(&mut ChaCha8Rng::seed_from_u64(1));
+        assert_ne!(pass, (0..8).collect::<Vec<_>>(), "the order is random");
+        pass.sort_unstable();
+        assert_eq!(pass, (0..8).collect::<Vec<_>>());
+
+        let mut replay = Replay::new(2, 1, 1);
+        for (first, length) in [(0.0, 2), (10.0, 5)] {
+            replay.push(trajectory(first, length));
+            replay.end_part();
+        }
+        let pass = replay.pass(&mut ChaCha8Rng::seed_from_u64(1));
+        assert_eq!((pass.len(), replay.steps_of_a_pass()), (10, 10));
+        assert!(pass.chunks(2).all(|turn| turn[0] < 2 && turn[1] >= 2), "{pass:?}");
+        let mut longer: Vec<usize> = pass.iter().copied().filter(|step| *step >= 2).collect();
+        longer.sort_unstable();
+        assert_eq!(longer, [2, 3, 4, 5, 6], "the longer part is seen once");
+        assert_ne!((pass[0], pass[4]), (pass[2], pass[2]), "and the shorter one as evenly as may be");
+    }
+
+    #[test]
     fn the_last_step_is_drawn_too() {
         let replay = replay(1, &[(0.0, 4)]);
         let windows = replay.sample(400, 1, &mut ChaCha8Rng::seed_from_u64(3));
@@ -245,9 +301,10 @@ mod tests {
     }
 
     #[test]
-    fn a_window_can_ask_for_another_return_than_was_earned() {
+    fn a_window_can_be_conditioned_on_another_return_than_was_earned() {
         let replay = replay(1, &[(0.0, 3)]);
-        let asking = replay.windows(&[1], 2).asking(10.0, 8.5); // 3 were earned: 7 more than that
-        assert_eq!(asking.returns_to_go, [8.5, 8.0]);
+        let capped = |to_go: f32| to_go.min(8.5);
+        let windows = replay.windows(&[1], 2).conditioned_on(10.0, capped); // 3 were earned: 7 more than that
+        assert_eq!(windows.returns_to_go, [8.5, 8.0]);
     }
 }

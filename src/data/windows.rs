@@ -73,11 +73,11 @@ impl Windows {
         self.totals[window] = total;
     }
 
-    /// The same windows as if their episodes had been begun by asking for `target`, and for at most
-    /// `most` at any step, instead of what they did earn.
-    pub fn asking(mut self, target: f32, most: f32) -> Self {
+    /// The same windows as if their episodes had been played with the target return `target`, instead of what
+    /// they did earn; `capped` is what the policy is told of a return-to-go.
+    pub fn conditioned_on(mut self, target: f32, capped: impl Fn(f32) -> f32) -> Self {
         for (returns, total) in self.returns_to_go.chunks_mut(self.steps).zip(&self.totals) {
-            returns.iter_mut().for_each(|to_go| *to_go = (*to_go + (target - total)).min(most));
+            returns.iter_mut().for_each(|to_go| *to_go = capped(*to_go + (target - total)));
         }
         self
     }

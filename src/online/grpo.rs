@@ -1,6 +1,6 @@
 //! Group-relative policy gradients for decision transformers (Luo and Zhu 2026, arXiv 2601.00167).
 //!
-//! Every round plays groups of episodes from one start each, asking for a high return, and relabels
+//! Every round plays groups of episodes from one start each, with a high target return, and relabels
 //! nothing: hindsight would change the inputs of the very likelihoods that are compared. A step's
 //! advantage is its discounted return-to-go less the mean of its group's at that step, over the root
 //! mean square of the round's. Sub-trajectories are the contexts that the actor had, so the likelihoods
@@ -129,11 +129,12 @@ impl Round {
         Ok(round)
     }
 
-    /// The windows of some contexts, asking for what the actor asked for.
+    /// The windows of some contexts, conditioned as the actor was.
     fn windows(&self, run: &Run, settings: &GrpoConfig, chosen: &[usize]) -> Windows {
         let starts: Vec<usize> = chosen.iter().map(|context| self.contexts[*context].start).collect();
         let windows = self.replay.windows(&starts, run.conditioning.context_length);
-        windows.asking(settings.exploration.target_return, run.conditioning.max_return_to_go)
+        let target = run.exploration_target(&settings.exploration);
+        windows.conditioned_on(target, |to_go| run.conditioning.capped(to_go))
     }
 
     /// The advantage of every slot of some contexts' windows, and whether it counts: `[B, T]` each.

@@ -40,8 +40,8 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         }
         let windows = run.windows(&replay);
         let inputs = run.conditioning.inputs(&windows.view());
-        let most = run.conditioning.max_return_to_go;
-        let asking = windows.clone().asking(settings.exploration.target_return, most);
+        let target_return = run.exploration_target(&settings.exploration);
+        let asking = windows.clone().conditioned_on(target_return, |to_go| run.conditioning.capped(to_go));
         let asking = run.conditioning.inputs(&asking.view());
 
         let worth = target_values(&target, &critics, &asking, settings); // of each of the B·T slots
@@ -205,7 +205,7 @@ mod tests {
             target_noise: 0.0,
             target_noise_clip: 0.0,
             policy_delay: 1,
-            exploration: ExplorationConfig { rounds: 1, updates_per_round: 1, target_return: 0.0 },
+            exploration: ExplorationConfig { rounds: 1, updates_per_round: 1, target_return: None },
         };
         // All three steps, padded by one.
         let mut found = targets(&replay.windows(&[0], 4), &[9.0, 10.0, 20.0, 40.0], 1.0, &settings);

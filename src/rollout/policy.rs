@@ -1,10 +1,12 @@
 //! A policy that acts: what it reads of every live episode, and how its actions are chosen.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use eva_rl_agents::adapter::AdapterSet;
 use eva_rl_agents::model::{
-    Cache, Conditioning, DecisionTransformer, Policy, TorchScript, begins_anew, cached_steps, likeliest,
+    Cache, Conditioning, DecisionTransformer, Policy, SlidingWindows, TorchScript, begins_anew, cached_steps,
+    likeliest,
 };
 use eva_rl_agents::objective::StochasticHead;
 use eva_rl_agents::pass::{NoTap, Pass};
@@ -28,15 +30,34 @@ pub enum Choice<'a> {
 }
 
 /// What a decision transformer computes at a step. A TorchScript module always reads windows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Inference {
-    /// The step's own tokens, with the keys and values of those before it kept; a context that is full starts
-    /// anew from its latest half.
-    #[default]
-    Cached,
-    /// Every token of the window of the last steps.
+    /// Every token of the window of the last `context_length` steps, as decision transformers are evaluated.
     Window,
+    /// The step's own tokens alone, with the keys and values of those before it kept. A context that is full
+    /// starts anew from its latest half, so a step looks back on three quarters of the steps on average: another
+    /// policy, and a faster one.
+    Cached,
+}
+
+impl Inference {
+    /// How `policy` computes where this is wanted.
+    pub fn by(self, policy: &Policy) -> Self {
+        match policy {
+            Policy::Transformer(_) => self,
+            Policy::TorchScript(_) => Self::Window,
+        }
+    }
+}
+
+impl fmt::Display for Inference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Window => "window",
+            Self::Cached => "cached",
+        })
+    }
 }
 
 /// A policy that acts, with batched forwards over every live episode.
@@ -48,7 +69,7 @@ pub enum PolicyActor<'a> {
 }
 
 impl<'a> PolicyActor<'a> {
-    /// Acts by `choice`, whose policy has its adapters merged, asking for `target_return`.
+    /// Acts by `choice`, whose policy has its adapters merged, conditioned on `target_return`.
     pub fn new(
         choice: Choice<'a>,
         conditioning: &Conditioning,
@@ -56,15 +77,15 @@ impl<'a> PolicyActor<'a> {
         space: &ActionSpace,
         inference: Inference,
     ) -> Self {
-        let conditioning = conditioning.share();
-        let reader = Reader { conditioning, target_return, space: space.clone() };
+        let reader = Reader { conditioning: conditioning.share(), target_return, space: space.clone() };
         let (policy, head) = match choice {
             Choice::Likeliest(Policy::TorchScript(module)) => return Self::Module(module, reader),
             Choice::Likeliest(Policy::Transformer(policy)) => (policy, None),
             Choice::Drawn(policy, head) => (policy, Some(head.share())),
         };
         let policy = policy.share();
-        Self::Transformer(Box::new(TransformerActor { policy, head, reader, inference, cache: None }))
+        let (cache, windows) = (None, None);
+        Self::Transformer(Box::new(TransformerActor { policy, head, reader, inference, cache, windows }))
     }
 }
 
@@ -96,8 +117,10 @@ pub struct TransformerActor {
     head: Option<StochasticHead>,
     reader: Reader,
     inference: Inference,
-    /// A row an environment, once the first action was chosen.
+    /// A row an environment, once the first action was chosen by a cache.
     cache: Option<Cache>,
+    /// The same for windows.
+    windows: Option<SlidingWindows>,
 }
 
 impl TransformerActor {
@@ -105,7 +128,7 @@ impl TransformerActor {
     fn choose(&mut self, live: &mut [Live], num_envs: usize) -> Tensor {
         let encoded = match self.inference {
             Inference::Cached => self.encode_cached(live, num_envs),
-            Inference::Window => self.policy.encode_for_acting(&self.reader.whole_windows(live)),
+            Inference::Window => self.encode_windows(live, num_envs),
         }; // [B, D]
         let no_adapters = AdapterSet::default();
         let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
@@ -114,6 +137,19 @@ impl TransformerActor {
             None => likeliest(self.policy.config(), &outputs),
             Some(head) => draw(head, &outputs, &encoded, live),
         }
+    }
+
+    /// What the policy makes of every live episode's latest state, in the window of its last steps: `[B, D]`.
+    fn encode_windows(&mut self, live: &[Live], num_envs: usize) -> Tensor {
+        let longest = self.reader.conditioning.context_length;
+        if self.windows.is_none() {
+            self.windows = SlidingWindows::new(&self.policy, num_envs, longest);
+        }
+        let Some(windows) = &mut self.windows else {
+            return self.policy.encode_for_acting(&self.reader.whole_windows(live));
+        };
+        let rows: Vec<usize> = live.iter().map(|episode| episode.env).collect();
+        self.policy.slide(windows, &rows, &self.reader.inputs(live.iter(), live.len(), 2))
     }
 
     /// What the policy makes of every live episode's latest state, by way of the cache: `[B, D]`.
@@ -168,6 +204,7 @@ impl Actor for TransformerActor {
             reader: self.reader.share(),
             inference: self.inference,
             cache: None,
+            windows: None,
         }))
     }
 }
@@ -191,6 +228,8 @@ fn draw(head: &StochasticHead, outputs: &Tensor, encoded: &Tensor, live: &mut [L
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use eva_rl_agents::model::{ActionKind, PolicyConfig};
     use eva_rl_envs::{BridgeSettings, Kwargs, make_halves};
     use tch::Device;
@@ -231,6 +270,68 @@ mod tests {
         let space = env.spec().action.clone();
         let mut actor = PolicyActor::new(choice, &conditioning, 100.0, &space, inference);
         rollout::play(env.as_mut(), &mut actor, 13, 7).unwrap().episodes
+    }
+
+    /// Acts by windows, and asks a cache too what it would do.
+    struct Both<'a> {
+        window: PolicyActor<'a>,
+        cached: PolicyActor<'a>,
+        context_length: usize,
+        /// How far the two are apart in every action number: in contexts that are not full, and in later ones.
+        apart: [Vec<f32>; 2],
+    }
+
+    impl Actor for Both<'_> {
+        fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+            let mut others = actions.to_vec();
+            self.cached.act(live, &mut others)?;
+            self.window.act(live, actions)?;
+            let width = actions.len() / live.len();
+            for episode in live {
+                let full = usize::from(episode.earned.len() > self.context_length);
+                let row = episode.env * width..(episode.env + 1) * width;
+                let pairs = actions[row.clone()].iter().zip(&others[row]);
+                self.apart[full].extend(pairs.map(|(one, other)| (one - other).abs()));
+            }
+            Ok(())
+        }
+
+        fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+            None
+        }
+    }
+
+    /// How far windows and a cache are apart in the episodes that a shipped policy plays by windows: at most while
+    /// no context is full, and on average later.
+    fn apart(policy: &str, env: &str) -> (f32, f32) {
+        tch::set_num_threads(1); // tests run side by side
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies").join(policy);
+        let policy = Policy::read(&folder, None, Device::Cpu).unwrap();
+        let conditioning = Conditioning::new(policy.config(), Device::Cpu).unwrap();
+        let mut env = make_halves(env, &Kwargs::new(), 10, &BridgeSettings::default()).unwrap();
+        let (space, target) = (env.spec().action.clone(), conditioning.target_return);
+        let actor = |inference| {
+            PolicyActor::new(Choice::Likeliest(&policy), &conditioning, target, &space, inference)
+        };
+        let (window, cached) = (actor(Inference::Window), actor(Inference::Cached));
+        let context_length = conditioning.context_length;
+        let mut both = Both { window, cached, context_length, apart: [Vec::new(), Vec::new()] };
+        rollout::play(env.as_mut(), &mut both, 10, 5).unwrap();
+        let [early, late] = both.apart;
+        (early.into_iter().reduce(f32::max).unwrap(), late.iter().sum::<f32>() / late.len() as f32)
+    }
+
+    #[test]
+    fn a_cache_is_the_policy_of_windows_until_a_context_is_full_and_another_one_then() {
+        for (policy, env, least) in [
+            ("pendulum", "Pendulum-v1", 0.02),
+            ("mountain-car-medium", "MountainCarContinuous-v0", 0.01),
+            ("hopper-medium", "Hopper-v5", 0.01),
+        ] {
+            let (early, late) = apart(policy, env);
+            assert!(early < 1e-4, "{policy}: {early} before a context is full");
+            assert!(late > least, "{policy}: {late} on average once contexts are full");
+        }
     }
 
     #[test]

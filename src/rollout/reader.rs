@@ -7,11 +7,11 @@ use tch::{Device, Kind, Tensor};
 use super::{Live, idle_actions, row_of};
 use crate::data::{Step, Windows};
 
-/// How a policy reads its environment, and what it asks for.
+/// How a policy reads its environment, and what it is conditioned on.
 pub struct Reader {
     /// The policy's own numbers.
     pub conditioning: Conditioning,
-    /// The return that is asked for at the start of an episode.
+    /// The return-to-go at the start of an episode.
     pub target_return: f32,
     /// The environment's actions.
     pub space: ActionSpace,
@@ -21,7 +21,7 @@ impl Reader {
     /// The same for another thread.
     pub fn share(&self) -> Self {
         let (conditioning, space) = (self.conditioning.share(), self.space.clone());
-        Self { conditioning, target_return: self.target_return, space }
+        Self { conditioning, space, ..*self }
     }
 
     /// The windows of all live episodes, padded to the longest of them.
@@ -47,7 +47,7 @@ impl Reader {
                     state: &trajectory.observations.row(timestep, state_width),
                     action: action.as_deref().unwrap_or(&idle),
                     reward: trajectory.rewards.get(timestep).copied().unwrap_or(0.0),
-                    return_to_go: to_go.min(self.conditioning.max_return_to_go),
+                    return_to_go: self.conditioning.capped(to_go),
                     terminates: false,
                 };
                 windows.set(row, steps - (seen - timestep), &step);

@@ -32,10 +32,16 @@ pub struct Window<'a> {
 pub struct Conditioning {
     /// T: steps that the policy looks back on.
     pub context_length: usize,
-    /// The return to ask for, in the environment's units.
+    /// The target return, in the environment's units: the policy's own, until a run's config says another.
     pub target_return: f32,
-    /// The greatest return-to-go that the policy is ever asked for; infinite where its files say none.
-    pub max_return_to_go: f32,
+    /// The greatest return-to-go of the data that the policy was trained on, if its files say; what it earns
+    /// online may raise it. It limits nothing.
+    pub max_return_to_go: Option<f32>,
+    /// The greatest return-to-go that the policy is conditioned on at any step, where the user wants a limit.
+    ///
+    /// A return-to-go is the target less what was earned, so where rewards are negative it may grow past all that
+    /// the policy has seen.
+    pub return_cap: Option<f32>,
     /// What returns are divided by.
     pub return_scale: f32,
     /// What an action is.
@@ -84,7 +90,8 @@ impl Conditioning {
         Ok(Self {
             context_length: context_length as usize,
             target_return,
-            max_return_to_go: config.max_return_to_go.unwrap_or(f32::INFINITY),
+            max_return_to_go: config.max_return_to_go,
+            return_cap: None,
             return_scale,
             action_kind: config.action_kind,
             reads_rewards: config.place(Token::Reward).is_some(),
@@ -106,6 +113,11 @@ impl Conditioning {
             action_half_range: self.action_half_range.shallow_clone(),
             ..*self
         }
+    }
+
+    /// What is still to be earned, as the policy is told it: at most the user's cap.
+    pub fn capped(&self, return_to_go: f32) -> f32 {
+        return_to_go.min(self.return_cap.unwrap_or(f32::INFINITY))
     }
 
     /// S: width of a state.

@@ -136,8 +136,8 @@ pub struct PolicyConfig {
     /// The return to ask for where the user names none, in the environment's units.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_return: Option<f32>,
-    /// The greatest return-to-go of the training data, in the environment's units; the policy is never
-    /// asked for more, which it would be after a start that costs more than the whole target.
+    /// The greatest return-to-go of the training data, in the environment's units, so that a user can be told of a
+    /// target return above it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_return_to_go: Option<f32>,
     /// The environment's least action a dimension, which the policy knows as −1; −1 where absent.

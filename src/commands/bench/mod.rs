@@ -19,7 +19,8 @@ use crate::cli::{
     BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchWhat, EnvArgs,
     StatisticsArgs,
 };
-use crate::failure::OrInput;
+use crate::failure::{InputError, OrInput};
+use crate::initialise::check_tokens;
 use crate::inputs::read_inputs;
 use crate::output::{refuse_existing, write_folder};
 use crate::rank_map::RankMap;
@@ -81,7 +82,7 @@ fn env(args: &BenchEnvArgs) -> anyhow::Result<Value> {
 fn forward(args: &BenchForwardArgs) -> anyhow::Result<Value> {
     let policy = agent::read_transformer(&args.policy, None, Device::Cpu)?;
     let (batch, steps) = (i64::from(args.batch_size), i64::from(args.steps));
-    let inputs = random_inputs(policy.config(), batch, steps);
+    let inputs = random_inputs(policy.config(), batch, steps)?;
     let no_adapters = AdapterSet::default();
     let mut secs = Vec::new();
     let begun = Instant::now();
@@ -101,17 +102,31 @@ fn forward(args: &BenchForwardArgs) -> anyhow::Result<Value> {
     }))
 }
 
+/// Steps of the longest window that a policy has timesteps and positions for.
+fn longest_window(config: &PolicyConfig) -> i64 {
+    match config.global_positions {
+        true => config.max_ep_len.min(config.n_positions / config.token_order.len() as i64),
+        false => config.max_ep_len,
+    }
+}
+
 /// Whole windows of normal numbers.
-fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> Inputs {
+fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> anyhow::Result<Inputs> {
+    let longest = longest_window(config);
+    if steps > longest {
+        let text =
+            format!("windows have {steps} steps, and the policy has timesteps and positions for {longest}");
+        return Err(InputError(text).into());
+    }
     let normal = |width| Tensor::randn([batch, steps, width], (Kind::Float, Device::Cpu));
-    Inputs {
+    Ok(Inputs {
         states: normal(config.state_dim),
         actions: normal(config.act_dim),
         rewards: Some(normal(1)),
         returns_to_go: normal(1),
         timesteps: Tensor::arange(steps, (Kind::Int64, Device::Cpu)).repeat([batch, 1]),
         mask: Tensor::ones([batch, steps], (Kind::Bool, Device::Cpu)),
-    }
+    })
 }
 
 /// What the benchmarks of a policy need.
@@ -173,10 +188,11 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
     }
     let settings = args.search.settings()?;
     let policy = agent::read_transformer(&args.policy, None, Device::Cpu)?;
+    check_tokens(&args.search.tokens, &policy)?;
     let size = i64::from(args.batch_size);
     let all = match &args.inputs {
         Some(path) => read_inputs(path, policy.config())?,
-        None => random_inputs(policy.config(), 40 * size, 20),
+        None => random_inputs(policy.config(), 40 * size, longest_window(policy.config()).min(20))?,
     };
     let (windows, _) = all.timesteps.size2()?;
     let whole = windows.cast_unsigned().div_ceil(size.cast_unsigned()) as usize;
