@@ -11,6 +11,7 @@ use eva_rl_agents::pass::{NoTap, Pass};
 use eva_rl_envs::ActionSpace;
 use rand::Rng;
 use rand_distr::StandardNormal;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -28,7 +29,7 @@ pub enum Choice<'a> {
 }
 
 /// What a decision transformer computes at a step. A TorchScript module always reads windows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Inference {
     /// The step's own tokens, with the keys and values of those before it kept; a context that is full starts
