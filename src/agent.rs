@@ -13,9 +13,11 @@ use crate::failure::{InputError, OrInput, tell};
 pub fn read_policy(path: &Path, statistics: Option<&Path>, device: Device) -> anyhow::Result<Policy> {
     let is_module = path.is_file() && path.extension().is_some_and(|end| end == "pt");
     if !path.is_dir() && !is_module {
-        return Err(
-            InputError(format!("there is no policy {path:?}; a folder or a `.pt` file is wanted")).into()
-        );
+        let hint = hub_hint(path);
+        return Err(InputError(format!(
+            "there is no policy {path:?}; expected a folder or a `.pt` file{hint}"
+        ))
+        .into());
     }
     let policy = Policy::read(path, statistics, device).or_input()?;
     if let [first, others @ ..] = policy.config().ignored.as_slice() {
@@ -23,6 +25,20 @@ pub fn read_policy(path: &Path, statistics: Option<&Path>, device: Device) -> an
         tell(&format!("{path:?} holds `{first}`{others}, no part of a decision transformer: left out"));
     }
     Ok(policy)
+}
+
+/// How to get a model that is named as the Hugging Face Hub names its own, `OWNER/NAME`.
+pub fn hub_hint(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_name = |part: &str| !part.is_empty() && !part.starts_with('.');
+    match text.split('/').collect::<Vec<_>>().as_slice() {
+        [owner, name] if is_name(owner) && is_name(name) && !Path::new(owner).exists() => {
+            format!(
+                "; a model of the Hugging Face Hub is downloaded first: hf download {text} --local-dir policies/{name}"
+            )
+        }
+        _ => String::new(),
+    }
 }
 
 /// Reads a policy whose maps can be adapted and trained.

@@ -43,6 +43,7 @@ pub use eva_rl_envs as envs;
 pub fn run() -> ExitCode {
     heap::keep();
     let outcome = match Cli::parse().command {
+        Command::Init(args) => commands::init::run(args),
         Command::Train(args) => commands::train::run(args),
         Command::Evaluate(args) => commands::evaluate::run(args),
         Command::Collect(args) => commands::collect::run(args),
@@ -53,6 +54,7 @@ pub fn run() -> ExitCode {
         Command::Envs(args) => commands::envs::run(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Sweep(args) => commands::sweep::run(args),
+        Command::Completions(args) => commands::completions::run(args),
         Command::Report(args) => commands::report::run(args),
     };
     match outcome {

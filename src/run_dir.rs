@@ -69,6 +69,15 @@ impl RunDir {
         Ok(Self { root: root.to_owned() })
     }
 
+    /// Gives a run another config to go on with; until it ends again it has no model card.
+    pub fn reopen(&self, config: &str) -> anyhow::Result<()> {
+        let card = self.root.join("README.md");
+        if card.exists() {
+            fs::remove_file(&card).with_context(|| format!("cannot remove {card:?}"))?;
+        }
+        self.write("config.toml", config)
+    }
+
     /// The folder.
     pub fn root(&self) -> &Path {
         &self.root
@@ -196,8 +205,9 @@ impl Checkpoint {
         let path = folder.join("state.json");
         let text = fs::read_to_string(&path)
             .map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;
-        let state = serde_json::from_str(&text)
-            .map_err(|error| InputError(format!("{path:?} is no state of a run: {error}")))?;
+        let state = serde_json::from_str(&text).map_err(|error| {
+            InputError(format!("{path:?} is no state of a run: {}", eva_rl_agents::in_words(&error)))
+        })?;
         let path = folder.join("training_state.safetensors");
         let tensors = TensorFile::open(&path).and_then(|file| file.read_all()).or_input()?;
         Ok(Self { folder: folder.to_owned(), state, tensors: tensors.into_iter().collect() })

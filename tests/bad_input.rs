@@ -22,10 +22,22 @@ fn configs() {
     let bench = Bench::with_policy();
     let text = fs::read_to_string(bench.path("adapt.toml")).unwrap();
     bench.write("misspelt.toml", &text.replace("gradient_clip", "gradient_clp"));
-    bench.write("torn.toml", &text[..text.len() / 2]);
     check(&bench, &["train", "nowhere.toml"], &["nowhere.toml"]);
-    check(&bench, &["train", "misspelt.toml"], &["misspelt.toml:20:1", "`gradient_clp`", "`gradient_clip`"]);
-    check(&bench, &["train", "torn.toml"], &["torn.toml"]);
+    check(
+        &bench,
+        &["train", "misspelt.toml"],
+        &["misspelt.toml:20:1", "`optimiser.gradient_clp`", "`gradient_clip`"],
+    );
+    bench.write("torn.toml", "seed = 1\n[env\nid = 2\n");
+    check(&bench, &["train", "torn.toml"], &["torn.toml:2:"]);
+    bench.write("two.toml", &text.replace("gradient_clip", "gradient_clp").replace("seed = 4", "seed = -4"));
+    let output = bench.run(&["train", "two.toml"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 3), "{said}");
+    assert!(
+        said.starts_with("eva-rl: two.toml has 2 mistakes:\n  two.toml:2:1: `seed`: expected a whole number"),
+        "{said}"
+    );
     check(&bench, &["train", "adapt.toml", "--set", "adapter.eva.rho=0"], &["adapter.eva.rho", "[1, 1000]"]);
     check(&bench, &["train", "adapt.toml", "--set", "env.id=Pendulm-v1"], &["`Pendulm-v1`", "`Pendulum-v1`"]);
     check(&bench, &["train", "adapt.toml", "--set", "env.kwargs.gravity=3"], &["`gravity`", "`g`"]);
@@ -36,6 +48,28 @@ fn configs() {
         &["[\"reward\"]", "[\"return\",\"state\",\"action\"]"],
     );
     check(&bench, &["train", "adapt.toml", "--out", "data"], &["\"data\" exists already"]);
+    let contradiction = ["train", "adapt.toml", "--set", "seed=4", "--seed", "3"];
+    check(&bench, &contradiction, &["--seed 3 contradicts --set seed=4"]);
+    check(
+        &bench,
+        &["train", "adapt.toml", "--set", "env.id=LunarLander-v3"],
+        &["`gymnasium:LunarLander-v3`", "make bridge"],
+    );
+    check(
+        &bench,
+        &["train", "adapt.toml", "--set", "data.datasets=[\"datasets/hopper-medium-v0\"]"],
+        &["there is no dataset \"datasets/hopper-medium-v0\"", "`make medium`"],
+    );
+    check(
+        &bench,
+        &["train", "adapt.toml", "--set", "data.datasets=[\"policy\"]"],
+        &["\"policy\" is not a Minari dataset"],
+    );
+    check(
+        &bench,
+        &["evaluate", "edbeeching/decision-transformer-gym-hopper-medium", "--env", "Hopper-v5"],
+        &["there is no policy", "hf download edbeeching/decision-transformer-gym-hopper-medium"],
+    );
     check(&bench, &["train", "--resume", "data"], &["no config.toml"]);
     check(&bench, &["train", "adapt.toml", "--set", "policy.pretrained.path=nowhere"], &["\"nowhere\""]);
     check(&bench, &["train", "adapt.toml", "--set", "data.datasets=[\"nowhere\"]"], &["nowhere"]);

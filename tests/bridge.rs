@@ -103,7 +103,11 @@ fn what_cannot_be_is_refused_with_exit_code_2() {
         &["train", "mine.toml", "--set", "env.bridge.restarts=2"],
         "`env.bridge` is given for the native `Pendulum-v1`, and it is for ids that begin with `envpool:` or `gymnasium:`",
     );
-    check_refused(&bench, &["train", "mine.toml", "--set", "env.bridge.restart=2"], "mine.toml with --set");
+    check_refused(
+        &bench,
+        &["train", "mine.toml", "--set", "env.bridge.restart=2"],
+        "--set env.bridge.restart=2: unknown key `env.bridge.restart`; did you mean `restarts`?",
+    );
 }
 
 #[test]

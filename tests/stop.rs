@@ -105,6 +105,79 @@ fn a_finished_run_that_is_resumed_stays_as_it_is() {
 }
 
 #[test]
+fn a_finished_run_that_is_prolonged_ends_with_the_bits_of_a_longer_one() {
+    let bench = Bench::with_policy();
+    let offline = ["--set", "online=", "--set", "checkpoint.every=20", "--set"];
+    let train = |run: &'static str, updates: &'static str| {
+        bench.succeed(&[&["train", "adapt.toml", "--out", run][..], &offline, &[updates]].concat());
+    };
+    train("whole", "offline.updates=40");
+    train("short", "offline.updates=20");
+    bench.succeed(&["train", "--resume", "short", "--set", "offline.updates=40"]);
+    for name in [
+        "config.toml",
+        "evaluation.json",
+        "checkpoints/00000040/training_state.safetensors",
+        "best/adapter/adapter_model.safetensors",
+    ] {
+        let read = |run: &str| fs::read(bench.path(run).join(name)).unwrap();
+        assert!(read("whole") == read("short"), "{name} differs");
+    }
+    assert!(bench.path("short/README.md").is_file());
+
+    // Rounds of exploration too, and the same by a config that says more.
+    bench.succeed(&["train", "adapt.toml", "--out", "rounds"]);
+    let more = "online.odt.exploration.rounds=5";
+    bench.succeed(&["train", "adapt.toml", "--out", "rounds-whole", "--set", more]);
+    bench.succeed(&[
+        "train",
+        "adapt.toml",
+        "--resume",
+        "rounds",
+        "--set",
+        more,
+        "--set",
+        "checkpoint.keep=3",
+    ]);
+    let read = |run: &str| {
+        fs::read(bench.path(run).join("checkpoints/00000060/training_state.safetensors")).unwrap()
+    };
+    assert!(read("rounds-whole") == read("rounds"));
+}
+
+#[test]
+fn what_would_have_changed_a_run_s_past_is_refused() {
+    let bench = Bench::with_policy();
+    bench.succeed(&["train", "adapt.toml", "--out", "run"]);
+    let config = fs::read(bench.path("run/config.toml")).unwrap();
+    for (set, told) in [
+        ("optimiser.learning_rate=1.0", "`optimiser.learning_rate` is 0.001 there and 1.0 here"),
+        ("seed=5", "`seed` is 4 there and 5 here"),
+        (
+            "offline.updates=50",
+            "`offline.updates` is 10 there and 50 here, and 3 rounds of exploration came after them",
+        ),
+        (
+            "online.odt.exploration.rounds=2",
+            "`online.odt.exploration.rounds` is 3 there and 2 here, and 3 rounds are done",
+        ),
+        ("online=", "`online` is `odt` there and absent here"),
+        ("evaluation.episodes=3", "`evaluation.episodes` is 2 there and 3 here"),
+        (
+            "adapter={ lora = { rank = 2, alpha = 2.0, dropout = 0.0 } }",
+            "`adapter` is `eva` there and `lora` here",
+        ),
+    ] {
+        let output = bench.run(&["train", "--resume", "run", "--set", set]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(said.trim_end(), format!("eva-rl: \"run\" cannot go on with another config: {told}"));
+    }
+    assert_eq!(fs::read(bench.path("run/config.toml")).unwrap(), config);
+    assert!(bench.path("run/README.md").is_file());
+}
+
+#[test]
 fn a_run_killed_before_its_first_checkpoint_starts_again() {
     let bench = Bench::with_policy();
     bench.succeed(&["train", "adapt.toml", "--out", "whole"]);

@@ -59,6 +59,38 @@ fn a_grid_runs_every_cell_and_skips_what_is_done() {
 }
 
 #[test]
+fn a_grid_that_was_changed_is_refused_before_anything_starts() {
+    let bench = Bench::with_policy();
+    let grid = "configs = [\"adapt.toml\"]\nseeds = [1, 2]\n[[axes]]\nchoices = { short = [\"online=\", \"offline.updates=2\"] }\n";
+    bench.write("grid.toml", grid);
+    let sweep = ["sweep", "grid.toml", "--out", "runs"];
+    assert!(bench.succeed(&sweep).contains("2 runs done, 0 were done before"));
+    // One is finished, the other was stopped.
+    fs::remove_file(bench.path("runs/adapt-short-seed2/README.md")).unwrap();
+    let config = fs::read(bench.path("runs/adapt-short-seed1/config.toml")).unwrap();
+    bench.write("grid.toml", &grid.replace("updates=2", "updates=4").replace("[1, 2]", "[1, 2, 3]"));
+    for more in [&[][..], &["--dry-run"][..]] {
+        let output = bench.run(&[&sweep[..], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.starts_with("eva-rl: 2 of the grid's 3 runs are in \"runs\" with other settings"),
+            "{said}"
+        );
+        for seed in ["1", "2"] {
+            let wanted = format!("adapt-short-seed{seed}: `offline.updates` is 2 there and 4 here\n");
+            assert!(said.contains(&wanted), "{said}");
+        }
+    }
+    assert!(!bench.path("runs/adapt-short-seed3").exists());
+    assert!(!bench.path("runs/adapt-short-seed2/README.md").exists());
+    assert_eq!(fs::read(bench.path("runs/adapt-short-seed1/config.toml")).unwrap(), config);
+    // The grid as it was goes on.
+    bench.write("grid.toml", grid);
+    assert!(bench.succeed(&sweep).contains("1 runs done, 1 were done before"));
+}
+
+#[test]
 fn a_run_of_a_grid_that_fails_is_named_and_the_others_go_on() {
     let bench = Bench::with_policy();
     bench.write("grid.toml", &GRID.replace("eva = []", "gone = [\"data.datasets=['gone']\"]"));

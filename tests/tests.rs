@@ -11,11 +11,13 @@
 //! | `tasks` | one policy of several tasks |
 //! | `sweep` | a grid of runs, and a report of them |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
+//! | `init` | configs to start from |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
 //! | `structure` | the rules that ARCHITECTURE.md states about the sources |
 
 mod bad_input;
 mod bridge;
+mod init;
 mod job;
 mod methods;
 mod online;

@@ -6,7 +6,10 @@ use crate::bridge::Failure;
 #[derive(Debug, thiserror::Error)]
 pub enum EnvError {
     /// No native environment has this id.
-    #[error("unknown environment `{id}`; the nearest are {}", listed(nearest))]
+    #[error(
+        "unknown environment `{id}`; the nearest native ones are {}; those of Gymnasium and EnvPool run in Python, after `make bridge`: `gymnasium:{id}`, `envpool:{id}`",
+        listed(nearest)
+    )]
     UnknownEnv {
         /// The id that was asked for.
         id: String,
@@ -164,6 +167,21 @@ pub enum EnvError {
         /// How often it has failed.
         failures: u32,
         /// What it did last.
+        failure: Failure,
+    },
+
+    /// A worker process was started again, and failed as it had before.
+    #[error(
+        "worker {worker} of `{id}` failed twice in a row at its step {step}, so it is not started again: {failure}"
+    )]
+    Deterministic {
+        /// The environment's id.
+        id: String,
+        /// Index of the worker in its batch.
+        worker: usize,
+        /// Steps that it had taken since it was started.
+        step: u64,
+        /// What it did, both times.
         failure: Failure,
     },
 

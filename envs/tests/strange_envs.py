@@ -128,6 +128,7 @@ class Odd(gymnasium.Env):
             "Box": ROOM,
             "Discrete": spaces.Discrete(2),
             "Text": spaces.Text(5),
+            "mission": spaces.Dict(image=ROOM, mission=spaces.Text(5)),
             "Discrete from 1": spaces.Discrete(2, start=1),
             "unbounded Box": ROOM,
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{EnvArgs, EvaSearchArgs, StatisticsArgs, choice};
+use super::{EnvArgs, EvaSearchArgs, StatisticsArgs, word};
 use crate::rollout::Inference;
 
 /// Arguments of `bench`.
@@ -19,14 +19,19 @@ pub struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub enum BenchWhat {
     /// Environments alone, with random actions
+    #[command(after_help = "Example:\n  eva-rl bench env --env CartPole-v1 --num-envs 1024")]
     Env(BenchEnvArgs),
     /// The policy's whole forward pass on windows of random numbers
+    #[command(after_help = "Example:\n  eva-rl bench forward --policy policies/pendulum")]
     Forward(BenchForwardArgs),
     /// Environments, and the policy choosing every action
+    #[command(after_help = "Example:\n  eva-rl bench rollout --policy policies/pendulum --env Pendulum-v1")]
     Rollout(BenchRolloutArgs),
     /// EVA initialisation, beside the forward passes that it needs
+    #[command(after_help = "Example:\n  eva-rl bench eva --policy policies/pendulum")]
     Eva(BenchEvaArgs),
     /// Updates of the adapters: windows, forward, backward, AdamW
+    #[command(after_help = "Example:\n  eva-rl bench update --policy policies/pendulum --env Pendulum-v1")]
     Update(BenchUpdateArgs),
 }
 
@@ -104,7 +109,7 @@ pub struct BenchRolloutArgs {
     #[command(flatten)]
     pub env: EnvArgs,
     /// What a step computes: window (the whole context again) or cached (its own tokens)
-    #[arg(long, value_name = "HOW", default_value = "window", value_parser = choice::<Inference>)]
+    #[arg(long, value_name = "HOW", default_value = "window", value_parser = word::<Inference>())]
     pub inference: Inference,
     /// Play all environments by one thread, and not two halves by two
     #[arg(long)]

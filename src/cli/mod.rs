@@ -4,13 +4,16 @@ mod bench;
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use eva_rl_agents::adapter::Rank;
 use eva_rl_agents::eva::{Directions, Score, Settings, SolverKind, Stop};
 use eva_rl_agents::site::Token;
 use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use crate::config::{self, AdapterConfig, OnlineConfig};
 use crate::failure::{InputError, OrInput};
 use crate::report::Measure;
 use crate::rollout::Inference;
@@ -21,7 +24,7 @@ pub use bench::{
 
 /// Fine-tunes pretrained decision-transformer policies with EVA and LoRA adapters.
 #[derive(Debug, Parser)]
-#[command(name = "eva-rl", version, about, disable_help_subcommand = true)]
+#[command(name = "eva-rl", version, about)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -31,6 +34,11 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a commented config for a policy, a dataset and a method, to be edited and run
+    #[command(
+        after_help = "Example:\n  eva-rl init --policy policies/pendulum --data datasets/pendulum-g14-v0 --method eva --online odt --out mine.toml"
+    )]
+    Init(InitArgs),
     /// Run the experiment that a config describes
     #[command(after_help = "Example:\n  eva-rl train configs/demo.toml --set seed=2 --out runs/demo-2")]
     Train(TrainArgs),
@@ -41,22 +49,22 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Write offline trajectories as a Minari dataset
     #[command(
-        after_help = "Example:\n  eva-rl collect --env CartPole-v1 --policy scripted --noise 0.2 --episodes 50 --out datasets/cartpole"
+        after_help = "Example:\n  eva-rl collect --env CartPole-v1 --policy scripted --noise 0.2 --episodes 50 --out datasets/cartpole-v0"
     )]
     Collect(CollectArgs),
     /// Initialise an adapter from a dataset's activations, in PEFT's format
     #[command(
-        after_help = "Example:\n  eva-rl eva policies/pendulum --data datasets/pendulum-g14 --rank 4 --out adapters/pendulum-g14"
+        after_help = "Example:\n  eva-rl eva policies/pendulum --data datasets/pendulum-g14-v0 --rank 4 --out adapters/pendulum-g14"
     )]
     Eva(EvaArgs),
     /// Fold an adapter into its policy's weights
     #[command(
-        after_help = "Example:\n  eva-rl merge policies/pendulum --adapter runs/demo/best/adapter --out policies/merged"
+        after_help = "Example:\n  eva-rl eva policies/pendulum --data datasets/pendulum-g14-v0 --rank 4 --out adapters/pendulum-g14\n  eva-rl merge policies/pendulum --adapter adapters/pendulum-g14 --out policies/merged"
     )]
     Merge(MergeArgs),
     /// Compute a policy's predictions for the inputs in a safetensors file
     #[command(
-        after_help = "Example:\n  eva-rl predict policies/pendulum --inputs inputs.safetensors --out predictions.safetensors"
+        after_help = "Example:\n  eva-rl predict tests/golden/policies/plain --inputs tests/golden/policies/plain/inputs.safetensors --out predictions.safetensors"
     )]
     Predict(PredictArgs),
     /// Say what a policy, adapter, dataset or run holds
@@ -69,11 +77,47 @@ pub enum Command {
     #[command(after_help = "Example:\n  eva-rl bench env --env CartPole-v1 --num-envs 1024")]
     Bench(BenchArgs),
     /// Run every combination of a grid; what is done is skipped, what was stopped goes on
-    #[command(after_help = "Example:\n  eva-rl sweep configs/sweeps/online.toml --out runs/online --jobs 2")]
+    #[command(
+        after_help = "Example:\n  eva-rl sweep configs/sweeps/online.toml --out runs/online --dry-run\n  eva-rl sweep configs/sweeps/online.toml --out runs/online --jobs 2"
+    )]
     Sweep(SweepArgs),
+    /// Print a script that completes commands and options in a shell
+    #[command(
+        after_help = "Example:\n  eva-rl completions bash > ~/.local/share/bash-completion/completions/eva-rl"
+    )]
+    Completions(CompletionsArgs),
     /// Compare finished runs: a table and a figure of their learning curves
-    #[command(after_help = "Example:\n  eva-rl report runs/demo runs/demo-lora --out report")]
+    #[command(after_help = "Example:\n  eva-rl report runs/demo-* --out report")]
     Report(ReportArgs),
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The policy to adapt; a new one is trained where absent
+    #[arg(long, value_name = "POLICY")]
+    pub policy: Option<PathBuf>,
+    /// What the policy's files may lack
+    #[command(flatten)]
+    pub statistics: StatisticsArgs,
+    /// A Minari dataset; may be given more than once
+    #[arg(long, value_name = "DATASET", required = true)]
+    pub data: Vec<PathBuf>,
+    /// What is trained: a table of `adapter`; eva where absent, full for a new policy
+    #[arg(long, value_name = "METHOD", value_parser = methods())]
+    pub method: Option<String>,
+    /// How the run goes on with its own rollouts: a table of `online`
+    #[arg(long, value_name = "ALGORITHM", default_value = "none", value_parser = algorithms())]
+    pub online: String,
+    /// The environment; the dataset's own where absent
+    #[arg(long, value_name = "ID")]
+    pub env: Option<String>,
+    /// An option of the environment, such as g=14
+    #[arg(long = "env-kwarg", value_name = "KEY=VALUE", value_parser = kwarg)]
+    pub kwargs: Vec<(String, serde_json::Value)>,
+    /// The config, which must not exist; printed where absent
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// Arguments of `train`.
@@ -82,13 +126,16 @@ pub struct TrainArgs {
     /// The experiment, in TOML; with --resume, the run's own config serves
     #[arg(required_unless_present = "resume")]
     pub config: Option<PathBuf>,
-    /// Override one key of the config, such as optimiser.learning_rate=3e-4
+    /// Override a key of the config, such as optimiser.learning_rate=3e-4; KEY= takes the key or the table out,
+    /// such as online= (KEY='""' is an empty string). Of several for one key the last counts
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
     /// The run's folder; runs/CONFIG-seedN where absent
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub out: Option<PathBuf>,
-    /// Go on with the run in this folder from its last checkpoint
+    /// Go on with the run in this folder from its last checkpoint. With --set it may be prolonged
+    /// (offline.updates before the first round, online.….exploration.rounds), and evaluation.every,
+    /// evaluation.patience, checkpoint.every, checkpoint.keep and env.bridge may change; nothing else may
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
     /// The same as --set seed=N
@@ -97,6 +144,9 @@ pub struct TrainArgs {
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: tch::Device,
+    /// One JSON document on stdout: the evaluations at the start and at the end, and what the run took
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The environment that a command acts in.
@@ -177,7 +227,7 @@ impl StatisticsArgs {
 pub struct ActingArgs {
     /// What a step computes: window (the whole context, as decision transformers are evaluated) or cached (its own
     /// tokens; faster, and another policy once an episode outgrows the context)
-    #[arg(long, value_name = "HOW", default_value = "window", value_parser = choice::<Inference>)]
+    #[arg(long, value_name = "HOW", default_value = "window", value_parser = word::<Inference>())]
     pub inference: Inference,
     /// Cap on the return-to-go that the policy is conditioned on at any step; none where absent
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
@@ -261,6 +311,9 @@ pub struct CollectArgs {
     /// The dataset's folder, which must not exist
     #[arg(long, value_name = "DATASET")]
     pub out: PathBuf,
+    /// One JSON document on stdout: what the episodes came to
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How EVA finds directions and shares out ranks.
@@ -276,16 +329,16 @@ pub struct EvaSearchArgs {
     #[arg(long, value_name = "X")]
     pub tau: Option<f64>,
     /// When data suffices: halves (tell how far off the whole is) or turn (PEFT's rule: a batch turns nothing)
-    #[arg(long, value_name = "RULE", default_value = "halves", value_parser = choice::<Stop>)]
+    #[arg(long, value_name = "RULE", default_value = "halves", value_parser = word::<Stop>())]
     pub stop: Stop,
     /// auto, gram (exact), sketch (for wide maps) or incremental (PEFT's, with --stop turn)
-    #[arg(long, value_name = "SOLVER", default_value = "auto", value_parser = choice::<SolverKind>)]
+    #[arg(long, value_name = "SOLVER", default_value = "auto", value_parser = word::<SolverKind>())]
     pub solver: SolverKind,
     /// Share ranks out by ratio (of explained variance, as PEFT) or paper (its Eq. 6)
-    #[arg(long, value_name = "SCORE", default_value = "ratio", value_parser = choice::<Score>)]
+    #[arg(long, value_name = "SCORE", default_value = "ratio", value_parser = word::<Score>())]
     pub score: Score,
     /// Which directions A gets: leading, or a control: rotated, permuted, trailing, random
-    #[arg(long, value_name = "WHICH", default_value = "leading", value_parser = choice::<Directions>)]
+    #[arg(long, value_name = "WHICH", default_value = "leading", value_parser = word::<Directions>())]
     pub directions: Directions,
     /// Take E[x xᵀ] as it is, without centring activations
     #[arg(long)]
@@ -294,7 +347,7 @@ pub struct EvaSearchArgs {
     #[arg(long)]
     pub whiten: bool,
     /// Kinds of tokens that count: return, state, action, reward; all where absent
-    #[arg(long, value_name = "KIND", num_args = 1.., value_parser = choice::<Token>)]
+    #[arg(long, value_name = "KIND", num_args = 1.., value_parser = word::<Token>())]
     pub tokens: Vec<Token>,
     /// Stop after this many batches, settled or not
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
@@ -455,6 +508,13 @@ pub struct ReportArgs {
     pub out: Option<PathBuf>,
 }
 
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
 fn device(text: &str) -> Result<tch::Device, String> {
     let index = match text {
         "cpu" => return Ok(tch::Device::Cpu),
@@ -470,9 +530,35 @@ fn device(text: &str) -> Result<tch::Device, String> {
     }
 }
 
-/// One of a few words.
-fn choice<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+/// One of a few words, which `--help` and completions list.
+fn word<T>() -> impl TypedValueParser<Value = T>
+where
+    T: JsonSchema + DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(possible::<T>())
+        .map(|text| serde_json::from_value(text.into()).expect("the schema lists the words that can be read"))
+}
+
+/// What `T` chooses among, each with the first sentence of its documentation.
+fn possible<T: JsonSchema>() -> Vec<PossibleValue> {
+    let value = |(name, docs): (String, String)| {
+        let sentence = docs.split(". ").next().unwrap_or_default().trim_end_matches('.').to_owned();
+        PossibleValue::new(name).help(sentence)
+    };
+    config::choices::<T>().into_iter().map(value).collect()
+}
+
+fn methods() -> PossibleValuesParser {
+    let values = possible::<AdapterConfig>().into_iter();
+    PossibleValuesParser::new(values.map(|value| match value.get_name() {
+        "full_fine_tuning" => value.alias("full"),
+        _ => value,
+    }))
+}
+
+fn algorithms() -> PossibleValuesParser {
+    let none = PossibleValue::new("none").help("Not at all: the run is offline only");
+    PossibleValuesParser::new([none].into_iter().chain(possible::<OnlineConfig>()))
 }
 
 /// `g=14` as a name and a JSON value; what is no JSON value is a string.
@@ -495,9 +581,11 @@ mod tests {
 
     #[test]
     fn every_command_s_help_has_an_example() {
-        for command in Cli::command().get_subcommands() {
+        fn check(command: &clap::Command) {
             let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(example.contains("eva-rl "), "{} has no example", command.get_name());
+            command.get_subcommands().for_each(check);
         }
+        Cli::command().get_subcommands().for_each(check);
     }
 }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use tch::Device;
 
-use super::print;
+use super::{print, print_json};
 use crate::agent;
 use crate::cli::CollectArgs;
 use crate::data::{self, Dataset};
 use crate::evaluation::{Evaluation, Play};
-use crate::failure::{InputError, OrInput};
+use crate::failure::{InputError, OrInput, tell};
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, Actor, Choice, NoisyActor, RandomActor, ScriptedActor};
@@ -25,6 +25,9 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     let bridge = args.env.bridge()?;
     let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).or_input()?;
     let spec = env.spec().clone();
+    if let Err(reason) = agent::check_actions(&spec.action, &format!("`{}`", spec.id)) {
+        tell(&format!("note: {reason}: `train` will refuse this dataset"));
+    }
     let seed = rng::seed(args.seed, Purpose::Collection, 0);
     let mut play = |actor: &mut dyn Actor| {
         let mut noisy = NoisyActor { actor, space: spec.action.clone(), scales: args.noise.clone() };
@@ -76,6 +79,9 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         trajectories: played.episodes,
     };
     data::write(&dataset, Some(&spec), &args.out)?;
+    if args.json {
+        return print_json(&serde_json::json!({ "dataset": args.out, "result": found }));
+    }
     let setting = if setting.is_empty() { setting } else { format!("{setting}: ") };
     print(&format!("{}: {setting}{}", args.out.display(), found.line()))
 }
@@ -85,5 +91,7 @@ fn policy_folder(text: &str) -> anyhow::Result<PathBuf> {
     if path.exists() {
         return Ok(path.to_owned());
     }
-    Err(InputError(format!("--policy is {text:?}, and `scripted`, `random` or a policy is wanted")).into())
+    let hint = agent::hub_hint(path);
+    Err(InputError(format!("--policy is {text:?}; expected `scripted`, `random` or a policy's path{hint}"))
+        .into())
 }

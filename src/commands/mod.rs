@@ -2,9 +2,11 @@
 
 pub mod bench;
 pub mod collect;
+pub mod completions;
 pub mod envs;
 pub mod eva;
 pub mod evaluate;
+pub mod init;
 pub mod inspect;
 pub mod merge;
 pub mod predict;

@@ -1,6 +1,7 @@
 //! `sweep`: every run of a grid, several at a time; what is done is skipped, what was stopped goes on.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,8 +10,8 @@ use anyhow::Context;
 
 use super::print;
 use crate::cli::SweepArgs;
-use crate::config::{SweepPlan, SweepRun};
-use crate::failure::{OrInput, tell};
+use crate::config::{self, Difference, SweepPlan, SweepRun};
+use crate::failure::{InputError, OrInput, tell};
 use crate::interrupt;
 
 /// How a run of a grid ended.
@@ -23,8 +24,9 @@ enum Outcome {
 /// Runs `sweep`.
 pub fn run(args: SweepArgs) -> anyhow::Result<()> {
     let plan = SweepPlan::read(&args.sweep).or_input()?;
+    refuse_other_settings(&plan, &args.out)?;
     if args.dry_run {
-        for SweepRun { name, config, overrides } in &plan.runs {
+        for SweepRun { name, config, overrides, .. } in &plan.runs {
             print(&format!("{name}: {} {}", config.display(), overrides.join(" ")))?;
         }
         return Ok(());
@@ -63,6 +65,32 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
     );
     anyhow::ensure!(failed == 0, "{failed} of {all} runs failed; the same command tries them again");
     print(&format!("{done} runs done, {skipped} were done before, in {:?}", args.out))
+}
+
+/// Refuses a grid whose folders hold runs of the same names with other settings, before anything is started.
+fn refuse_other_settings(plan: &SweepPlan, out: &Path) -> anyhow::Result<()> {
+    let mut differing = Vec::new();
+    for run in &plan.runs {
+        let path = out.join(&run.name).join("config.toml");
+        if !path.exists() {
+            continue;
+        }
+        let was = config::load(&path, &[]).or_input()?;
+        let found: Vec<String> =
+            config::differences(&was, &run.plan).iter().map(Difference::to_string).collect();
+        if !found.is_empty() {
+            differing.push(format!("{}: {}", run.name, found.join("; ")));
+        }
+    }
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let (count, all) = (differing.len(), plan.runs.len());
+    let text = format!(
+        "{count} of the grid's {all} runs are in {out:?} with other settings; name another --out, or move those folders away\n  {}",
+        differing.join("\n  ")
+    );
+    Err(InputError(text).into())
 }
 
 /// One run, in a process of its own: begun, gone on with, or left alone where it is finished.

@@ -8,10 +8,10 @@ use eva_rl_agents::model::{Conditioning, DecisionTransformer};
 use eva_rl_envs::{EnvSpec, VecEnv};
 use tch::Device;
 
-use super::print;
+use super::{print, print_json};
 use crate::agent;
 use crate::cli::TrainArgs;
-use crate::config::{self, OnlineConfig, PolicyConfig, RunPlan};
+use crate::config::{self, Difference, OnlineConfig, PolicyConfig, RunPlan};
 use crate::data::{self, Dataset, Replay};
 use crate::evaluation::{Evaluated, Task};
 use crate::failure::{InputError, OrInput, tell};
@@ -43,14 +43,15 @@ struct Given {
 
 /// Runs `train`.
 pub fn run(args: TrainArgs) -> anyhow::Result<()> {
-    let plan = plan(&args)?;
-    let folder = match (&args.resume, &args.out) {
-        (Some(folder), _) | (None, Some(folder)) => folder.clone(),
-        (None, None) => default_folder(&args, plan.seed),
-    };
     let (resumed, torn) = match &args.resume {
         Some(folder) => RunDir::open(folder)?.latest()?,
         None => (None, Vec::new()),
+    };
+    let state = resumed.as_ref().map(|checkpoint| checkpoint.state.clone()).unwrap_or_default();
+    let (plan, changes) = plan(&args, &state)?;
+    let folder = match (&args.resume, &args.out) {
+        (Some(folder), _) | (None, Some(folder)) => folder.clone(),
+        (None, None) => default_folder(&args, plan.seed),
     };
     if args.resume.is_none() {
         refuse_existing(&folder)?;
@@ -58,6 +59,9 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     let given = read(&plan, args.device)?;
     interrupt::listen().context("cannot listen for Ctrl-C")?;
 
+    for remark in plan.remarks() {
+        tell(&format!("note: {remark}"));
+    }
     for Torn { folder, reason } in &torn {
         tell(&format!(
             "{reason}; {folder:?} is put aside, and the run goes on from the checkpoint before it"
@@ -69,6 +73,10 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         Some(folder) => RunDir::open(folder)?,
         None => RunDir::create(&folder, &toml)?,
     };
+    if !changes.is_empty() {
+        run_dir.reopen(&toml)?;
+        changes.iter().for_each(|change| tell(&format!("changed: {}", change.change())));
+    }
     let mut recorder = match &resumed {
         Some(checkpoint) => Recorder::resume(&folder, checkpoint.state.updates)?,
         None if args.resume.is_some() => Recorder::start_again(&folder)?,
@@ -77,34 +85,63 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     if resumed.is_none() {
         recorder.config(&toml, &serde_json::to_value(&*plan)?)?;
     }
-    train(&plan, given, &run_dir, &mut recorder, resumed)
+    train(&plan, given, &run_dir, &mut recorder, resumed, args.json)
 }
 
-/// The config with its overrides, checked; a resumed run takes its own.
-fn plan(args: &TrainArgs) -> anyhow::Result<RunPlan> {
+/// The config with its overrides, checked, and what it changes of the run that it goes on with, which stands
+/// at `state`.
+fn plan(args: &TrainArgs, state: &RunState) -> anyhow::Result<(RunPlan, Vec<Difference>)> {
+    let refuse = |text: String| -> anyhow::Error { InputError(text).into() };
     let mut overrides = args.overrides.clone();
-    overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
-    let given = match &args.config {
-        Some(path) => Some(config::load(path, &overrides).or_input()?),
-        None if overrides.is_empty() => None,
-        None => {
-            return Err(InputError("--set and --seed change a CONFIG, and none was given".to_owned()).into());
+    if let Some(seed) = args.seed {
+        let other = overrides.iter().filter_map(|text| text.split_once('='));
+        if let Some((_, other)) =
+            other.filter(|(key, value)| key.trim() == "seed" && value.trim() != seed.to_string()).next_back()
+        {
+            return Err(refuse(format!("--seed {seed} contradicts --set seed={other}; give one of them")));
         }
+        overrides.push(format!("seed={seed}"));
+    }
+    let Some(folder) = &args.resume else {
+        let path = args.config.as_ref().ok_or_else(|| refuse("no CONFIG was given".to_owned()))?;
+        return Ok((config::load(path, &overrides).or_input()?.plan().or_input()?, Vec::new()));
     };
-    let config = match &args.resume {
-        None => given.ok_or_else(|| InputError("no CONFIG was given".to_owned()))?,
-        Some(folder) => {
-            let own = config::load(&RunDir::open(folder)?.config(), &[]).or_input()?;
-            if given.is_some_and(|given| given != own) {
-                let text = format!(
-                    "the config differs from the one that {folder:?} was begun with; leave CONFIG out"
-                );
-                return Err(InputError(text).into());
-            }
-            own
+    let own = RunDir::open(folder)?.config();
+    let was = config::load(&own, &[]).or_input()?;
+    let now = config::load(args.config.as_ref().unwrap_or(&own), &overrides).or_input()?;
+    let now = now.plan().or_input()?;
+    let changes = config::differences(&was, &now);
+    let refused: Vec<String> = changes
+        .iter()
+        .filter_map(|change| why_not(&change.key, &now, state).map(|why| format!("{change}{why}")))
+        .collect();
+    if !refused.is_empty() {
+        return Err(refuse(format!("{folder:?} cannot go on with another config: {}", refused.join("; "))));
+    }
+    Ok((now, changes))
+}
+
+/// Why a key of a run that stands at `state` must stay as it is, if it must: what was done would have been
+/// done otherwise.
+fn why_not(key: &str, now: &RunPlan, state: &RunState) -> Option<String> {
+    match key {
+        "evaluation.every" | "evaluation.patience" | "checkpoint.every" | "checkpoint.keep" => None,
+        "env.bridge.python" | "env.bridge.processes" | "env.bridge.timeout_secs" | "env.bridge.restarts" => {
+            None
         }
-    };
-    config.plan().or_input()
+        "offline.updates" if state.rounds > 0 => {
+            Some(format!(", and {} rounds of exploration came after them", state.rounds))
+        }
+        "offline.updates" => {
+            let fits = now.offline.updates >= state.updates;
+            (!fits).then(|| format!(", and {} updates are done", state.updates))
+        }
+        key if key.starts_with("online.") && key.ends_with(".exploration.rounds") => {
+            let rounds = now.online.as_ref().map_or(0, |online| online.exploration().rounds);
+            (rounds < state.rounds).then(|| format!(", and {} rounds are done", state.rounds))
+        }
+        _ => Some(String::new()),
+    }
 }
 
 fn default_folder(args: &TrainArgs, seed: u64) -> PathBuf {
@@ -203,6 +240,7 @@ fn train(
     run_dir: &RunDir,
     recorder: &mut Recorder,
     resumed: Option<Checkpoint>,
+    json: bool,
 ) -> anyhow::Result<()> {
     let Given { policy, conditioning, offline, validation, tasks, env } = given;
     let (count, steps) = (offline.trajectories().count(), offline.steps());
@@ -245,7 +283,7 @@ fn train(
     let Run { learner, state, journal, .. } = run;
     let facts = Facts { trajectories: count, steps, evaluations: &journal.evaluations, state: &state };
     run_dir.write("README.md", &model_card::text(plan, run_dir, &learner, &facts))?;
-    summarise(run_dir, &journal.evaluations, &state)
+    summarise(run_dir, &journal.evaluations, &state, json)
 }
 
 /// The updates on the offline trajectories; false where the run ends with them.
@@ -263,8 +301,19 @@ fn imitate(run: &mut Run, offline: &Replay) -> anyhow::Result<bool> {
     }
 }
 
-fn summarise(run_dir: &RunDir, evaluations: &[Evaluated], state: &RunState) -> anyhow::Result<()> {
-    let (first, last) = (&evaluations[0].targets[0], &evaluations[evaluations.len() - 1].targets[0]);
+fn summarise(
+    run_dir: &RunDir,
+    evaluations: &[Evaluated],
+    state: &RunState,
+    json: bool,
+) -> anyhow::Result<()> {
+    let (first, last) = (&evaluations[0], &evaluations[evaluations.len() - 1]);
+    if json {
+        return print_json(&serde_json::json!({
+            "run": run_dir.root(), "state": state, "before": first, "after": last,
+        }));
+    }
+    let (first, last) = (&first.targets[0], &last.targets[0]);
     print(&format!("before: {}", first.line()))?;
     print(&format!("after:  {}", last.line()))?;
     let root = run_dir.root().display();

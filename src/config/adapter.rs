@@ -6,12 +6,13 @@ use eva_rl_agents::methods::{
     AdaLora, CorDa, Ipa, LoraGa, LoraOne, Method, MiLora, Mode, Needs, OLora, PiSsa, PlainLora,
 };
 use eva_rl_agents::site::Token;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, check};
 
 /// What is trained, and how it begins: `[adapter.eva]`, `[adapter.lora]`, ….
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum AdapterConfig {
     /// No adapter: every weight of the policy is trained.
@@ -41,7 +42,7 @@ pub enum AdapterConfig {
 }
 
 /// CorDA, arXiv 2406.05223.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CordaConfig {
     /// Size of the adapters.
@@ -53,7 +54,7 @@ pub struct CordaConfig {
 }
 
 /// LoRA-GA, arXiv 2407.05000.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoraGaConfig {
     /// Size of the adapters.
@@ -65,7 +66,7 @@ pub struct LoraGaConfig {
 }
 
 /// LoRA-One, arXiv 2502.01235.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoraOneConfig {
     /// Size of the adapters.
@@ -77,7 +78,7 @@ pub struct LoraOneConfig {
 }
 
 /// IPA, arXiv 2509.04398.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IpaConfig {
     /// Size of the adapters.
@@ -89,7 +90,7 @@ pub struct IpaConfig {
 }
 
 /// AdaLoRA, arXiv 2303.10512. The budget shrinks from `lora.rank` to `target_rank` a site.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdaloraConfig {
     /// Size of the adapters at first.
@@ -207,9 +208,6 @@ impl AdapterConfig {
             Self::Adalora(ada) => {
                 let (target, rank) = (ada.target_rank.get(), ada.lora.rank.get());
                 check(self.key("target_rank"), target, target <= rank, "must be at most lora.rank")?;
-                let (fixed, total) = (ada.warm_up + ada.last, total_updates);
-                let wanted = "must be below the run's updates, or ranks never shrink";
-                check(self.key("warm_up + last"), fixed, fixed < total, wanted)?;
                 check(self.key("every"), ada.every, ada.every >= 1, "must be at least 1")?;
                 for (key, beta) in [(self.key("beta1"), ada.beta1), (self.key("beta2"), ada.beta2)] {
                     check(key, beta, 0.0 < beta && beta < 1.0, "must lie in (0, 1)")?;
@@ -217,6 +215,9 @@ impl AdapterConfig {
                 let weight = ada.orthogonality;
                 let fits = weight.is_finite() && weight >= 0.0;
                 check(self.key("orthogonality"), weight, fits, "must not be negative")?;
+                let (fixed, total) = (ada.warm_up.saturating_add(ada.last), total_updates);
+                let wanted = "must be below the run's updates, or ranks never shrink";
+                check(self.key("warm_up + last"), fixed, fixed < total, wanted)?;
             }
             _ => {}
         }
@@ -267,7 +268,7 @@ impl AdapterConfig {
 }
 
 /// Size of the adapters.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoraConfig {
     /// Rank of every site, or their mean where EVA shares ranks out.
@@ -285,7 +286,7 @@ pub struct LoraConfig {
 }
 
 /// How EVA spends its rank budget, and when it stops looking at data.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaConfig {
     /// Size of the adapters.

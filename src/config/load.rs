@@ -1,29 +1,22 @@
-//! Reads a config, with `--set` overrides edited into the text before its schema is applied.
+//! Reads a config, with `--set` overrides edited into the document before its schema is applied.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use toml_edit::{DocumentMut, Item, Table, Value};
+use toml_edit::{Document, DocumentMut, Item, Key, Table, TableLike};
 
+use super::mistakes::{self, Mistake};
+use super::schema::{Kind, listed};
 use super::{ConfigError, RunConfig};
 
 /// Reads a config file and applies overrides `a.b=1` to it, in order.
 pub fn load(path: &Path, overrides: &[String]) -> Result<RunConfig, ConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: error.to_string() })?;
-    let name = path.display().to_string();
-    if overrides.is_empty() {
-        return parse(&text, &name);
-    }
-    // A mistake in the file itself is told with its own line, before the overrides move lines.
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
-        ConfigError::Parse { place: place(&name, &text, error.span()), reason: one_line(error.message()) }
-    })?;
-    for text in overrides {
-        apply(&mut document, text)?;
-    }
-    parse(&document.to_string(), &format!("{name} with --set {}", overrides.join(" --set ")))
+    read(&text, &path.display().to_string(), overrides)
 }
 
 /// The config as text that [`load`] reads back.
@@ -31,12 +24,92 @@ pub fn to_toml(config: &RunConfig) -> String {
     toml::to_string_pretty(config).expect("a config can be written as TOML")
 }
 
-/// Reads TOML of a schema; `name` says whose text it is.
-pub(super) fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| ConfigError::Parse {
+/// Reads TOML of a schema, with overrides; `name` says whose text it is.
+pub(super) fn read<T>(text: &str, name: &str, overrides: &[String]) -> Result<T, ConfigError>
+where
+    T: DeserializeOwned + JsonSchema,
+{
+    let not_toml = |error: toml_edit::TomlError| ConfigError::Parse {
         place: place(name, text, error.span()),
         reason: one_line(error.message()),
-    })
+    };
+    let written = Document::parse(text).map_err(not_toml)?;
+    let kind = Kind::of::<T>();
+    let overrides: Vec<Override> =
+        overrides.iter().map(|text| Override::read(text)).collect::<Result<_, _>>()?;
+    let mut document: DocumentMut = text.parse().map_err(not_toml)?;
+    overrides.iter().try_for_each(|given| given.apply(&mut document, &kind))?;
+
+    let wrong = |reason: String| ConfigError::Parse { place: name.to_owned(), reason };
+    let table: toml::Table =
+        toml::from_str(&document.to_string()).map_err(|error| wrong(one_line(error.message())))?;
+    let value = toml::Value::Table(table);
+    let source = Source { name, text, written: &written, overrides: &overrides };
+    let mut mistakes: Vec<(usize, String)> =
+        mistakes::find(&kind, &value).iter().map(|mistake| source.locate(mistake)).collect();
+    mistakes.sort_by_key(|(place, _)| *place);
+    if !mistakes.is_empty() {
+        let mistakes = mistakes.into_iter().map(|(_, text)| text).collect();
+        return Err(ConfigError::Mistakes { name: name.to_owned(), mistakes });
+    }
+    T::deserialize(value).map_err(|error| wrong(one_line(error.message())))
+}
+
+/// What a document was made of, to say where a mistake in it comes from.
+struct Source<'a> {
+    name: &'a str,
+    text: &'a str,
+    written: &'a Document<&'a str>,
+    overrides: &'a [Override],
+}
+
+impl Source<'_> {
+    /// The mistake with its place before it, and the byte of the file to sort it by: overrides come last.
+    fn locate(&self, mistake: &Mistake) -> (usize, String) {
+        let set = |given: &Override| (self.text.len(), format!("{given}: {}", mistake.text));
+        let newest = || self.overrides.iter().rev();
+        let by_override = |path: &Vec<String>| {
+            let written = find(self.written, path).is_some();
+            newest().find(|given| path.starts_with(&given.path) || !written && given.path.starts_with(path))
+        };
+        if let Some(given) = mistake.paths.iter().find_map(by_override) {
+            return set(given);
+        }
+        let path = &mistake.paths[mistake.paths.len() - 1];
+        for length in (1..=path.len()).rev() {
+            let above = &path[..length];
+            if let Some(span) = find(self.written, above) {
+                return (
+                    span.start,
+                    format!("{}: {}", place(self.name, self.text, Some(span)), mistake.text),
+                );
+            }
+            if let Some(given) = newest().find(|given| given.path.starts_with(above)) {
+                return set(given);
+            }
+        }
+        (0, format!("{}: {}", self.name, mistake.text))
+    }
+}
+
+/// Where a key stands in a document.
+fn find(document: &Document<&str>, path: &[String]) -> Option<std::ops::Range<usize>> {
+    let (last, tables) = path.split_last()?;
+    let mut item = document.as_item();
+    for name in tables {
+        item = child(item, name)?;
+    }
+    match item.as_table_like() {
+        Some(table) => table.get_key_value(last)?.0.span(),
+        None => child(item, last)?.span(),
+    }
+}
+
+fn child<'a>(item: &'a Item, name: &str) -> Option<&'a Item> {
+    match name.parse::<usize>() {
+        Ok(index) if !item.is_table_like() => item.get(index),
+        _ => item.get(name),
+    }
 }
 
 /// `file:line:column` of the first byte of `span`.
@@ -53,22 +126,76 @@ fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Sets one key; `adapter.lora.rank=4` makes the tables on its way where they are missing.
-fn apply(document: &mut DocumentMut, text: &str) -> Result<(), ConfigError> {
-    let refuse = |reason: &str| ConfigError::Override { text: text.to_owned(), reason: reason.to_owned() };
-    let (path, value) =
-        text.split_once('=').ok_or_else(|| refuse("no `=`; write KEY=VALUE, such as seed=2"))?;
-    // What is no TOML value is a bare string, so that quotes are not needed twice in a shell.
-    let value: Value = value.trim().parse().unwrap_or_else(|_| Value::from(value.trim()));
-    let keys: Vec<&str> = path.trim().split('.').map(str::trim).collect();
-    let (last, tables) = keys.split_last().expect("splitting gives at least one part");
-    let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
-    for key in tables {
-        let item = table.entry(key).or_insert_with(|| Item::Table(Table::new()));
-        table = item.as_table_like_mut().ok_or_else(|| refuse(&format!("`{key}` is no table")))?;
+/// `--set a.b=1` sets a key, and `--set a.b=` takes it out.
+struct Override {
+    text: String,
+    path: Vec<String>,
+    value: Option<toml_edit::Value>,
+}
+
+impl fmt::Display for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--set {}", self.text)
     }
-    table.insert(last, Item::Value(value));
-    Ok(())
+}
+
+impl Override {
+    fn read(text: &str) -> Result<Self, ConfigError> {
+        let refuse =
+            |reason: &str| ConfigError::Override { text: text.to_owned(), reason: reason.to_owned() };
+        let (path, value) =
+            text.split_once('=').ok_or_else(|| refuse("no `=`; write KEY=VALUE, such as seed=2"))?;
+        let keys =
+            Key::parse(path).map_err(|_| refuse("no key before `=`; write KEY=VALUE, such as seed=2"))?;
+        let value = match value.trim() {
+            "" => None,
+            // What is no TOML value is a bare string, so that quotes are not needed twice in a shell.
+            value => Some(value.parse().unwrap_or_else(|_| value.into())),
+        };
+        Ok(Self { text: text.to_owned(), path: keys.iter().map(|key| key.get().to_owned()).collect(), value })
+    }
+
+    /// Sets or removes the key; the tables on its way are made where they are missing.
+    fn apply(&self, document: &mut DocumentMut, kind: &Kind) -> Result<(), ConfigError> {
+        let refuse = |reason: String| ConfigError::Override { text: self.text.clone(), reason };
+        let (last, tables) = self.path.split_last().expect("a parsed key has at least one part");
+        let mut table: &mut dyn TableLike = document.as_table_mut();
+        for key in tables {
+            if self.value.is_none() && !table.contains_key(key) {
+                return self.check_known(kind);
+            }
+            let item = table.entry(key).or_insert_with(|| Item::Table(Table::new()));
+            table = item.as_table_like_mut().ok_or_else(|| refuse(format!("`{key}` is not a table")))?;
+        }
+        match &self.value {
+            Some(value) => {
+                table.insert(last, Item::Value(value.clone()));
+            }
+            None => {
+                if table.remove(last).is_none() {
+                    return self.check_known(kind);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to remove what no config has: it is misspelt.
+    fn check_known(&self, kind: &Kind) -> Result<(), ConfigError> {
+        let mut kind = kind;
+        for name in &self.path {
+            let keys = kind.keys();
+            match keys.iter().find(|key| key.name == *name) {
+                Some(key) => kind = &key.kind,
+                None if keys.is_empty() => return Ok(()),
+                None => {
+                    let text = format!("there is no `{name}` to remove; {} are known", listed(keys.iter()));
+                    return Err(ConfigError::Override { text: self.text.clone(), reason: text });
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +241,7 @@ mod tests {
     #[test]
     fn a_written_config_is_read_back() {
         let config = load_demo(&[]).unwrap();
-        assert_eq!(parse::<RunConfig>(&to_toml(&config), "again").unwrap(), config);
+        assert_eq!(read::<RunConfig>(&to_toml(&config), "again", &[]).unwrap(), config);
     }
 
     #[test]
@@ -122,7 +249,10 @@ mod tests {
         let config = load_demo(&["seed=7", "adapter.eva.lora.rank=2", "env.id=CartPole-v1"]).unwrap();
         let AdapterConfig::Eva(eva) = &config.adapter else { panic!("the demo uses EVA") };
         assert_eq!((config.seed, eva.lora.rank.get(), config.env.id.as_str()), (7, 2, "CartPole-v1"));
-        check_refused(&["seed=two"], &["--set seed=two", "invalid type"]);
+        check_refused(
+            &["seed=two"],
+            &["--set seed=two: `seed`: expected a whole number of at least 0, found \"two\""],
+        );
         check_refused(&["seed"], &["KEY=VALUE"]);
     }
 
@@ -134,16 +264,210 @@ mod tests {
         let message = load(&path, &[]).unwrap_err().to_string();
         assert!(message.contains("misspelt.toml:"), "{message}");
         assert!(
-            message.contains("unknown field `max_batchs`") && message.contains("`max_batches`"),
+            message.contains("unknown key `adapter.eva.max_batchs`; did you mean `max_batches`?"),
             "{message}"
         );
+    }
+
+    /// The mistakes that are told of a text, one a line.
+    fn mistakes_in(text: &str, overrides: &[&str]) -> Vec<String> {
+        let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+        match read::<RunConfig>(text, "mine.toml", &overrides) {
+            Err(ConfigError::Mistakes { mistakes, .. }) => mistakes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_with_its_place_in_the_file() {
+        let text = fs::read_to_string(DEMO).unwrap();
+        let text = text.replace("gradient_clip", "gradient_clp").replace("every = 100", "every = 1.5");
+        let text = text.replace("[offline]\nupdates = 300\n", "").replace("[adapter.eva]", "[adapter.evaa]");
+        let text = text
+            .replace("num_envs = 20\n", "")
+            .replace("schedule = { cosine = { warm_up = 20 } }", "schedule = \"cosine\"");
+        let line = |needle: &str| text.lines().position(|line| line.starts_with(needle)).unwrap() + 1;
+        let found = mistakes_in(&text, &["seed=-1", "env.kwarg.g=3"]);
+        let wanted = [
+            "mine.toml: missing table [offline] with `updates`".to_owned(),
+            format!(
+                "mine.toml:{}:10: `adapter` holds `evaa`; did you mean `eva`? expected one of ",
+                line("[adapter")
+            ),
+            format!(
+                "mine.toml:{}:1: unknown key `optimiser.gradient_clp`; did you mean `gradient_clip`?",
+                line("gradient_clp")
+            ),
+            format!(
+                "mine.toml:{}:1: `optimiser.schedule`: expected a table with one of `constant`, `linear`, `cosine`; such as schedule = {{ constant = {{ warm_up = … }} }}, found \"cosine\"",
+                line("schedule")
+            ),
+            format!(
+                "mine.toml:{}:2: missing key `env.num_envs`, a whole number of at least 0 (Environments that step together.)",
+                line("[env]")
+            ),
+            format!(
+                "mine.toml:{}:1: `evaluation.every`: expected a whole number of at least 0, found 1.5",
+                line("every = 1.5")
+            ),
+            "--set env.kwarg.g=3: unknown key `env.kwarg`; did you mean `kwargs`?".to_owned(),
+            "--set seed=-1: `seed`: expected a whole number of at least 0, found -1".to_owned(),
+        ];
+        assert_eq!(found.len(), wanted.len(), "{found:#?}");
+        for wanted in wanted {
+            assert!(found.iter().any(|found| found.starts_with(&wanted)), "{found:#?} lacks {wanted}");
+        }
+        let both = ConfigError::Mistakes { name: "mine.toml".to_owned(), mistakes: found };
+        assert!(
+            both.to_string().starts_with("mine.toml has 8 mistakes:\n  mine.toml: missing table [offline]"),
+            "{both}"
+        );
+    }
+
+    #[test]
+    fn an_empty_config_is_told_all_that_it_lacks() {
+        let found = mistakes_in("", &[]);
+        for key in [
+            "`seed`",
+            "`policy`",
+            "[data]",
+            "`adapter`",
+            "`objective`",
+            "[optimiser]",
+            "[offline]",
+            "[env]",
+            "[evaluation]",
+            "[checkpoint]",
+        ] {
+            assert!(
+                found.iter().any(|found| found.starts_with("mine.toml: missing") && found.contains(key)),
+                "{found:#?} lacks {key}"
+            );
+        }
+        assert_eq!(found.len(), 10);
+    }
+
+    #[test]
+    fn two_tables_of_a_choice_are_both_named_wherever_the_choice_stands() {
+        let both = "--set adapter.lora.rank=4: `adapter` holds both `eva` and `lora`; keep one, e.g. --set 'adapter={ lora = { rank = …, alpha = …, dropout = … } }' instead of the whole table";
+        check_refused(&["adapter.lora.rank=4"], &[both]);
+        for (set, both) in [
+            ("policy.new.layers=2", "`policy` holds both `new` and `pretrained`"),
+            ("objective.imitation={}", "`objective` holds both `imitation` and `online_dt`"),
+            ("optimiser.schedule.linear.warm_up=1", "`optimiser.schedule` holds both `cosine` and `linear`"),
+            ("optimiser.rule={adamw={},lamb={}}", "`optimiser.rule` holds both `adamw` and `lamb`"),
+            ("online.grpo.clip=0.2", "`online` holds both `grpo` and `odt`"),
+        ] {
+            check_refused(&[set], &[&format!("--set {set}: {both}; keep one, e.g. --set '")]);
+        }
+        check_refused(&["online={}"], &["`online` is empty: expected one of [online.odt], "]);
+    }
+
+    #[test]
+    fn set_takes_out_what_is_given_no_value() {
+        assert!(load_demo(&["online="]).unwrap().online.is_none());
+        assert!(load_demo(&["online.odt="]).unwrap().online.is_none());
+        assert!(load_demo(&["env.kwargs.g="]).unwrap().env.kwargs.is_empty());
+        assert!(
+            load_demo(&["evaluation.patience=", "env.kwargs.none="]).is_ok(),
+            "what is absent is out already"
+        );
+        assert_eq!(load_demo(&["env.id=\"\""]).unwrap().env.id, "");
+        check_refused(&["seed="], &["--set seed=: missing key `seed`, a whole number"]);
+        check_refused(&["onlin="], &["--set onlin=: there is no `onlin` to remove"]);
+        // The table of one choice makes way for another's.
+        let lora = ["adapter=", "adapter.lora={ rank = 2, alpha = 2.0, dropout = 0.0 }"];
+        assert!(matches!(load_demo(&lora).unwrap().adapter, AdapterConfig::Lora(_)));
+    }
+
+    /// Every key of a table, with those of the tables in it.
+    fn leaves(path: &str, value: &toml::Value, found: &mut Vec<String>) {
+        found.push(path.to_owned());
+        if let toml::Value::Table(table) = value {
+            table.iter().for_each(|(name, value)| leaves(&format!("{path}.{name}"), value, found));
+        }
+    }
+
+    #[test]
+    fn no_message_speaks_of_rust_s_types() {
+        let value = toml::Value::try_from(load_demo(&[]).unwrap()).unwrap();
+        let mut keys = Vec::new();
+        value.as_table().unwrap().iter().for_each(|(name, value)| leaves(name, value, &mut keys));
+        assert!(keys.len() > 50);
+        let ours = [
+            "u16",
+            "u32",
+            "u64",
+            "i64",
+            "usize",
+            "f32",
+            "f64",
+            "struct",
+            "variant",
+            "enum",
+            "invalid type",
+            "invalid value",
+            "tuple",
+            "sequence",
+            "newtype",
+            "element",
+            "externally",
+            "map,",
+            "a map",
+        ];
+        let values =
+            ["-1", "1.5", "true", "word", "[1]", "[[]]", "{}", "{ a = 1 }", "1979-05-27", "99999999999", ""];
+        let mut refused = 0;
+        for key in &keys {
+            for value in values {
+                let set = format!("{key}={value}");
+                let Err(error) = load_demo(&[&set]) else { continue };
+                let text = error.to_string();
+                assert!(text.contains(key.as_str()), "{set}: {text}");
+                assert!(!ours.iter().any(|word| text.contains(word)), "{set}: {text}");
+                refused += 1;
+            }
+        }
+        assert!(refused > 200, "{refused}");
+    }
+
+    #[test]
+    fn what_is_wrong_by_itself_is_named_before_what_it_is_wrong_with() {
+        check_refused(&["optimiser.batch_size=0"], &["`optimiser.batch_size` is 0, and must be at least 1"]);
+        check_refused(&["env.num_envs=10000000"], &["`env.num_envs` is 10000000, and must lie in 1..=65536"]);
+        check_refused(
+            &["online.odt.replay_capacity=0"],
+            &["`online.odt.replay_capacity` is 0, and must be at least 1"],
+        );
+        check_refused(
+            &["online.odt.exploration.rounds=0", "offline.updates=0"],
+            &["`online.odt.exploration.rounds` is 0"],
+        );
+        let grpo = "online={ grpo = { group_size = 0, discount = 0.99, clip = 0.2, exploration = { rounds = 1, updates_per_round = 1, target_return = 0.0 } } }";
+        check_refused(&[grpo], &["`online.grpo.group_size` is 0, and must be at least 2"]);
+    }
+
+    #[test]
+    fn a_warm_up_that_outlasts_the_run_is_remarked_on() {
+        let remarks = |set: &str| load_demo(&[set]).unwrap().plan().unwrap().remarks();
+        let found = remarks("optimiser.schedule.cosine.warm_up=10000");
+        assert_eq!(
+            found,
+            [
+                "`optimiser.schedule.cosine.warm_up` is 10000, and the run has 600 updates: the learning rate never reaches its peak, it ends at 6.0% of it"
+            ]
+        );
+        assert!(remarks("optimiser.schedule.cosine.warm_up=600").is_empty());
     }
 
     #[test]
     fn values_that_cannot_be_are_named() {
         check_refused(&["adapter.eva.rho=0.5"], &["adapter.eva.rho", "0.5", "[1, 1000]"]);
         check_refused(&["adapter.eva.tau=0.0"], &["adapter.eva.tau", "(0, 1]"]);
-        check_refused(&["adapter.eva.lora.rank=0"], &["rank must be at least 1"]);
+        check_refused(
+            &["adapter.eva.lora.rank=0"],
+            &["`adapter.eva.lora.rank`: expected a whole number from 1 to 65535, found 0"],
+        );
         let few = ["optimiser.batch_size=1", "adapter.eva.max_batches=5"];
         check_refused(&few, &["optimiser.batch_size", "5", "a token for each of rho"]);
         // Enough for three kinds of tokens, and not for one.

@@ -4,30 +4,39 @@
 //! checked, and the rest of the program takes nothing else.
 
 mod adapter;
+mod differences;
 mod load;
+mod mistakes;
 mod new_policy;
 mod objective;
 mod online;
 mod optimiser;
+mod schema;
 mod sweep;
+mod template;
 
 use std::ops::Deref;
 use std::path::PathBuf;
 
 use eva_rl_agents::eva::EvaError;
 use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rollout::Inference;
 
-pub use adapter::{AdapterConfig, LoraConfig};
-use load::parse;
+pub use adapter::{
+    AdaloraConfig, AdapterConfig, CordaConfig, EvaConfig, IpaConfig, LoraConfig, LoraGaConfig, LoraOneConfig,
+};
+pub use differences::{Difference, differences};
 pub use load::{load, to_toml};
 pub use new_policy::{ActionHeadConfig, NewPolicyConfig};
-pub use objective::ObjectiveConfig;
+pub use objective::{ObjectiveConfig, OnlineDtConfig};
 pub use online::{ExplorationConfig, FilteredBcConfig, GrpoConfig, OdtConfig, OnlineConfig, Td3OdtConfig};
 pub use optimiser::{OptimiserConfig, PrecisionConfig, RuleConfig, ScheduleConfig};
+use schema::Kind;
 pub use sweep::{SweepPlan, SweepRun};
+pub use template::commented;
 
 /// Why a config is refused.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +45,13 @@ pub enum ConfigError {
     #[error("cannot read the config {path:?}: {reason}")]
     Read { path: PathBuf, reason: String },
 
-    /// The text is not TOML, or not this schema.
+    /// The text is not TOML.
     #[error("{place}: {reason}")]
     Parse { place: String, reason: String },
+
+    /// The text is TOML, and not of this schema: everything that is wrong with it, each with its place.
+    #[error("{}", together(name, mistakes))]
+    Mistakes { name: String, mistakes: Vec<String> },
 
     /// An override has no `=`, or no value that TOML knows.
     #[error("--set {text}: {reason}")]
@@ -54,7 +67,7 @@ pub enum ConfigError {
 }
 
 /// One experiment, complete.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
     /// Drives everything that is drawn.
@@ -86,7 +99,7 @@ pub struct RunConfig {
 }
 
 /// `[policy.pretrained]` or `[policy.new]`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum PolicyConfig {
     /// A policy folder.
@@ -102,7 +115,7 @@ pub enum PolicyConfig {
 }
 
 /// Minari datasets.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// Folders, read as one dataset; relative to the folder that the program is run in.
@@ -117,7 +130,7 @@ pub struct DataConfig {
 }
 
 /// Updates on the offline trajectories.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OfflineConfig {
     /// How many; may be 0.
@@ -125,7 +138,7 @@ pub struct OfflineConfig {
 }
 
 /// The environment.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnvConfig {
     /// Gymnasium's id; `envpool:ID` and `gymnasium:ID` are hosted by Python workers.
@@ -152,7 +165,7 @@ impl EnvConfig {
 }
 
 /// How the policy acts.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutConfig {
     /// What it computes at a step of exploration: `"cached"` (the default), or `"window"`.
@@ -179,7 +192,7 @@ fn window() -> Inference {
 }
 
 /// How and how often the policy is evaluated.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationConfig {
     /// Updates between evaluations; the start and the end are evaluated too.
@@ -204,7 +217,7 @@ pub struct EvaluationConfig {
 }
 
 /// When the run is saved.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointConfig {
     /// Updates between checkpoints; the end is saved too.
@@ -241,14 +254,10 @@ impl RunConfig {
         }
         check("data.datasets", "empty", !self.data.datasets.is_empty(), "must name at least one dataset")?;
 
-        self.adapter.check(self.optimiser.batch_size, self.total_updates())?;
         if let ObjectiveConfig::OnlineDt(online_dt) = &self.objective {
             online_dt.check()?;
         }
         self.optimiser.check()?;
-        if let Some(online) = &self.online {
-            online.check(&self)?;
-        }
         check(
             "env.num_envs",
             self.env.num_envs,
@@ -302,6 +311,11 @@ impl RunConfig {
             check("checkpoint.keep", keep, keep >= 1, "must be at least 1")?;
         }
         check("checkpoint.every", self.checkpoint.every, self.checkpoint.every >= 1, "must be at least 1")?;
+        // What is wrong by itself was named above; these compare keys with each other.
+        if let Some(online) = &self.online {
+            online.check(&self)?;
+        }
+        self.adapter.check(self.optimiser.batch_size, self.total_updates())?;
         Ok(RunPlan(self))
     }
 
@@ -316,7 +330,38 @@ impl RunConfig {
     /// Updates of the whole run.
     pub fn total_updates(&self) -> usize {
         let online = self.online.as_ref().map(OnlineConfig::exploration);
-        self.offline.updates + online.map_or(0, |online| online.rounds * online.updates_per_round)
+        let rounds = online.map_or(0, |online| online.rounds.saturating_mul(online.updates_per_round));
+        self.offline.updates.saturating_add(rounds)
+    }
+
+    /// What a config is allowed to say and hardly means; each is a sentence.
+    pub fn remarks(&self) -> Vec<String> {
+        let (name, warm_up) = self.optimiser.schedule.warm_up();
+        let total = self.total_updates();
+        if warm_up <= total || total == 0 {
+            return Vec::new();
+        }
+        vec![format!(
+            "`optimiser.schedule.{name}.warm_up` is {warm_up}, and the run has {total} updates: the learning rate never reaches its peak, it ends at {:.1}% of it",
+            100.0 * total as f64 / warm_up as f64
+        )]
+    }
+}
+
+/// The names that `T` chooses among, words or tables, each with its documentation.
+pub fn choices<T: JsonSchema>() -> Vec<(String, String)> {
+    match Kind::of::<T>() {
+        Kind::Choice(options) => options.into_iter().map(|option| (option.name, option.docs)).collect(),
+        Kind::Words(words) => words,
+        _ => Vec::new(),
+    }
+}
+
+/// One mistake on its line, or several on lines of their own below a heading.
+fn together(name: &str, mistakes: &[String]) -> String {
+    match mistakes {
+        [one] => one.clone(),
+        several => format!("{name} has {} mistakes:\n  {}", several.len(), several.join("\n  ")),
     }
 }
 

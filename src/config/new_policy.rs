@@ -2,12 +2,13 @@
 
 use eva_rl_agents::model::Activation;
 use eva_rl_agents::site::Token;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, check};
 
 /// Size and conditioning of a new policy.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPolicyConfig {
     /// Width of the residual stream.
@@ -49,7 +50,7 @@ fn usual_activation() -> Activation {
 }
 
 /// `action_head = { continuous = {} }` or `{ binned = { bins = 64 } }`.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ActionHeadConfig {
     /// A number a dimension, squashed by tanh and trained by squared error.

@@ -1,11 +1,12 @@
 //! `[objective]`: what an update minimises.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, check};
 
 /// `[objective.imitation]` or `[objective.online_dt]`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ObjectiveConfig {
     /// Squared error, or cross entropy where actions are discrete: the original decision transformer's.
@@ -15,7 +16,7 @@ pub enum ObjectiveConfig {
 }
 
 /// Constants of Online DT's objective.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OnlineDtConfig {
     /// Deviation of an action before tanh, at the start.

@@ -1,12 +1,13 @@
 //! `[online]`: how a run goes on with what its own rollouts bring.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, ObjectiveConfig, RunConfig, check};
 use crate::rollout::Inference;
 
 /// `[online.odt]`, `[online.td3_odt]`, `[online.grpo]` or `[online.filtered_bc]`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum OnlineConfig {
     /// Online DT (arXiv 2202.05607): hindsight relabelling, likelihood and entropy.
@@ -21,7 +22,7 @@ pub enum OnlineConfig {
 
 /// `exploration = { rounds = 10, updates_per_round = 30 }`: rounds of one episode in every environment, and of
 /// updates after it.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplorationConfig {
     /// How many rounds.
@@ -35,7 +36,7 @@ pub struct ExplorationConfig {
 }
 
 /// Constants of Online DT.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OdtConfig {
     /// Trajectories that the replay holds; it starts with the offline ones of highest return.
@@ -45,7 +46,7 @@ pub struct OdtConfig {
 }
 
 /// Constants of Online DT with TD3's gradient.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Td3OdtConfig {
     /// Trajectories that the replay holds; it starts with the offline ones of highest return.
@@ -77,7 +78,7 @@ pub struct Td3OdtConfig {
 }
 
 /// Constants of group-relative policy gradients.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrpoConfig {
     /// Episodes of one start, whose returns are compared.
@@ -91,7 +92,7 @@ pub struct GrpoConfig {
 }
 
 /// Constants of filtered behaviour cloning.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilteredBcConfig {
     /// Trajectories of highest return, offline and online, that are imitated.
@@ -135,9 +136,9 @@ impl OnlineConfig {
             }
             Self::Td3Odt(td3) => {
                 td3.exploration.check("td3_odt")?;
-                check_capacity("td3_odt", td3.replay_capacity, num_envs)?;
                 check_noise("td3_odt", td3.noise)?;
-                td3.check()
+                td3.check()?;
+                check_capacity("td3_odt", td3.replay_capacity, num_envs)
             }
             Self::Grpo(grpo) => {
                 grpo.exploration.check("grpo")?;
@@ -152,8 +153,8 @@ impl OnlineConfig {
             }
             Self::FilteredBc(bc) => {
                 bc.exploration.check("filtered_bc")?;
-                check_capacity("filtered_bc", bc.replay_capacity, num_envs)?;
-                check_noise("filtered_bc", bc.noise)
+                check_noise("filtered_bc", bc.noise)?;
+                check_capacity("filtered_bc", bc.replay_capacity, num_envs)
             }
         }
     }
@@ -202,19 +203,17 @@ impl Td3OdtConfig {
 
 impl GrpoConfig {
     fn check(&self, num_envs: usize) -> Result<(), ConfigError> {
-        let size = self.group_size;
-        check(
-            "online.grpo.group_size",
-            size,
-            size >= 2 && num_envs.is_multiple_of(size),
-            "must be at least 2 and divide env.num_envs, the episodes of a round",
-        )?;
         check_discount("grpo", self.discount)?;
-        check("online.grpo.clip", self.clip, self.clip > 0.0 && self.clip < 1.0, "must lie in (0, 1)")
+        check("online.grpo.clip", self.clip, self.clip > 0.0 && self.clip < 1.0, "must lie in (0, 1)")?;
+        let size = self.group_size;
+        check("online.grpo.group_size", size, size >= 2, "must be at least 2")?;
+        let wanted = "must divide env.num_envs, the episodes of a round";
+        check("online.grpo.group_size", size, num_envs.is_multiple_of(size), wanted)
     }
 }
 
 fn check_capacity(algorithm: &str, capacity: usize, num_envs: usize) -> Result<(), ConfigError> {
+    check(format!("online.{algorithm}.replay_capacity"), capacity, capacity >= 1, "must be at least 1")?;
     let wanted = "must be at least env.num_envs, the episodes of a round";
     check(format!("online.{algorithm}.replay_capacity"), capacity, capacity >= num_envs, wanted)
 }

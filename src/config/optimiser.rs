@@ -1,5 +1,6 @@
 //! `[optimiser]`: how an update steps.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, check};
@@ -13,7 +14,7 @@ fn adamw() -> RuleConfig {
 }
 
 /// How an update steps.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OptimiserConfig {
     /// Windows a batch.
@@ -38,7 +39,7 @@ pub struct OptimiserConfig {
 }
 
 /// `precision = "single"` or `"mixed"`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PrecisionConfig {
     /// float32.
@@ -49,7 +50,7 @@ pub enum PrecisionConfig {
 }
 
 /// `rule = { adamw = {} }` or `{ lamb = {} }`.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum RuleConfig {
     /// AdamW (arXiv 1711.05101).
@@ -60,7 +61,7 @@ pub enum RuleConfig {
 }
 
 /// `schedule = { constant = { … } }`, `{ linear = { … } }` or `{ cosine = { … } }`.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ScheduleConfig {
     /// Stays after warm-up.
@@ -78,6 +79,17 @@ pub enum ScheduleConfig {
         /// Updates over which the rate rises to its peak.
         warm_up: usize,
     },
+}
+
+impl ScheduleConfig {
+    /// Its table's name, and the updates over which the rate rises.
+    pub(super) fn warm_up(&self) -> (&'static str, usize) {
+        match *self {
+            Self::Constant { warm_up } => ("constant", warm_up),
+            Self::Linear { warm_up } => ("linear", warm_up),
+            Self::Cosine { warm_up } => ("cosine", warm_up),
+        }
+    }
 }
 
 impl OptimiserConfig {

@@ -19,7 +19,10 @@ const MAX_CHUNK: u64 = 1 << 20;
 /// Why a dataset cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    #[error("{path:?} is no Minari dataset: cannot read {file}: {reason}")]
+    #[error("there is no dataset {path:?}; {}", how_to_make(path))]
+    Absent { path: PathBuf },
+
+    #[error("{path:?} is not a Minari dataset: cannot read {file}: {reason}")]
     Read { path: PathBuf, file: &'static str, reason: String },
 
     #[error("the dataset {path:?} has `{key}` = {found} in its metadata, and {wanted} is wanted")]
@@ -33,6 +36,9 @@ pub enum DatasetError {
 pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
     let unreadable =
         |file, reason: String| DatasetError::Read { path: path.to_owned(), file, reason: one_line(&reason) };
+    if !path.exists() {
+        return Err(DatasetError::Absent { path: path.to_owned() });
+    }
     let text = fs::read_to_string(path.join("data/metadata.json"))
         .map_err(|error| unreadable("data/metadata.json", error.to_string()))?;
     let metadata: Value =
@@ -69,6 +75,24 @@ pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
         algorithm: metadata.values["algorithm_name"].as_str().unwrap_or_default().to_owned(),
         trajectories,
     })
+}
+
+/// How a dataset comes to be: those of this repository's configs by `make`.
+fn how_to_make(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let inside = |folder: &str| path.components().any(|part| part.as_os_str() == folder);
+    let target = if inside("metaworld") {
+        "make metaworld-data"
+    } else if name == "pendulum-g14-v0" {
+        "make demo"
+    } else if name.ends_with("-medium-v0") {
+        "make medium"
+    } else if name.starts_with("pendulum-g") && inside("datasets") {
+        "make pretrained"
+    } else {
+        return "`eva-rl collect --env ID --policy POLICY --episodes N --out DATASET` makes one".to_owned();
+    };
+    format!("`{target}` makes it, in eva-rl's sources")
 }
 
 fn read_episode(

@@ -13,6 +13,7 @@ use eva_rl_agents::pass::{NoTap, Pass};
 use eva_rl_envs::ActionSpace;
 use rand::Rng;
 use rand_distr::StandardNormal;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -30,7 +31,7 @@ pub enum Choice<'a> {
 }
 
 /// What a decision transformer computes at a step. A TorchScript module always reads windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Inference {
     /// Every token of the window of the last `context_length` steps, as decision transformers are evaluated.

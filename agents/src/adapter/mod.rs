@@ -7,6 +7,7 @@ mod state;
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -16,8 +17,9 @@ pub use peft::{AdapterError, AdapterFolder, Origin, fingerprint};
 pub use state::BadState;
 
 /// Rank of one adapter; never zero, because a site of rank zero has no adapter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "u16", into = "u16")]
+#[schemars(with = "NonZeroU16")]
 pub struct Rank(NonZeroU16);
 
 /// A rank of zero was asked for.

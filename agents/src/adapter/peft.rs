@@ -191,7 +191,7 @@ impl AdapterFolder {
         let read = |reason: String| AdapterError::Read { path: config_path.clone(), reason };
         let text = fs::read_to_string(&config_path).map_err(|error| read(error.to_string()))?;
         let config: Map<String, Value> =
-            serde_json::from_str(&text).map_err(|error| read(error.to_string()))?;
+            serde_json::from_str(&text).map_err(|error| read(crate::in_words(&error)))?;
         let rules = Rules::read(&config, &config_path)?;
 
         let file = TensorFile::find(folder, "adapter_model", "adapter_model")?;

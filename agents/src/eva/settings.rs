@@ -1,5 +1,6 @@
 //! What there is to choose of EVA, with the paper's or PEFT's way among it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -95,7 +96,7 @@ impl Settings {
 }
 
 /// How directions are found; see [`crate::linalg`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SolverKind {
     /// Gram where a site is narrow, sketch where it is wide.
@@ -109,7 +110,7 @@ pub enum SolverKind {
 }
 
 /// What ranks are shared out by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Score {
     /// Share of the site's whole variance: PEFT's, and the official code's default.
@@ -119,7 +120,7 @@ pub enum Score {
 }
 
 /// When data suffices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
     /// Once no batch turns a used direction by more than `tau`'s angle: PEFT's rule, which sees how little
@@ -143,7 +144,7 @@ impl Stop {
 }
 
 /// Which directions A gets: EVA's, or one of the controls of the paper's ablations (Tables 12 and 25).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Directions {
     /// Those of most variance: EVA.

@@ -6,6 +6,7 @@
 //! PEFT sums a batch's x xᵀ and divides by the square of its largest input, which changes C by a factor: the
 //! product B A is the same, and A and B share it out otherwise.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -23,7 +24,7 @@ pub struct CorDa {
 }
 
 /// Which part of W becomes the adapter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// The part that matters most for the data, to learn it fast: the paper's instruction-previewed mode.

@@ -1,5 +1,6 @@
 //! `config.json` of a policy folder: Hugging Face's `DecisionTransformerConfig`, and our extra keys.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,7 +13,7 @@ const HUGGING_FACE: &str = "decision_transformer";
 const OWN: &str = "eva_rl_decision_transformer";
 
 /// The feed-forward part's activation function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// max(0, x).

@@ -11,6 +11,7 @@ use tch::{Device, Tensor};
 use super::config::{BadField, PolicyConfig, StatisticsSource};
 use super::decision_transformer::DecisionTransformer;
 use super::{statistics, weights};
+use crate::in_words;
 use crate::tensor_file::{self, TensorFile, TensorFileError};
 
 /// Why a policy cannot be read or written.
@@ -95,7 +96,7 @@ pub(super) fn parse_config(
         }
     }
     let mut config: PolicyConfig = serde_path_to_error::deserialize(Value::Object(table))
-        .map_err(|error| parse(format!("`{}`: {}", error.path(), error.inner())))?;
+        .map_err(|error| parse(format!("`{}`: {}", error.path(), in_words(error.inner()))))?;
     config.statistics_from = source;
     config.check().map_err(|source| PolicyError::Field { path: path.to_owned(), source })?;
     Ok(config)

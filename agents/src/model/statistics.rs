@@ -77,5 +77,5 @@ pub fn read_table(path: &Path) -> Result<Map<String, Value>, PolicyError> {
     let path: PathBuf = path.to_owned();
     let text = fs::read_to_string(&path)
         .map_err(|error| PolicyError::Read { path: path.clone(), reason: error.to_string() })?;
-    serde_json::from_str(&text).map_err(|error| PolicyError::Parse { path, reason: error.to_string() })
+    serde_json::from_str(&text).map_err(|error| PolicyError::Parse { path, reason: crate::in_words(&error) })
 }

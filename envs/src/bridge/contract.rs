@@ -45,7 +45,12 @@ impl Contract {
                 return Err(refuse("observation", "empty".to_owned(), "at least one number"));
             }
             Observation::Other(found) => {
-                return Err(refuse("observation", found, "of Box, Discrete, or Dict of these"));
+                let wanted = if found.starts_with("a Dict whose key `") {
+                    "of Box, Discrete, or Dict of these; a wrapper can leave the key out, such as gymnasium.wrappers.FilterObservation in a module of your own (env.bridge.imports, --env-import)"
+                } else {
+                    "of Box, Discrete, or Dict of these"
+                };
+                return Err(refuse("observation", found, wanted));
             }
         };
         let action = match self.action {

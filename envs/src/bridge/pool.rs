@@ -55,7 +55,14 @@ pub(crate) fn pool(
             Some(spec) => spec,
         };
         let region = worker.map(rows.len(), widths(spec), &spec.infos).map_err(explain)?;
-        seats.push(Seat { live: Some(Live { worker, region }), rows, failures: 0, lives: 0 });
+        seats.push(Seat {
+            live: Some(Live { worker, region }),
+            rows,
+            failures: 0,
+            lives: 0,
+            steps: 0,
+            last: None,
+        });
     }
     let spec = spec.expect("there is at least one worker");
     let scratch = Scratch { seeds: vec![0; num_envs], phases: vec![0; num_envs], finals: Vec::new() };
@@ -103,6 +110,10 @@ struct Seat {
     failures: u32,
     /// How often it was started again since the last reset.
     lives: u64,
+    /// Steps since it was reset or started.
+    steps: u64,
+    /// The error that its environment raised last, and at which step.
+    last: Option<(Failure, u64)>,
 }
 
 struct Live {
@@ -129,6 +140,7 @@ impl VecEnv for BridgePool {
         }
         for index in 0..self.seats.len() {
             self.seats[index].lives = 0;
+            self.seats[index].steps = 0;
             self.draw_seeds(index, 0);
         }
         let told: Vec<_> =
@@ -174,6 +186,7 @@ impl VecEnv for BridgePool {
             let rows = self.seats[index].rows.clone();
             match taken {
                 Ok(()) => {
+                    self.seats[index].steps += 1;
                     for row in rows.filter(|row| batch.phases[*row] != Phase::Running) {
                         self.playing[row] += stride;
                     }
@@ -239,6 +252,13 @@ impl BridgePool {
                 live.worker.kill();
             }
             seat.failures = (seat.failures + 1).min(self.restarts + 1);
+            let raised = matches!(failure, Failure::Raised { .. }).then(|| (failure.clone(), seat.steps));
+            if raised.is_some() && raised == seat.last {
+                let (id, step) = (self.spec.id.clone(), seat.steps);
+                seat.failures = self.restarts + 1; // it stays dead
+                return Err(EnvError::Deterministic { id, worker: index, step, failure });
+            }
+            seat.last = raised;
             if seat.failures > self.restarts {
                 return Err(EnvError::Worker {
                     id: self.spec.id.clone(),
@@ -248,6 +268,7 @@ impl BridgePool {
                 });
             }
             seat.lives += 1;
+            seat.steps = 0;
             let incident = Incident {
                 id: self.spec.id.clone(),
                 worker: index,

@@ -27,7 +27,12 @@ pub(super) fn remedy(python: &Path, module: &str) -> String {
         "envpool" => "envpool==1.2.5",
         "gymnasium" => "gymnasium==1.4.0",
         "metaworld" => "--no-deps metaworld==3.1.1",
-        other => other,
+        other => {
+            return format!(
+                "a module of your own is looked for in the current folder and in PYTHONPATH; a package is installed with `{} -m pip install {other}`, if that is its name",
+                python.display()
+            );
+        }
     };
     format!(
         "install it with `make bridge` in eva-rl's sources, or `{} -m pip install {package}`",

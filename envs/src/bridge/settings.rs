@@ -4,10 +4,11 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How Python workers are run; every key has a default.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BridgeSettings {
     /// The interpreter; where absent, `EVA_RL_PYTHON`, then `.bridge/bin/python` in or above the

@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 import types
 import warnings
 
@@ -174,9 +175,23 @@ class Channel:
     def fail(self, error):
         first_line = (str(error).strip().splitlines() or [""])[0]
         text = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+        text += place(error)
         package = error.name if isinstance(error, ModuleNotFoundError) else None
         data = json.dumps({"error": text, "package": package}).encode()
         self.connection.sendall(FAILED + struct.pack("<I", len(data)) + data)
+
+
+def place(error):
+    """File, line and code of the last call in the traceback that is the environment's own, if there is one."""
+    standard = os.path.dirname(os.__file__)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = frame.filename
+        inside = os.path.relpath(path, standard).split(os.sep)
+        library = inside[0] != os.pardir and inside[0] not in ("site-packages", "dist-packages")
+        if path.startswith("<") or library or {"gymnasium", "envpool", "numpy"} & set(path.split(os.sep)):
+            continue
+        return f" ({path}, line {frame.lineno}, in {frame.name}: `{frame.line}`)"
+    return ""
 
 
 class Rows:
@@ -427,7 +442,8 @@ class Observation:
                 low.extend([0.0] * width)
                 high.extend([1.0] * width)
             else:
-                self.other = self.other or repr(space)
+                key = f"a Dict whose key `{'.'.join(path)}` is " if path else ""
+                self.other = self.other or f"{key}{space!r}"
                 return
             start = int(space.start) if isinstance(space, spaces.Discrete) else None
             self.parts.append((path, space.shape, start, slice(self.width, self.width + width)))

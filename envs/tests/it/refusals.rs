@@ -36,7 +36,7 @@ fn check_actions(id: &str, actions: [f32; 3], sentence: &str) {
 fn a_misspelt_id_gets_the_nearest() {
     check(
         spec("CartPol-v1", &Kwargs::new()),
-        "unknown environment `CartPol-v1`; the nearest are `CartPole-v1`, `Acrobot-v1`, `Pendulum-v1`",
+        "unknown environment `CartPol-v1`; the nearest native ones are `CartPole-v1`, `Acrobot-v1`, `Pendulum-v1`; those of Gymnasium and EnvPool run in Python, after `make bridge`: `gymnasium:CartPol-v1`, `envpool:CartPol-v1`",
     );
 }
 

@@ -1,0 +1,303 @@
+//! `init`: a commented config for a policy, a dataset and a method, to be edited and run.
+
+use eva_rl_agents::adapter::Rank;
+use eva_rl_agents::eva::{Directions, Score, SolverKind, Stop};
+use eva_rl_agents::methods::Mode;
+use eva_rl_agents::model::{Activation, DecisionTransformer};
+use eva_rl_agents::site::Token;
+use eva_rl_envs::{Kwargs, is_bridged};
+use tch::Device;
+
+use super::print;
+use crate::agent;
+use crate::cli::InitArgs;
+use crate::config::{
+    self, ActionHeadConfig, AdaloraConfig, AdapterConfig, CheckpointConfig, CordaConfig, DataConfig,
+    EnvConfig, EvaConfig, EvaluationConfig, ExplorationConfig, FilteredBcConfig, GrpoConfig, IpaConfig,
+    LoraConfig, LoraGaConfig, LoraOneConfig, NewPolicyConfig, ObjectiveConfig, OdtConfig, OfflineConfig,
+    OnlineConfig, OnlineDtConfig, OptimiserConfig, PolicyConfig, PrecisionConfig, RolloutConfig, RuleConfig,
+    RunConfig, ScheduleConfig, Td3OdtConfig,
+};
+use crate::data::{self, Dataset, Trajectory};
+use crate::failure::{InputError, OrInput, tell};
+use crate::output::{refuse_existing, write_file};
+use crate::rollout::Inference;
+
+/// Environments that step together; GRPO's groups divide it.
+const NUM_ENVS: usize = 16;
+
+/// Rounds of exploration, and updates after each.
+const ROUNDS: (usize, usize) = (10, 30);
+
+/// What the files at hand say of the task.
+struct Task {
+    env: String,
+    kwargs: Kwargs,
+    episodes: usize,
+    /// The longest episode, and the environment's own limit where it is native.
+    steps: usize,
+    /// The least and the greatest return of an episode.
+    returns: [f32; 2],
+}
+
+/// Runs `init`.
+pub fn run(args: InitArgs) -> anyhow::Result<()> {
+    if let Some(out) = &args.out {
+        refuse_existing(out)?;
+    }
+    let datasets: Vec<Dataset> =
+        args.data.iter().map(|path| data::read(path)).collect::<Result<_, _>>().or_input()?;
+    let policy = match &args.policy {
+        None => None,
+        Some(path) => {
+            let policy = agent::read_transformer(path, args.statistics.file(), Device::Cpu)?;
+            agent::conditioning(policy.config(), Device::Cpu, path)?;
+            Some(policy)
+        }
+    };
+    for (path, dataset) in args.data.iter().zip(&datasets) {
+        let whose = format!("the dataset {path:?}");
+        agent::check_actions(&dataset.action, &whose)?;
+        if let Some(policy) = &policy {
+            agent::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
+        }
+    }
+    let task = task(&args, &datasets)?;
+    let config = starting_point(&args, policy.as_ref(), &task)?;
+    let text = config::commented(&config, &heading(&args, &task));
+    config.plan().or_input()?;
+    match &args.out {
+        None => print(text.trim_end()),
+        Some(out) => {
+            write_file(out, &text)?;
+            tell(&format!("run it with: eva-rl train {}", out.display()));
+            Ok(())
+        }
+    }
+}
+
+fn task(args: &InitArgs, datasets: &[Dataset]) -> anyhow::Result<Task> {
+    let (env, mut kwargs) = match (&args.env, &datasets[0].env) {
+        (Some(id), Some((own, kwargs))) if id == own => (id.clone(), kwargs.clone()),
+        (Some(id), _) => (id.clone(), Kwargs::new()),
+        (None, Some((id, kwargs))) => (id.clone(), kwargs.clone()),
+        (None, None) => {
+            let text =
+                format!("the dataset {:?} does not name its environment; name it with --env", args.data[0]);
+            return Err(InputError(text).into());
+        }
+    };
+    kwargs.extend(args.kwargs.iter().cloned());
+    let trajectories = || datasets.iter().flat_map(|dataset| &dataset.trajectories);
+    let returns = || trajectories().map(|trajectory| trajectory.total_return() as f32);
+    let longest = trajectories().map(Trajectory::len).max().expect("a dataset has at least one trajectory");
+    let mut limit = 0;
+    if !is_bridged(&env) {
+        let spec = eva_rl_envs::spec(&env, &kwargs).or_input()?;
+        for (path, dataset) in args.data.iter().zip(datasets) {
+            if let Some(difference) = dataset.differs_from(&spec) {
+                return Err(InputError(format!("the dataset {path:?} {difference}")).into());
+            }
+        }
+        limit = spec.max_episode_steps as usize;
+    }
+    Ok(Task {
+        env,
+        kwargs,
+        episodes: trajectories().count(),
+        steps: longest.max(limit),
+        returns: [returns().fold(f32::INFINITY, f32::min), returns().fold(f32::NEG_INFINITY, f32::max)],
+    })
+}
+
+fn heading(args: &InitArgs, task: &Task) -> String {
+    let data: Vec<String> = args.data.iter().map(|path| path.display().to_string()).collect();
+    let [least, greatest] = task.returns;
+    let begin = args.policy.as_ref().map_or("A new policy is trained".to_owned(), |path| {
+        format!("The policy {} is adapted", path.display())
+    });
+    format!(
+        "{begin} on {}: {} episodes with returns from {least:.1} to {greatest:.1}.\nRun it with `eva-rl train FILE`; the values are a place to start from, not tuned for the task.",
+        data.join(", "),
+        task.episodes
+    )
+}
+
+/// The config that the arguments ask for; what they do not say is as in this repository's configs.
+fn starting_point(
+    args: &InitArgs,
+    policy: Option<&DecisionTransformer>,
+    task: &Task,
+) -> anyhow::Result<RunConfig> {
+    let method = match args.method.as_deref() {
+        None if policy.is_some() => "eva",
+        None | Some("full") => "full_fine_tuning",
+        Some(method) => method,
+    };
+    if policy.is_none() && method != "full_fine_tuning" {
+        let text =
+            format!("--method {method} adapts a policy: name one with --policy, or leave --method out");
+        return Err(InputError(text).into());
+    }
+    let target_return = task.returns[1];
+    let online = online(&args.online, task);
+    let updates = if policy.is_some() { 300 } else { 2000 };
+    let total = updates + online.as_ref().map_or(0, |_| ROUNDS.0 * ROUNDS.1);
+    let draws = matches!(online, Some(OnlineConfig::Odt(_) | OnlineConfig::Grpo(_)));
+    Ok(RunConfig {
+        seed: 1,
+        policy: match &args.policy {
+            Some(path) => PolicyConfig::Pretrained {
+                path: path.clone(),
+                statistics: args.statistics.statistics.clone(),
+            },
+            None => PolicyConfig::New(new_policy(task)),
+        },
+        data: DataConfig { datasets: args.data.clone(), evenly: false, validation_episodes: 0 },
+        adapter: adapter(method, policy, total),
+        objective: if draws {
+            ObjectiveConfig::OnlineDt(OnlineDtConfig {
+                initial_std: 0.3,
+                initial_temperature: 0.1,
+                temperature_learning_rate: 1e-3,
+            })
+        } else {
+            ObjectiveConfig::Imitation {}
+        },
+        optimiser: OptimiserConfig {
+            batch_size: 64,
+            rule: RuleConfig::Adamw {},
+            learning_rate: if policy.is_some() && method == "full_fine_tuning" { 3e-4 } else { 1e-3 },
+            weight_decay: if policy.is_some() { 0.0 } else { 1e-4 },
+            lora_plus_ratio: 1.0,
+            gradient_clip: 0.25,
+            schedule: ScheduleConfig::Cosine { warm_up: 20 },
+            precision: PrecisionConfig::Single,
+        },
+        offline: OfflineConfig { updates },
+        online,
+        env: EnvConfig {
+            id: task.env.clone(),
+            num_envs: NUM_ENVS,
+            target_return: Some(target_return),
+            kwargs: task.kwargs.clone(),
+            bridge: None,
+        },
+        rollout: RolloutConfig::default(),
+        evaluation: EvaluationConfig {
+            every: total / 6,
+            episodes: 20,
+            target_returns: Vec::new(),
+            inference: Inference::Window,
+            on_datasets: false,
+            patience: None,
+        },
+        checkpoint: CheckpointConfig { every: total / 2, keep: Some(2) },
+    })
+}
+
+/// A small transformer for the task.
+fn new_policy(task: &Task) -> NewPolicyConfig {
+    let [least, greatest] = task.returns.map(f32::abs);
+    let scale = least.max(greatest);
+    NewPolicyConfig {
+        hidden_size: 128,
+        layers: 3,
+        heads: 4,
+        dropout: 0.1,
+        context_length: 20,
+        max_episode_length: task.steps as i64,
+        return_scale: if scale > 0.0 { scale } else { 1.0 },
+        target_return: task.returns[1],
+        tokens: vec![Token::Return, Token::State, Token::Action],
+        global_positions: false,
+        action_head: ActionHeadConfig::Continuous {},
+        activation: Activation::Relu,
+    }
+}
+
+/// The table of a method, with the constants of its paper or of PEFT.
+fn adapter(method: &str, policy: Option<&DecisionTransformer>, total: usize) -> AdapterConfig {
+    let sides = policy.into_iter().flat_map(|policy| {
+        policy
+            .sites()
+            .into_iter()
+            .filter_map(|site| policy.site_shape(site))
+            .map(|(input, output)| input.min(output))
+    });
+    let narrowest = sides.min().unwrap_or(1);
+    // LoRA-GA takes two directions a rank, and AdaLoRA begins with more than it ends with.
+    let most = if matches!(method, "lora_ga" | "adalora") { narrowest / 2 } else { narrowest };
+    let rank = most.clamp(1, 8) as u16;
+    let lora = |rank: u16| LoraConfig {
+        rank: Rank::try_from(rank).expect("it is at least 1"),
+        alpha: f64::from(rank),
+        dropout: 0.0,
+        rslora: false,
+        dora: false,
+    };
+    match method {
+        "full_fine_tuning" => AdapterConfig::FullFineTuning {},
+        "head_only" => AdapterConfig::HeadOnly {},
+        "eva" => AdapterConfig::Eva(EvaConfig {
+            lora: lora(rank),
+            rho: 2.0,
+            tau: Stop::Halves.usual_tau(),
+            max_batches: 100,
+            stop: Stop::Halves,
+            solver: SolverKind::Auto,
+            centred: true,
+            score: Score::Ratio,
+            directions: Directions::Leading,
+            whiten: false,
+            tokens: Vec::new(),
+        }),
+        "pissa" => AdapterConfig::Pissa(lora(rank)),
+        "milora" => AdapterConfig::Milora(lora(rank)),
+        "olora" => AdapterConfig::Olora(lora(rank)),
+        "corda" => AdapterConfig::Corda(CordaConfig { lora: lora(rank), batches: 16, mode: Mode::Preview }),
+        "lora_ga" => AdapterConfig::LoraGa(LoraGaConfig { lora: lora(rank), batches: 8, gamma: 16.0 }),
+        "lora_one" => AdapterConfig::LoraOne(LoraOneConfig { lora: lora(rank), batches: 8, gamma: 128.0 }),
+        "ipa" => AdapterConfig::Ipa(IpaConfig { lora: lora(rank), batches: 16, frozen: false }),
+        "adalora" => AdapterConfig::Adalora(AdaloraConfig {
+            lora: lora(rank + rank / 2),
+            target_rank: Rank::try_from(rank).expect("it is at least 1"),
+            warm_up: total / 10,
+            last: total / 2,
+            every: 10,
+            beta1: 0.85,
+            beta2: 0.85,
+            orthogonality: 0.5,
+        }),
+        _ => AdapterConfig::Lora(lora(rank)),
+    }
+}
+
+/// The table of an algorithm, with the constants of the configs of this repository; none for `none`.
+fn online(algorithm: &str, task: &Task) -> Option<OnlineConfig> {
+    let exploration = ExplorationConfig { rounds: ROUNDS.0, updates_per_round: ROUNDS.1, target_return: None };
+    let replay_capacity = task.episodes + ROUNDS.0 * NUM_ENVS;
+    Some(match algorithm {
+        "odt" => OnlineConfig::Odt(OdtConfig { replay_capacity, exploration }),
+        "td3_odt" => OnlineConfig::Td3Odt(Td3OdtConfig {
+            replay_capacity,
+            noise: 0.1,
+            rl_weight: 1.0,
+            critic_warm_up: 100,
+            discount: 0.99,
+            trace: 0.9,
+            critic_width: 128,
+            critic_learning_rate: 1e-3,
+            polyak: 0.05,
+            target_noise: 0.2,
+            target_noise_clip: 0.5,
+            policy_delay: 2,
+            exploration,
+        }),
+        "grpo" => OnlineConfig::Grpo(GrpoConfig { group_size: 8, discount: 0.99, clip: 0.2, exploration }),
+        "filtered_bc" => {
+            OnlineConfig::FilteredBc(FilteredBcConfig { replay_capacity, noise: 0.1, exploration })
+        }
+        _ => return None,
+    })
+}
