@@ -8,6 +8,7 @@ use eva_rl_envs::{
 };
 use gif::{Encoder, Repeat};
 
+use crate::output::write_file;
 use crate::rollout::{self, Actor};
 
 /// Hundredths of a second that a frame is shown.
@@ -30,10 +31,7 @@ pub struct Film {
 impl Film {
     /// Writes the file: whole or not at all.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let aside = path.with_extension("gif.tmp");
-        std::fs::write(&aside, &self.gif)
-            .and_then(|()| std::fs::rename(&aside, path))
-            .with_context(|| format!("cannot write {path:?}"))
+        write_file(path, |aside| Ok(std::fs::write(aside, &self.gif)?))
     }
 }
 

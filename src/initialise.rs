@@ -18,6 +18,7 @@ use tch::Tensor;
 use crate::config::{ActionHeadConfig, AdapterConfig, LoraConfig, NewPolicyConfig, PolicyConfig, RunPlan};
 use crate::data::{Dataset, Replay, observation_moments};
 use crate::failure::{InputError, OrInput, tell};
+use crate::interrupt;
 use crate::learner::ADAPTER_SCALE;
 use crate::metrics::{self, Recorder};
 use crate::rank_map::RankMap;
@@ -130,7 +131,8 @@ pub struct Material<'a> {
     pub offline: &'a Replay,
 }
 
-/// Adapters as the config wants them at the start; nothing in full fine-tuning.
+/// Adapters as the config wants them at the start; nothing in full fine-tuning. Abandoned where the run is to
+/// stop.
 pub fn initialise_adapters(
     plan: &RunPlan,
     material: &Material,
@@ -152,8 +154,10 @@ pub fn initialise_adapters(
                 max_batches: eva.max_batches,
                 seed: plan.seed,
             };
-            let each =
-                |batch, progress: Progress| recorder.scalar(metrics::EVA_SETTLED, batch, progress.settled);
+            let each = |batch, progress: Progress| {
+                interrupt::check()?;
+                recorder.scalar(metrics::EVA_SETTLED, batch, progress.settled)
+            };
             let (found, outcome) = search.run(policy, conditioning, offline, each)?;
             recorder.sites(&found.reports)?;
             RankMap::new(&found.reports, outcome.batches).write(run_dir.root())?;
@@ -163,13 +167,16 @@ pub fn initialise_adapters(
         _ => {
             let (method, count) = plan.adapter.method().expect("the others have a method");
             let lora = plan.adapter.lora().expect("the others have adapters");
-            let batches = (0..count).map(|batch| {
+            let going_on = |_: &usize| interrupt::asked().is_none();
+            let batches = (0..count).take_while(going_on).map(|batch| {
                 let mut windows_rng = rng::generator(plan.seed, Purpose::EvaWindows, batch);
                 let steps = conditioning.context_length;
                 let windows = offline.sample(plan.optimiser.batch_size, steps, &mut windows_rng);
                 conditioning.inputs(&windows.view())
             });
-            methods::begin(policy, method.as_ref(), lora.rank, scaling(lora), batches).or_input()?
+            let begun = methods::begin(policy, method.as_ref(), lora.rank, scaling(lora), batches);
+            interrupt::check()?;
+            begun.or_input()?
         }
     };
     if let Some(lora) = plan.adapter.lora() {

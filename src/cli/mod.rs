@@ -26,6 +26,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Threads that compute; else OMP_NUM_THREADS and RAYON_NUM_THREADS, else as many as the work is worth
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
 }
 
 /// The commands.
@@ -97,6 +100,9 @@ pub struct TrainArgs {
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: tch::Device,
+    /// The process without which this one is to stop: its sweep
+    #[arg(long, value_name = "PID", hide = true)]
+    pub parent: Option<i32>,
 }
 
 /// The environment that a command acts in.

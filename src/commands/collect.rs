@@ -13,6 +13,7 @@ use crate::failure::{InputError, OrInput};
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, Actor, Choice, NoisyActor, PolicyActor, RandomActor, ScriptedActor};
+use crate::threads;
 
 /// Runs `collect`.
 pub fn run(args: CollectArgs) -> anyhow::Result<()> {
@@ -44,6 +45,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         path => {
             let path = policy_folder(path)?;
             let policy = agent::read_policy(&path, args.statistics.file(), Device::Cpu)?;
+            threads::for_rollouts(policy.config(), num_envs);
             let conditioning = agent::conditioning(policy.config(), policy.device(), &path)?;
             let whose = format!("`{}`", spec.id);
             agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;

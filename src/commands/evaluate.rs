@@ -12,6 +12,7 @@ use crate::film;
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::rollout::{Choice, PolicyActor};
+use crate::threads;
 
 /// Runs `evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
@@ -24,6 +25,7 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).or_input()?;
     let policy =
         agent::read_merged(&args.policy, args.adapter.as_deref(), args.statistics.file(), Device::Cpu)?;
+    threads::for_rollouts(policy.config(), num_envs);
     let spec = env.spec().clone();
     let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     let whose = format!("`{}`", spec.id);

@@ -12,13 +12,20 @@ pub mod report;
 pub mod sweep;
 pub mod train;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
+use signal_hook::consts::SIGPIPE;
 
-/// Prints a result on stdout.
+use crate::interrupt;
+
+/// Prints a result on stdout. Where its reader has gone (`| head -1`), the program ends in silence by
+/// SIGPIPE, as others do; the signal itself is not taken, because it would come from workers' sockets too.
 fn print(text: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{text}").context("cannot write to stdout")
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => interrupt::end_by(SIGPIPE),
+        written => written.context("cannot write to stdout"),
+    }
 }
 
 /// Prints a JSON document on stdout.

@@ -1,6 +1,5 @@
 //! `predict`: one forward pass on given inputs, as transformers' model would make it.
 
-use anyhow::Context;
 use eva_rl_agents::adapter::AdapterSet;
 use eva_rl_agents::model::{Inputs, Policy};
 use eva_rl_agents::pass::{NoTap, Pass};
@@ -12,7 +11,7 @@ use crate::agent;
 use crate::cli::PredictArgs;
 use crate::failure::OrInput;
 use crate::inputs::read_inputs;
-use crate::output::refuse_existing;
+use crate::output::{refuse_existing, write_file};
 
 /// Runs `predict`.
 pub fn run(args: PredictArgs) -> anyhow::Result<()> {
@@ -30,7 +29,7 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
             predict(&Policy::Transformer(policy.with_replaced(&adapters)), &adapters, &inputs)?
         }
     };
-    tensor_file::write(&predictions, &args.out).with_context(|| format!("cannot write {:?}", args.out))?;
+    write_file(&args.out, |aside| Ok(tensor_file::write(&predictions, aside)?))?;
     print(&format!("the predictions are in {}", args.out.display()))
 }
 

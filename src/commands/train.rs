@@ -16,7 +16,7 @@ use crate::data::{self, Dataset, Replay};
 use crate::evaluation::{Evaluated, Task};
 use crate::failure::{InputError, OrInput, tell};
 use crate::initialise::{Material, check_rank, initialise_adapters, new_policy, restore_adapters};
-use crate::interrupt;
+use crate::interrupt::{self, Stopped, unless_abandoned};
 use crate::learner::Learner;
 use crate::metrics::Recorder;
 use crate::model_card::{self, Facts};
@@ -25,6 +25,7 @@ use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::run::{Journal, Run};
 use crate::run_dir::{Checkpoint, RunDir, RunState, Torn};
+use crate::threads;
 
 /// What a run needs from outside, read and checked before anything is written.
 struct Given {
@@ -41,20 +42,33 @@ struct Given {
 
 /// Runs `train`.
 pub fn run(args: TrainArgs) -> anyhow::Result<()> {
+    if let Some(parent) = args.parent {
+        interrupt::follow(parent).context("cannot follow --parent")?;
+    }
     let plan = plan(&args)?;
     let folder = match (&args.resume, &args.out) {
         (Some(folder), _) | (None, Some(folder)) => folder.clone(),
         (None, None) => default_folder(&args, plan.seed),
     };
-    let (resumed, torn) = match &args.resume {
-        Some(folder) => RunDir::open(folder)?.latest()?,
+    let (run_dir, writer) = match &args.resume {
+        Some(folder) => {
+            let run_dir = RunDir::open(folder)?;
+            let writer = run_dir.lock()?;
+            (Some(run_dir), Some(writer))
+        }
+        None => {
+            refuse_existing(&folder)?;
+            (None, None)
+        }
+    };
+    let (resumed, torn) = match &run_dir {
+        Some(run_dir) => run_dir.latest()?,
         None => (None, Vec::new()),
     };
-    if args.resume.is_none() {
-        refuse_existing(&folder)?;
-    }
     let given = read(&plan, args.device)?;
-    interrupt::listen().context("cannot listen for Ctrl-C")?;
+    threads::for_passes(given.policy.config(), plan.optimiser.batch_size); // which may start the program again
+    threads::for_eva(given.policy.config(), plan.optimiser.batch_size);
+    interrupt::listen().context("cannot listen for signals")?;
 
     for Torn { folder, reason } in &torn {
         tell(&format!(
@@ -63,10 +77,8 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     }
     torn.iter().try_for_each(Torn::put_aside)?;
     let toml = config::to_toml(&plan);
-    let run_dir = match &args.resume {
-        Some(folder) => RunDir::open(folder)?,
-        None => RunDir::create(&folder, &toml)?,
-    };
+    let run_dir = run_dir.map_or_else(|| RunDir::create(&folder, &toml), Ok)?;
+    let _writer = writer.map_or_else(|| run_dir.lock(), Ok)?;
     let mut recorder = match &resumed {
         Some(checkpoint) => Recorder::resume(&folder, checkpoint.state.updates)?,
         None if args.resume.is_some() => Recorder::start_again(&folder)?,
@@ -204,7 +216,14 @@ fn train(
         Some(checkpoint) => restore_adapters(plan, &policy, &checkpoint.tensors)?,
         None => {
             let material = Material { policy: &policy, conditioning: &conditioning, offline: &offline };
-            initialise_adapters(plan, &material, run_dir, recorder)?
+            let begun = initialise_adapters(plan, &material, run_dir, recorder);
+            unless_abandoned(begun)?.ok_or_else(|| Stopped {
+                signal: interrupt::asked().expect("nothing else abandons it"),
+                text: format!(
+                    "while the adapters were initialised: nothing was trained yet; begin with: eva-rl train --resume {:?}",
+                    run_dir.root()
+                ),
+            })?
         }
     };
     let policy = match &resumed {
@@ -213,6 +232,7 @@ fn train(
         }
         _ => policy,
     };
+    threads::for_passes(policy.config(), plan.optimiser.batch_size);
     let mut learner = Learner::new(policy, adapters, plan);
     let (mut state, mut evaluations, mut saved) = (RunState::default(), Vec::new(), HashMap::new());
     let total = plan.total_updates();
