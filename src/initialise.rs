@@ -21,6 +21,7 @@ use crate::failure::{InputError, OrInput, tell};
 use crate::interrupt;
 use crate::learner::ADAPTER_SCALE;
 use crate::metrics::{self, Recorder};
+use crate::output::absolute;
 use crate::rank_map::RankMap;
 use crate::rng::{self, Purpose};
 use crate::run_dir::RunDir;
@@ -80,7 +81,7 @@ pub fn new_policy(new: &NewPolicyConfig, datasets: &[Dataset]) -> HfConfig {
 /// What the adapters' folder says, whatever they have learned.
 fn facts(plan: &RunPlan, policy: &DecisionTransformer) -> AdapterFolder {
     let base = match &plan.policy {
-        PolicyConfig::Pretrained { path, .. } => path.display().to_string(),
+        PolicyConfig::Pretrained { path, .. } => absolute(path).display().to_string(),
         PolicyConfig::New(_) => String::new(),
     };
     let origin = match &plan.adapter {

@@ -29,6 +29,7 @@ mod rng;
 mod rollout;
 mod run;
 mod run_dir;
+mod source;
 mod threads;
 
 use std::process::ExitCode;

@@ -181,7 +181,7 @@ impl StatisticsArgs {
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// A policy folder, or a TorchScript module (.pt)
+    /// A policy folder, a TorchScript module (.pt), or a run, its best/ or a checkpoint, with what it has trained
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
@@ -218,7 +218,7 @@ pub struct CollectArgs {
     /// The environment
     #[command(flatten)]
     pub env: EnvArgs,
-    /// scripted, random, or a policy: a folder or a TorchScript module (.pt)
+    /// scripted, random, or a policy: a folder, a TorchScript module (.pt) or a run
     #[arg(long, value_name = "scripted|random|POLICY")]
     pub policy: String,
     /// What the policy's files may lack
@@ -350,14 +350,14 @@ pub struct EvaArgs {
 /// Arguments of `merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// A policy folder
+    /// A policy folder; or a run, its best/ or a checkpoint
     pub policy: PathBuf,
     /// What the policy's files may lack; the merged policy's config.json gets it
     #[command(flatten)]
     pub statistics: StatisticsArgs,
-    /// An adapter folder of that policy
+    /// An adapter folder of that policy; a run has its own
     #[arg(long, value_name = "DIR")]
-    pub adapter: PathBuf,
+    pub adapter: Option<PathBuf>,
     /// The merged policy's folder, which must not exist
     #[arg(long, value_name = "POLICY")]
     pub out: PathBuf,
@@ -366,7 +366,7 @@ pub struct MergeArgs {
 /// Arguments of `predict`.
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// A policy folder, or a TorchScript module (.pt)
+    /// A policy folder, a TorchScript module (.pt), or a run, its best/ or a checkpoint, with what it has trained
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
@@ -386,7 +386,7 @@ pub struct PredictArgs {
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A policy, adapter, dataset or run folder, or a TorchScript module (.pt)
+    /// A policy, adapter, dataset or run folder, a run's best/ or checkpoint, or a TorchScript module (.pt)
     pub path: PathBuf,
     /// What a policy's files may lack
     #[command(flatten)]

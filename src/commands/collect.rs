@@ -13,6 +13,7 @@ use crate::failure::{InputError, OrInput};
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, Actor, Choice, NoisyActor, PolicyActor, RandomActor, ScriptedActor};
+use crate::source::Source;
 use crate::threads;
 
 /// Runs `collect`.
@@ -44,7 +45,8 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         }
         path => {
             let path = policy_folder(path)?;
-            let policy = agent::read_policy(&path, args.statistics.file(), Device::Cpu)?;
+            let source = Source::of(&path, None, args.statistics.file())?;
+            let policy = agent::read_merged(&source, Device::Cpu)?;
             threads::for_rollouts(policy.config(), num_envs);
             let conditioning = agent::conditioning(policy.config(), policy.device(), &path)?;
             let whose = format!("`{}`", spec.id);
@@ -66,7 +68,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         },
         trajectories: played.episodes,
     };
-    data::write(&dataset, Some(&spec), &args.out)?;
+    data::write(&dataset, Some(&spec), &bridge.imports, &args.out)?;
     print(&format!("{}: {}", args.out.display(), found.line()))
 }
 

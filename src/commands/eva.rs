@@ -12,7 +12,7 @@ use crate::cli::EvaArgs;
 use crate::data::{self, Replay};
 use crate::failure::{InputError, OrInput, tell};
 use crate::initialise::Search;
-use crate::output::{refuse_existing, write_folder};
+use crate::output::{absolute, refuse_existing, write_folder};
 use crate::rank_map::RankMap;
 use crate::rng::{self, Purpose};
 use crate::threads;
@@ -58,7 +58,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         policy.start_dora(&mut adapters);
     }
     let facts = AdapterFolder {
-        base: args.policy.display().to_string(),
+        base: absolute(&args.policy).display().to_string(),
         fingerprint: Some(fingerprint(policy.weights())),
         rank,
         scaling,

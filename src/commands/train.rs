@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use eva_rl_agents::model::{Conditioning, DecisionTransformer};
-use eva_rl_envs::{EnvSpec, VecEnv};
+use eva_rl_envs::{EnvSpec, Kwargs, VecEnv};
+use serde_json::Value;
 use tch::Device;
 
 use super::print;
@@ -150,15 +151,49 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
 }
 
 fn read_datasets(plan: &RunPlan, spec: &EnvSpec) -> anyhow::Result<Vec<Dataset>> {
-    let mut datasets = Vec::new();
+    let (mut datasets, mut others) = (Vec::new(), Vec::new());
     for path in &plan.data.datasets {
         let dataset = data::read(path).or_input()?;
         if let Some(difference) = dataset.differs_from(spec) {
             return Err(InputError(format!("the dataset {path:?} {difference}")).into());
         }
+        let recorded = dataset.env.as_ref().filter(|_| !plan.evaluation.on_datasets);
+        if let Some(difference) = recorded.and_then(|(id, kwargs)| env_difference(plan, id, kwargs)) {
+            others.push(format!("{path:?} {difference}"));
+        }
         datasets.push(dataset);
     }
+    if let [first, others @ ..] = others.as_slice() {
+        let more = if others.is_empty() {
+            String::new()
+        } else {
+            format!("; and {} more datasets differ", others.len())
+        };
+        tell(&format!("the environments of data and run differ: {first}{more}"));
+    }
     Ok(datasets)
+}
+
+/// How the environment in which a dataset was recorded differs from the run's, where it does.
+fn env_difference(plan: &RunPlan, id: &str, kwargs: &Kwargs) -> Option<String> {
+    let own = &plan.env;
+    if id != own.id {
+        return Some(format!("was recorded in `{id}`, and the run plays `{}`", own.id));
+    }
+    let value = |kwargs: &Kwargs, name: &str| kwargs.get(name).cloned();
+    let same = |a: &Value, b: &Value| a == b || a.as_f64().is_some_and(|a| b.as_f64() == Some(a));
+    let names = kwargs.keys().chain(own.kwargs.keys()).filter(|name| *name != "render_mode");
+    let differing = names.filter(|name| match (value(kwargs, name), value(&own.kwargs, name)) {
+        (Some(theirs), Some(ours)) => !same(&theirs, &ours),
+        _ => true,
+    });
+    let said =
+        |kwargs: &Kwargs, name: &str| value(kwargs, name).map_or("the default".to_owned(), |v| v.to_string());
+    let differing: Vec<String> = differing
+        .map(|name| format!("{name} = {}, and the run has {}", said(kwargs, name), said(&own.kwargs, name)))
+        .collect();
+    let first = differing.first()?;
+    Some(format!("was recorded with {first}"))
 }
 
 /// Each dataset's environment with the dataset's best return.
