@@ -6,7 +6,7 @@ GRAVITIES := 2 4 6 8 10
 
 .PHONY: demo test build install setup bridge pretrained medium online curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
-	interop peers eva-cost clean
+	interop peers threads eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
@@ -171,6 +171,10 @@ interop: .venv build datasets/pendulum-g14-v0
 # Throughput beside Gymnasium, EnvPool and transformers, in one run.
 peers: .venv build
 	.venv/bin/python benches/peers.py --binary $(PROGRAM)
+
+# The table of docs/threads.md.
+threads: build datasets/pendulum-g14-v0
+	$(PYTHON) benches/threads.py --binary $(PROGRAM)
 
 # What EVA's initialisation costs as batches, sites and widths grow.
 eva-cost: .venv build

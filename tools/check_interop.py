@@ -27,8 +27,12 @@ def check_dataset(path):
     dataset = minari.MinariDataset(path / "data")
     env = dataset.recover_environment()
     check("minari recovers the environment", env.spec.id == dataset.env_spec.id, f"{env.spec.id} {env.spec.kwargs}")
-    check("its spaces are the dataset's", env.observation_space == dataset.observation_space)
+    theirs, ours = env.observation_space, dataset.observation_space  # MuJoCo's is of float64, and ours of float32
+    same = theirs.shape == ours.shape and np.allclose(theirs.low, ours.low) and np.allclose(theirs.high, ours.high)
+    check("its spaces are the dataset's", same)
     check("and its actions", env.action_space == dataset.action_space)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
     steps = 0
     for episode in dataset.iterate_episodes():
         steps += len(episode.rewards)

@@ -244,8 +244,7 @@ impl Metadata<'_> {
     }
 
     fn env(&self) -> Option<(String, Kwargs)> {
-        let spec = self.inner("env_spec")?;
-        env_of(&spec)
+        env_of(self.values, self.inner("env_spec").as_ref())
     }
 }
 

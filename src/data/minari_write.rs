@@ -16,8 +16,9 @@ const MINARI_VERSION: &str = "0.5.4";
 /// What makes an environment of Gymnasium's registry by its id.
 const GYMNASIUM_MAKE: &str = "gymnasium:make";
 
-/// What makes EnvPool's. The environment steps batches, of one here.
-const ENVPOOL_MAKE: &str = "envpool:make_gymnasium";
+/// Names the environment where no `env_spec` can: Gymnasium's `make` breaks EnvPool's batches, whose own `spec`
+/// it replaces, so minari says that there is none.
+const OWN_KEY: &str = "eva_rl_env";
 
 /// Writes a dataset into `path`, which must not exist: whole or not at all; `spec` is the contract of
 /// its environment, where that is at hand, which one of the Python modules `imports` may have registered.
@@ -142,6 +143,9 @@ fn metadata(dataset: &Dataset, spec: Option<&EnvSpec>, imports: &[String], id: &
             });
             metadata.insert("env_spec".to_owned(), Value::String(env_spec.to_string()));
         }
+        if id.starts_with("envpool:") {
+            metadata.insert(OWN_KEY.to_owned(), json!({ "id": id, "kwargs": kwargs }));
+        }
         if let Some(reference) = spec.reference {
             metadata.insert("ref_min_score".to_owned(), json!(reference.random));
             metadata.insert("ref_max_score".to_owned(), json!(reference.expert));
@@ -184,24 +188,18 @@ struct Recovery {
     kwargs: Kwargs,
 }
 
-/// What `recover_environment` finds: Gymnasium's class of a native task, or the function that makes a bridged
-/// one by its id. Nothing for a user's own task in Rust, which Python does not have.
+/// What `recover_environment` finds: Gymnasium's class of a native task, or the function that makes one of its
+/// registry by its id. Nothing for EnvPool's, and for a user's own in Rust, which Python does not have.
 fn recovery(id: &str, kwargs: &Kwargs, imports: &[String]) -> Option<Recovery> {
-    let made_by = |function: &str, argument: &str, plain: &str, full: String| {
-        let mut kwargs = kwargs.clone();
-        kwargs.insert(argument.to_owned(), full.into());
-        Some(Recovery { id: plain.to_owned(), entry_point: function.to_owned(), kwargs })
-    };
     if let Some(plain) = id.strip_prefix("gymnasium:") {
         // Gymnasium imports the module before the colon, which registers the environment.
         let full = match imports.first().filter(|_| !plain.contains(':')) {
             Some(module) => format!("{module}:{plain}"),
             None => plain.to_owned(),
         };
-        return made_by(GYMNASIUM_MAKE, "id", plain, full);
-    }
-    if let Some(plain) = id.strip_prefix("envpool:") {
-        return made_by(ENVPOOL_MAKE, "task_id", plain, plain.to_owned());
+        let mut kwargs = kwargs.clone();
+        kwargs.insert("id".to_owned(), full.into());
+        return Some(Recovery { id: plain.to_owned(), entry_point: GYMNASIUM_MAKE.to_owned(), kwargs });
     }
     let class = match id {
         "CartPole-v1" => "classic_control.cartpole:CartPoleEnv",
@@ -226,17 +224,16 @@ fn recovery(id: &str, kwargs: &Kwargs, imports: &[String]) -> Option<Recovery> {
     Some(Recovery { id: id.to_owned(), entry_point, kwargs: kwargs.clone() })
 }
 
-/// The environment that an `env_spec` names, as this program names it.
-pub(super) fn env_of(env_spec: &Value) -> Option<(String, Kwargs)> {
-    let id = env_spec["id"].as_str()?;
-    let mut kwargs: Kwargs = serde_json::from_value(env_spec["kwargs"].clone()).unwrap_or_default();
-    let (prefix, argument) = match env_spec["entry_point"].as_str() {
-        Some(GYMNASIUM_MAKE) => ("gymnasium:", "id"),
-        Some(ENVPOOL_MAKE) => ("envpool:", "task_id"),
-        _ => return Some((id.to_owned(), kwargs)),
-    };
-    kwargs.remove(argument);
-    Some((format!("{prefix}{id}"), kwargs))
+/// The environment that a dataset's metadata name, as this program names it; `env_spec` is theirs, parsed.
+pub(super) fn env_of(metadata: &Value, env_spec: Option<&Value>) -> Option<(String, Kwargs)> {
+    let named = metadata.get(OWN_KEY).or(env_spec)?;
+    let id = named["id"].as_str()?.to_owned();
+    let mut kwargs: Kwargs = serde_json::from_value(named["kwargs"].clone()).unwrap_or_default();
+    if named["entry_point"] == GYMNASIUM_MAKE {
+        kwargs.remove("id");
+        return Some((format!("gymnasium:{id}"), kwargs));
+    }
+    Some((id, kwargs))
 }
 
 #[cfg(test)]
@@ -250,7 +247,7 @@ mod tests {
         let found = recovery(id, &kwargs, &imports).unwrap();
         assert_eq!((found.entry_point.as_str(), json!(found.kwargs)), (entry_point, written));
         let env_spec = json!({ "id": found.id, "entry_point": found.entry_point, "kwargs": found.kwargs });
-        assert_eq!(env_of(&env_spec), Some((id.to_owned(), kwargs)));
+        assert_eq!(env_of(&json!({}), Some(&env_spec)), Some((id.to_owned(), kwargs)));
     }
 
     #[test]
@@ -265,7 +262,13 @@ mod tests {
         check("gymnasium:Taxi-v3", &[], "gymnasium:make", json!({ "size": 5, "id": "Taxi-v3" }));
         let imported = json!({ "size": 5, "id": "my_envs:Mine-v0" });
         check("gymnasium:Mine-v0", &["my_envs"], "gymnasium:make", imported.clone());
-        check("envpool:Pong-v5", &[], "envpool:make_gymnasium", json!({ "size": 5, "task_id": "Pong-v5" }));
+    }
+
+    #[test]
+    fn envpool_s_are_named_apart_because_gymnasium_cannot_make_them() {
+        assert_eq!(recovery("envpool:Pong-v5", &Kwargs::new(), &[]), None);
+        let metadata = json!({ OWN_KEY: { "id": "envpool:Pong-v5", "kwargs": {} } });
+        assert_eq!(env_of(&metadata, None), Some(("envpool:Pong-v5".to_owned(), Kwargs::new())));
     }
 
     #[test]
