@@ -211,7 +211,9 @@ fn a_run_its_best_and_a_checkpoint_are_policies_from_every_folder() {
 
     // Both folders move.
     fs::create_dir(bench.path("moved")).unwrap();
-    ["po\"l\"", "run"].map(|name| fs::rename(bench.path(name), bench.path("moved").join(name)).unwrap());
+    for name in ["po\"l\"", "run"] {
+        fs::rename(bench.path(name), bench.path("moved").join(name)).unwrap();
+    }
     assert_eq!(evaluate("moved/run", &[], "."), expected);
     fs::rename(bench.path("moved/po\"l\""), bench.path("moved/away")).unwrap();
     let output = bench.run(&["evaluate", "moved/run", "--env", "Pendulum-v1"]);
