@@ -4,9 +4,9 @@ PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
-.PHONY: demo test build setup bridge pretrained medium online curves experts metaworld metaworld-data metaworld-pretrain \
+.PHONY: demo test build install setup bridge pretrained medium online curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
-	interop peers eva-cost clean
+	interop peers threads eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
@@ -20,6 +20,10 @@ test: setup bridge
 
 build: setup
 	cargo build --release
+
+# Puts `eva-rl` on the PATH, in ~/.cargo/bin or in PREFIX/bin. Its libraries stay in this folder.
+install: setup
+	cargo install --locked --path . $(if $(PREFIX),--root $(PREFIX))
 
 # libtorch under .libtorch/, MuJoCo under .mujoco/, downloaded and checked where none is at hand.
 setup:
@@ -153,7 +157,12 @@ metaworld-large: metaworld-data
 interop: .venv build datasets/pendulum-g14-v0
 	rm -rf runs/interop
 	$(PROGRAM) train configs/demo.toml --set offline.updates=20 --set online.odt.exploration.rounds=1 --out runs/interop
-	.venv/bin/python tools/check_interop.py --dataset datasets/pendulum-g14-v0 --policy policies/pendulum \
+	rm -rf runs/interop-data
+	$(PROGRAM) collect --env Hopper-v5 --env-kwarg ctrl_cost_weight=0.01 --policy random --episodes 2 \
+		--out runs/interop-data/hopper-v0
+	$(PROGRAM) collect --env gymnasium:CartPole-v1 --env-python .venv/bin/python --policy random --episodes 2 \
+		--out runs/interop-data/cartpole-v0
+	.venv/bin/python tools/check_interop.py --dataset datasets/pendulum-g14-v0 runs/interop-data/* --policy policies/pendulum \
 		--adapter runs/interop/best/adapter --run runs/interop
 	.venv/bin/python -W ignore tools/check_policies.py --cases 60
 	cargo test --release -p eva-rl-agents --test methods
@@ -162,6 +171,10 @@ interop: .venv build datasets/pendulum-g14-v0
 # Throughput beside Gymnasium, EnvPool and transformers, in one run.
 peers: .venv build
 	.venv/bin/python benches/peers.py --binary $(PROGRAM)
+
+# The table of docs/threads.md.
+threads: build datasets/pendulum-g14-v0
+	$(PYTHON) benches/threads.py --binary $(PROGRAM)
 
 # What EVA's initialisation costs as batches, sites and widths grow.
 eva-cost: .venv build

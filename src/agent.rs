@@ -8,6 +8,7 @@ use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
 use crate::failure::{InputError, OrInput, tell};
+use crate::source::Source;
 
 /// Reads a policy of any kind, for acting; `statistics` is a file that the user names.
 pub fn read_policy(path: &Path, statistics: Option<&Path>, device: Device) -> anyhow::Result<Policy> {
@@ -67,12 +68,9 @@ pub fn read_adapter(
 }
 
 /// Reads a policy, with an adapter folded in where there is one.
-pub fn read_merged(
-    path: &Path,
-    adapter: Option<&Path>,
-    statistics: Option<&Path>,
-    device: Device,
-) -> anyhow::Result<Policy> {
+pub fn read_merged(source: &Source, device: Device) -> anyhow::Result<Policy> {
+    let Source { policy: path, adapter, statistics } = source;
+    let statistics = statistics.as_deref();
     let Some(adapter) = adapter else { return read_policy(path, statistics, device) };
     let policy = read_transformer(path, statistics, device)?;
     let (_, adapters) = read_adapter(adapter, &policy)?;
@@ -157,8 +155,11 @@ pub fn check_spaces(
         let known_low = config.action_low.as_ref().unwrap_or(&minus_ones);
         let known_high = config.action_high.as_ref().unwrap_or(&ones);
         if known_low != low || known_high != high {
+            let known = ActionSpace::Box { low: known_low.clone(), high: known_high.clone() }.to_string();
+            let taken = action.to_string();
+            let bounds = if known == taken { " with other bounds" } else { "" };
             return Err(InputError(format!(
-                "the policy's actions lie in {known_low:?}..={known_high:?}, and {whose} takes {low:?}..={high:?}"
+                "the policy's actions are {known}, and {whose} takes {taken}{bounds}"
             ))
             .into());
         }

@@ -8,10 +8,14 @@ use eva_rl_envs::{
 };
 use gif::{Encoder, Repeat};
 
+use crate::output::write_file;
 use crate::rollout::{self, Actor};
 
-/// Hundredths of a second that a frame is shown.
-const DELAY: u16 = 4;
+/// Hundredths of a second that a frame is shown: at least, where a film is in real time, and at most.
+const DELAYS: (u16, u16) = (3, 10);
+
+/// The same where nobody knows how long a step lasts.
+const USUAL_DELAY: u16 = 4;
 
 /// Frames of an episode at most; of a long one every second step is drawn, or every third, and so on.
 const MOST_FRAMES: u32 = 200;
@@ -25,15 +29,14 @@ pub struct Film {
     pub height: usize,
     /// The file's bytes.
     pub gif: Vec<u8>,
+    /// Which steps it shows, and how fast.
+    pub pace: String,
 }
 
 impl Film {
     /// Writes the file: whole or not at all.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let aside = path.with_extension("gif.tmp");
-        std::fs::write(&aside, &self.gif)
-            .and_then(|()| std::fs::rename(&aside, path))
-            .with_context(|| format!("cannot write {path:?}"))
+        write_file(path, |aside| Ok(std::fs::write(aside, &self.gif)?))
     }
 }
 
@@ -53,16 +56,32 @@ pub fn film(env: Box<dyn VecEnv>, actor: &mut dyn Actor, seed: u64) -> anyhow::R
     rollout::play(&mut filmed, actor, 1, seed)?;
     let first =
         filmed.frames.first().with_context(|| format!("`{}` cannot be drawn", filmed.env.spec().id))?;
+    let (delay, pace) = pace(every, filmed.env.spec().step_secs());
     let mut gif = Vec::new();
     let mut encoder = Encoder::new(&mut gif, first.width as u16, first.height as u16, &[])?;
     encoder.set_repeat(Repeat::Infinite)?;
     for frame in &filmed.frames {
         let mut shown = gif::Frame::from_rgb_speed(frame.width as u16, frame.height as u16, &frame.rgb, 30);
-        shown.delay = DELAY;
+        shown.delay = delay;
         encoder.write_frame(&shown)?;
     }
     drop(encoder);
-    Ok(Film { width: first.width, height: first.height, gif })
+    Ok(Film { width: first.width, height: first.height, gif, pace })
+}
+
+/// How long a frame is shown, in hundredths of a second, and what that means.
+fn pace(every: usize, step_secs: Option<f64>) -> (u16, String) {
+    let shown = if every == 1 { "every step".to_owned() } else { format!("one step of {every}") };
+    let Some(step_secs) = step_secs else { return (USUAL_DELAY, shown) };
+    let real = 100.0 * every as f64 * step_secs;
+    let delay = (real.round() as u16).clamp(DELAYS.0, DELAYS.1);
+    let speed = real / f64::from(delay);
+    let speed = if (speed - 1.0).abs() < 0.05 {
+        "in real time".to_owned()
+    } else {
+        format!("at {speed:.1} times real time")
+    };
+    (delay, format!("{shown}, {speed}"))
 }
 
 /// A pool of one environment that is drawn before a step, now and then.
@@ -112,6 +131,13 @@ mod tests {
             frames += 1;
         }
         frames
+    }
+
+    #[test]
+    fn a_film_keeps_real_time_where_that_is_not_too_slow_and_says_its_speed() {
+        assert_eq!(pace(5, Some(0.008)), (4, "one step of 5, in real time".to_owned())); // Hopper
+        assert_eq!(pace(5, Some(0.05)), (10, "one step of 5, at 2.5 times real time".to_owned())); // HalfCheetah
+        assert_eq!(pace(1, None), (4, "every step".to_owned()));
     }
 
     #[test]

@@ -17,8 +17,10 @@ use tch::Tensor;
 use crate::config::{ActionHeadConfig, AdapterConfig, LoraConfig, NewPolicyConfig, PolicyConfig, RunPlan};
 use crate::data::{Dataset, Replay, observation_moments};
 use crate::failure::{InputError, OrInput, tell};
+use crate::interrupt;
 use crate::learner::ADAPTER_SCALE;
 use crate::metrics::{self, Recorder};
+use crate::output::absolute;
 use crate::rank_map::RankMap;
 use crate::rng::{self, Purpose};
 use crate::run_dir::RunDir;
@@ -78,7 +80,7 @@ pub fn new_policy(new: &NewPolicyConfig, datasets: &[Dataset]) -> HfConfig {
 /// What the adapters' folder says, whatever they have learned.
 fn facts(plan: &RunPlan, policy: &DecisionTransformer) -> AdapterFolder {
     let base = match &plan.policy {
-        PolicyConfig::Pretrained { path, .. } => path.display().to_string(),
+        PolicyConfig::Pretrained { path, .. } => absolute(path).display().to_string(),
         PolicyConfig::New(_) => String::new(),
     };
     let origin = match &plan.adapter {
@@ -143,7 +145,8 @@ pub struct Material<'a> {
     pub offline: &'a Replay,
 }
 
-/// Adapters as the config wants them at the start; nothing in full fine-tuning.
+/// Adapters as the config wants them at the start; nothing in full fine-tuning. Abandoned where the run is to
+/// stop.
 pub fn initialise_adapters(
     plan: &RunPlan,
     material: &Material,
@@ -165,8 +168,10 @@ pub fn initialise_adapters(
                 max_batches: eva.max_batches,
                 seed: plan.seed,
             };
-            let each =
-                |batch, progress: Progress| recorder.scalar(metrics::EVA_SETTLED, batch, progress.settled);
+            let each = |batch, progress: Progress| {
+                interrupt::check()?;
+                recorder.scalar(metrics::EVA_SETTLED, batch, progress.settled)
+            };
             let (found, outcome) = search.run(policy, conditioning, offline, each)?;
             recorder.sites(&found.reports)?;
             RankMap::new(&found.reports, outcome.batches).write(run_dir.root())?;
@@ -176,13 +181,16 @@ pub fn initialise_adapters(
         _ => {
             let (method, count) = plan.adapter.method().expect("the others have a method");
             let lora = plan.adapter.lora().expect("the others have adapters");
-            let batches = (0..count).map(|batch| {
+            let going_on = |_: &usize| interrupt::asked().is_none();
+            let batches = (0..count).take_while(going_on).map(|batch| {
                 let mut windows_rng = rng::generator(plan.seed, Purpose::EvaWindows, batch);
                 let steps = conditioning.context_length;
                 let windows = offline.sample(plan.optimiser.batch_size, steps, &mut windows_rng);
                 conditioning.inputs(&windows.view())
             });
-            methods::begin(policy, method.as_ref(), lora.rank, scaling(lora), batches).or_input()?
+            let begun = methods::begin(policy, method.as_ref(), lora.rank, scaling(lora), batches);
+            interrupt::check()?;
+            begun.or_input()?
         }
     };
     if let Some(lora) = plan.adapter.lora() {

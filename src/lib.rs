@@ -29,6 +29,8 @@ mod rng;
 mod rollout;
 mod run;
 mod run_dir;
+mod source;
+mod threads;
 
 use std::process::ExitCode;
 
@@ -39,10 +41,12 @@ use crate::cli::{Cli, Command};
 /// Environments, of which a user may [`envs::register`] more.
 pub use eva_rl_envs as envs;
 
-/// The whole program: takes the command line, and answers with the exit code.
+/// The whole program: takes the command line, and answers with the exit code. It may start the process anew
+/// from its beginning, with a variable set ([`threads`]).
 pub fn run() -> ExitCode {
     heap::keep();
-    let outcome = match Cli::parse().command {
+    let Cli { command, threads } = Cli::parse();
+    let outcome = threads::begin(threads).and_then(|()| match command {
         Command::Init(args) => commands::init::run(args),
         Command::Train(args) => commands::train::run(args),
         Command::Evaluate(args) => commands::evaluate::run(args),
@@ -56,11 +60,14 @@ pub fn run() -> ExitCode {
         Command::Sweep(args) => commands::sweep::run(args),
         Command::Completions(args) => commands::completions::run(args),
         Command::Report(args) => commands::report::run(args),
-    };
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             failure::tell(&format!("eva-rl: {error:#}"));
+            if let Some(stopped) = error.downcast_ref::<interrupt::Stopped>() {
+                interrupt::end_by(stopped.signal);
+            }
             ExitCode::from(failure::exit_code(&error))
         }
     }

@@ -1,10 +1,13 @@
 //! The README.md of a run folder: what was trained, on what, how well it does, how to load it.
 
+use std::path::Path;
+
 use eva_rl_agents::model::PolicyConfig as PolicyFile;
 
 use crate::config::{PolicyConfig, RunPlan};
 use crate::evaluation::Evaluated;
 use crate::learner::Learner;
+use crate::output::absolute;
 use crate::run_dir::{RunDir, RunState};
 
 /// What a finished run has come to.
@@ -68,14 +71,35 @@ pub fn text(plan: &RunPlan, run_dir: &RunDir, learner: &Learner, facts: &Facts) 
         return card;
     }
     card += "\nIn Python:\n\n```python\n";
+    let root = absolute(run_dir.root());
     card += match (&plan.policy, &learner.folder) {
         (PolicyConfig::Pretrained { path, .. }, Some(_)) => format!(
-            "from peft import PeftModel\nfrom transformers import DecisionTransformerModel\n\nbase = DecisionTransformerModel.from_pretrained(\"{}\")\npolicy = PeftModel.from_pretrained(base, \"best/adapter\")\n",
-            path.display()
+            "from peft import PeftModel\nfrom transformers import DecisionTransformerModel\n\nbase = DecisionTransformerModel.from_pretrained({})\npolicy = PeftModel.from_pretrained(base, {})\n",
+            python_string(&absolute(path)),
+            python_string(&root.join("best/adapter")),
         ),
-        _ => "from transformers import DecisionTransformerModel\n\npolicy = DecisionTransformerModel.from_pretrained(\"best/policy\")\n".to_owned(),
+        _ => format!(
+            "from transformers import DecisionTransformerModel\n\npolicy = DecisionTransformerModel.from_pretrained({})\n",
+            python_string(&root.join("best/policy")),
+        ),
     }
     .as_str();
-    card += "```\n\nStates go in normalised and returns scaled, by `state_mean`, `state_std` and `return_scale` of the policy's `config.json`.\n";
+    card += "```\n\nThe paths are those of the folders when this was written; where one has moved, change its path.\nStates go in normalised and returns scaled, by `state_mean`, `state_std` and `return_scale` of the policy's `config.json`.\n";
     card
+}
+
+/// A path as a Python string, whatever it holds: Python reads JSON's escapes.
+fn python_string(path: &Path) -> String {
+    serde_json::to_string(&path.to_string_lossy()).expect("a text can be written as JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_python_is_text_and_never_code() {
+        let path = Path::new("/a\"); import os; os.system(\"id\"); (\"\\\n```");
+        assert_eq!(python_string(path), r#""/a\"); import os; os.system(\"id\"); (\"\\\n```""#);
+    }
 }

@@ -1,5 +1,6 @@
 //! What the program writes is new, and whole or absent.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use crate::failure::InputError;
@@ -12,11 +13,19 @@ pub fn refuse_existing(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A path that means the same from every folder.
+pub fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Makes a folder aside with `fill`, then gives it its name, so that it is whole or absent.
 pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let aside = aside(folder);
     let written = (|| {
-        std::fs::create_dir_all(&aside)?;
+        if let Some(parent) = aside.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::create_dir(&aside)?; // nobody's else, and no link
         fill(&aside)?;
         sync(&aside)?;
         std::fs::rename(&aside, folder)?;
@@ -28,20 +37,19 @@ pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()
     })
 }
 
-/// Writes a new file aside, then gives it its name, so that it is whole or absent.
-pub fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Makes one file aside with `fill`, then gives it its name.
+pub fn write_file(path: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let aside = aside(path);
     let written = (|| {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        std::fs::write(&aside, text)?;
+        std::fs::File::create_new(&aside)?;
+        fill(&aside)?;
         std::fs::File::open(&aside)?.sync_all()?;
-        std::fs::rename(&aside, path)
+        std::fs::rename(&aside, path)?;
+        Ok(())
     })();
-    written.map_err(|error| {
+    written.map_err(|error: anyhow::Error| {
         let _ = std::fs::remove_file(&aside);
-        anyhow::Error::from(error).context(format!("cannot write {path:?}"))
+        error.context(format!("cannot write {path:?}"))
     })
 }
 
@@ -57,8 +65,14 @@ fn sync(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A sibling that no reader takes for the real thing.
+/// A sibling that no reader takes for the real thing, and no earlier process of this number has left.
 fn aside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+    let mark = RandomState::new().hash_one(&name); // differs each time
+    path.with_file_name(format!(".{name}.{mark:016x}.tmp"))
+}
+
+/// Whether a name is that of something made aside.
+pub fn is_aside(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".tmp")
 }

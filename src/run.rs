@@ -13,7 +13,7 @@ use crate::data::{Replay, Trajectory, Windows};
 use crate::evaluation::{Evaluated, Evaluation, Play, Task, evaluate, evaluate_tasks};
 use crate::failure::tell;
 use crate::film;
-use crate::interrupt;
+use crate::interrupt::{self, Stopped, unless_abandoned};
 use crate::learner::{Learner, Objective};
 use crate::metrics::{self, Recorder};
 use crate::rng::{self, Purpose};
@@ -101,25 +101,27 @@ impl Run<'_> {
         let last = updates == self.plan.total_updates();
         let evaluated = self.journal.evaluations.last().is_some_and(|e| e.updates == updates);
         let due = (updates.is_multiple_of(self.plan.evaluation.every) || last) && !evaluated;
-        if due {
-            self.evaluate()?;
-        }
+        // An evaluation that is abandoned is made when the run is resumed.
+        let abandoned = due && !self.evaluate()?;
         let patience = self.out_of_patience();
-        let over = last || patience;
+        let over = (last || patience) && !abandoned;
         if due && over {
             if patience && !last {
                 self.journal.say(&format!("update {updates:>6}: no better for long enough: the run ends"));
             }
             self.show_the_last_evaluation()?;
         }
-        let stopping = interrupt::asked() && !over;
-        if updates.is_multiple_of(self.plan.checkpoint.every) || over || stopping {
+        let stopping = interrupt::asked().filter(|_| !over);
+        if updates.is_multiple_of(self.plan.checkpoint.every) || over || stopping.is_some() {
             self.save(state())?;
         }
-        if stopping {
+        if let Some(signal) = stopping {
             self.journal.bar.finish_and_clear();
             let (total, folder) = (self.plan.total_updates(), self.journal.run_dir.root());
-            anyhow::bail!("stopped at update {updates} of {total}; go on with --resume {folder:?}");
+            let text = format!(
+                "at update {updates} of {total}, which is saved; resume with: eva-rl train --resume {folder:?}"
+            );
+            return Err(Stopped { signal, text }.into());
         }
         if over {
             self.journal.bar.finish_and_clear();
@@ -134,13 +136,14 @@ impl Run<'_> {
         self.state.updates == due
     }
 
-    /// Plays one episode in every environment; each `group` in a row have one start.
+    /// Plays one episode in every environment; each `group` in a row have one start. Nothing where the run is to
+    /// stop, which then stands where it stood: the round is played when the run is resumed.
     pub fn explore(
         &mut self,
         exploration: &ExplorationConfig,
         explorer: Explorer,
         group: usize,
-    ) -> anyhow::Result<Vec<Trajectory>> {
+    ) -> anyhow::Result<Option<Vec<Trajectory>>> {
         let begun = Instant::now();
         let space = self.env.spec().action.clone();
         let acting = self.learner.acting();
@@ -154,7 +157,7 @@ impl Run<'_> {
                 let head = head.expect("a plan that draws actions has Online DT's distribution");
                 let choice = Choice::Drawn(&acting, head);
                 let play = Play { choice, conditioning, target_return, inference };
-                rollout::play_groups(env, &mut play.actor(&space), episodes, seed, group)?
+                rollout::play_groups(env, &mut play.actor(&space), episodes, seed, group)
             }
             Explorer::Noisy(scale) => {
                 let policy = Policy::Transformer(acting);
@@ -162,9 +165,10 @@ impl Run<'_> {
                 let play = Play { choice, conditioning, target_return, inference };
                 let actor = play.actor(&space);
                 let mut actor = NoisyActor { actor, space: space.clone(), scales: vec![scale] };
-                rollout::play_groups(env, &mut actor, episodes, seed, group)?
+                rollout::play_groups(env, &mut actor, episodes, seed, group)
             }
         };
+        let Some(played) = unless_abandoned(played)? else { return Ok(None) };
         let steps: usize = played.episodes.iter().map(Trajectory::len).sum();
         self.state.env_steps += steps;
         self.state.rounds += 1;
@@ -173,7 +177,7 @@ impl Run<'_> {
         let reached = played.episodes.iter().flat_map(Trajectory::returns_to_go).reduce(f32::max);
         self.state.max_return_to_go = self.state.max_return_to_go.into_iter().chain(reached).reduce(f32::max);
         self.learn_what_was_reached();
-        Ok(played.episodes)
+        Ok(Some(played.episodes))
     }
 
     /// The target return of exploration.
@@ -285,21 +289,26 @@ impl Run<'_> {
         )
     }
 
-    /// Plays the evaluation's episodes, and keeps what was trained if it is the best so far.
-    fn evaluate(&mut self) -> anyhow::Result<()> {
+    /// Plays the evaluation's episodes, and keeps what was trained if it is the best so far; false where that was
+    /// abandoned.
+    fn evaluate(&mut self) -> anyhow::Result<bool> {
         let updates = self.state.updates;
         let acting = Policy::Transformer(self.learner.acting());
         let seed = rng::seed(self.plan.seed, Purpose::Evaluation, 0);
         let (episodes, targets) = (self.plan.evaluation.episodes, self.evaluation_targets());
         let inference = self.plan.evaluation.inference;
         let (conditioning, env) = (&self.conditioning, self.env.as_mut());
-        let (targets, tasks) = if self.plan.evaluation.on_datasets {
-            let (all, tasks) = evaluate_tasks(&acting, conditioning, env, self.plan, &self.tasks, seed)?;
-            (vec![all], tasks)
+        let played = if self.plan.evaluation.on_datasets {
+            evaluate_tasks(&acting, conditioning, env, self.plan, &self.tasks, seed)
+                .map(|(all, tasks)| (vec![all], tasks))
         } else {
-            (evaluate(&acting, conditioning, env, episodes, &targets, seed, inference)?, Vec::new())
+            evaluate(&acting, conditioning, env, episodes, &targets, seed, inference)
+                .map(|targets| (targets, Vec::new()))
         };
-        let validation_loss = self.validation_loss();
+        let validated = played.and_then(|played| Ok((played, self.validation_loss()?)));
+        let Some(((targets, tasks), validation_loss)) = unless_abandoned(validated)? else {
+            return Ok(false);
+        };
         let found = &targets[0];
         let recorder = &mut *self.journal.recorder;
         if let Some(loss) = validation_loss {
@@ -326,23 +335,25 @@ impl Run<'_> {
         let env_steps = self.state.env_steps;
         self.journal.evaluations.push(Evaluated { updates, env_steps, targets, tasks, validation_loss });
         let text = serde_json::to_string_pretty(&self.journal.evaluations)? + "\n";
-        run_dir.write("evaluation.json", &text)
+        run_dir.write("evaluation.json", &text)?;
+        Ok(true)
     }
 
     /// The mean loss over windows of the validation episodes, the same ones each time.
-    fn validation_loss(&self) -> Option<f64> {
+    fn validation_loss(&self) -> anyhow::Result<Option<f64>> {
         if self.validation.steps() == 0 {
-            return None;
+            return Ok(None);
         }
         let mut sum = 0.0;
         for batch in 0..VALIDATION_BATCHES {
+            interrupt::check()?;
             let mut draw = rng::generator(self.plan.seed, Purpose::Validation, batch);
             rng::seed_torch(self.plan.seed, Purpose::Validation, batch);
             let (size, steps) = (self.plan.optimiser.batch_size, self.conditioning.context_length);
             let windows = self.validation.sample(size, steps, &mut draw);
             sum += self.learner.validation_loss(&self.conditioning.inputs(&windows.view()));
         }
-        Some(sum / VALIDATION_BATCHES as f64)
+        Ok(Some(sum / VALIDATION_BATCHES as f64))
     }
 
     /// Whether the best evaluation lies as many evaluations back as the plan has patience for.

@@ -1,7 +1,8 @@
 //! The folder of one run: its config, its checkpoints, its best policy, its model card.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -10,8 +11,11 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::evaluation::Evaluated;
-use crate::failure::{InputError, OrInput};
-use crate::output::write_folder;
+use crate::failure::{InputError, OrInput, tell};
+use crate::output::{is_aside, write_folder};
+
+/// Held by the run's writer, whose process it names.
+const LOCK: &str = ".lock";
 
 /// Where a run stands, beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +42,12 @@ pub struct RunState {
 #[derive(Clone, Debug)]
 pub struct RunDir {
     root: PathBuf,
+}
+
+/// The one writer of a run, for as long as this lives; the system lets go of it when the process ends.
+#[derive(Debug)]
+pub struct Writer {
+    _lock: File,
 }
 
 /// A checkpoint that was read back.
@@ -78,6 +88,38 @@ impl RunDir {
         self.write("config.toml", config)
     }
 
+    /// Becomes the run's one writer; refused while another process is. What writers left half-written when they
+    /// were killed is removed.
+    pub fn lock(&self) -> anyhow::Result<Writer> {
+        let path = self.root.join(LOCK);
+        let cannot = || format!("cannot write {path:?}");
+        let file = File::options().create(true).read(true).write(true).truncate(false).open(&path);
+        let mut file = file.with_context(cannot)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut writer = String::new();
+                let _unknown = file.read_to_string(&mut writer);
+                return Err(InputError(format!(
+                    "process {} is writing the run {:?}; a run has one writer at a time",
+                    writer.trim(),
+                    self.root
+                ))
+                .into());
+            }
+            Err(TryLockError::Error(error)) => {
+                tell(&format!(
+                    "{path:?} cannot be locked ({error}): make sure that nobody else writes this run"
+                ));
+            }
+        }
+        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).with_context(cannot)?;
+        for folder in [self.root.clone(), self.root.join("checkpoints")] {
+            remove_left_over(&folder).with_context(|| format!("cannot tidy {folder:?}"))?;
+        }
+        Ok(Writer { _lock: file })
+    }
+
     /// The folder.
     pub fn root(&self) -> &Path {
         &self.root
@@ -97,7 +139,13 @@ impl RunDir {
     ) -> anyhow::Result<()> {
         let folder = self.root.join("checkpoints").join(format!("{:08}", state.updates));
         if folder.exists() {
-            return Ok(()); // the same update of the same run
+            let text = fs::read_to_string(folder.join("state.json")).unwrap_or_default();
+            let saved = serde_json::from_str::<RunState>(&text).unwrap_or_default();
+            if (RunState { elapsed_secs: state.elapsed_secs, ..saved }) == *state {
+                return Ok(()); // the same update of the same run
+            }
+            // It was saved when its evaluation was abandoned, which has been made since.
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {folder:?}"))?;
         }
         write_folder(&folder, |folder| {
             fill(folder)?;
@@ -157,9 +205,12 @@ impl RunDir {
             .with_context(|| format!("cannot write {:?}", self.root.join(name)))
     }
 
-    /// The evaluations up to update `updates`.
+    /// The evaluations up to update `updates`; none where the first was abandoned.
     pub fn evaluations(&self, updates: usize) -> anyhow::Result<Vec<Evaluated>> {
         let path = self.root.join("evaluation.json");
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"))?;
         let mut evaluations: Vec<Evaluated> =
             serde_json::from_str(&text).with_context(|| format!("{path:?} is no list of evaluations"))?;
@@ -181,6 +232,20 @@ impl RunDir {
             Some(Torn { reason, .. }) => Err(InputError(reason.clone()).into()),
         }
     }
+}
+
+/// Removes what a process that was killed had made aside.
+fn remove_left_over(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if is_aside(&entry.file_name().to_string_lossy()) {
+            match entry.file_type()?.is_dir() {
+                true => fs::remove_dir_all(entry.path())?,
+                false => fs::remove_file(entry.path())?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A checkpoint that cannot be read.

@@ -76,6 +76,13 @@ fn configs() {
 }
 
 #[test]
+fn films() {
+    let bench = Bench::with_policy();
+    let evaluate = ["evaluate", "policy", "--env", "Pendulum-v1", "--gif", "film.mp4"];
+    check(&bench, &evaluate, &["\"film.mp4\"", "expected a name that ends in .gif"]);
+}
+
+#[test]
 fn datasets() {
     let bench = Bench::with_policy();
     bench.succeed(&[

@@ -1,6 +1,7 @@
 //! The main job: a dataset, a policy, EVA, offline and online updates, evaluation.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -171,4 +172,74 @@ fn environments_are_listed_with_their_spaces() {
     for id in ["Acrobot-v1", "CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"] {
         assert!(ids.contains(&id), "{ids:?} lacks {id}");
     }
+}
+
+#[test]
+fn a_run_its_best_and_a_checkpoint_are_policies_from_every_folder() {
+    let bench = Bench::with_policy();
+    fs::rename(bench.path("policy"), bench.path("po\"l\"")).unwrap();
+    let text = fs::read_to_string(bench.path("adapt.toml")).unwrap();
+    bench.write("adapt.toml", &text.replace("path = \"policy\"", "path = 'po\"l\"'"));
+    bench.succeed(&["train", "adapt.toml", "--out", "run", "--set", "online.odt.exploration.rounds=1"]);
+    let evaluate = |policy: &str, adapter: &[&str], folder: &str| {
+        let arguments =
+            [&["evaluate", policy, "--env", "Pendulum-v1", "--episodes", "2", "--json"], adapter].concat();
+        let output = bench.command(&arguments).current_dir(bench.path(folder)).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        json(&String::from_utf8(output.stdout).unwrap())["results"].clone()
+    };
+    let expected = evaluate("po\"l\"", &["--adapter", "run/best/adapter"], ".");
+    for path in ["run", "run/best", "run/best/adapter"] {
+        assert_eq!(evaluate(path, &[], "."), expected, "{path}");
+    }
+    assert_eq!(evaluate("..", &[], "run/best"), expected);
+    evaluate("run/checkpoints/00000005", &[], ".");
+    assert!(bench.succeed(&["inspect", "run/best"]).starts_with("kind: adapter"));
+    assert!(bench.succeed(&["inspect", "run"]).contains("resumable: it is finished"));
+    bench.succeed(&["merge", "run", "--out", "merged"]);
+    assert_eq!(evaluate("merged", &[], "."), expected);
+
+    // The model card's folders are there, whatever the current folder, and its text is no code.
+    let card = fs::read_to_string(bench.path("run/README.md")).unwrap();
+    let named: Vec<&str> = card.lines().filter(|line| line.contains("from_pretrained(")).collect();
+    assert_eq!(named.len(), 2, "{card}");
+    for line in named {
+        let text = line[line.find('"').unwrap()..].strip_suffix(')').unwrap();
+        let path: String = serde_json::from_str(text).unwrap();
+        assert!(Path::new(&path).is_absolute() && Path::new(&path).is_dir(), "{path}");
+    }
+
+    // Both folders move.
+    fs::create_dir(bench.path("moved")).unwrap();
+    for name in ["po\"l\"", "run"] {
+        fs::rename(bench.path(name), bench.path("moved").join(name)).unwrap();
+    }
+    assert_eq!(evaluate("moved/run", &[], "."), expected);
+    fs::rename(bench.path("moved/po\"l\""), bench.path("moved/away")).unwrap();
+    let output = bench.run(&["evaluate", "moved/run", "--env", "Pendulum-v1"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("is not there; give its folder as POLICY"), "{said}");
+}
+
+#[test]
+fn data_of_another_environment_are_told() {
+    let bench = Bench::with_policy();
+    let said = |kwargs: &str| {
+        let set = format!("env.kwargs={kwargs}");
+        let output = bench.run(&[
+            "train",
+            "adapt.toml",
+            "--set",
+            &set,
+            "--set",
+            "online.odt.exploration.rounds=1",
+            "--out",
+            kwargs,
+        ]);
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(said("{ g = 12.0 }").contains("recorded with g = the default, and the run has 12.0"));
+    assert!(!said("{}").contains("differ"));
 }

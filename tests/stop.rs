@@ -1,8 +1,11 @@
 //! Runs that are killed or interrupted, and go on as if nothing had happened.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::support::Bench;
 
@@ -18,12 +21,22 @@ fn arguments<'a>(run: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
 fn start(bench: &Bench, run: &str, settings: &[&str], name: &str) -> Child {
     let arguments = arguments(run, settings);
     let child = bench.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(bench, &format!("{run}/{name}"));
+    child
+}
+
+#[track_caller]
+fn wait_for(bench: &Bench, name: &str) {
     let begun = Instant::now();
-    while !bench.path(run).join(name).exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{run} wrote no {name} in a minute");
+    while !bench.path(name).exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "there was no {name} in a minute");
         std::thread::sleep(Duration::from_millis(5));
     }
-    child
+}
+
+fn send(signal: &str, child: &Child) {
+    let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 #[track_caller]
@@ -78,21 +91,178 @@ fn a_killed_run_that_folds_its_adapters_and_steps_by_lamb_goes_on_to_the_same_we
     check_killed(&["adapter.eva.lora.dropout=0.0", "optimiser.batch_size=64", "optimiser.rule={lamb={}}"]);
 }
 
-#[test]
-fn an_interrupted_run_leaves_a_checkpoint_and_says_how_to_go_on() {
-    let bench = Bench::with_policy();
-    let child = start(&bench, "run", &[], "checkpoints/00000005/state.json");
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
+/// What a run that has ended by `signal` said; a panic or an exit code is neither.
+#[track_caller]
+fn ended_by(signal: i32, child: Child) -> String {
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let stopped = said.lines().find(|line| line.contains("stopped at update")).unwrap();
-    let update: usize = stopped.split_whitespace().nth(4).unwrap().parse().unwrap();
-    assert!(bench.path(&format!("run/checkpoints/{update:08}/state.json")).is_file(), "{said}");
-    assert!(said.contains("--resume \"run\""), "{said}");
+    assert_eq!(output.status.signal(), Some(signal), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+/// The weights, the state and the evaluations at the end of both runs are the same, and so are their numbers.
+#[track_caller]
+fn check_same(bench: &Bench, one: &str, other: &str, end: usize) {
+    for name in ["adapter/adapter_model.safetensors", "training_state.safetensors"] {
+        let read =
+            |run: &str| fs::read(bench.path(run).join(format!("checkpoints/{end:08}/{name}"))).unwrap();
+        assert!(read(one) == read(other), "{name} differs");
+    }
+    let evaluations = |run: &str| fs::read_to_string(bench.path(run).join("evaluation.json")).unwrap();
+    assert_eq!(evaluations(one), evaluations(other));
+    let state = |run: &str, update: usize| {
+        let path = bench.path(run).join(format!("checkpoints/{update:08}/state.json"));
+        let mut state: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        state["elapsed_secs"] = Value::Null;
+        state
+    };
+    for update in [0, end] {
+        assert_eq!(state(one, update), state(other, update), "at update {update}");
+    }
+}
+
+#[test]
+fn each_signal_ends_a_run_with_a_checkpoint_and_by_that_signal() {
+    let bench = Bench::with_policy();
+    bench.succeed(&arguments("whole", &[]));
+    for (name, signal) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        let child = start(&bench, name, &[], "checkpoints/00000005/state.json");
+        send(name, &child);
+        let said = ended_by(signal, child);
+        let stopped = said.lines().last().unwrap();
+        let (before, after) = stopped.split_once(" at update ").unwrap();
+        assert_eq!(before, format!("eva-rl: stopped by SIG{name}"));
+        let update: usize = after.split_whitespace().next().unwrap().parse().unwrap();
+        assert!(bench.path(&format!("{name}/checkpoints/{update:08}/state.json")).is_file(), "{said}");
+        assert!(stopped.ends_with(&format!("resume with: eva-rl train --resume \"{name}\"")), "{said}");
+        bench.succeed(&["train", "--resume", name]);
+        check_same(&bench, "whole", name, 130);
+    }
+}
+
+#[test]
+fn a_long_evaluation_is_abandoned_and_made_when_the_run_is_resumed() {
+    let bench = Bench::with_policy();
+    let short = [
+        "online.odt.exploration={ rounds = 1, updates_per_round = 1, target_return = -200.0 }",
+        "evaluation.episodes=200",
+        "evaluation.every=1000",
+    ];
+    bench.succeed(&arguments("whole", &short));
+    let child = start(&bench, "run", &short, "eva.json");
+    std::thread::sleep(Duration::from_millis(50));
+    send("TERM", &child);
+    let said = ended_by(15, child);
+    assert!(said.contains("at update 0 of 11, which is saved"), "{said}");
+    assert!(
+        !bench.path("run/evaluation.json").exists(),
+        "the evaluation was over before it could be abandoned"
+    );
+    bench.succeed(&["train", "--resume", "run"]);
+    check_same(&bench, "whole", "run", 11);
+}
+
+#[test]
+fn a_long_exploration_is_abandoned_and_made_when_the_run_is_resumed() {
+    let bench = Bench::with_policy();
+    let many = [
+        "online.odt.exploration.rounds=1",
+        "online.odt.replay_capacity=400",
+        "env.num_envs=400",
+        "evaluation.every=1000",
+    ];
+    bench.succeed(&arguments("whole", &many));
+    let child = start(&bench, "run", &many, "checkpoints/00000010/state.json");
+    send("TERM", &child);
+    let said = ended_by(15, child);
+    assert!(said.contains("at update 10 of 20, which is saved"), "{said}");
+    bench.succeed(&["train", "--resume", "run"]);
+    check_same(&bench, "whole", "run", 20);
+}
+
+#[test]
+fn a_run_stopped_before_its_first_update_says_so_and_begins_when_it_is_resumed() {
+    let bench = Bench::with_policy();
+    // Half a million batches, none of which turns the directions little enough.
+    let long = ["adapter.eva.tau=1.0", "adapter.eva.max_batches=500000"];
+    let child = start(&bench, "run", &long, ".lock");
+    std::thread::sleep(Duration::from_millis(300));
+    send("INT", &child);
+    let said = ended_by(2, child);
+    assert!(said.contains("nothing was trained yet") && said.contains("--resume \"run\""), "{said}");
+    assert_eq!(fs::read_dir(bench.path("run/checkpoints")).unwrap().count(), 0);
+    let config = fs::read_to_string(bench.path("run/config.toml")).unwrap();
+    bench.write("run/config.toml", &config.replace("max_batches = 500000", "max_batches = 5"));
     bench.succeed(&["train", "--resume", "run"]);
     assert!(bench.path("run/README.md").is_file());
+}
+
+#[test]
+fn a_second_signal_ends_a_run_without_a_panic_and_two_at_once_are_one() {
+    let bench = Bench::with_policy();
+    for pause in [0, 400] {
+        let run = format!("run{pause}");
+        let child = start(&bench, &run, &[], "checkpoints/00000005/state.json");
+        send("INT", &child);
+        std::thread::sleep(Duration::from_millis(pause));
+        send("INT", &child);
+        let said = ended_by(2, child);
+        assert!(said.contains("which is saved"), "{said}");
+    }
+}
+
+#[test]
+fn a_run_that_ignores_hangups_goes_on_without_its_terminal() {
+    let bench = Bench::with_policy();
+    let given = bench.command(&arguments("run", &[]));
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(given.get_program()).args(given.get_args());
+    nohup.current_dir(bench.path("")).stderr(Stdio::piped()).stdout(Stdio::piped());
+    let child = nohup.spawn().unwrap();
+    wait_for(&bench, "run/checkpoints/00000000/state.json");
+    send("HUP", &child);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_run_has_one_writer_at_a_time() {
+    let bench = Bench::with_policy();
+    let mut child = start(&bench, "run", &[], "checkpoints/00000000/state.json");
+    let output = bench.run(&["train", "--resume", "run"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains(&format!("process {} is writing the run \"run\"", child.id())), "{said}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::create_dir(bench.path("run/checkpoints/.00000099.0.tmp")).unwrap(); // as a kill leaves one
+    bench.succeed(&["train", "--resume", "run"]);
+    assert!(!bench.path("run/checkpoints/.00000099.0.tmp").exists());
+}
+
+#[test]
+fn a_closed_pipe_ends_the_program_in_silence() {
+    let bench = Bench::with_policy();
+    let piped = |arguments: &[&str]| {
+        let mut child =
+            bench.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        child.wait_with_output().unwrap()
+    };
+    for arguments in [&["inspect", "policy", "--json"][..], &["envs"], &["inspect", "policy"]] {
+        let output = piped(arguments);
+        assert_eq!(output.status.signal(), Some(13), "{arguments:?}");
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let output = piped(&["--help"]);
+    assert!(output.stderr.is_empty() && output.status.code() != Some(101), "{output:?}");
+
+    // Nor does a run end for want of a reader of its messages.
+    let mut child = bench.command(&["train", "adapt.toml", "--out", "run"]);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! A grid of runs.
 
 use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::support::Bench;
 
@@ -56,6 +60,46 @@ fn a_grid_runs_every_cell_and_skips_what_is_done() {
     let figure = fs::read_to_string(bench.path("compared/curves.svg")).unwrap();
     assert!(figure.contains("LoRA, rank 2, ODT") && figure.contains("<polyline"), "{figure}");
     assert!(fs::read(bench.path("compared/curves.png")).unwrap().starts_with(b"\x89PNG"));
+}
+
+#[track_caller]
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "a minute passed until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_sweep_that_is_stopped_stops_its_runs_with_a_checkpoint_and_one_that_is_killed_leaves_none() {
+    let bench = Bench::with_policy();
+    bench.write("grid.toml", &GRID.replace("offline.updates=2", "offline.updates=100000"));
+    let runs = ["runs/adapt-lora-short-seed1", "runs/adapt-lora-short-seed2"];
+    for (name, signal) in [("INT", 2), ("TERM", 15), ("KILL", 9)] {
+        let mut sweep = bench.command(&["sweep", "grid.toml", "--out", "runs", "--jobs", "2"]);
+        let sweep = sweep.stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
+        let logs =
+            || runs.map(|run| fs::read_to_string(bench.path(&format!("{run}.log"))).unwrap_or_default());
+        wait_until("both runs go", || logs().iter().all(|log| log.contains("update")));
+        let writers = runs.map(|run| fs::read_to_string(bench.path(run).join(".lock")).unwrap());
+        // To its whole group, as a terminal does.
+        let group = format!("-{}", sweep.id());
+        assert!(Command::new("kill").args([&format!("-{name}"), "--", &group]).status().unwrap().success());
+        let output = sweep.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.signal(), Some(signal), "{said}");
+        if name != "KILL" {
+            assert!(said.contains("adapt-lora-short-seed1: stopping at its next update"), "{said}");
+            assert!(said.contains("after 0 of 4 runs; the same command goes on"), "{said}");
+        }
+        wait_until("the runs have ended", || {
+            writers.iter().all(|pid| !Path::new("/proc").join(pid).exists())
+        });
+        for log in logs() {
+            assert!(log.lines().last().unwrap().contains("which is saved"), "{log}");
+        }
+    }
 }
 
 #[test]

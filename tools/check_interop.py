@@ -27,8 +27,12 @@ def check_dataset(path):
     dataset = minari.MinariDataset(path / "data")
     env = dataset.recover_environment()
     check("minari recovers the environment", env.spec.id == dataset.env_spec.id, f"{env.spec.id} {env.spec.kwargs}")
-    check("its spaces are the dataset's", env.observation_space == dataset.observation_space)
+    theirs, ours = env.observation_space, dataset.observation_space  # MuJoCo's is of float64, and ours of float32
+    same = theirs.shape == ours.shape and np.allclose(theirs.low, ours.low) and np.allclose(theirs.high, ours.high)
+    check("its spaces are the dataset's", same)
     check("and its actions", env.action_space == dataset.action_space)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
     steps = 0
     for episode in dataset.iterate_episodes():
         steps += len(episode.rewards)
@@ -101,14 +105,26 @@ def check_run(path):
     check("TensorBoard has hyperparameters", "_hparams_/session_start_info" in plugins)
 
 
+def check_card(path):
+    """The Python lines of a run's README.md run from the repository, from the run's folder and from any other."""
+    _, _, rest = (path / "README.md").read_text().partition("```python\n")
+    lines = rest.partition("```")[0]
+    with tempfile.TemporaryDirectory() as elsewhere:
+        for folder in (Path.cwd(), path, Path(elsewhere)):
+            ran = subprocess.run([sys.executable, "-c", lines], cwd=folder, capture_output=True, text=True)
+            last = (ran.stderr.strip().splitlines() or [""])[-1]
+            check(f"the model card's Python runs in {folder}", lines and ran.returncode == 0, last if ran.returncode else "")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default="target/release/eva-rl")
-    for name in ("dataset", "policy", "adapter", "run"):
+    parser.add_argument("--dataset", type=Path, nargs="+", default=[])
+    for name in ("policy", "adapter", "run"):
         parser.add_argument(f"--{name}", type=Path)
     args = parser.parse_args()
-    if args.dataset:
-        check_dataset(args.dataset)
+    for dataset in args.dataset:
+        check_dataset(dataset)
     if args.policy:
         model = load_policy(args.policy)
         check_predictions(args.binary, model, args.policy, None)
@@ -120,6 +136,7 @@ def main():
             check_predictions(args.binary, adapted, args.policy, args.adapter)
     if args.run:
         check_run(args.run)
+        check_card(args.run)
     sys.exit(1 if FAILED else 0)
 
 

@@ -1,5 +1,7 @@
 //! What an environment is, said once: its spaces, its limits, the returns it is measured against.
 
+use std::fmt;
+
 /// Where an episode stands after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -94,7 +96,45 @@ pub struct EnvSpec {
     pub success: Success,
 }
 
+impl fmt::Display for ActionSpace {
+    /// Short, however many dimensions there are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discrete { n } => write!(f, "one of {n}"),
+            Self::MultiDiscrete { counts } if counts.len() <= 8 => write!(f, "one each of {counts:?}"),
+            Self::MultiDiscrete { counts } => write!(f, "{} discrete numbers", counts.len()),
+            Self::Box { low, high } if low.len() > 1 && low.len() <= 4 && !(same(low) && same(high)) => {
+                let each: Vec<String> =
+                    low.iter().zip(high).map(|(low, high)| format!("[{low}, {high}]")).collect();
+                write!(f, "{} in {}", low.len(), each.join(" × "))
+            }
+            Self::Box { low, high } => {
+                let least = low.iter().copied().fold(f32::INFINITY, f32::min);
+                let most = high.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                write!(f, "{} in [{least}, {most}]", low.len())
+            }
+        }
+    }
+}
+
+fn same(bounds: &[f32]) -> bool {
+    bounds.iter().all(|bound| *bound == bounds[0])
+}
+
 impl EnvSpec {
+    /// Seconds of the simulated world that a step takes by default, where the task has such; for films.
+    pub fn step_secs(&self) -> Option<f64> {
+        Some(match self.id.as_str() {
+            "CartPole-v1" | "Reacher-v5" => 0.02,
+            "Pendulum-v1" | "Ant-v5" | "HalfCheetah-v5" | "InvertedDoublePendulum-v5" | "Pusher-v5" => 0.05,
+            "Acrobot-v1" => 0.2,
+            "Hopper-v5" | "Walker2d-v5" => 0.008,
+            "Humanoid-v5" | "HumanoidStandup-v5" => 0.015,
+            "InvertedPendulum-v5" | "Swimmer-v5" => 0.04,
+            _ => return None,
+        })
+    }
+
     /// How many `f32` an observation takes in a row.
     pub fn observation_width(&self) -> usize {
         self.observation_low.len()

@@ -29,6 +29,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Threads that compute; else OMP_NUM_THREADS and RAYON_NUM_THREADS, else as many as the work is worth
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
 }
 
 /// The commands.
@@ -147,6 +150,9 @@ pub struct TrainArgs {
     /// One JSON document on stdout: the evaluations at the start and at the end, and what the run took
     #[arg(long)]
     pub json: bool,
+    /// The process without which this one is to stop: its sweep
+    #[arg(long, value_name = "PID", hide = true)]
+    pub parent: Option<i32>,
 }
 
 /// The environment that a command acts in.
@@ -249,7 +255,7 @@ impl ActingArgs {
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// A policy folder, or a TorchScript module (.pt)
+    /// A policy folder, a TorchScript module (.pt), or a run, its best/ or a checkpoint, with what it has trained
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
@@ -286,7 +292,7 @@ pub struct CollectArgs {
     /// The environment
     #[command(flatten)]
     pub env: EnvArgs,
-    /// scripted, random, or a policy: a folder or a TorchScript module (.pt)
+    /// scripted, random, or a policy: a folder, a TorchScript module (.pt) or a run
     #[arg(long, value_name = "scripted|random|POLICY")]
     pub policy: String,
     /// What the policy's files may lack
@@ -424,14 +430,14 @@ pub struct EvaArgs {
 /// Arguments of `merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// A policy folder
+    /// A policy folder; or a run, its best/ or a checkpoint
     pub policy: PathBuf,
     /// What the policy's files may lack; the merged policy's config.json gets it
     #[command(flatten)]
     pub statistics: StatisticsArgs,
-    /// An adapter folder of that policy
+    /// An adapter folder of that policy; a run has its own
     #[arg(long, value_name = "DIR")]
-    pub adapter: PathBuf,
+    pub adapter: Option<PathBuf>,
     /// The merged policy's folder, which must not exist
     #[arg(long, value_name = "POLICY")]
     pub out: PathBuf,
@@ -440,7 +446,7 @@ pub struct MergeArgs {
 /// Arguments of `predict`.
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// A policy folder, or a TorchScript module (.pt)
+    /// A policy folder, a TorchScript module (.pt), or a run, its best/ or a checkpoint, with what it has trained
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
@@ -460,7 +466,7 @@ pub struct PredictArgs {
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A policy, adapter, dataset or run folder, or a TorchScript module (.pt)
+    /// A policy, adapter, dataset or run folder, a run's best/ or checkpoint, or a TorchScript module (.pt)
     pub path: PathBuf,
     /// What a policy's files may lack
     #[command(flatten)]

@@ -13,6 +13,8 @@ use crate::failure::{InputError, OrInput, tell};
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, Actor, Choice, NoisyActor, RandomActor, ScriptedActor};
+use crate::source::Source;
+use crate::threads;
 
 /// Runs `collect`.
 pub fn run(args: CollectArgs) -> anyhow::Result<()> {
@@ -47,7 +49,9 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         }
         path => {
             let path = policy_folder(path)?;
-            let policy = agent::read_policy(&path, args.statistics.file(), Device::Cpu)?;
+            let source = Source::of(&path, None, args.statistics.file())?;
+            let policy = agent::read_merged(&source, Device::Cpu)?;
+            threads::for_rollouts(policy.config(), num_envs);
             let mut conditioning = agent::conditioning(policy.config(), policy.device(), &path)?;
             conditioning.return_cap = args.acting.cap()?;
             let whose = format!("`{}`", spec.id);
@@ -78,7 +82,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         },
         trajectories: played.episodes,
     };
-    data::write(&dataset, Some(&spec), &args.out)?;
+    data::write(&dataset, Some(&spec), &bridge.imports, &args.out)?;
     if args.json {
         return print_json(&serde_json::json!({ "dataset": args.out, "result": found }));
     }

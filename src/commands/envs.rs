@@ -42,15 +42,7 @@ pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
         "id", "observation", "action", "steps", "random..expert"
     ))?;
     for spec in specs {
-        let action = match &spec.action {
-            ActionSpace::Discrete { n } => format!("one of {n}"),
-            ActionSpace::MultiDiscrete { counts } => format!("one each of {counts:?}"),
-            ActionSpace::Box { low, high } => {
-                let least = low.iter().copied().fold(f32::INFINITY, f32::min);
-                let most = high.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                format!("{} in [{least}, {most}]", low.len())
-            }
-        };
+        let action = spec.action.to_string();
         let reference = spec.reference.map_or(String::new(), |r| format!("{}..{}", r.random, r.expert));
         print(&format!(
             "{:<26} {:>11}  {:<20} {:>5}  {:>16}  native",

@@ -12,9 +12,10 @@ use crate::cli::EvaArgs;
 use crate::data::{self, Replay};
 use crate::failure::{InputError, OrInput, tell};
 use crate::initialise::{Search, check_tokens};
-use crate::output::{refuse_existing, write_folder};
+use crate::output::{absolute, refuse_existing, write_folder};
 use crate::rank_map::RankMap;
 use crate::rng::{self, Purpose};
+use crate::threads;
 
 /// Runs `eva`.
 pub fn run(args: EvaArgs) -> anyhow::Result<()> {
@@ -28,6 +29,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     }
     let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
     let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
+    threads::for_eva(policy.config(), args.batch_size as usize);
     let dataset = data::read(&args.data).or_input()?;
     let whose = format!("the dataset {:?}", args.data);
     agent::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
@@ -57,7 +59,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         policy.start_dora(&mut adapters);
     }
     let facts = AdapterFolder {
-        base: args.policy.display().to_string(),
+        base: absolute(&args.policy).display().to_string(),
         fingerprint: Some(fingerprint(policy.weights())),
         rank,
         scaling,

@@ -7,25 +7,31 @@ use super::{print, print_json};
 use crate::agent;
 use crate::cli::EvaluateArgs;
 use crate::evaluation::{self, Play};
-use crate::failure::{InputError, OrInput};
+use crate::failure::{InputError, OrInput, tell};
 use crate::film;
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::rollout::Choice;
+use crate::source::Source;
+use crate::threads;
 
 /// Runs `evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     if let Some(gif) = &args.gif {
         refuse_existing(gif)?;
+        if gif.extension().is_none_or(|end| !end.eq_ignore_ascii_case("gif")) {
+            return Err(InputError(format!("--gif is {gif:?}, expected a name that ends in .gif")).into());
+        }
     }
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
     let bridge = args.env.bridge()?;
     let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).or_input()?;
-    let policy =
-        agent::read_merged(&args.policy, args.adapter.as_deref(), args.statistics.file(), Device::Cpu)?;
+    let source = Source::of(&args.policy, args.adapter.as_deref(), args.statistics.file())?;
+    let policy = agent::read_merged(&source, Device::Cpu)?;
+    threads::for_rollouts(policy.config(), num_envs);
     let spec = env.spec().clone();
-    let mut conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
+    let mut conditioning = agent::conditioning(policy.config(), policy.device(), &source.policy)?;
     conditioning.return_cap = args.acting.cap()?;
     let whose = format!("`{}`", spec.id);
     agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
@@ -50,12 +56,14 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
             target_return: targets[0],
             inference,
         };
-        film::film(env, &mut play.actor(&spec.action), seed)?.write(gif)?;
+        let film = film::film(env, &mut play.actor(&spec.action), seed)?;
+        film.write(gif)?;
+        tell(&format!("the film {gif:?} shows {}", film.pace));
     }
     if args.json {
         return print_json(&json!({
-            "policy": args.policy,
-            "adapter": args.adapter,
+            "policy": source.policy,
+            "adapter": source.adapter,
             "env": { "id": args.env.id, "kwargs": kwargs },
             "seed": args.seed,
             "results": found,

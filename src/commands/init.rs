@@ -1,5 +1,6 @@
 //! `init`: a commented config for a policy, a dataset and a method, to be edited and run.
 
+use anyhow::Context;
 use eva_rl_agents::adapter::Rank;
 use eva_rl_agents::eva::{Directions, Score, SolverKind, Stop};
 use eva_rl_agents::methods::Mode;
@@ -69,7 +70,10 @@ pub fn run(args: InitArgs) -> anyhow::Result<()> {
     match &args.out {
         None => print(text.trim_end()),
         Some(out) => {
-            write_file(out, &text)?;
+            if let Some(parent) = out.parent() {
+                std::fs::create_dir_all(parent).with_context(|| format!("cannot make {parent:?}"))?;
+            }
+            write_file(out, |aside| Ok(std::fs::write(aside, &text)?))?;
             tell(&format!("run it with: eva-rl train {}", out.display()));
             Ok(())
         }

@@ -1,26 +1,30 @@
 //! `inspect`: what a policy, an adapter, a dataset or a run holds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use eva_rl_agents::adapter::AdapterFolder;
 use eva_rl_agents::model::{Conditioning, Policy};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
-use super::{print, print_json};
+use super::{brief, print, print_json};
 use crate::agent;
 use crate::cli::InspectArgs;
 use crate::data::{self, Trajectory};
+use crate::evaluation::Evaluated;
 use crate::failure::{InputError, OrInput};
 use crate::rank_map::RankMap;
-use crate::run_dir::RunDir;
+use crate::run_dir::{Checkpoint, RunDir};
 
 /// What an adapter that EVA began is listed with: ranks and explained variance.
 const MAP: &str = "map";
 
+/// What a run is listed with, a line each for people.
+const EVALUATIONS: &str = "evaluations";
+
 /// Runs `inspect`.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
-    let path = &args.path;
+    let path = &saved_by_a_run(&args.path);
     let found = if path.join("adapter_config.json").is_file() {
         adapter(path)?
     } else if path.join("data/metadata.json").is_file() {
@@ -45,15 +49,40 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
                 let map: RankMap = serde_json::from_value(value.clone())?;
                 print(&format!("{name}, from {} batches:\n{}", map.batches, map.table()))?;
             }
+            Value::Array(rows) if name == EVALUATIONS => {
+                print(&format!("{name}:"))?;
+                for row in rows {
+                    print_evaluation(row)?;
+                }
+            }
             Value::Array(rows) if rows.first().is_some_and(Value::is_object) => {
                 print(&format!("{name}:"))?;
                 for row in rows {
-                    print(&format!("  {row}"))?;
+                    print(&format!("  {}", brief(row)))?;
                 }
             }
-            Value::String(text) => print(&format!("{name}: {text}"))?,
-            value => print(&format!("{name}: {value}"))?,
+            value => print(&format!("{name}: {}", brief(value)))?,
         }
+    }
+    Ok(())
+}
+
+/// The adapter or the policy that a run's `best/` or checkpoint holds.
+fn saved_by_a_run(path: &Path) -> PathBuf {
+    let parts = [("adapter", "adapter_config.json"), ("policy", "config.json")]
+        .map(|(part, file)| (path.join(part), file));
+    let part = parts.into_iter().find(|(part, file)| part.join(file).is_file());
+    part.map_or_else(|| path.to_owned(), |(part, _)| part)
+}
+
+/// One line a target return; what an older version wrote otherwise, as it is.
+fn print_evaluation(row: &Value) -> anyhow::Result<()> {
+    let Ok(Evaluated { updates, targets, .. }) = serde_json::from_value(row.clone()) else {
+        return print(&format!("  {row}"));
+    };
+    for found in targets {
+        let target = found.target_return.map_or(String::new(), |target| format!(", target return {target}"));
+        print(&format!("  update {updates:>6}{target}: {}", found.line()))?;
     }
     Ok(())
 }
@@ -118,13 +147,23 @@ fn dataset(path: &Path) -> anyhow::Result<Value> {
         "episodes": dataset.trajectories.len(),
         "steps": dataset.steps(),
         "observation_width": dataset.observation_width,
-        "action_space": format!("{:?}", dataset.action),
+        "action_space": dataset.action.to_string(),
         "mean_return": returns.iter().sum::<f64>() / count,
         "least_return": returns.iter().copied().fold(f64::INFINITY, f64::min),
         "greatest_return": returns.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         "observation_mean": mean,
         "observation_std": deviation,
     }))
+}
+
+/// From where a run goes on.
+fn resumable(path: &Path, checkpoint: Option<&Checkpoint>) -> String {
+    if path.join("README.md").is_file() {
+        return "it is finished".to_owned();
+    }
+    let from = checkpoint
+        .map_or("its beginning".to_owned(), |checkpoint| format!("update {}", checkpoint.state.updates));
+    format!("from {from}, with: eva-rl train --resume {path:?}")
 }
 
 fn run_folder(path: &Path) -> anyhow::Result<Value> {
@@ -138,7 +177,8 @@ fn run_folder(path: &Path) -> anyhow::Result<Value> {
         "env_steps": checkpoint.as_ref().map(|checkpoint| checkpoint.state.env_steps),
         "best_mean_return": checkpoint.as_ref().and_then(|checkpoint| checkpoint.state.best),
         "elapsed_secs": checkpoint.as_ref().map(|checkpoint| checkpoint.state.elapsed_secs),
+        "resumable": resumable(path, checkpoint.as_ref()),
         "torn_checkpoints": torn.iter().map(|torn| &torn.folder).collect::<Vec<_>>(),
-        "evaluations": evaluations,
+        (EVALUATIONS): evaluations,
     }))
 }

@@ -6,13 +6,20 @@ use tch::Device;
 use super::print;
 use crate::agent;
 use crate::cli::MergeArgs;
+use crate::failure::InputError;
 use crate::output::{refuse_existing, write_folder};
+use crate::source::Source;
 
 /// Runs `merge`.
 pub fn run(args: MergeArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
-    let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
-    let (_, adapters) = agent::read_adapter(&args.adapter, &policy)?;
+    let source = Source::of(&args.policy, args.adapter.as_deref(), args.statistics.file())?;
+    let Some(adapter) = &source.adapter else {
+        let text = format!("{:?} has no adapter to merge; --adapter names one", source.policy);
+        return Err(InputError(text).into());
+    };
+    let policy = agent::read_transformer(&source.policy, source.statistics.as_deref(), Device::Cpu)?;
+    let (_, adapters) = agent::read_adapter(adapter, &policy)?;
     let merged = tch::no_grad(|| policy.merged(&adapters));
     write_folder(&args.out, |folder| Ok(model::write(&merged, folder)?))?;
     print(&format!("the merged policy is in {}", args.out.display()))

@@ -1,6 +1,5 @@
 //! `predict`: one forward pass on given inputs, as transformers' model would make it.
 
-use anyhow::Context;
 use eva_rl_agents::adapter::AdapterSet;
 use eva_rl_agents::model::{Inputs, Policy};
 use eva_rl_agents::pass::{NoTap, Pass};
@@ -12,25 +11,28 @@ use crate::agent;
 use crate::cli::PredictArgs;
 use crate::failure::OrInput;
 use crate::inputs::read_inputs;
-use crate::output::refuse_existing;
+use crate::output::{refuse_existing, write_file};
+use crate::source::Source;
 
 /// Runs `predict`.
 pub fn run(args: PredictArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
-    let predictions = match &args.adapter {
+    let source = Source::of(&args.policy, args.adapter.as_deref(), args.statistics.file())?;
+    let statistics = source.statistics.as_deref();
+    let predictions = match &source.adapter {
         None => {
-            let policy = agent::read_policy(&args.policy, args.statistics.file(), Device::Cpu)?;
+            let policy = agent::read_policy(&source.policy, statistics, Device::Cpu)?;
             let inputs = read_inputs(&args.inputs, policy.config())?;
             predict(&policy, &AdapterSet::default(), &inputs)?
         }
         Some(folder) => {
-            let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
+            let policy = agent::read_transformer(&source.policy, statistics, Device::Cpu)?;
             let (_, adapters) = agent::read_adapter(folder, &policy)?;
             let inputs = read_inputs(&args.inputs, policy.config())?;
             predict(&Policy::Transformer(policy.with_replaced(&adapters)), &adapters, &inputs)?
         }
     };
-    tensor_file::write(&predictions, &args.out).with_context(|| format!("cannot write {:?}", args.out))?;
+    write_file(&args.out, |aside| Ok(tensor_file::write(&predictions, aside)?))?;
     print(&format!("the predictions are in {}", args.out.display()))
 }
 

@@ -1,23 +1,32 @@
 //! `sweep`: every run of a grid, several at a time; what is done is skipped, what was stopped goes on.
 
 use std::fs::{self, File};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::print;
 use crate::cli::SweepArgs;
 use crate::config::{self, Difference, SweepPlan, SweepRun};
 use crate::failure::{InputError, OrInput, tell};
-use crate::interrupt;
+use crate::interrupt::{self, Stopped};
+use crate::threads;
+
+/// Between two looks at a run in its process.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How a run of a grid ended.
 enum Outcome {
     Done,
     Skipped,
+    /// By the signal that this program was given.
+    Stopped,
     Failed(String),
 }
 
@@ -32,22 +41,21 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {:?}", args.out))?;
-    interrupt::listen().context("cannot listen for Ctrl-C")?;
+    interrupt::listen().context("cannot listen for signals")?;
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..args.jobs {
             scope.spawn(|| {
-                // A child gets Ctrl-C too, and stops with a checkpoint.
                 while let Some(run) = plan.runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if interrupt::asked() {
+                    if interrupt::asked().is_some() {
                         break;
                     }
                     let outcome = one(run, &args).unwrap_or_else(|e| Outcome::Failed(format!("{e:#}")));
                     match &outcome {
                         Outcome::Done => tell(&format!("{}: done", run.name)),
                         Outcome::Failed(why) => tell(&format!("{}: {why}", run.name)),
-                        Outcome::Skipped => {}
+                        Outcome::Skipped | Outcome::Stopped => {}
                     }
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
                 }
@@ -55,14 +63,14 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
         }
     });
     let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let failed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Failed(_))).count();
-    let skipped = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Skipped)).count();
-    let (done, all) = (outcomes.len() - failed - skipped, plan.runs.len());
-    anyhow::ensure!(
-        !interrupt::asked(),
-        "stopped after {} of {all} runs; the same command goes on",
-        outcomes.len() - failed
-    );
+    let count = |of: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| of(outcome)).count();
+    let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+    let skipped = count(|outcome| matches!(outcome, Outcome::Skipped));
+    let (done, all) = (count(|outcome| matches!(outcome, Outcome::Done)), plan.runs.len());
+    if let Some(signal) = interrupt::asked() {
+        let text = format!("after {} of {all} runs; the same command goes on", done + skipped);
+        return Err(Stopped { signal, text }.into());
+    }
     anyhow::ensure!(failed == 0, "{failed} of {all} runs failed; the same command tries them again");
     print(&format!("{done} runs done, {skipped} were done before, in {:?}", args.out))
 }
@@ -109,13 +117,32 @@ fn one(run: &SweepRun, args: &SweepArgs) -> anyhow::Result<Outcome> {
             command.args(["--set", text]);
         });
     }
-    let threads = std::thread::available_parallelism()?.get().div_ceil(args.jobs as usize).to_string();
-    command.env("OMP_NUM_THREADS", &threads).env("RAYON_NUM_THREADS", &threads);
+    threads::share(&mut command, args.jobs as usize);
+    // A group of its own: whoever signals this program's group (a terminal, `timeout`) reaches the run
+    // through this program, and so once. It ends with a checkpoint should this program be killed.
+    command.process_group(0).arg("--parent").arg(std::process::id().to_string());
     let log = args.out.join(format!("{}.log", run.name));
     let file = File::create(&log).with_context(|| format!("cannot write {log:?}"))?;
-    let status = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).status()?;
+    let mut child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
+    let mut told = false;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if let Some(signal) = interrupt::asked().filter(|_| !told) {
+            told = true;
+            tell(&format!("{}: stopping at its next update", run.name));
+            // It is still ours to wait for, so its number is nobody else's.
+            let signal = Signal::from_named_raw(signal).expect("only signals with names are listened for");
+            let _dead_already = kill_process(Pid::from_child(&child), signal);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    };
     if status.success() {
         return Ok(Outcome::Done);
+    }
+    if interrupt::asked().is_some() && status.signal().is_some() {
+        return Ok(Outcome::Stopped);
     }
     let text = fs::read_to_string(&log).unwrap_or_default();
     Ok(Outcome::Failed(text.lines().last().unwrap_or("it said nothing").to_owned()))

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use eva_rl_agents::model::{Conditioning, DecisionTransformer};
-use eva_rl_envs::{EnvSpec, VecEnv};
+use eva_rl_envs::{EnvSpec, Kwargs, VecEnv};
+use serde_json::Value;
 use tch::Device;
 
 use super::{print, print_json};
@@ -18,7 +19,7 @@ use crate::failure::{InputError, OrInput, tell};
 use crate::initialise::{
     Material, check_rank, check_tokens, initialise_adapters, new_policy, restore_adapters,
 };
-use crate::interrupt;
+use crate::interrupt::{self, Stopped, unless_abandoned};
 use crate::learner::Learner;
 use crate::metrics::Recorder;
 use crate::model_card::{self, Facts};
@@ -27,6 +28,7 @@ use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::run::{Journal, Run};
 use crate::run_dir::{Checkpoint, RunDir, RunState, Torn};
+use crate::threads;
 
 /// What a run needs from outside, read and checked before anything is written.
 struct Given {
@@ -43,8 +45,19 @@ struct Given {
 
 /// Runs `train`.
 pub fn run(args: TrainArgs) -> anyhow::Result<()> {
-    let (resumed, torn) = match &args.resume {
-        Some(folder) => RunDir::open(folder)?.latest()?,
+    if let Some(parent) = args.parent {
+        interrupt::follow(parent).context("cannot follow --parent")?;
+    }
+    let (run_dir, writer) = match &args.resume {
+        Some(folder) => {
+            let run_dir = RunDir::open(folder)?;
+            let writer = run_dir.lock()?;
+            (Some(run_dir), Some(writer))
+        }
+        None => (None, None),
+    };
+    let (resumed, torn) = match &run_dir {
+        Some(run_dir) => run_dir.latest()?,
         None => (None, Vec::new()),
     };
     let state = resumed.as_ref().map(|checkpoint| checkpoint.state.clone()).unwrap_or_default();
@@ -57,7 +70,9 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         refuse_existing(&folder)?;
     }
     let given = read(&plan, args.device)?;
-    interrupt::listen().context("cannot listen for Ctrl-C")?;
+    threads::for_passes(given.policy.config(), plan.optimiser.batch_size); // which may start the program again
+    threads::for_eva(given.policy.config(), plan.optimiser.batch_size);
+    interrupt::listen().context("cannot listen for signals")?;
 
     for remark in plan.remarks() {
         tell(&format!("note: {remark}"));
@@ -69,10 +84,8 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     }
     torn.iter().try_for_each(Torn::put_aside)?;
     let toml = config::to_toml(&plan);
-    let run_dir = match &args.resume {
-        Some(folder) => RunDir::open(folder)?,
-        None => RunDir::create(&folder, &toml)?,
-    };
+    let run_dir = run_dir.map_or_else(|| RunDir::create(&folder, &toml), Ok)?;
+    let _writer = writer.map_or_else(|| run_dir.lock(), Ok)?;
     if !changes.is_empty() {
         run_dir.reopen(&toml)?;
         changes.iter().for_each(|change| tell(&format!("changed: {}", change.change())));
@@ -181,15 +194,49 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
 }
 
 fn read_datasets(plan: &RunPlan, spec: &EnvSpec) -> anyhow::Result<Vec<Dataset>> {
-    let mut datasets = Vec::new();
+    let (mut datasets, mut others) = (Vec::new(), Vec::new());
     for path in &plan.data.datasets {
         let dataset = data::read(path).or_input()?;
         if let Some(difference) = dataset.differs_from(spec) {
             return Err(InputError(format!("the dataset {path:?} {difference}")).into());
         }
+        let recorded = dataset.env.as_ref().filter(|_| !plan.evaluation.on_datasets);
+        if let Some(difference) = recorded.and_then(|(id, kwargs)| env_difference(plan, id, kwargs)) {
+            others.push(format!("{path:?} {difference}"));
+        }
         datasets.push(dataset);
     }
+    if let [first, others @ ..] = others.as_slice() {
+        let more = if others.is_empty() {
+            String::new()
+        } else {
+            format!("; and {} more datasets differ", others.len())
+        };
+        tell(&format!("the environments of data and run differ: {first}{more}"));
+    }
     Ok(datasets)
+}
+
+/// How the environment in which a dataset was recorded differs from the run's, where it does.
+fn env_difference(plan: &RunPlan, id: &str, kwargs: &Kwargs) -> Option<String> {
+    let own = &plan.env;
+    if id != own.id {
+        return Some(format!("was recorded in `{id}`, and the run plays `{}`", own.id));
+    }
+    let value = |kwargs: &Kwargs, name: &str| kwargs.get(name).cloned();
+    let same = |a: &Value, b: &Value| a == b || a.as_f64().is_some_and(|a| b.as_f64() == Some(a));
+    let names = kwargs.keys().chain(own.kwargs.keys()).filter(|name| *name != "render_mode");
+    let differing = names.filter(|name| match (value(kwargs, name), value(&own.kwargs, name)) {
+        (Some(theirs), Some(ours)) => !same(&theirs, &ours),
+        _ => true,
+    });
+    let said =
+        |kwargs: &Kwargs, name: &str| value(kwargs, name).map_or("the default".to_owned(), |v| v.to_string());
+    let differing: Vec<String> = differing
+        .map(|name| format!("{name} = {}, and the run has {}", said(kwargs, name), said(&own.kwargs, name)))
+        .collect();
+    let first = differing.first()?;
+    Some(format!("was recorded with {first}"))
 }
 
 /// Each dataset's environment with the dataset's best return.
@@ -248,7 +295,14 @@ fn train(
         Some(checkpoint) => restore_adapters(plan, &policy, &checkpoint.tensors)?,
         None => {
             let material = Material { policy: &policy, conditioning: &conditioning, offline: &offline };
-            initialise_adapters(plan, &material, run_dir, recorder)?
+            let begun = initialise_adapters(plan, &material, run_dir, recorder);
+            unless_abandoned(begun)?.ok_or_else(|| Stopped {
+                signal: interrupt::asked().expect("nothing else abandons it"),
+                text: format!(
+                    "while the adapters were initialised: nothing was trained yet; begin with: eva-rl train --resume {:?}",
+                    run_dir.root()
+                ),
+            })?
         }
     };
     let policy = match &resumed {
@@ -257,6 +311,7 @@ fn train(
         }
         _ => policy,
     };
+    threads::for_passes(policy.config(), plan.optimiser.batch_size);
     let mut learner = Learner::new(policy, adapters, plan);
     let (mut state, mut evaluations, mut saved) = (RunState::default(), Vec::new(), HashMap::new());
     let total = plan.total_updates();

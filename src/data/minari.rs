@@ -7,6 +7,7 @@ use eva_rl_envs::{ActionSpace, Kwargs, Phase};
 use hdf5_pure::{File, Group, Layout, Source, make_f32_type};
 use serde_json::Value;
 
+use super::minari_write::env_of;
 use super::numbers::{MappedFile, Numbers};
 use super::trajectory::{Dataset, Trajectory};
 
@@ -267,9 +268,7 @@ impl Metadata<'_> {
     }
 
     fn env(&self) -> Option<(String, Kwargs)> {
-        let spec = self.inner("env_spec")?;
-        let kwargs = serde_json::from_value(spec["kwargs"].clone()).unwrap_or_default();
-        Some((spec["id"].as_str()?.to_owned(), kwargs))
+        env_of(self.values, self.inner("env_spec").as_ref())
     }
 }
 
@@ -319,7 +318,7 @@ mod tests {
             let path = folder.path().join(name);
             let (id, kwargs) = dataset.env.as_ref().unwrap();
             let spec = eva_rl_envs::spec(id, kwargs).unwrap();
-            data::write(&dataset, Some(&spec), &path).unwrap();
+            data::write(&dataset, Some(&spec), &[], &path).unwrap();
             assert_eq!(read(&path).unwrap(), dataset);
         }
     }
@@ -329,7 +328,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pendulum");
         let whole = read(&golden("pendulum/heavy-v0")).unwrap();
-        data::write(&whole, None, &path).unwrap();
+        data::write(&whole, None, &[], &path).unwrap();
         let mut mapped = read(&path).unwrap();
         folder.close().unwrap();
         for (mapped, whole) in mapped.trajectories.iter_mut().zip(&whole.trajectories) {
@@ -347,7 +346,7 @@ mod tests {
         let mut dataset = read(&golden("pendulum/heavy-v0")).unwrap();
         spoil(&mut dataset);
         let path = folder.path().join("spoiled");
-        data::write(&dataset, None, &path).unwrap();
+        data::write(&dataset, None, &[], &path).unwrap();
         read(&path).unwrap_err().to_string()
     }
 

@@ -76,10 +76,9 @@ impl Dataset {
             ));
         }
         if self.action != spec.action {
-            return Some(format!(
-                "has the action space {:?}, and `{}` has {:?}",
-                self.action, spec.id, spec.action
-            ));
+            let (own, other) = (self.action.to_string(), spec.action.to_string());
+            let bounds = if own == other { " with other bounds" } else { "" };
+            return Some(format!("has actions {own}, and `{}` takes {other}{bounds}", spec.id));
         }
         None
     }

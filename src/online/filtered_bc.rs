@@ -13,7 +13,11 @@ pub fn filtered_bc(run: &mut Run, settings: &FilteredBcConfig, offline: Replay) 
     let mut replay = run.replay(settings.replay_capacity, offline)?;
     while run.tend(|| replay_state(&replay))? {
         if run.round_begins(&settings.exploration) {
-            for episode in run.explore(&settings.exploration, Explorer::Noisy(settings.noise), 1)? {
+            let Some(episodes) = run.explore(&settings.exploration, Explorer::Noisy(settings.noise), 1)?
+            else {
+                continue;
+            };
+            for episode in episodes {
                 replay.push_to_best(episode);
             }
         }

@@ -37,7 +37,8 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
     };
     while run.tend(|| round.as_ref().map_or_else(Vec::new, Round::state))? {
         if run.round_begins(&settings.exploration) {
-            let episodes = run.explore(&settings.exploration, Explorer::Drawn, settings.group_size)?;
+            let explored = run.explore(&settings.exploration, Explorer::Drawn, settings.group_size)?;
+            let Some(episodes) = explored else { continue };
             round = Some(Round::new(run, settings, episodes));
         }
         let round = round.as_ref().expect("the first update of a phase begins a round");

@@ -14,7 +14,8 @@ pub fn odt(run: &mut Run, settings: &OdtConfig, offline: Replay) -> anyhow::Resu
     let mut replay = run.replay(settings.replay_capacity, offline)?;
     while run.tend(|| replay_state(&replay))? {
         if run.round_begins(&settings.exploration) {
-            for episode in run.explore(&settings.exploration, Explorer::Drawn, 1)? {
+            let Some(episodes) = run.explore(&settings.exploration, Explorer::Drawn, 1)? else { continue };
+            for episode in episodes {
                 replay.push(episode); // which relabels it
             }
         }

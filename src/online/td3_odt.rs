@@ -34,7 +34,11 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         state
     })? {
         if run.round_begins(&settings.exploration) {
-            for episode in run.explore(&settings.exploration, Explorer::Noisy(settings.noise), 1)? {
+            let Some(episodes) = run.explore(&settings.exploration, Explorer::Noisy(settings.noise), 1)?
+            else {
+                continue;
+            };
+            for episode in episodes {
                 replay.push(episode);
             }
         }

@@ -100,7 +100,8 @@ pub struct Clock {
 /// Plays episodes `0..episodes` and gives them in that order.
 ///
 /// Environment i plays episodes i, i + N, i + 2·N, …, so the first to finish are not favoured; an
-/// episode depends on its number and `seed`, not on N or on threads.
+/// episode depends on its number and `seed`, not on N or on threads. Where the run is to stop, what was
+/// played is lost, and the error says so ([`interrupt::Abandoned`](crate::interrupt::Abandoned)).
 pub fn play(
     env: &mut dyn VecEnv,
     actor: &mut dyn Actor,

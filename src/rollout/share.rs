@@ -8,6 +8,7 @@ use eva_rl_envs::{EnvSpec, Episodes, Phase, StepBatch, Success, VecEnv};
 use super::{Actor, Clock, Live, idle_actions};
 use crate::data::Trajectory;
 use crate::failure::tell;
+use crate::interrupt;
 use crate::rng::{self, Purpose};
 
 /// What one thread has played.
@@ -21,7 +22,8 @@ pub(super) struct Share {
     pub clock: Clock,
 }
 
-/// Plays those of `numbers` that lie below `episodes`, or leaves off once `stop` is set.
+/// Plays those of `numbers` that lie below `episodes`, or leaves off once `stop` is set; fails where the run is
+/// to stop.
 pub(super) fn play_share(
     env: &mut dyn VecEnv,
     actor: &mut dyn Actor,
@@ -55,6 +57,7 @@ pub(super) fn play_share(
     let mut share = Share::default();
 
     while !live.is_empty() && !stop.load(Ordering::Relaxed) {
+        interrupt::check()?;
         let begun = Instant::now();
         actor.act(&mut live, &mut actions)?;
         let chosen = Instant::now();

@@ -21,15 +21,19 @@ fn in_or_above(folder: &Path) -> Option<PathBuf> {
     folder.ancestors().map(|folder| folder.join(".bridge/bin/python")).find(|python| python.is_file())
 }
 
-/// How a missing package is installed.
+/// What to do about a missing module. Only what Gymnasium and EnvPool need is known by its package: another
+/// module's name may be a stranger's on the package index.
 pub(super) fn remedy(python: &Path, module: &str) -> String {
     let package = match module {
         "envpool" => "envpool==1.2.5",
         "gymnasium" => "gymnasium==1.4.0",
         "metaworld" => "--no-deps metaworld==3.1.1",
-        other => {
+        "ale_py" => "ale-py",
+        "imageio" | "minigrid" | "mujoco" | "numpy" | "pygame" => module,
+        _ => {
+            let folder = env::current_dir().unwrap_or_default();
             return format!(
-                "a module of your own is looked for in the current folder and in PYTHONPATH; a package is installed with `{} -m pip install {other}`, if that is its name",
+                "`{module}` is looked for in the current folder, {folder:?}, in the folders of PYTHONPATH, and among the packages of `{}`",
                 python.display()
             );
         }
@@ -38,4 +42,19 @@ pub(super) fn remedy(python: &Path, module: &str) -> String {
         "install it with `make bridge` in eva-rl's sources, or `{} -m pip install {package}`",
         python.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_s_package_is_never_advised() {
+        let said = remedy(Path::new("python3"), "my_envs");
+        assert!(
+            !said.contains("install") && said.contains("current folder") && said.contains("PYTHONPATH"),
+            "{said}"
+        );
+        assert!(remedy(Path::new("python3"), "pygame").contains("`python3 -m pip install pygame`"));
+    }
 }

@@ -45,20 +45,28 @@ pub(super) fn draw(simulation: &Simulation, view: &View) -> Frame {
     let mut normals = vec![[0.0; 3]; rays.len()];
     let (hits, distances) = data.multi_ray(&eye.at, &rays, None, true, None, 1e10, Some(&mut normals));
 
+    // A camera that follows a robot would come to the end of the floor.
+    let endless =
+        if view.fixed.is_none() && view.camera.follows.is_some() { floor(simulation) } else { None };
     let mut sums = vec![[0.0; 3]; view.width * view.height];
     for (i, ray) in rays.iter().enumerate() {
-        let colour = match hits[i] {
-            None => SKY,
-            Some(geom) if model.geom_type()[geom] == MjtGeomBase::mjGEOM_PLANE => {
-                let at = plus(eye.at, times(*ray, distances[i]));
+        let plane = |geom: usize| model.geom_type()[geom] == MjtGeomBase::mjGEOM_PLANE;
+        let on_floor = match hits[i] {
+            None => endless.and_then(|height| below(&eye, *ray, height)),
+            Some(geom) => plane(geom).then_some(distances[i]),
+        };
+        let colour = match (on_floor, hits[i]) {
+            (None, None) => SKY,
+            (Some(distance), _) => {
+                let at = plus(eye.at, times(*ray, distance));
                 let below = shadowed(simulation, at)
                     && data.ray(&plus(at, times(LIGHT, 1e-6)), &LIGHT, None, true, None, None).0.is_some();
                 let tile = tile(at, view.camera.distance / 4.0);
                 let lit = if below { times(tile, 0.72) } else { tile };
                 // Far tiles would flicker.
-                mixed(lit, SKY, (distances[i] / view.camera.distance / 6.0).min(1.0).powi(2))
+                mixed(lit, SKY, (distance / view.camera.distance / 6.0).min(1.0).powi(2))
             }
-            Some(geom) => {
+            (None, Some(geom)) => {
                 let facing = dot(normals[i], LIGHT).max(0.0);
                 let shine = dot(normals[i], unit(minus(LIGHT, *ray))).max(0.0).powi(40);
                 mixed(times(paint(model, geom), 0.55 + 0.45 * facing), SKY, 0.25 * shine)
@@ -109,6 +117,19 @@ fn paint(model: &MjModel, geom: usize) -> Vector {
         _ => own,
     };
     [0, 1, 2].map(|i| 255.0 * f64::from(rgba[i]))
+}
+
+/// The height of the model's level floor, if it has one.
+fn floor(simulation: &Simulation) -> Option<f64> {
+    let planes = simulation.model().geom_type().iter().enumerate();
+    let mut planes = planes.filter(|(_, kind)| **kind == MjtGeomBase::mjGEOM_PLANE).map(|(geom, _)| geom);
+    let geom = planes.find(|geom| simulation.data().geom_xmat()[*geom][8] > 0.999)?;
+    Some(simulation.data().geom_xpos()[geom][2])
+}
+
+/// How far off a ray meets the level of `height`, from above.
+fn below(eye: &Eye, ray: Vector, height: f64) -> Option<f64> {
+    (eye.at[2] > height && ray[2] < 0.0).then(|| (height - eye.at[2]) / ray[2])
 }
 
 /// The colour of a chequered floor.

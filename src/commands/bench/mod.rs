@@ -13,7 +13,7 @@ use eva_rl_envs::{EnvError, StepBatch, VecEnv};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use super::{print, print_json};
+use super::{brief, print, print_json};
 use crate::agent;
 use crate::cli::{
     BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchWhat, EnvArgs,
@@ -44,7 +44,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     }
     let Value::Object(figures) = found else { return print_json(&found) };
     for (name, figure) in figures {
-        print(&format!("{name}: {figure}"))?;
+        print(&format!("{name}: {}", brief(&figure)))?;
     }
     Ok(())
 }

@@ -1,0 +1,133 @@
+//! How many threads compute, and how they wait for each other.
+//!
+//! libgomp's threads spin while they wait. On cores that others use too a spinning thread keeps its own
+//! partner from running, and two threads are many times slower than one. So threads sleep while they wait,
+//! work that one thread does in a millisecond or two is left to it, and the user's own settings stand:
+//! `--threads`, `OMP_NUM_THREADS`, `RAYON_NUM_THREADS`, `OMP_WAIT_POLICY`. Measured in `docs/threads.md`.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{env, thread};
+
+use anyhow::Context;
+use eva_rl_agents::model::PolicyConfig;
+
+/// Multiply-adds of a pass's widest product that are worth a thread.
+const WORTH_A_THREAD: f64 = 1e8;
+
+/// How a thread waits; any of them is the user's own choice.
+const WAITING: [&str; 3] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"];
+
+/// What `--threads` said.
+static CHOSEN: OnceLock<usize> = OnceLock::new();
+
+/// Takes the user's choice, before anything computes.
+pub fn begin(chosen: Option<u32>) -> anyhow::Result<()> {
+    let tasks = match chosen {
+        Some(threads) => {
+            let threads = threads as usize;
+            CHOSEN.get_or_init(|| threads);
+            tch::set_num_threads(threads as i32);
+            Some(threads)
+        }
+        // rayon takes its own variable itself.
+        None => limit().filter(|_| env::var_os("RAYON_NUM_THREADS").is_none()),
+    };
+    match tasks {
+        Some(threads) => {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+            pool.context("cannot start threads")
+        }
+        None => Ok(()),
+    }
+}
+
+/// Threads for passes over so many windows of a policy, one after the other.
+pub fn for_passes(config: &PolicyConfig, windows: usize) {
+    settle(worth(config, windows), 1);
+}
+
+/// Threads for EVA's passes over the two halves of so many windows, side by side on two threads that share them.
+pub fn for_eva(config: &PolicyConfig, windows: usize) {
+    settle(2 * worth(config, windows.div_ceil(2)), 2);
+}
+
+/// Threads for rollouts in so many environments, which two threads play that share them.
+pub fn for_rollouts(config: &PolicyConfig, num_envs: usize) {
+    match worth(config, num_envs.div_ceil(2)) {
+        1 => settle(1, 1),
+        several => settle(2 * several, 2),
+    }
+}
+
+/// Threads that a pass over so many windows is worth.
+fn worth(config: &PolicyConfig, windows: usize) -> usize {
+    let steps = config.context_length.unwrap_or(config.n_positions).max(1);
+    let tokens = windows as f64 * (steps * config.token_order.len() as i64) as f64;
+    let widest = tokens * config.hidden_size as f64 * (4 * config.hidden_size) as f64;
+    (widest / WORTH_A_THREAD).max(1.0) as usize
+}
+
+/// Has libtorch compute on so many threads, or on as many as there are; the user's own number stands. Where
+/// several of these would wait for each other, and spin, the program starts itself again, because libgomp asks
+/// only once how to wait: when it is loaded.
+fn settle(worth: usize, parts: i32) {
+    if CHOSEN.get().is_none() && env::var_os("OMP_NUM_THREADS").is_none() {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        tch::set_num_threads(worth.min(limit().unwrap_or(cores).min(cores)) as i32);
+    }
+    let waits = WAITING.iter().any(|name| env::var_os(name).is_some());
+    if tch::get_num_threads() / parts > 1 && !waits {
+        let mut arguments = env::args_os();
+        let name = arguments.next().unwrap_or_default();
+        if let Ok(program) = env::current_exe() {
+            let mut again = Command::new(program);
+            again.arg0(name).args(arguments).env(WAITING[0], "passive");
+            let _it_spins_then = again.exec();
+        }
+    }
+}
+
+/// OpenMP's own bound on threads, which a sweep gives its runs.
+fn limit() -> Option<usize> {
+    env::var("OMP_THREAD_LIMIT").ok()?.parse().ok().filter(|limit| *limit > 0)
+}
+
+/// Gives a run of a sweep its share of the cores; what the user says of threads stands.
+pub fn share(run: &mut Command, jobs: usize) {
+    if let Some(threads) = CHOSEN.get() {
+        run.arg("--threads").arg(threads.to_string());
+    } else if ["OMP_NUM_THREADS", "OMP_THREAD_LIMIT"].iter().all(|name| env::var_os(name).is_none()) {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        run.env("OMP_THREAD_LIMIT", cores.div_ceil(jobs).to_string());
+    }
+    if WAITING.iter().all(|name| env::var_os(name).is_none()) {
+        run.env(WAITING[0], "passive"); // as it would itself
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(hidden_size: i64, context_length: i64, windows: usize, expected: usize) {
+        let context_length = Some(context_length);
+        let config = PolicyConfig { hidden_size, context_length, ..PolicyConfig::default() };
+        assert_eq!(worth(&config, windows), expected);
+    }
+
+    #[test]
+    fn a_small_policy_s_batch_is_worth_one_thread() {
+        check(64, 10, 64, 1);
+        check(64, 20, 64, 1);
+    }
+
+    #[test]
+    fn wider_policies_and_larger_batches_are_worth_more() {
+        check(128, 20, 64, 2);
+        check(256, 20, 64, 10);
+        check(64, 20, 1024, 10);
+    }
+}
