@@ -217,7 +217,7 @@ impl Run<'_> {
     }
 
     /// Why a run stops at an update that gives no finite numbers.
-    fn not_finite(&self, inputs: &Inputs, what: &str) -> anyhow::Error {
+    pub fn not_finite(&self, inputs: &Inputs, what: &str) -> anyhow::Error {
         self.journal.bar.finish_and_clear();
         let culprit = self.learner.first_not_finite(inputs);
         let culprit = culprit.map_or_else(|| "all maps' outputs are finite".to_owned(), |c| c.to_string());

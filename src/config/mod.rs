@@ -24,7 +24,7 @@ pub use adapter::{AdapterConfig, LoraConfig};
 use load::parse;
 pub use load::{load, to_toml};
 pub use new_policy::{ActionHeadConfig, NewPolicyConfig};
-pub use objective::ObjectiveConfig;
+pub use objective::{ObjectiveConfig, OnlineDtConfig};
 pub use online::{ExplorationConfig, FilteredBcConfig, GrpoConfig, OdtConfig, OnlineConfig, Td3OdtConfig};
 pub use optimiser::{OptimiserConfig, PrecisionConfig, RuleConfig, ScheduleConfig};
 pub use sweep::{SweepPlan, SweepRun};
