@@ -299,8 +299,9 @@ impl Learner {
 
 /// How far normal actions spread, to be recorded.
 fn spread_parts(spread: Option<Spread>) -> Vec<(Metric, f64)> {
-    let parts =
-        |spread: Spread| vec![(metrics::SATURATED_SHARE, spread.saturated), (metrics::ACTION_STD, spread.std)];
+    let parts = |spread: Spread| {
+        vec![(metrics::SATURATED_SHARE, spread.saturated), (metrics::ACTION_STD, spread.std)]
+    };
     spread.map_or_else(Vec::new, parts)
 }
 

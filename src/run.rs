@@ -196,7 +196,7 @@ impl Run<'_> {
     /// One update down an objective of `inputs`.
     pub fn step(&mut self, inputs: &Inputs, objective: &Objective) -> anyhow::Result<()> {
         let (update, total) = (self.state.updates, self.plan.total_updates());
-        let descent = match self.learner.descend(objective, update, total, &self.plan.optimiser) {
+        let descent = match self.learner.descend(objective, update, total, &self.plan.optimiser_of(update)) {
             Ok(descent) => descent,
             Err(what) => return Err(self.not_finite(inputs, &what)),
         };

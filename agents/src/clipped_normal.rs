@@ -48,8 +48,9 @@ pub fn entropy(mean: &Tensor, log_std: &Tensor) -> Tensor {
 /// For each of A numbers the log-deviation between `low` and `high`, to half a hundredth, under which what was
 /// recorded is likeliest around these means: `[N, A]` each → `[A]`.
 pub fn likeliest_log_std(actions: &Tensor, mean: &Tensor, low: f64, high: f64) -> Tensor {
-    let likelihood =
-        |log_std: &Tensor| log_prob(actions, mean, &log_std.expand_as(mean)).mean_dim(0i64, false, Kind::Float);
+    let likelihood = |log_std: &Tensor| {
+        log_prob(actions, mean, &log_std.expand_as(mean)).mean_dim(0i64, false, Kind::Float)
+    };
     let search = |middle: &Tensor, step: f64, reach: i64| {
         let tried: Vec<Tensor> =
             (-reach..=reach).map(|k| (middle + step * k as f64).clamp(low, high)).collect(); // [A] each
@@ -84,14 +85,24 @@ mod tests {
 
     /// ln Φ(z) in f64, by Simpson's rule over φ(z − t)/φ(z) = exp(zt − t²/2) for t ≥ 0.
     fn log_ndtr_reference(z: f64) -> f64 {
-        let (steps, furthest) = (200_000, 40.0_f64.min(40.0 / z.abs().max(1.0)).max(if z > -1.0 { 40.0 } else { 0.0 }));
+        let (steps, furthest) =
+            (200_000, 40.0_f64.min(40.0 / z.abs().max(1.0)).max(if z > -1.0 { 40.0 } else { 0.0 }));
         let h = furthest / f64::from(steps);
         let at = |k: i32| {
             let t = h * f64::from(k);
             (z * t - 0.5 * t * t).exp()
         };
         let sum: f64 = (0..=steps)
-            .map(|k| at(k) * if k == 0 || k == steps { 1.0 } else if k % 2 == 1 { 4.0 } else { 2.0 })
+            .map(|k| {
+                at(k)
+                    * if k == 0 || k == steps {
+                        1.0
+                    } else if k % 2 == 1 {
+                        4.0
+                    } else {
+                        2.0
+                    }
+            })
             .sum();
         (sum * h / 3.0).ln() - 0.5 * z * z - 0.5 * TAU.ln()
     }
@@ -184,7 +195,11 @@ mod tests {
         for z in [-1.5, -30.0, -2000.0, -1e6] {
             let x = tensor(&[z]).set_requires_grad(true);
             log_ndtr(&x).sum(Kind::Float).backward();
-            let expected = if z > -2.0 { (-0.5 * z * z - 0.5 * TAU.ln() - log_ndtr_reference(z)).exp() } else { -z - 1.0 / z };
+            let expected = if z > -2.0 {
+                (-0.5 * z * z - 0.5 * TAU.ln() - log_ndtr_reference(z)).exp()
+            } else {
+                -z - 1.0 / z
+            };
             let found = x.grad().double_value(&[0]);
             assert!((found / expected - 1.0).abs() < 1e-3, "at {z}: {found}, expected {expected}");
         }

@@ -286,6 +286,13 @@ impl RunConfig {
         let online = self.online.as_ref().map(OnlineConfig::exploration);
         self.offline.updates + online.map_or(0, |online| online.rounds * online.updates_per_round)
     }
+
+    /// How the run's `update` steps, which counts from 0: online by a rate of its own, where there is one.
+    pub fn optimiser_of(&self, update: usize) -> OptimiserConfig {
+        let OptimiserConfig { learning_rate: rate, online_learning_rate: online, .. } = self.optimiser;
+        let learning_rate = if update < self.offline.updates { rate } else { online.unwrap_or(rate) };
+        OptimiserConfig { learning_rate, ..self.optimiser.clone() }
+    }
 }
 
 fn check(
