@@ -378,7 +378,7 @@ mod tests {
         let facts =
             AdapterFolder { base: String::new(), fingerprint: None, rank: 2, scaling, origin: Origin::Lora };
         let policy = policy.merged(&AdapterSet::default()); // a copy
-        let mut learner = Learner::new(policy, Some((facts, adapters)), &config.plan().unwrap());
+        let learner = Learner::new(policy, Some((facts, adapters)), &config.plan().unwrap());
         let objective = learner.objective(inputs);
         objective.fold.backward(&objective.loss, &learner.adapters, &learner.optimiser.parameters());
         let parameters = learner.adapters.parameters().into_iter();
