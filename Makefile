@@ -4,7 +4,7 @@ PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
-.PHONY: demo test build install setup bridge pretrained medium online curves experts metaworld metaworld-data metaworld-pretrain \
+.PHONY: demo test build install setup bridge pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
 	interop peers threads eva-cost clean
 
@@ -89,6 +89,12 @@ online: build $(MEDIUM_DATA)
 	rm -rf docs/online
 	$(PROGRAM) report runs/online/*/ --out docs/online
 
+# The new half of docs/likelihood.md's table. A finished run is not run again.
+likelihood: build datasets/pendulum-medium-v0 datasets/half-cheetah-medium-v0
+	$(PROGRAM) sweep configs/sweeps/likelihood-pendulum.toml --out runs/likelihood
+	$(PROGRAM) sweep configs/sweeps/likelihood-half-cheetah.toml --out runs/likelihood
+	$(PROGRAM) report runs/likelihood/*/ --out runs/likelihood-report
+
 # The README's figure: the demo and its twins, three seeds each. A finished run is not run again.
 curves: build datasets/pendulum-g14-v0
 	for config in demo demo-lora demo-full; do for seed in 1 2 3; do \
@@ -156,7 +162,7 @@ metaworld-large: metaworld-data
 # minari, transformers, PEFT and TensorBoard read what the program wrote. Installs about 3 GB.
 interop: .venv build datasets/pendulum-g14-v0
 	rm -rf runs/interop
-	$(PROGRAM) train configs/demo.toml --set offline.updates=20 --set online.odt.exploration.rounds=1 --out runs/interop
+	$(PROGRAM) train configs/demo.toml --set offline.updates=20 --set online.filtered_bc.exploration.rounds=1 --out runs/interop
 	rm -rf runs/interop-data
 	$(PROGRAM) collect --env Hopper-v5 --env-kwarg ctrl_cost_weight=0.01 --policy random --episodes 2 \
 		--out runs/interop-data/hopper-v0

@@ -8,10 +8,10 @@ use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
 use eva_rl_agents::fold::Fold;
 use eva_rl_agents::methods::{RankAllocator, Schedule, orthogonality};
 use eva_rl_agents::model::{self, DecisionTransformer, Inputs};
-use eva_rl_agents::objective::{self, StochasticHead};
+use eva_rl_agents::objective::{self, Spread, StochasticHead};
 use eva_rl_agents::optimiser::{Decay, Optimiser, Rule, Settings, learning_rate};
 use eva_rl_agents::pass::{NoTap, Pass};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::config::{
     AdapterConfig, ObjectiveConfig, OptimiserConfig, PrecisionConfig, RuleConfig, RunPlan, ScheduleConfig,
@@ -21,6 +21,9 @@ use crate::metrics::{self, Metric};
 
 /// The adapters' scale among a checkpoint's tensors, as the bits of an f64.
 pub const ADAPTER_SCALE: &str = "adapter_scale";
+
+/// Deviation of a head whose own start is still to be found from data.
+const NO_STD_YET: f64 = 0.3;
 
 /// What a run trains.
 pub struct Learner {
@@ -45,6 +48,8 @@ pub struct Learner {
 pub struct Objective {
     /// `[]`.
     pub loss: Tensor,
+    /// What Online DT's temperature minimises, `[]`.
+    pub temperature: Option<Tensor>,
     /// What it is made of, to be recorded.
     pub parts: Vec<(Metric, f64)>,
     /// The maps of the passes that made it, where they folded their adapters.
@@ -82,8 +87,8 @@ impl Learner {
         let mut head = None;
         let mut temperature = None;
         if let ObjectiveConfig::OnlineDt(online_dt) = &plan.objective {
-            let stochastic =
-                StochasticHead::new(&policy, online_dt.initial_std, online_dt.initial_temperature);
+            let std = online_dt.initial_std.unwrap_or(NO_STD_YET);
+            let stochastic = StochasticHead::new(&policy, std, online_dt.initial_temperature);
             trained.extend(stochastic.parameters());
             let optimiser = Optimiser::new(stochastic.temperature_parameters(), Settings::default());
             temperature = Some((optimiser, online_dt.temperature_learning_rate));
@@ -116,26 +121,31 @@ impl Learner {
         Self { optimiser, policy, adapters, folder, head, temperature, allocator, mixed }
     }
 
-    /// The run's objective on a batch; Online DT's temperature takes its own step.
-    pub fn objective(&mut self, inputs: &Inputs) -> Objective {
+    /// Lets the head's deviations begin where the recorded actions of some batches are likeliest, and gives
+    /// them; none where the objective has no normal distribution.
+    pub fn start_spread(&self, batches: &[Inputs]) -> Option<Vec<f32>> {
+        let head = self.head.as_ref()?;
+        let std = tch::no_grad(|| head.residual_std(&self.policy, &self.adapters, batches))?; // [A]
+        head.start_at(&std);
+        Some(Vec::try_from(std.to_device(Device::Cpu)).expect("deviations are f32"))
+    }
+
+    /// The run's objective on a batch.
+    pub fn objective(&self, inputs: &Inputs) -> Objective {
         let mut fold = Fold::default();
         let pass = &mut Pass { adapters: &self.adapters, tap: &mut fold, train: true, mixed: self.mixed };
         let Some(head) = &self.head else {
             let loss = objective::imitation(&self.policy, pass, inputs);
-            return Objective { loss, parts: Vec::new(), fold };
+            return Objective { loss, temperature: None, parts: Vec::new(), fold };
         };
         let loss = head.loss(&self.policy, pass, inputs);
-        let parts = vec![
+        let mut parts = vec![
             (metrics::LOG_LIKELIHOOD, loss.log_likelihood),
             (metrics::ENTROPY, loss.entropy),
             (metrics::TEMPERATURE, head.temperature()),
         ];
-        if let Some((optimiser, rate)) = &mut self.temperature {
-            optimiser.zero_grad();
-            loss.temperature.backward();
-            optimiser.step(*rate);
-        }
-        Objective { loss: loss.policy, parts, fold }
+        parts.extend(spread_parts(loss.spread));
+        Objective { loss: loss.policy, temperature: Some(loss.temperature), parts, fold }
     }
 
     /// The run's objective on a batch, without dropout and without consequences.
@@ -148,9 +158,9 @@ impl Learner {
         loss.double_value(&[])
     }
 
-    /// One step down an objective; `update` counts from 0 over the run's `total`.
+    /// One step down an objective, of the temperature too; `update` counts from 0 over the run's `total`.
     ///
-    /// Where the loss or a gradient is not finite nothing moves, and the name of the first such is given.
+    /// Where a loss or a gradient is not finite nothing moves, and the name of the first such is given.
     pub fn descend(
         &mut self,
         objective: &Objective,
@@ -162,6 +172,12 @@ impl Learner {
         let found = loss.double_value(&[]);
         if !found.is_finite() {
             return Err(format!("the loss is {found}"));
+        }
+        if let Some(loss) = &objective.temperature {
+            let found = loss.double_value(&[]); // which is its gradient too
+            if !found.is_finite() {
+                return Err(format!("the temperature's loss is {found}"));
+            }
         }
         let peak = settings.learning_rate;
         let rate = match settings.schedule {
@@ -186,6 +202,11 @@ impl Learner {
         }
         self.optimiser.clip(grad_norm, settings.gradient_clip);
         self.optimiser.step(rate);
+        if let (Some((optimiser, rate)), Some(loss)) = (&mut self.temperature, &objective.temperature) {
+            optimiser.zero_grad();
+            loss.backward();
+            optimiser.step(*rate);
+        }
         if let Some((allocator, _)) = &mut self.allocator {
             allocator.update(&self.adapters, update);
         }
@@ -193,11 +214,13 @@ impl Learner {
     }
 
     /// Log-probability of every step's recorded action under Online DT's distribution, without dropout:
-    /// `[B, T]`, 0 where a step pads; none where the objective has no distribution.
-    pub fn log_probs(&self, fold: &mut Fold, inputs: &Inputs) -> Option<Tensor> {
+    /// `[B, T]`, 0 where a step pads; with what is to be recorded of it. None where the objective has no
+    /// distribution.
+    pub fn log_probs(&self, fold: &mut Fold, inputs: &Inputs) -> Option<(Tensor, Vec<(Metric, f64)>)> {
         let head = self.head.as_ref()?;
         let pass = &mut Pass { adapters: &self.adapters, tap: fold, train: false, mixed: self.mixed };
-        Some(head.log_probs(&self.policy, pass, inputs))
+        let (log_probs, spread) = head.log_probs(&self.policy, pass, inputs);
+        Some((log_probs, spread_parts(spread)))
     }
 
     /// The mean action of every step, without dropout: `[B, T, A]`, probabilities where discrete.
@@ -274,12 +297,20 @@ impl Learner {
     }
 }
 
+/// How far normal actions spread, to be recorded.
+fn spread_parts(spread: Option<Spread>) -> Vec<(Metric, f64)> {
+    let parts = |spread: Spread| {
+        vec![(metrics::SATURATED_SHARE, spread.saturated), (metrics::ACTION_STD, spread.std)]
+    };
+    spread.map_or_else(Vec::new, parts)
+}
+
 #[cfg(test)]
 mod tests {
     use eva_rl_agents::adapter::{Lora, Origin, Rank, Scaling, lora};
     use eva_rl_agents::model::Activation;
     use eva_rl_agents::site::{Layer, Site, Token};
-    use tch::{Device, Kind};
+    use tch::Kind;
 
     use super::*;
     use crate::config;
@@ -347,7 +378,7 @@ mod tests {
         let facts =
             AdapterFolder { base: String::new(), fingerprint: None, rank: 2, scaling, origin: Origin::Lora };
         let policy = policy.merged(&AdapterSet::default()); // a copy
-        let mut learner = Learner::new(policy, Some((facts, adapters)), &config.plan().unwrap());
+        let learner = Learner::new(policy, Some((facts, adapters)), &config.plan().unwrap());
         let objective = learner.objective(inputs);
         objective.fold.backward(&objective.loss, &learner.adapters, &learner.optimiser.parameters());
         let parameters = learner.adapters.parameters().into_iter();
@@ -390,6 +421,39 @@ mod tests {
                 assert!(along > 0.99, "the gradient of {name} points elsewhere: {along}");
             }
         }
+    }
+
+    #[test]
+    fn an_update_that_is_not_finite_changes_nothing() {
+        let (plan, policy) = (plan(), base());
+        let good = inputs(&policy);
+        let mut learner = Learner::new(policy, None, &plan);
+        let numbers = |learner: &Learner| -> Vec<(String, Tensor)> {
+            let weights = learner.policy.weights().iter().map(|(name, x)| (name.clone(), x.shallow_clone()));
+            weights.chain(learner.state()).map(|(name, x)| (name, x.detach().copy())).collect()
+        };
+        let begun = numbers(&learner);
+        let spoilt = Inputs { states: &good.states * f64::NAN, ..good };
+        let objective = learner.objective(&spoilt);
+        assert_eq!(learner.descend(&objective, 0, 2, &plan.optimiser).unwrap_err(), "the loss is NaN");
+        assert_eq!(numbers(&learner), begun);
+
+        let good = inputs(&learner.policy);
+        let objective = learner.objective(&good);
+        let spoilt = objective.temperature.as_ref().map(|loss| loss * f64::INFINITY);
+        let objective = Objective { temperature: spoilt, ..objective };
+        let said = learner.descend(&objective, 0, 2, &plan.optimiser).unwrap_err();
+        assert!(said.starts_with("the temperature's loss is "), "{said}");
+        assert_eq!(numbers(&learner), begun);
+
+        let objective = learner.objective(&good);
+        learner.descend(&objective, 0, 2, &plan.optimiser).unwrap();
+        let moved = numbers(&learner);
+        let changed = |wanted: &str| {
+            let now = moved.iter().zip(&begun).find(|((name, _), _)| name == wanted);
+            now.is_some_and(|((_, now), (_, begun))| now != begun)
+        };
+        assert!(changed("head.log_temperature") && changed("head.spread.bias"));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub enum Purpose {
     Critics = 10,
     /// The windows of a validation loss, and the draws in it.
     Validation = 11,
+    /// The windows by whose residuals actions begin to spread.
+    InitialStd = 12,
 }
 
 /// A 64-bit seed for the `index`-th use of `purpose` in a run with `seed`.

@@ -255,7 +255,7 @@ impl Run<'_> {
     /// One update down an objective of `inputs`.
     pub fn step(&mut self, inputs: &Inputs, objective: &Objective) -> anyhow::Result<()> {
         let (update, total) = (self.state.updates, self.plan.total_updates());
-        let descent = match self.learner.descend(objective, update, total, &self.plan.optimiser) {
+        let descent = match self.learner.descend(objective, update, total, &self.plan.optimiser_of(update)) {
             Ok(descent) => descent,
             Err(what) => return Err(self.not_finite(inputs, &what)),
         };
@@ -277,7 +277,7 @@ impl Run<'_> {
     }
 
     /// Why a run stops at an update that gives no finite numbers.
-    fn not_finite(&self, inputs: &Inputs, what: &str) -> anyhow::Error {
+    pub fn not_finite(&self, inputs: &Inputs, what: &str) -> anyhow::Error {
         self.journal.bar.finish_and_clear();
         let culprit = self.learner.first_not_finite(inputs);
         let culprit = culprit.map_or_else(|| "all maps' outputs are finite".to_owned(), |c| c.to_string());

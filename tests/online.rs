@@ -108,6 +108,45 @@ fn every_adapter_goes_on_online_by_a_loss_of_its_own() {
 }
 
 #[test]
+fn deviations_start_at_the_residuals_or_where_they_are_told_to() {
+    let bench = Bench::with_policy();
+    let adapt = without(&fs::read_to_string(bench.path("adapt.toml")).unwrap(), "[online");
+    bench.write("offline.toml", &adapt);
+    // Of the metric's first record: its update and what it was.
+    let first_std = |run: &str| {
+        let metrics = fs::read_to_string(bench.path(run).join("metrics.jsonl")).unwrap();
+        let line = metrics.lines().find(|line| line.contains("train/action_std")).expect("it is recorded");
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        (line["step"].as_u64().unwrap(), line["value"].as_f64().unwrap())
+    };
+    let found = |run: &str| {
+        let output = bench.run(&["train", "offline.toml", "--out", run]);
+        assert_eq!(output.status.code(), Some(0));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = said.lines().find(|line| line.contains("initial std")).expect("it is printed").to_owned();
+        let (update, std) = first_std(run);
+        assert_eq!(update, 0);
+        assert!(line.ends_with(&format!(" {std:.3}")), "{line}, {std}");
+        std
+    };
+    assert_eq!(found("once"), found("again"));
+
+    let told = ["train", "offline.toml", "--out", "told", "--set", "objective.online_dt.initial_std=0.2"];
+    let output = bench.run(&told);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("initial std"));
+    let (update, std) = first_std("told");
+    assert!(update == 10 && (std - 0.2).abs() < 0.02, "{std} at {update}");
+    let wide = ["train", "offline.toml", "--out", "wide", "--set", "objective.online_dt.initial_std=2.0"];
+    let output = bench.run(&wide);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("`objective.online_dt.initial_std` is 2") && said.contains("[0.01, 0.95]"),
+        "{said}"
+    );
+}
+
+#[test]
 fn every_algorithm_trains_a_whole_policy_of_discrete_actions() {
     let bench = Bench::new();
     bench.succeed(&[

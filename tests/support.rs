@@ -134,7 +134,6 @@ tau = 0.99
 max_batches = 20
 lora = { rank = 2, alpha = 2.0, dropout = 0.1 }
 [objective.online_dt]
-initial_std = 0.3
 initial_temperature = 0.1
 temperature_learning_rate = 1e-3
 [optimiser]

@@ -41,9 +41,9 @@ impl TwinCritics {
     }
 
     /// What a policy's actions are worth to the first critic: `states` `[N, S]`, `actions` `[N, A]`, or
-    /// probabilities `[N, A]` where they are discrete → `[N]`.
+    /// probabilities `[N, A]` where they are discrete → `[N]`. Its gradient reaches the actions alone.
     pub fn value(&self, states: &Tensor, actions: &Tensor) -> Tensor {
-        self.critics[0].value(states, actions)
+        self.critics[0].detached().value(states, actions)
     }
 
     /// The lesser of the slow copies' values: `states` `[N, S]`, `actions` `[N, A]` → `[N]`.
@@ -52,18 +52,31 @@ impl TwinCritics {
         tch::no_grad(|| first.value(states, actions).minimum(&second.value(states, actions)))
     }
 
-    /// One step of both critics towards `targets` `[N]` at `states` `[N, S]`, `actions` `[N, A]`; gives the
-    /// mean of their squared errors, and moves nothing where it is not finite.
-    pub fn learn(&mut self, states: &Tensor, actions: &Tensor, targets: &Tensor, rate: f64) -> f64 {
+    /// The mean of both critics' squared errors from `targets` `[N]` at `states` `[N, S]`, `actions` `[N, A]`,
+    /// whose gradient [`TwinCritics::step`] goes down; what is not finite is named instead.
+    pub fn differentiate(
+        &mut self,
+        states: &Tensor,
+        actions: &Tensor,
+        targets: &Tensor,
+    ) -> Result<f64, String> {
         let error = |critic: &Critic| critic.value(states, actions).mse_loss(targets, Reduction::Mean);
         let loss = (error(&self.critics[0]) + error(&self.critics[1])) / 2.0; // []
         let found = loss.double_value(&[]);
-        if found.is_finite() {
-            self.optimiser.zero_grad();
-            loss.backward();
-            self.optimiser.step(rate);
+        if !found.is_finite() {
+            return Err(format!("the critics' loss is {found}"));
         }
-        found
+        self.optimiser.zero_grad();
+        loss.backward();
+        match self.optimiser.first_not_finite() {
+            Some(parameter) => Err(format!("the gradient of `{parameter}` is not finite")),
+            None => Ok(found),
+        }
+    }
+
+    /// One step of both critics by the gradients of the last [`TwinCritics::differentiate`].
+    pub fn step(&mut self, rate: f64) {
+        self.optimiser.step(rate);
     }
 
     /// The slow copies go a `share` of the way to the critics.
@@ -160,17 +173,26 @@ impl Critic {
             .collect()
     }
 
+    /// The same numbers, which no gradient reaches.
+    fn detached(&self) -> Self {
+        self.map(Tensor::detach)
+    }
+
     fn frozen_copy(&self) -> Self {
-        let copy = |x: &Tensor| x.detach().copy();
+        self.map(|x| x.detach().copy())
+    }
+
+    /// With each tensor `[…]` changed.
+    fn map(&self, change: impl Fn(&Tensor) -> Tensor) -> Self {
         Self {
             discrete: self.discrete,
             layers: [0, 1, 2].map(|index| {
                 let Linear { weight, bias, fan_in_fan_out } = &self.layers[index];
-                Linear { weight: copy(weight), bias: copy(bias), fan_in_fan_out: *fan_in_fan_out }
+                Linear { weight: change(weight), bias: change(bias), fan_in_fan_out: *fan_in_fan_out }
             }),
             norms: [0, 1].map(|index| {
                 let LayerNorm { weight, bias, epsilon } = &self.norms[index];
-                LayerNorm { weight: copy(weight), bias: copy(bias), epsilon: *epsilon }
+                LayerNorm { weight: change(weight), bias: change(bias), epsilon: *epsilon }
             }),
         }
     }
@@ -197,12 +219,47 @@ mod tests {
         let error = |found: Tensor| (found - &wanted).square().mean(Kind::Float).double_value(&[]);
         let begun = error(critics.target_value(&states, &actions));
         for _ in 0..400 {
-            critics.learn(&states, &actions, &wanted, 3e-3);
+            critics.differentiate(&states, &actions, &wanted).unwrap();
+            critics.step(3e-3);
         }
         assert!(error(critics.value(&states, &actions)) < 0.05);
         assert_eq!(error(critics.target_value(&states, &actions)), begun);
         critics.follow(1.0);
         assert!(error(critics.target_value(&states, &actions)) < 0.1);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_named_and_nothing_has_moved() {
+        let mut critics = critics(false);
+        let (states, actions) = (normal([8, 2]), normal([8, 2]));
+        let numbers = |critics: &TwinCritics| -> Vec<Tensor> {
+            critics.state().iter().map(|(_, tensor)| tensor.detach().copy()).collect()
+        };
+        let begun = numbers(&critics);
+        let targets = Tensor::full([8], f64::NAN, (Kind::Float, Device::Cpu)); // [N]
+        let said = critics.differentiate(&states, &actions, &targets).unwrap_err();
+        assert_eq!(said, "the critics' loss is NaN");
+        assert_eq!(numbers(&critics), begun);
+        // An error whose square is just finite, and a layer whose narrow outputs the norm widens 300 times.
+        let [_, narrow, last] = &critics.critics[0].layers;
+        tch::no_grad(|| {
+            let _ = [&narrow.weight, &narrow.bias].map(|x| x.shallow_clone().g_mul_scalar_(1e-4));
+            let _ = last.weight.shallow_clone().fill_(1e18);
+        });
+        let begun = numbers(&critics);
+        let targets = Tensor::full([1], 1e19, (Kind::Float, Device::Cpu)); // [N]
+        let said = critics.differentiate(&normal([1, 2]), &normal([1, 2]), &targets).unwrap_err();
+        assert!(said.starts_with("the gradient of `critic.0."), "{said}");
+        assert_eq!(numbers(&critics), begun);
+    }
+
+    #[test]
+    fn a_value_s_gradient_reaches_the_actions_and_no_critic() {
+        let critics = critics(false);
+        let actions = normal([8, 2]).set_requires_grad(true);
+        critics.value(&normal([8, 2]), &actions).sum(Kind::Float).backward();
+        assert!(actions.grad().norm().double_value(&[]) > 0.0);
+        assert!(critics.critics[0].named(0).iter().all(|(_, weight)| !weight.grad().defined()));
     }
 
     #[test]
@@ -242,7 +299,8 @@ mod tests {
                 if stop && step == 3 {
                     subject = restored(&subject.state());
                 }
-                subject.learn(&states, &actions, &targets, 1e-2);
+                subject.differentiate(&states, &actions, &targets).unwrap();
+                subject.step(1e-2);
                 subject.follow(0.1);
             }
             subject.target_value(&states, &actions)

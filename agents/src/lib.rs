@@ -24,6 +24,8 @@ mod threads;
 
 pub mod eva;
 
+pub mod clipped_normal;
+
 pub mod objective;
 
 pub mod optimiser;

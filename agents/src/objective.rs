@@ -1,18 +1,20 @@
 //! What an update minimises: plain imitation, or Online DT's likelihood with an entropy bonus.
 
-use std::f64::consts::{LN_2, TAU};
-
 use tch::{Kind, Reduction, Tensor};
 
+use crate::adapter::AdapterSet;
+use crate::clipped_normal;
 use crate::model::{ActionKind, DecisionTransformer, Inputs, PolicyConfig, bins};
 use crate::nn::Linear;
-use crate::pass::Pass;
+use crate::pass::{NoTap, Pass};
 
-/// Furthest a recorded action may lie from 0, because atanh has no value at ±1.
-const ACTION_LIMIT: f64 = 1.0 - 1e-6;
+/// Log-deviations of the action distribution lie between these. The lower is Online DT's; at the upper, half
+/// the range, a third of the draws around the middle are at a bound, and wider ones would only go from one to
+/// the other.
+const LOG_STD_RANGE: (f64, f64) = (-5.0, 0.0);
 
-/// Log-deviations of the action distribution lie between these, as in Online DT.
-const LOG_STD_RANGE: (f64, f64) = (-5.0, 2.0);
+/// Deviations that a head may start with, in half ranges.
+pub const START_STD_RANGE: (f64, f64) = (0.01, 0.95);
 
 /// The mean loss of plain imitation over real steps: squared error, or cross entropy where actions
 /// are discrete or binned.
@@ -42,7 +44,7 @@ fn real_rows(x: &Tensor, mask: &Tensor) -> Tensor {
 /// The part of Online DT (arXiv 2202.05607) that a deterministic policy lacks: a spread for its
 /// actions, and the temperature that holds their entropy at a target.
 ///
-/// Continuous actions are normals around the policy's own head, squashed by tanh where the policy is, so
+/// Continuous actions are normals around the policy's own, clipped to [−1, 1] ([`crate::clipped_normal`]), so
 /// the most likely action is the one that the policy took before; discrete and binned ones are
 /// categorical over its logits, each dimension on its own.
 #[derive(Debug)]
@@ -55,10 +57,26 @@ pub struct StochasticHead {
     target_entropy: f64,
 }
 
+/// How a normal's mean comes from the policy's head.
+#[derive(Clone, Copy, Debug)]
+enum Mean {
+    Tanh,
+    Head,
+}
+
+impl Mean {
+    /// `[N, A]` → `[N, A]`.
+    fn of(self, head: &Tensor) -> Tensor {
+        match self {
+            Self::Tanh => head.tanh(),
+            Self::Head => head.shallow_clone(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Distribution {
-    TanhNormal,
-    Normal,
+    Normal(Mean),
     Categorical,
     /// One categorical for each of so many dimensions.
     Bins(i64),
@@ -67,15 +85,15 @@ enum Distribution {
 impl Distribution {
     fn of(config: &PolicyConfig) -> Self {
         match config.action_kind {
-            ActionKind::Continuous if config.action_tanh => Self::TanhNormal,
-            ActionKind::Continuous => Self::Normal,
+            ActionKind::Continuous if config.action_tanh => Self::Normal(Mean::Tanh),
+            ActionKind::Continuous => Self::Normal(Mean::Head),
             ActionKind::Discrete => Self::Categorical,
             ActionKind::Binned => Self::Bins(config.act_dim),
         }
     }
 
     fn is_normal(self) -> bool {
-        matches!(self, Self::TanhNormal | Self::Normal)
+        matches!(self, Self::Normal(_))
     }
 }
 
@@ -90,34 +108,82 @@ pub struct OnlineLoss {
     pub log_likelihood: f64,
     /// Mean entropy of the action distribution.
     pub entropy: f64,
+    /// Of normal actions alone.
+    pub spread: Option<Spread>,
+}
+
+/// How far normal actions spread, and how many were recorded at their bounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// Mean deviation, in half ranges of the action.
+    pub std: f64,
+    /// Share of the recorded action numbers that are at their bounds.
+    pub saturated: f64,
+}
+
+/// What the distribution says of N real steps.
+struct Score {
+    /// Log-probability of the recorded action, `[N]`.
+    log_probs: Tensor,
+    /// `[N]`.
+    entropy: Tensor,
+    spread: Option<Spread>,
 }
 
 impl StochasticHead {
-    /// Every state starts with deviation `std` (before tanh); the entropy's weight starts at
+    /// Every state starts with deviation `std` (in half ranges of the action); the entropy's weight starts at
     /// `temperature`; its target is −A, or a tenth of the greatest entropy where actions are categorical.
     pub fn new(policy: &DecisionTransformer, std: f64, temperature: f64) -> Self {
         let config = policy.config();
         let options = (Kind::Float, policy.device());
-        let (low, high) = LOG_STD_RANGE;
-        let unsquashed = ((std.ln() - low) / (high - low) * 2.0 - 1.0).atanh();
         let distribution = Distribution::of(config);
         let target_entropy = match distribution {
-            Distribution::TanhNormal | Distribution::Normal => -(config.act_dim as f64),
+            Distribution::Normal(_) => -(config.act_dim as f64),
             Distribution::Categorical => 0.1 * (config.act_dim as f64).ln(),
             Distribution::Bins(act_dim) => {
                 0.1 * act_dim as f64 * ((config.action_outputs() / act_dim) as f64).ln()
             }
         };
-        Self {
+        let head = Self {
             distribution,
             spread: Linear {
                 weight: Tensor::zeros([config.act_dim, config.hidden_size], options).set_requires_grad(true),
-                bias: Tensor::full([config.act_dim], unsquashed, options).set_requires_grad(true),
+                bias: Tensor::zeros([config.act_dim], options).set_requires_grad(true),
                 fan_in_fan_out: false,
             },
             log_temperature: Tensor::full([0i64; 0], temperature.ln(), options).set_requires_grad(true),
             target_entropy,
+        };
+        head.start_at(&Tensor::full([config.act_dim], std, options));
+        head
+    }
+
+    /// Every state's deviations become these, `[A]`.
+    pub fn start_at(&self, std: &Tensor) {
+        let (low, high) = LOG_STD_RANGE;
+        let unsquashed = ((std.log() - low) / (high - low) * 2.0 - 1.0).atanh();
+        tch::no_grad(|| self.spread.bias.shallow_clone().copy_(&unsquashed));
+    }
+
+    /// For each of A numbers the deviation under which the recorded actions of some batches are likeliest
+    /// around the policy's own, `[A]`; none where actions are not normal.
+    pub fn residual_std(
+        &self,
+        policy: &DecisionTransformer,
+        adapters: &AdapterSet,
+        batches: &[Inputs],
+    ) -> Option<Tensor> {
+        let Distribution::Normal(mean) = self.distribution else { return None };
+        let (mut actions, mut means) = (Vec::new(), Vec::new()); // [N, A] each
+        for inputs in batches {
+            let pass = &mut Pass { adapters, tap: &mut NoTap, train: false, mixed: false };
+            let encoded = real_rows(&policy.encode_for_actions(pass, inputs), &inputs.mask); // [N, D]
+            means.push(mean.of(&policy.action_head(pass, &encoded)));
+            actions.push(real_rows(&inputs.actions, &inputs.mask));
         }
+        let (low, high) = START_STD_RANGE;
+        let (actions, means) = (Tensor::cat(&actions, 0), Tensor::cat(&means, 0));
+        Some(clipped_normal::likeliest_log_std(&actions, &means, low.ln(), high.ln()).exp())
     }
 
     /// The same for another thread, to draw by; the numbers are shared.
@@ -160,60 +226,60 @@ impl StochasticHead {
         self.log_temperature.exp().double_value(&[])
     }
 
-    /// The losses of one batch; draws one action a step for the entropy's estimate.
+    /// The losses of one batch.
     pub fn loss(&self, policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> OnlineLoss {
-        let (log_likelihood, entropy) = self.score(policy, pass, inputs); // [N] each
-        let (log_likelihood, entropy) = (log_likelihood.mean(Kind::Float), entropy.mean(Kind::Float)); // []
+        let Score { log_probs, entropy, spread } = self.score(policy, pass, inputs);
+        let (log_likelihood, entropy) = (log_probs.mean(Kind::Float), entropy.mean(Kind::Float)); // []
         let temperature = self.log_temperature.exp();
         OnlineLoss {
             policy: -(&log_likelihood + temperature.detach() * &entropy),
             temperature: temperature * (entropy.detach() - self.target_entropy),
             log_likelihood: log_likelihood.double_value(&[]),
             entropy: entropy.double_value(&[]),
+            spread,
         }
     }
 
-    /// Log-probability of every step's recorded action: `[B, T]`, 0 where a step pads.
-    pub fn log_probs(&self, policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> Tensor {
-        let (found, _entropy) = self.score(policy, pass, inputs); // [N]
+    /// Log-probability of every step's recorded action, `[B, T]`, 0 where a step pads; and how they spread.
+    pub fn log_probs(
+        &self,
+        policy: &DecisionTransformer,
+        pass: &mut Pass,
+        inputs: &Inputs,
+    ) -> (Tensor, Option<Spread>) {
+        let Score { log_probs: found, spread, .. } = self.score(policy, pass, inputs); // [N]
         let rows = inputs.mask.flatten(0, -1).nonzero().squeeze_dim(-1); // [N]
         let all = Tensor::zeros([inputs.mask.numel() as i64], (Kind::Float, found.device()));
-        all.index_copy(0, &rows, &found).view_as(&inputs.mask)
+        (all.index_copy(0, &rows, &found).view_as(&inputs.mask), spread)
     }
 
-    /// Log-probability of the recorded action and entropy of every real step: `[N]` each; draws one
-    /// action a step for the entropy's estimate.
-    fn score(&self, policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> (Tensor, Tensor) {
+    /// Of every real step.
+    fn score(&self, policy: &DecisionTransformer, pass: &mut Pass, inputs: &Inputs) -> Score {
         let encoded = real_rows(&policy.encode_for_actions(pass, inputs), &inputs.mask); // [N, D]
         let head = policy.action_head(pass, &encoded); // [N, A] or [N, A · bins]
         let target = real_rows(&inputs.actions, &inputs.mask); // [N, A]
+        let sum = |x: &Tensor| x.sum_dim_intlist(-1, false, Kind::Float); // [N, A] → [N]
+        let average = |x: &Tensor| x.mean(Kind::Float).double_value(&[]);
         match self.distribution {
-            Distribution::TanhNormal => {
-                let log_std = self.log_std(&encoded); // [N, A]
-                let recorded = target.clamp(-ACTION_LIMIT, ACTION_LIMIT).atanh(); // [N, A]
-                let drawn = &head + log_std.exp() * head.randn_like(); // [N, A]
-                (
-                    tanh_normal_log_prob(&recorded, &head, &log_std),
-                    -tanh_normal_log_prob(&drawn, &head, &log_std),
-                )
-            }
-            Distribution::Normal => {
-                let log_std = self.log_std(&encoded); // [N, A]
-                let entropy = (&log_std + 0.5 * (TAU.ln() + 1.0)).sum_dim_intlist(-1, false, Kind::Float);
-                (normal_log_prob(&target, &head, &log_std).sum_dim_intlist(-1, false, Kind::Float), entropy)
+            Distribution::Normal(mean) => {
+                let (mean, log_std) = (mean.of(&head), self.log_std(&encoded)); // [N, A] each
+                let log_probs = clipped_normal::log_prob(&target, &mean, &log_std); // [N, A]
+                let entropy = clipped_normal::entropy(&mean, &log_std); // [N, A]
+                let saturated = average(&clipped_normal::at_bound(&target).to_kind(Kind::Float));
+                let spread = Some(Spread { std: average(&log_std.detach().exp()), saturated });
+                Score { log_probs: sum(&log_probs), entropy: sum(&entropy), spread }
             }
             Distribution::Categorical => {
                 let log_probs = head.log_softmax(-1, Kind::Float); // [N, A]
-                let taken = (&log_probs * &target).sum_dim_intlist(-1, false, Kind::Float); // [N]
-                (taken, categorical_entropy(&log_probs))
+                let taken = sum(&(&log_probs * &target)); // [N]
+                Score { log_probs: taken, entropy: categorical_entropy(&log_probs), spread: None }
             }
             Distribution::Bins(act_dim) => {
                 let log_probs = bins::split(&head, act_dim).log_softmax(-1, Kind::Float); // [N, A, bins]
                 let nearest = bins::nearest(&target, log_probs.size()[2]).unsqueeze(-1); // [N, A, 1]
                 let taken = log_probs.gather(-1, &nearest, false).squeeze_dim(-1); // [N, A]
                 let entropies = categorical_entropy(&log_probs); // [N, A]
-                let sum = |x: Tensor| x.sum_dim_intlist(-1, false, Kind::Float); // [N]
-                (sum(taken), sum(entropies))
+                Score { log_probs: sum(&taken), entropy: sum(&entropies), spread: None }
             }
         }
     }
@@ -224,8 +290,9 @@ impl StochasticHead {
         // Gumbel's trick: the largest of logits + Gumbel noise is a draw from their softmax.
         let gumbel = || head - (-(noise + 1e-12).log()).log(); // as `head`
         match self.distribution {
-            Distribution::TanhNormal => (head + self.log_std(encoded).exp() * noise).tanh(),
-            Distribution::Normal => (head + self.log_std(encoded).exp() * noise).clamp(-1.0, 1.0),
+            Distribution::Normal(mean) => {
+                (mean.of(head) + self.log_std(encoded).exp() * noise).clamp(-1.0, 1.0)
+            }
             Distribution::Categorical => gumbel().argmax(-1, true).to_kind(Kind::Float),
             Distribution::Bins(act_dim) => bins::likeliest(&bins::split(&gumbel(), act_dim)),
         }
@@ -236,21 +303,6 @@ impl StochasticHead {
         let (low, high) = LOG_STD_RANGE;
         (self.spread.forward(state).tanh() + 1.0) * (0.5 * (high - low)) + low
     }
-}
-
-/// Log-density of tanh(u) for u ~ Normal(mean, exp(log_std)), summed over dimensions:
-/// `[N, A]` each → `[N]`.
-///
-/// `log(1 − tanh²u) = 2·(ln 2 − u − softplus(−2u))` stays exact where tanh has rounded to ±1.
-fn tanh_normal_log_prob(u: &Tensor, mean: &Tensor, log_std: &Tensor) -> Tensor {
-    let squash = (-u + LN_2 - (u * -2.0).softplus()) * 2.0; // [N, A]
-    (normal_log_prob(u, mean, log_std) - squash).sum_dim_intlist(-1, false, Kind::Float)
-}
-
-/// Log-density of Normal(mean, exp(log_std)) a dimension: `[N, A]` each → `[N, A]`.
-fn normal_log_prob(x: &Tensor, mean: &Tensor, log_std: &Tensor) -> Tensor {
-    let z = (x - mean) / log_std.exp();
-    z.square() * -0.5 - log_std - 0.5 * TAU.ln()
 }
 
 /// Entropy of each row of log-probabilities: `[…, n]` → `[…]`.
@@ -273,31 +325,11 @@ pub fn restore(parameters: &[(String, Tensor)], find: impl Fn(&str) -> Option<Te
 
 #[cfg(test)]
 mod tests {
+    use std::f64::consts::TAU;
+
     use tch::Device;
 
     use super::*;
-    use crate::adapter::AdapterSet;
-    use crate::pass::NoTap;
-
-    /// The same density in float64, from the definition.
-    fn reference(u: f64, mean: f64, log_std: f64) -> f64 {
-        let z = (u - mean) / log_std.exp();
-        let derivative = 1.0 / u.cosh().powi(2);
-        -0.5 * z * z - log_std - 0.5 * TAU.ln() - derivative.ln()
-    }
-
-    #[test]
-    fn log_densities_hold_where_tanh_has_rounded_to_one() {
-        for u in [-9.0, -7.25, -1.0, 0.0, 0.3, 5.0, 9.0] {
-            for log_std in [-5.0, -1.0, 2.0] {
-                let mean = u - 0.7 * f64::exp(log_std);
-                let [a, b, c] = [u, mean, log_std].map(|x| Tensor::from_slice(&[x]).view([1, 1]));
-                let found = tanh_normal_log_prob(&a, &b, &c).double_value(&[0]);
-                let expected = reference(u, mean, log_std);
-                assert!((found - expected).abs() < 1e-4, "u {u}: {found}, expected {expected}");
-            }
-        }
-    }
 
     fn policy(change: impl FnOnce(&mut PolicyConfig)) -> DecisionTransformer {
         let mut config = PolicyConfig {
@@ -343,21 +375,122 @@ mod tests {
         head.loss(policy, &mut pass, inputs).log_likelihood
     }
 
-    #[test]
-    fn actions_at_their_bounds_have_the_density_of_the_definition() {
-        let policy = policy(|_| {});
-        let head = StochasticHead::new(&policy, 0.3, 0.1);
-        let actions = [1.0, -1.0, 0.25, -0.999];
-        let inputs = inputs(&actions);
-        let means = outputs(&policy, &inputs).concat();
-        let mut expected = 0.0;
-        for (action, mean) in actions.iter().zip(means) {
-            let limit = f64::from(ACTION_LIMIT as f32); // as f32 rounds it
-            let u = f64::from(*action).clamp(-limit, limit).atanh();
-            expected += reference(u, mean, 0.3f64.ln()) / 2.0; // the mean over two steps
+    /// ln Φ(z), by the continued fraction of Mills' ratio where z < −1, and by the series of erf elsewhere.
+    fn log_ndtr(z: f64) -> f64 {
+        let log_phi = -0.5 * z * z - 0.5 * TAU.ln();
+        if z < -1.0 {
+            let ratio = (1..500).rev().fold(-z, |below, k| -z + f64::from(k) / below);
+            return log_phi - ratio.ln();
         }
-        let found = log_likelihood(&policy, &head, &inputs);
-        assert!((found - expected).abs() < 1e-3 * expected.abs(), "{found}, expected {expected}");
+        let mut term = z;
+        let mut sum = z;
+        for k in 1..300 {
+            term *= z * z / f64::from(2 * k + 1);
+            sum += term;
+        }
+        (0.5 + log_phi.exp() * sum).ln()
+    }
+
+    #[test]
+    fn recorded_actions_have_their_density_or_their_bound_s_probability() {
+        let actions = [1.0, -1.0, 0.25, -0.999];
+        for tanh in [true, false] {
+            let policy = policy(|config| config.action_tanh = tanh);
+            let head = StochasticHead::new(&policy, 0.3, 0.1);
+            let inputs = inputs(&actions);
+            let mut expected = 0.0;
+            for (action, output) in actions.iter().zip(outputs(&policy, &inputs).concat()) {
+                let mean = if tanh { output.tanh() } else { output };
+                let (action, std) = (f64::from(*action), 0.3f64);
+                let z = (action - mean) / std;
+                expected += match action.abs() == 1.0 {
+                    true => log_ndtr((action * mean - 1.0) / std),
+                    false => -0.5 * z * z - std.ln() - 0.5 * TAU.ln(),
+                };
+            }
+            let expected = expected / 2.0; // the mean over two steps
+            let found = log_likelihood(&policy, &head, &inputs);
+            assert!((found - expected).abs() < 1e-3 * expected.abs(), "{found}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn saturated_batches_have_a_bounded_loss_and_gradient() {
+        for tanh in [true, false] {
+            let policy = policy(|config| config.action_tanh = tanh);
+            let head = StochasticHead::new(&policy, 0.3, 0.1);
+            let inputs = inputs(&[1.0, -1.0, -1.0, 1.0]);
+            let no_adapters = AdapterSet::default();
+            let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
+            let loss = head.loss(&policy, &mut pass, &inputs);
+            assert_eq!(loss.spread.unwrap().saturated, 1.0);
+            assert!((loss.spread.unwrap().std - 0.3).abs() < 1e-6);
+            // −log Φ(−z) < (z + 1)²/2 for z > 0, whose derivative in log σ is less than (z + 1)².
+            let furthest = outputs(&policy, &inputs).concat().into_iter().fold(0.0, |most: f64, output| {
+                most.max(if tanh { output.tanh().abs() } else { output.abs() })
+            });
+            let limit = ((1.0 + furthest) / 0.3 + 1.0).powi(2);
+            let lost = -loss.log_likelihood; // of two numbers a step
+            assert!(0.0 < lost && lost < limit, "{lost}, limit {limit}");
+            loss.policy.backward();
+            let (low, high) = LOG_STD_RANGE;
+            let steepest = 0.5 * (high - low) * limit; // tanh's own slope is at most 1
+            let found = head.spread.bias.grad().abs().max().double_value(&[]);
+            assert!(found < steepest, "{found}, limit {steepest}");
+        }
+    }
+
+    /// Ratios of a policy gradient compare likelihoods of what was drawn, so under those by which it was drawn
+    /// their mean is 1: with saturated draws too.
+    #[test]
+    fn the_ratio_to_another_policy_has_mean_one_over_drawn_actions() {
+        tch::manual_seed(9);
+        let policy = policy(|config| config.action_tanh = false);
+        let options = (Kind::Float, Device::Cpu);
+        let (steps, encoded) = (200_000, Tensor::zeros([1, 8], (Kind::Float, Device::Cpu)));
+        let (here, there) = (StochasticHead::new(&policy, 0.4, 0.1), StochasticHead::new(&policy, 0.3, 0.1));
+        let [at_here, at_there] =
+            [[0.9f32, -0.6], [0.8, -0.7]].map(|mean| Tensor::from_slice(&mean).expand([steps, 2], false));
+        let drawn = here.draw(&at_here, &encoded, &Tensor::randn([steps, 2], options)); // [N, A]
+        let saturated = clipped_normal::at_bound(&drawn).to_kind(Kind::Float).mean(Kind::Float);
+        assert!(saturated.double_value(&[]) > 0.25);
+        let log_prob = |head: &StochasticHead, mean: &Tensor| {
+            let log_std = head.log_std(&encoded).expand_as(mean);
+            clipped_normal::log_prob(&drawn, mean, &log_std).sum_dim_intlist(-1, false, Kind::Float) // [N]
+        };
+        let ratio = (log_prob(&there, &at_there) - log_prob(&here, &at_here)).exp();
+        let mean = ratio.mean(Kind::Float).double_value(&[]);
+        assert!((mean - 1.0).abs() < 0.01, "{mean}");
+    }
+
+    #[test]
+    fn the_spread_starts_at_the_residuals_of_the_policy() {
+        tch::manual_seed(4);
+        for tanh in [true, false] {
+            let policy = policy(|config| config.action_tanh = tanh);
+            let head = StochasticHead::new(&policy, 0.3, 0.1);
+            let batches: Vec<Inputs> = (0..500)
+                .map(|_| {
+                    let mut inputs = inputs(&[0.0; 4]);
+                    inputs.states = Tensor::randn([1, 2, 2], (Kind::Float, Device::Cpu));
+                    inputs.mask = Tensor::from_slice(&[false, true]).view([1, 2]);
+                    let means = Tensor::from_slice2(&outputs(&policy, &inputs)).to_kind(Kind::Float); // [2, A], one row of padding
+                    let means = if tanh { means.tanh() } else { means };
+                    let noise = means.randn_like() * Tensor::from_slice(&[0.1f32, 0.5]);
+                    // What is recorded of the last step does not change what is done in it.
+                    let recorded = (means + noise).clamp(-1.0, 1.0).unsqueeze(0); // [1, 2, A]
+                    Inputs { actions: recorded, ..inputs }
+                })
+                .collect();
+            let found = head.residual_std(&policy, &AdapterSet::default(), &batches).unwrap();
+            for (index, known) in [0.1, 0.5].into_iter().enumerate() {
+                let found = found.double_value(&[index as i64]);
+                assert!((found / known - 1.0).abs() < 0.1, "{found}, known {known}");
+            }
+            head.start_at(&found);
+            let std = head.log_std(&Tensor::randn([5, 8], (Kind::Float, Device::Cpu))).exp();
+            assert!((std - found).abs().max().double_value(&[]) < 1e-5);
+        }
     }
 
     #[test]

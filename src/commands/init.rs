@@ -161,7 +161,7 @@ fn starting_point(
         adapter: adapter(method, policy, total),
         objective: if draws {
             ObjectiveConfig::OnlineDt(OnlineDtConfig {
-                initial_std: 0.3,
+                initial_std: None,
                 initial_temperature: 0.1,
                 temperature_learning_rate: 1e-3,
             })

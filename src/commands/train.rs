@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use eva_rl_agents::model::{Conditioning, DecisionTransformer};
+use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs};
 use eva_rl_envs::{EnvSpec, Kwargs, VecEnv};
 use serde_json::Value;
 use tch::Device;
@@ -12,7 +12,9 @@ use tch::Device;
 use super::{print, print_json};
 use crate::agent;
 use crate::cli::TrainArgs;
-use crate::config::{self, Difference, OnlineConfig, PolicyConfig, RunPlan};
+use crate::config::{
+    self, Difference, ObjectiveConfig, OnlineConfig, OnlineDtConfig, PolicyConfig, RunPlan,
+};
 use crate::data::{self, Dataset, Replay};
 use crate::evaluation::{Evaluated, Task};
 use crate::failure::{InputError, OrInput, tell};
@@ -21,7 +23,7 @@ use crate::initialise::{
 };
 use crate::interrupt::{self, Stopped, unless_abandoned};
 use crate::learner::Learner;
-use crate::metrics::Recorder;
+use crate::metrics::{self, Recorder};
 use crate::model_card::{self, Facts};
 use crate::online;
 use crate::output::refuse_existing;
@@ -29,6 +31,9 @@ use crate::rng::{self, Purpose};
 use crate::run::{Journal, Run};
 use crate::run_dir::{Checkpoint, RunDir, RunState, Torn};
 use crate::threads;
+
+/// Batches by whose residuals actions begin to spread.
+const INITIAL_STD_BATCHES: usize = 4;
 
 /// What a run needs from outside, read and checked before anything is written.
 struct Given {
@@ -315,6 +320,9 @@ fn train(
     let mut learner = Learner::new(policy, adapters, plan);
     let (mut state, mut evaluations, mut saved) = (RunState::default(), Vec::new(), HashMap::new());
     let total = plan.total_updates();
+    if resumed.is_none() {
+        start_spread(plan, &learner, &conditioning, &offline, recorder)?;
+    }
     if let Some(checkpoint) = resumed {
         learner.load_state(&checkpoint.tensors)?;
         (state, saved) = (checkpoint.state, checkpoint.tensors);
@@ -339,6 +347,33 @@ fn train(
     let facts = Facts { trajectories: count, steps, evaluations: &journal.evaluations, state: &state };
     run_dir.write("README.md", &model_card::text(plan, run_dir, &learner, &facts))?;
     summarise(run_dir, &journal.evaluations, &state, json)
+}
+
+/// Finds the deviations by which a new run's actions begin to spread, where its config names none.
+fn start_spread(
+    plan: &RunPlan,
+    learner: &Learner,
+    conditioning: &Conditioning,
+    offline: &Replay,
+    recorder: &mut Recorder,
+) -> anyhow::Result<()> {
+    let ObjectiveConfig::OnlineDt(OnlineDtConfig { initial_std: None, .. }) = plan.objective else {
+        return Ok(());
+    };
+    let batches: Vec<Inputs> = (0..INITIAL_STD_BATCHES)
+        .map(|batch| {
+            let mut draw = rng::generator(plan.seed, Purpose::InitialStd, batch);
+            let windows = offline.sample(plan.optimiser.batch_size, conditioning.context_length, &mut draw);
+            conditioning.inputs(&windows.view())
+        })
+        .collect();
+    if let Some(std) = learner.start_spread(&batches) {
+        let all: Vec<String> = std.iter().map(|std| format!("{std:.3}")).collect();
+        tell(&format!("initial std of the actions, from the policy's residuals: {}", all.join(" ")));
+        let mean = f64::from(std.iter().sum::<f32>()) / std.len() as f64;
+        recorder.scalar(metrics::ACTION_STD, 0, mean)?;
+    }
+    Ok(())
 }
 
 /// The updates on the offline trajectories; false where the run ends with them.

@@ -363,6 +363,13 @@ fn together(name: &str, mistakes: &[String]) -> String {
         [one] => one.clone(),
         several => format!("{name} has {} mistakes:\n  {}", several.len(), several.join("\n  ")),
     }
+
+    /// How the run's `update` steps, which counts from 0: online by a rate of its own, where there is one.
+    pub fn optimiser_of(&self, update: usize) -> OptimiserConfig {
+        let OptimiserConfig { learning_rate: rate, online_learning_rate: online, .. } = self.optimiser;
+        let learning_rate = if update < self.offline.updates { rate } else { online.unwrap_or(rate) };
+        OptimiserConfig { learning_rate, ..self.optimiser.clone() }
+    }
 }
 
 fn check(

@@ -1,5 +1,6 @@
 //! `[objective]`: what an update minimises.
 
+use eva_rl_agents::objective::START_STD_RANGE;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +20,10 @@ pub enum ObjectiveConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OnlineDtConfig {
-    /// Deviation of an action before tanh, at the start.
-    pub initial_std: f64,
+    /// Deviation of every action number at the start, in half ranges. Absent: of each, that under which the
+    /// offline data's actions are likeliest around the policy's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_std: Option<f64>,
     /// Weight of the entropy at the start.
     pub initial_temperature: f64,
     /// Learning rate of the temperature.
@@ -31,8 +34,11 @@ impl OnlineDtConfig {
     /// Checks what types cannot.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let positive = |x: f64| x.is_finite() && x > 0.0;
-        let std = self.initial_std;
-        check("objective.online_dt.initial_std", std, (0.01..=7.0).contains(&std), "must lie in [0.01, 7]")?;
+        if let Some(std) = self.initial_std {
+            let (low, high) = START_STD_RANGE;
+            let rule = "must lie in [0.01, 0.95], in half ranges of the action";
+            check("objective.online_dt.initial_std", std, (low..=high).contains(&std), rule)?;
+        }
         let temperature = self.initial_temperature;
         check(
             "objective.online_dt.initial_temperature",

@@ -24,6 +24,9 @@ pub struct OptimiserConfig {
     pub rule: RuleConfig,
     /// Peak learning rate.
     pub learning_rate: f64,
+    /// Peak learning rate of the updates that follow exploration; absent means the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online_learning_rate: Option<f64>,
     /// Decoupled weight decay of matrices.
     pub weight_decay: f64,
     /// LoRA+ (arXiv 2402.12354): B learns so many times as fast as A.
@@ -103,6 +106,9 @@ impl OptimiserConfig {
             positive(self.learning_rate),
             "must be positive",
         )?;
+        if let Some(rate) = self.online_learning_rate {
+            check("optimiser.online_learning_rate", rate, positive(rate), "must be positive")?;
+        }
         let ratio = self.lora_plus_ratio;
         check("optimiser.lora_plus_ratio", ratio, positive(ratio), "must be positive")?;
         check(
@@ -118,5 +124,28 @@ impl OptimiserConfig {
             "must be positive",
         )?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::load;
+
+    #[test]
+    fn online_updates_step_by_their_own_rate_where_there_is_one() {
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo.toml");
+        let rates = |more: &[&str]| {
+            let sets = ["offline.updates=300", "optimiser.learning_rate=1e-3"].iter().chain(more);
+            let sets: Vec<String> = sets.map(|set| (*set).to_owned()).collect();
+            let plan = load(&demo, &sets).unwrap().plan().unwrap();
+            [299, 300].map(|update| plan.optimiser_of(update).learning_rate)
+        };
+        assert_eq!(rates(&["optimiser.online_learning_rate=1e-4"]), [1e-3, 1e-4]);
+        let demo_s_own = load(&demo, &[]).unwrap().optimiser.online_learning_rate.is_some();
+        if !demo_s_own {
+            assert_eq!(rates(&[]), [1e-3, 1e-3]);
+        }
     }
 }

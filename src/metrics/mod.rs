@@ -66,11 +66,23 @@ pub const GRAD_NORM: Metric =
 /// Likelihood.
 pub const LOG_LIKELIHOOD: Metric = Metric {
     tag: "train/log_likelihood",
-    meaning: "mean log-likelihood of the recorded actions, last update",
+    meaning: "mean log-likelihood of the recorded actions, last update: a log-density between the bounds, a log-probability at them",
 };
 /// Entropy.
-pub const ENTROPY: Metric =
-    Metric { tag: "train/entropy", meaning: "mean entropy of the actions, last update" };
+pub const ENTROPY: Metric = Metric {
+    tag: "train/entropy",
+    meaning: "mean entropy of the actions, last update; what lies at the bounds counts as one action",
+};
+/// What the likelihood takes for being at a bound.
+pub const SATURATED_SHARE: Metric = Metric {
+    tag: "train/saturated_fraction",
+    meaning: "share of a batch's recorded action numbers that lie at their bounds, last update",
+};
+/// How far drawn actions spread.
+pub const ACTION_STD: Metric = Metric {
+    tag: "train/action_std",
+    meaning: "mean deviation of the actions before they are clipped, in half ranges, last update; at update 0 the start",
+};
 /// Temperature.
 pub const TEMPERATURE: Metric =
     Metric { tag: "train/temperature", meaning: "weight of the entropy, last update" };

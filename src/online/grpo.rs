@@ -19,7 +19,7 @@ use crate::checkpoint::replay_state;
 use crate::config::GrpoConfig;
 use crate::data::{Replay, Trajectory, Windows};
 use crate::learner::{Learner, Objective};
-use crate::metrics;
+use crate::metrics::{self, Metric};
 use crate::rng::{self, Purpose};
 use crate::run::{Explorer, Run};
 
@@ -52,15 +52,15 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
             round.before.index_select(0, &Tensor::from_slice(&index)).to_device(run.learner.policy.device());
         let inputs = run.conditioning.inputs(&windows.view());
         let mut fold = Fold::default();
-        let now = log_probs(&run.learner, &mut fold, &inputs); // [B, T]
+        let (now, mut parts) = log_probs(&run.learner, &mut fold, &inputs); // [B, T]
         let found = sequence_policy_gradient(&now, &before, &advantages, &counted, settings.clip);
-        let parts = vec![(metrics::CLIPPED_SHARE, found.clipped)];
-        run.step(&inputs, &Objective { loss: found.loss, parts, fold })?;
+        parts.push((metrics::CLIPPED_SHARE, found.clipped));
+        run.step(&inputs, &Objective { loss: found.loss, temperature: None, parts, fold })?;
     }
     Ok(())
 }
 
-fn log_probs(learner: &Learner, fold: &mut Fold, inputs: &Inputs) -> Tensor {
+fn log_probs(learner: &Learner, fold: &mut Fold, inputs: &Inputs) -> (Tensor, Vec<(Metric, f64)>) {
     learner.log_probs(fold, inputs).expect("a plan with [online.grpo] has Online DT's distribution")
 }
 
@@ -92,7 +92,7 @@ impl Round {
             .chunks(CHUNK)
             .map(|chosen| {
                 let inputs = run.conditioning.inputs(&round.windows(run, settings, chosen).view());
-                tch::no_grad(|| log_probs(&run.learner, &mut Fold::default(), &inputs))
+                tch::no_grad(|| log_probs(&run.learner, &mut Fold::default(), &inputs).0)
                     .to_device(tch::Device::Cpu)
             })
             .collect();

@@ -53,17 +53,12 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         let (slots, wanted): (Vec<i64>, Vec<f32>) = known.into_iter().unzip();
         let (slots, device) = (Tensor::from_slice(&slots), run.learner.policy.device());
         let rows = |x: &Tensor, slots: &Tensor| x.flatten(0, 1).index_select(0, &slots.to_device(device));
-        let critic_loss = critics.learn(
+        let found = critics.differentiate(
             &rows(&inputs.states, &slots),
             &rows(&inputs.actions, &slots),
             &Tensor::from_slice(&wanted).to_device(device),
-            settings.critic_learning_rate,
         );
-        anyhow::ensure!(
-            critic_loss.is_finite(),
-            "update {}: the critics' loss is {critic_loss}; the last checkpoint is whole",
-            run.state.updates
-        );
+        let critic_loss = found.map_err(|what| run.not_finite(&inputs, &what))?;
 
         let mut objective = run.learner.objective(&inputs);
         let done = run.state.updates - run.plan.offline.updates + 1; // with this one
@@ -78,6 +73,7 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         }
         objective.parts.push((metrics::CRITIC_LOSS, critic_loss));
         run.step(&inputs, &objective)?;
+        critics.step(settings.critic_learning_rate); // only now: an update is made whole or not at all
         if steps_policy {
             critics.follow(settings.polyak);
             let acting = run.learner.acting();
