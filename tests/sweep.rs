@@ -75,8 +75,10 @@ fn wait_until(what: &str, holds: impl Fn() -> bool) {
 fn a_sweep_that_is_stopped_stops_its_runs_with_a_checkpoint_and_one_that_is_killed_leaves_none() {
     let bench = Bench::with_policy();
     bench.write("grid.toml", &GRID.replace("offline.updates=2", "offline.updates=100000"));
-    let runs = ["runs/adapt-lora-short-seed1", "runs/adapt-lora-short-seed2"];
+    let runs = ["runs/adapt-eva-short-seed1", "runs/adapt-lora-short-seed1"];
     for (name, signal) in [("INT", 2), ("TERM", 15), ("KILL", 9)] {
+        // Those of the sweep before would be taken for this one's.
+        runs.iter().for_each(|run| drop(fs::remove_file(bench.path(&format!("{run}.log")))));
         let mut sweep = bench.command(&["sweep", "grid.toml", "--out", "runs", "--jobs", "2"]);
         let sweep = sweep.stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
         let logs =

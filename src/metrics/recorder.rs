@@ -303,7 +303,9 @@ mod tests {
             .unwrap();
         recorder.scalar(LOSS, 3, 0.25).unwrap();
         recorder.scalar(EVAL_RETURN, 5, -150.5).unwrap();
-        recorder.film(5, &Film { width: 8, height: 4, gif: b"GIF89a".to_vec(), pace: String::new() }).unwrap();
+        recorder
+            .film(5, &Film { width: 8, height: 4, gif: b"GIF89a".to_vec(), pace: String::new() })
+            .unwrap();
         recorder.flush().unwrap();
         drop(recorder);
 
