@@ -7,7 +7,7 @@ use crate::cli::ReportArgs;
 use crate::failure::tell;
 use crate::output::{refuse_existing, write_folder};
 use crate::report::{
-    Comparison, by_best_rank, by_method, by_task, draw, in_pairs, label, over_tasks, side_by_side,
+    Comparison, by_best_rank, by_method, by_task, draw, in_pairs, label, over_tasks, side_by_side, warnings,
 };
 
 /// Runs `report`.
@@ -16,10 +16,9 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         refuse_existing(out)?;
     }
     let runs = label(&args.runs)?;
-    let comparison = Comparison::read(&runs, args.score)?;
-    for run in args.runs.iter().filter(|run| !run.join("README.md").exists()) {
-        tell(&format!("{run:?} is not finished: its last evaluation stands for its end"));
-    }
+    let comparison = Comparison::new(&runs, args.score)?;
+    let warnings = warnings(&runs);
+    warnings.iter().for_each(|warning| tell(warning));
     let averages = args.score.compares_tasks();
     let tables = [
         side_by_side(&comparison, args.score),
