@@ -37,6 +37,9 @@ pub struct Evaluation {
 pub struct Evaluated {
     /// Updates done.
     pub updates: usize,
+    /// Environment steps of exploration so far.
+    #[serde(default)]
+    pub env_steps: usize,
     /// One entry a target return; where several tasks were played, one of all their episodes.
     pub targets: Vec<Evaluation>,
     /// One entry a task, where the datasets' own environments were played.
