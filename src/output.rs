@@ -28,6 +28,23 @@ pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()
     })
 }
 
+/// Writes a file aside, then gives it its name, so that it is whole or absent.
+pub fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    let aside = aside(path);
+    let written = (|| {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(&aside, text)?;
+        std::fs::File::open(&aside)?.sync_all()?;
+        std::fs::rename(&aside, path)
+    })();
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&aside);
+        anyhow::Error::from(error).context(format!("cannot write {path:?}"))
+    })
+}
+
 /// Waits until a folder's files are on the disk: a power cut must not leave a name without them.
 fn sync(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {

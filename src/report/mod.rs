@@ -1,10 +1,15 @@
 //! Runs side by side: by task and method, over all tasks, and as figures.
 
+mod axis;
 mod figure;
 mod groups;
+mod html;
 mod pairs;
+mod panel;
+mod series;
 mod statistics;
 mod table;
+mod tabular;
 mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +23,10 @@ use crate::failure::{InputError, OrInput, tell};
 use crate::run_dir::{RunDir, RunState};
 use groups::{Labelled, Settings};
 
+pub use axis::Axis;
 pub use figure::draw;
-pub use pairs::in_pairs;
-pub use table::{by_best_rank, by_task, over_tasks, side_by_side};
-pub use training::by_method;
+pub use html::page;
+pub use tabular::Table;
 
 /// What a run is judged by, at the first target return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -63,6 +68,10 @@ impl Measure {
 pub struct Group {
     /// Each run's scores by updates, the first before any.
     pub curves: Vec<BTreeMap<usize, f64>>,
+    /// Each run's environment steps by updates.
+    pub env_steps: Vec<BTreeMap<usize, usize>>,
+    /// The update at which online fine-tuning begins, if it does.
+    pub online_from: Option<usize>,
 }
 
 impl Group {
@@ -182,6 +191,36 @@ impl LabelledRun {
     }
 }
 
+/// Every table of a report.
+pub fn tables(
+    runs: &[LabelledRun],
+    comparison: &Comparison,
+    measure: Measure,
+) -> anyhow::Result<Vec<Table>> {
+    let mut tables: Vec<Table> = table::side_by_side(comparison, measure).into_iter().collect();
+    if measure.compares_tasks() {
+        tables.extend(table::over_tasks(comparison));
+        tables.extend(pairs::in_pairs(comparison));
+        tables.extend(table::by_best_rank(comparison));
+    }
+    tables.push(training::by_method(runs)?);
+    tables.push(table::by_task(comparison));
+    Ok(tables)
+}
+
+/// Refuses an axis of environment steps for runs that have none.
+pub fn check_axis(runs: &[LabelledRun], axis: Axis) -> anyhow::Result<()> {
+    let without = |run: &&LabelledRun| run.evaluations.iter().all(|found| found.env_steps == 0);
+    match runs.iter().find(without) {
+        Some(run) if axis == Axis::EnvSteps => Err(InputError(format!(
+            "{:?} counts no environment steps: it is offline, or was written before they were; use `--x updates`",
+            run.folder
+        ))
+        .into()),
+        _ => Ok(()),
+    }
+}
+
 /// What a reader of the tables must know of the runs: which are not finished, and which are not independent.
 pub fn warnings(runs: &[LabelledRun]) -> Vec<String> {
     let unfinished = runs.iter().filter(|run| !run.folder.join("README.md").exists());
@@ -201,7 +240,10 @@ impl Comparison {
         let mut tasks: BTreeMap<String, BTreeMap<String, Group>> = BTreeMap::new();
         for run in runs {
             let groups = tasks.entry(run.task.clone()).or_default();
-            groups.entry(run.method.clone()).or_default().curves.push(run.curve(measure)?);
+            let group = groups.entry(run.method.clone()).or_default();
+            group.curves.push(run.curve(measure)?);
+            group.env_steps.push(run.evaluations.iter().map(|found| (found.updates, found.env_steps)).collect());
+            group.online_from = run.config.online.as_ref().map(|_| run.config.offline.updates);
         }
         Ok(Self { tasks })
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::LabelledRun;
 use super::statistics::mean;
+use super::tabular::Table;
 use crate::failure::InputError;
 use crate::metrics::{self, Line};
 use crate::run_dir::RunState;
@@ -26,30 +27,27 @@ struct Training {
 }
 
 /// A row a method, over all of its runs; the losses are comparable where all methods have the same tasks.
-pub fn by_method(runs: &[LabelledRun]) -> anyhow::Result<String> {
+pub fn by_method(runs: &[LabelledRun]) -> anyhow::Result<Table> {
     let mut methods: BTreeMap<&str, Vec<Training>> = BTreeMap::new();
     for run in runs {
         methods.entry(&run.method).or_default().push(Training::read(&run.folder, run.state.as_ref())?);
     }
-    let mut table = "| method | runs |".to_owned();
-    for updates in LOSS_AT {
-        table += &format!(" loss at update {updates} |");
-    }
-    table += " last loss | start, s | start's share of the run |\n|---|---|---|---|---|---|---|";
+    let mut table = Table::new("", &["method", "runs"]);
+    table.head.extend(LOSS_AT.map(|updates| format!("loss at update {updates}")));
+    table.head.extend(["last loss", "start, s", "start's share of the run"].map(str::to_owned));
     for (method, runs) in &methods {
         let mean_of = |of: &dyn Fn(&Training) -> Option<f64>| {
             runs.iter().map(of).collect::<Option<Vec<f64>>>().map(|values| mean(&values))
         };
         let tell =
             |value: Option<f64>, digits: usize| value.map_or("–".to_owned(), |x| format!("{x:.digits$}"));
-        table += &format!("\n| {method} | {} |", runs.len());
-        for index in 0..LOSS_AT.len() {
-            table += &format!(" {} |", tell(mean_of(&|run| run.losses[index]), 5));
-        }
-        table += &format!(" {} |", tell(mean_of(&|run| run.last_loss), 5));
         let share = mean_of(&|run| Some(100.0 * run.start_secs? / run.secs?));
-        let share = share.map_or("–".to_owned(), |share| format!("{share:.1}%"));
-        table += &format!(" {} | {share} |", tell(mean_of(&|run| run.start_secs), 2));
+        let mut row = vec![(*method).to_owned(), runs.len().to_string()];
+        row.extend((0..LOSS_AT.len()).map(|index| tell(mean_of(&|run| run.losses[index]), 5)));
+        row.push(tell(mean_of(&|run| run.last_loss), 5));
+        row.push(tell(mean_of(&|run| run.start_secs), 2));
+        row.push(share.map_or("–".to_owned(), |share| format!("{share:.1}%")));
+        table.rows.push(row);
     }
     Ok(table)
 }
