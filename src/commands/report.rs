@@ -23,7 +23,8 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     print(&markdown)?;
     if let Some(out) = &args.out {
         write_folder(out, |folder| {
-            let caption = draw(&comparison, args.score, args.axis, folder).context("cannot draw the curves")?;
+            let caption =
+                draw(&comparison, args.score, args.axis, folder).context("cannot draw the curves")?;
             let (name, axis) = (args.score.name(), args.axis.name());
             let warnings: String = warnings.iter().map(|warning| format!("- {warning}\n")).collect();
             let warnings = if warnings.is_empty() { warnings } else { format!("Note:\n\n{warnings}\n") };

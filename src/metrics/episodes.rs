@@ -1,8 +1,8 @@
 //! What a run records of the episodes that it plays: evaluations and explorations.
 
 use super::{
-    EVAL_LENGTH, EVAL_LOSS, EVAL_RETURN, EVAL_SCORE, EVAL_STD, EVAL_SUCCESS, FPS, Metric, Place, ROLLOUT_LENGTH,
-    ROLLOUT_LOST, ROLLOUT_RETURN, ROLLOUT_SUCCESS, Recorder, TIMESTEPS,
+    EVAL_LENGTH, EVAL_LOSS, EVAL_RETURN, EVAL_SCORE, EVAL_STD, EVAL_SUCCESS, FPS, Metric, Place,
+    ROLLOUT_LENGTH, ROLLOUT_LOST, ROLLOUT_RETURN, ROLLOUT_SUCCESS, Recorder, TIMESTEPS,
 };
 use crate::evaluation::{Evaluated, Evaluation};
 
@@ -16,7 +16,12 @@ impl Recorder {
         if evaluated.tasks.len() > 1 {
             for task in &evaluated.tasks {
                 let found = &task.found;
-                self.tagged(&format!("{}/{}", EVAL_RETURN.tag, task.env), EVAL_RETURN, at, found.mean_return)?;
+                self.tagged(
+                    &format!("{}/{}", EVAL_RETURN.tag, task.env),
+                    EVAL_RETURN,
+                    at,
+                    found.mean_return,
+                )?;
                 if let Some(rate) = found.success_rate {
                     self.tagged(&format!("{}/{}", EVAL_SUCCESS.tag, task.env), EVAL_SUCCESS, at, rate)?;
                 }
@@ -54,8 +59,11 @@ impl Recorder {
 
 /// What the episodes of one target return come to.
 fn numbers(found: &Evaluation) -> Vec<(Metric, f64)> {
-    let mut numbers =
-        vec![(EVAL_RETURN, found.mean_return), (EVAL_STD, found.std_return), (EVAL_LENGTH, found.mean_length)];
+    let mut numbers = vec![
+        (EVAL_RETURN, found.mean_return),
+        (EVAL_STD, found.std_return),
+        (EVAL_LENGTH, found.mean_length),
+    ];
     numbers.extend(found.success_rate.map(|rate| (EVAL_SUCCESS, rate)));
     numbers.extend(found.normalized_score.map(|score| (EVAL_SCORE, score)));
     numbers

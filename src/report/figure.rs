@@ -48,7 +48,8 @@ fn svg(comparison: &Comparison, measure: Measure, axis: Axis) -> (String, Shown)
         .iter()
         .enumerate()
         .map(|(index, (title, groups))| {
-            let (panel, has) = Panel { title, groups, styles: &styles, measure, axis, size, index }.draw(false);
+            let (panel, has) =
+                Panel { title, groups, styles: &styles, measure, axis, size, index }.draw(false);
             shown = shown.or(has);
             let (x, y) = ((index % columns) as f64 * size.0, (index / columns) as f64 * size.1);
             html! { g transform={"translate(" (px(x)) " " (px(y)) ")"} { (panel) } }
@@ -61,7 +62,7 @@ fn svg(comparison: &Comparison, measure: Measure, axis: Axis) -> (String, Shown)
     let longest = names.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0) as f64;
     let entry = 56.0 + LETTER * longest;
     let in_row = ((width - 30.0) / entry).floor().max(1.0) as usize;
-    let caption = wrapped(&caption(shown), ((width - 40.0) / 5.9) as usize);
+    let caption = wrapped(&caption(shown), ((width - 40.0) / 5.3) as usize);
     let below = under + LINE * names.len().div_ceil(in_row) as f64 + 14.0;
     let height = below + (LINE - 3.0) * caption.len() as f64 + 4.0;
     let picture = html! {
@@ -107,6 +108,9 @@ pub fn caption(shown: Shown) -> String {
     }
     if shown.online {
         text += " From the dotted vertical line on, training continues online.";
+    }
+    if shown.env_steps {
+        text += " Offline updates take no environment steps: at 0 is the last evaluation before any.";
     }
     if shown.cut {
         text += " Curves that begin outside of the axis say where.";

@@ -36,8 +36,8 @@ const WORDS: [(&str, &str); 6] = [
     (".tau", "tau"),
 ];
 
-/// What a run's table of one setting holds where the setting is absent.
-pub const ABSENT: &str = "none";
+/// What a label says of a setting that is absent.
+const ABSENT: &str = "none";
 
 /// The settings of a config that tell groups apart; how its evaluations acted is what `evaluations`, the text of its
 /// `evaluation.json`, says.
@@ -229,7 +229,10 @@ mod tests {
         let path = "policy.pretrained.path";
         check(&format!("{path}=other"), [&format!(", {path}=policies/pendulum"), &format!(", {path}=other")]);
         let targets = "evaluation.target_returns";
-        check(&format!("{targets}=[-100.0]"), [&format!(", {targets}=[-150.0]"), &format!(", {targets}=[-100.0]")]);
+        check(
+            &format!("{targets}=[-100.0]"),
+            [&format!(", {targets}=[-150.0]"), &format!(", {targets}=[-100.0]")],
+        );
         let data = [", data.datasets=[\"datasets/pendulum-g14-v0\"]", ", data.datasets=[\"a\",\"b\"]"];
         check("data.datasets=['a','b']", data);
         check("evaluation.patience=3", [", evaluation.patience=none", ", evaluation.patience=3"]);
@@ -254,7 +257,10 @@ mod tests {
         let (slow, fast) = (settings(&slow, CACHED).unwrap(), settings(&fast, CACHED).unwrap());
         let run = |task, settings| Labelled { task, method: "EVA", settings };
         let found = labels(&[run("a", &slow), run("a", &fast), run("b", &slow)]);
-        assert_eq!(found, ["EVA, learning rate 0.001", "EVA, learning rate 0.01", "EVA, learning rate 0.001"]);
+        assert_eq!(
+            found,
+            ["EVA, learning rate 0.001", "EVA, learning rate 0.01", "EVA, learning rate 0.001"]
+        );
         // Tasks may each have their own settings.
         assert_eq!(labels(&[run("a", &slow), run("b", &fast)]), ["EVA", "EVA"]);
     }
@@ -264,13 +270,11 @@ mod tests {
         let said = |inference: &str, cap: &str| {
             format!(r#"[{{"targets": [{{"inference": "{inference}", "max_return_to_go": {cap}}}]}}]"#)
         };
-        let found = labels_of(&[(&[], CACHED), (&[], &said("window", "null")), (&[], &said("window", "5.0"))]);
+        let found =
+            labels_of(&[(&[], CACHED), (&[], &said("window", "null")), (&[], &said("window", "5.0"))]);
         let (inference, cap) = ("evaluation.inference", "evaluation.max_return_to_go");
         let label = |acts: &str, up_to: &str| format!("EVA, rank 8, ODT, {inference}={acts}, {cap}={up_to}");
-        assert_eq!(
-            found,
-            [label("cached", "the policy's"), label("window", "none"), label("window", "5")]
-        );
+        assert_eq!(found, [label("cached", "the policy's"), label("window", "none"), label("window", "5")]);
     }
 
     #[test]

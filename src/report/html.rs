@@ -7,9 +7,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::axis::{self, Axis};
+use super::axis::Axis;
 use super::figure::{caption, runs as count_runs};
-use super::groups::{ABSENT, Settings};
+use super::groups::Settings;
 use super::panel::{Panel, Shown, marker};
 use super::series::styles;
 use super::tabular::Table;
@@ -25,7 +25,8 @@ const PANEL: (f64, f64) = (480.0, 340.0);
 const MOST_VALUES: usize = 3;
 
 /// Nothing of a page is fetched, and nothing that it holds may be.
-const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
+const POLICY: &str =
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
 /// The page.
 pub fn page(
@@ -86,12 +87,17 @@ fn shown(table: &Table) -> Markup {
             table {
                 thead { tr { @for name in &table.head { th scope="col" { button type="button" { (name) } } } } }
                 tbody {
-                    @for row in &table.rows { tr { @for cell in row { td { (cell) } } } }
+                    @for row in &table.rows { tr { @for cell in row { td.number[is_number(cell)] { (cell) } } } }
                 }
             }
         }
         @if !table.outro.is_empty() { p { (table.outro) } }
     }
+}
+
+/// Whether a cell begins with a number, and must not be broken.
+fn is_number(cell: &str) -> bool {
+    cell.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn curves(comparison: &Comparison, measure: Measure, axis: Axis) -> Markup {
@@ -172,11 +178,10 @@ fn differing_settings(runs: &[LabelledRun]) -> Option<Table> {
     for run in runs {
         groups.entry(&run.method).or_default().push(&run.settings);
     }
-    let keys: BTreeSet<&str> =
-        runs.iter().flat_map(|run| run.settings.keys()).map(String::as_str).collect();
+    let keys: BTreeSet<&str> = runs.iter().flat_map(|run| run.settings.keys()).map(String::as_str).collect();
     let cell = |settings: &Vec<&Settings>, key: &str| {
         let values: BTreeSet<&str> =
-            settings.iter().map(|settings| settings.get(key).map_or(ABSENT, String::as_str)).collect();
+            settings.iter().map(|settings| settings.get(key).map_or("–", String::as_str)).collect();
         match values.len() {
             many if many > MOST_VALUES => format!("{many} values"),
             _ => values.into_iter().collect::<Vec<_>>().join("; "),
@@ -195,13 +200,14 @@ fn differing_settings(runs: &[LabelledRun]) -> Option<Table> {
 
 /// A row a run.
 fn list(runs: &[LabelledRun], measure: Measure) -> Table {
-    let head = ["run", "task", "method", "seed", "updates", "environment steps", "before", "after", "seconds"];
+    let head =
+        ["run", "task", "method", "seed", "updates", "environment steps", "before", "after", "seconds"];
     let mut table = Table::new("", &head);
     for run in runs {
         let (first, last) = (&run.evaluations[0], &run.evaluations[run.evaluations.len() - 1]);
         let score = |evaluated: &crate::evaluation::Evaluated| {
             let score = evaluated.targets.first().and_then(|target| measure.of(target));
-            score.map_or("–".to_owned(), |score| axis::number(score, 0.1))
+            score.map_or("–".to_owned(), |score| format!("{score:.1}"))
         };
         table.rows.push(vec![
             run.folder.display().to_string(),
@@ -275,9 +281,12 @@ mod tests {
         ]);
         assert_eq!(text.matches("data:image/gif;base64,R0lGODlh").count(), 2);
         assert_eq!(text.matches("data:image").count(), 2);
-        let row = "<td>adapter.eva.lora.alpha</td><td>4</td><td>8</td>";
+        let row = "<td>adapter.eva.lora.alpha</td><td class=\"number\">4</td><td class=\"number\">8</td>";
         assert!(text.contains(row), "{text}");
         assert!(!text.contains("<td>optimiser.batch_size</td>") && !text.contains("<td>seed</td>"));
-        assert!(text.contains("<td>−9.0</td><td>−2.5</td>"), "the same scores as in the report");
+        assert!(
+            text.contains("<td class=\"number\">-9.0</td><td class=\"number\">-2.5</td>"),
+            "the same scores as in the report"
+        );
     }
 }

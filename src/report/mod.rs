@@ -163,10 +163,8 @@ impl LabelledRun {
         let path = folder.join("evaluation.json");
         let evaluations: Vec<Evaluated> = serde_json::from_str(&text)
             .map_err(|error| InputError(format!("{path:?} is not a list of evaluations: {error}")))?;
-        let last = evaluations
-            .last()
-            .ok_or_else(|| InputError(format!("{path:?} holds no evaluations")))?
-            .updates;
+        let last =
+            evaluations.last().ok_or_else(|| InputError(format!("{path:?} holds no evaluations")))?.updates;
         let settings = groups::settings(&config, &text)?;
         let mut method = config.method_label();
         if !folder.join("README.md").exists() {
@@ -192,11 +190,7 @@ impl LabelledRun {
 }
 
 /// Every table of a report.
-pub fn tables(
-    runs: &[LabelledRun],
-    comparison: &Comparison,
-    measure: Measure,
-) -> anyhow::Result<Vec<Table>> {
+pub fn tables(runs: &[LabelledRun], comparison: &Comparison, measure: Measure) -> anyhow::Result<Vec<Table>> {
     let mut tables: Vec<Table> = table::side_by_side(comparison, measure).into_iter().collect();
     if measure.compares_tasks() {
         tables.extend(table::over_tasks(comparison));
@@ -227,9 +221,9 @@ pub fn warnings(runs: &[LabelledRun]) -> Vec<String> {
     let mut warnings: Vec<String> = unfinished
         .map(|run| format!("{:?} is not finished: its last evaluation stands for its end", run.folder))
         .collect();
-    let seeds = runs.iter().map(|run| {
-        (format!("{}, {}", run.task, run.method), run.config.seed, run.folder.as_path())
-    });
+    let seeds = runs
+        .iter()
+        .map(|run| (format!("{}, {}", run.task, run.method), run.config.seed, run.folder.as_path()));
     warnings.extend(groups::repeated_seeds(seeds));
     warnings
 }
@@ -242,7 +236,9 @@ impl Comparison {
             let groups = tasks.entry(run.task.clone()).or_default();
             let group = groups.entry(run.method.clone()).or_default();
             group.curves.push(run.curve(measure)?);
-            group.env_steps.push(run.evaluations.iter().map(|found| (found.updates, found.env_steps)).collect());
+            group
+                .env_steps
+                .push(run.evaluations.iter().map(|found| (found.updates, found.env_steps)).collect());
             group.online_from = run.config.online.as_ref().map(|_| run.config.offline.updates);
         }
         Ok(Self { tasks })

@@ -35,6 +35,8 @@ pub struct Shown {
     pub cut: bool,
     /// Lines that are moved apart.
     pub apart: bool,
+    /// Environment steps across, of which offline updates take none.
+    pub env_steps: bool,
 }
 
 impl Shown {
@@ -45,6 +47,7 @@ impl Shown {
             online: self.online || other.online,
             cut: self.cut || other.cut,
             apart: self.apart || other.apart,
+            env_steps: self.env_steps || other.env_steps,
         }
     }
 }
@@ -72,17 +75,19 @@ impl Panel<'_> {
     /// holds its values.
     pub fn draw(&self, hover: bool) -> (Markup, Shown) {
         let curves: Vec<Vec<Point>> = self.groups.values().map(|group| points(group, self.axis)).collect();
-        let bands = self.styles.len() <= MOST_BANDS && self.groups.values().any(|group| group.curves.len() > 1);
+        let bands =
+            self.styles.len() <= MOST_BANDS && self.groups.values().any(|group| group.curves.len() > 1);
         let plot = Plot::new(self, &curves, bands);
         let places = plot.places(&curves);
         let online: Vec<usize> = self.online();
-        let apart = places.iter().flatten().any(|place| place.apart);
-        let shown = Shown { bands, online: !online.is_empty(), cut: plot.range.cut, apart };
+        let apart = places.iter().flatten().any(|place| place.apart && plot.holds(place));
+        let env_steps = self.axis == Axis::EnvSteps;
+        let shown = Shown { bands, online: !online.is_empty(), cut: plot.range.cut, apart, env_steps };
         let clip = format!("plot{}", self.index);
         let named = || self.groups.iter().map(|(name, group)| (name, group, &self.styles[name.as_str()]));
         let markup = html! {
             clipPath id=(clip) {
-                rect x=(px(plot.left)) y=(px(plot.top - 8.0)) width=(px(plot.right - plot.left + 6.0)) height=(px(plot.bottom - plot.top + 16.0)) {}
+                rect x=(px(plot.left)) y=(px(plot.top - plot.room)) width=(px(plot.right - plot.left + 6.0)) height=(px(plot.bottom - plot.top + 2.0 * plot.room)) {}
             }
             text x=(px((plot.left + plot.right) / 2.0)) y="18" text-anchor="middle" font-size="14" { (self.title) }
             (self.axes(&plot, &curves))
@@ -103,8 +108,7 @@ impl Panel<'_> {
             }
             @for ((line, curve), (name, group, style)) in places.iter().zip(&curves).zip(named()) {
                 @for (index, (place, point)) in line.iter().zip(curve).enumerate() {
-                    @let inside = place.y >= plot.top - 8.0 && place.y <= plot.bottom + 8.0;
-                    @if inside && index.is_multiple_of(curve.len().div_ceil(MOST_MARKERS)) {
+                    @if plot.holds(place) && index.is_multiple_of(curve.len().div_ceil(MOST_MARKERS)) {
                         (marker(style, place.x, place.y))
                     }
                     @if hover {
@@ -133,8 +137,8 @@ impl Panel<'_> {
     /// Grid, ticks and the axes' names; beneath updates the environment steps that were taken by then.
     fn axes(&self, plot: &Plot, curves: &[Vec<Point>]) -> Markup {
         let (left, right, top, bottom) = (plot.left, plot.right, plot.top, plot.bottom);
-        let (across, step) = axis::ticks(0.0, plot.most, (plot.right - plot.left) / 62.0);
-        let (up, up_step) = axis::ticks(plot.range.low, plot.range.high, 5.0);
+        let (across, step) = axis::ticks(0.0, plot.most, (plot.right - plot.left) / 52.0);
+        let (up, up_step) = axis::ticks(plot.range.low, plot.range.high, 6.5);
         let explores = self.axis == Axis::Updates && plot.explores;
         let middle = (left + right) / 2.0;
         html! {
@@ -210,6 +214,8 @@ struct Plot {
     right: f64,
     top: f64,
     bottom: f64,
+    /// Pixels above and below that curves may take: a score at an end of the range may have been moved apart.
+    room: f64,
     /// The greatest value across.
     most: f64,
     range: axis::Range,
@@ -235,6 +241,7 @@ impl Plot {
             right: panel.size.0 - RIGHT,
             top: TOP,
             bottom: panel.size.1 - under,
+            room: if range.cut { 0.0 } else { SPREAD / 2.0 + 2.0 },
             most: if most > 0.0 { most } else { 1.0 },
             range,
             explores,
@@ -249,6 +256,11 @@ impl Plot {
         self.bottom - (self.bottom - self.top) * (value - self.range.low) / (self.range.high - self.range.low)
     }
 
+    /// Whether a place is seen.
+    fn holds(&self, place: &Place) -> bool {
+        place.y >= self.top - self.room && place.y <= self.bottom + self.room
+    }
+
     /// Where the points of all curves lie; those that would coincide are moved apart.
     fn places(&self, curves: &[Vec<Point>]) -> Vec<Vec<Place>> {
         let place = |point: &Point| Place { x: self.x(point.x), y: self.y(point.mean), apart: false };
@@ -257,8 +269,9 @@ impl Plot {
         let mut places = exact.clone();
         for (curve, line) in places.iter_mut().enumerate() {
             for place in line {
-                let with: Vec<usize> =
-                    (0..exact.len()).filter(|other| exact[*other].iter().any(|found| near(found, place))).collect();
+                let with: Vec<usize> = (0..exact.len())
+                    .filter(|other| exact[*other].iter().any(|found| near(found, place)))
+                    .collect();
                 if with.len() > 1 {
                     let most = (with.len() - 1) as f64;
                     let order = with.iter().position(|other| *other == curve).unwrap_or(0) as f64;

@@ -124,8 +124,14 @@ mod tests {
 
     fn group() -> Group {
         Group {
-            curves: vec![BTreeMap::from([(0, 1.0), (10, 2.0), (20, 3.0)]), BTreeMap::from([(0, 1.0), (10, 4.0), (20, 9.0)])],
-            env_steps: vec![BTreeMap::from([(0, 0), (10, 0), (20, 100)]), BTreeMap::from([(0, 0), (10, 0), (20, 300)])],
+            curves: vec![
+                BTreeMap::from([(0, 1.0), (10, 2.0), (20, 3.0)]),
+                BTreeMap::from([(0, 1.0), (10, 4.0), (20, 9.0)]),
+            ],
+            env_steps: vec![
+                BTreeMap::from([(0, 0), (10, 0), (20, 100)]),
+                BTreeMap::from([(0, 0), (10, 0), (20, 300)]),
+            ],
             ..Group::default()
         }
     }

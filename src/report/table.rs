@@ -42,8 +42,7 @@ pub fn by_task(comparison: &Comparison) -> Table {
             ]);
         }
     }
-    table.outro =
-        format!("Runs whose last evaluation is better than their first: {}.", share(improved, all));
+    table.outro = format!("Runs whose last evaluation is better than their first: {}.", share(improved, all));
     table
 }
 
@@ -177,7 +176,11 @@ pub(super) mod tests {
         for (task, method, runs) in tasks {
             let curves =
                 runs.iter().map(|(first, last)| BTreeMap::from([(0, *first), (10, *last)])).collect();
-            found.tasks.entry((*task).to_owned()).or_default().insert((*method).to_owned(), Group { curves, ..Group::default() });
+            found
+                .tasks
+                .entry((*task).to_owned())
+                .or_default()
+                .insert((*method).to_owned(), Group { curves, ..Group::default() });
         }
         found
     }

@@ -23,7 +23,8 @@ impl Table {
     /// The same in Markdown.
     pub fn markdown(&self) -> String {
         let row = |cells: &[String]| {
-            let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+            let cells: Vec<String> =
+                cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
             format!("| {} |", cells.join(" | "))
         };
         let mut lines = vec![row(&self.head), format!("|{}", "---|".repeat(self.head.len()))];
