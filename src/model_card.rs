@@ -50,6 +50,12 @@ pub fn text(plan: &RunPlan, run_dir: &RunDir, learner: &Learner, facts: &Facts) 
         "- {} updates in {:.0} s. The config is `config.toml`.\n",
         state.updates, state.elapsed_secs
     );
+    let films = ["before.gif", "after.gif"].map(|name| (run_dir.root().join(name).exists(), name));
+    let films: Vec<String> = films.iter().filter(|film| film.0).map(|film| format!("`{}`", film.1)).collect();
+    if !films.is_empty() {
+        let films = films.join(", ");
+        card += &format!("- The first episode of the first and of the last evaluation, filmed: {films}.\n");
+    }
     card += "\n| updates | target return | mean return | 95% interval | episodes | success |\n|---|---|---|---|---|---|\n";
     for evaluated in evaluations {
         for found in &evaluated.targets {

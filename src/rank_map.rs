@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use eva_rl_agents::eva::SiteReport;
 use eva_rl_agents::site::Site;
-use plotters::prelude::*;
+use maud::html;
 use serde::{Deserialize, Serialize};
 
 /// The file of the numbers, in an adapter's folder.
@@ -56,7 +56,8 @@ impl RankMap {
         let path = folder.join(NUMBERS);
         std::fs::write(&path, serde_json::to_string_pretty(self)? + "\n")
             .with_context(|| format!("cannot write {path:?}"))?;
-        self.draw(&folder.join(FIGURE)).context("cannot draw the map of ranks")
+        let path = folder.join(FIGURE);
+        std::fs::write(&path, self.figure()).with_context(|| format!("cannot write {path:?}"))
     }
 
     /// The map that an adapter's folder holds, if EVA made it.
@@ -84,41 +85,57 @@ impl RankMap {
     }
 
     /// Two bars a site, side by side: its rank, and what that explains.
-    fn draw(&self, path: &Path) -> anyhow::Result<()> {
+    fn figure(&self) -> String {
         const NAMES: i32 = 230;
         const BARS: i32 = 220;
         const GAP: i32 = 70;
         const LINE: i32 = 22;
         const TOP: i32 = 44;
-        let height = TOP + LINE * self.sites.len() as i32 + 16;
-        let area =
-            SVGBackend::new(path, ((NAMES + 2 * BARS + 2 * GAP) as u32, height as u32)).into_drawing_area();
-        area.fill(&WHITE)?;
-        let plain = ("sans-serif", 14).into_font();
-        let heading = ("sans-serif", 15).into_font().style(FontStyle::Bold);
-        let columns = [(NAMES, "rank"), (NAMES + BARS + GAP, "variance explained")];
-        for (left, name) in columns {
-            area.draw(&Text::new(name, (left, 14), heading.clone()))?;
-        }
+        let (width, height) = (NAMES + 2 * BARS + 2 * GAP, TOP + LINE * self.sites.len() as i32 + 16);
+        let (ranks, shares) = (NAMES, NAMES + BARS + GAP);
         let most = self.sites.iter().map(|site| site.rank).max().unwrap_or(1).max(1) as f64;
-        for (line, site) in self.sites.iter().enumerate() {
-            let top = TOP + LINE * line as i32;
-            area.draw(&Text::new(site.site.clone(), (12, top), plain.clone()))?;
-            let shares = [
-                (site.rank as f64 / most, site.rank.to_string(), RGBColor(0, 114, 178)),
-                (
-                    site.explained_variance,
-                    format!("{:.0}%", 100.0 * site.explained_variance),
-                    RGBColor(213, 94, 0),
-                ),
-            ];
-            for ((left, _), (share, label, colour)) in columns.into_iter().zip(shares) {
-                let right = left + (share * f64::from(BARS)).round() as i32;
-                area.draw(&Rectangle::new([(left, top), (right, top + LINE - 7)], colour.filled()))?;
-                area.draw(&Text::new(label, (right + 6, top), plain.clone()))?;
+        let bar = |left: i32, top: i32, share: f64, colour: &str, label: &str| {
+            let length = (share * f64::from(BARS)).round() as i32;
+            html! {
+                rect x=(left) y=(top) width=(length) height=(LINE - 7) fill=(colour) {}
+                text x=(left + length + 6) y=(top + 12) { (label) }
             }
+        };
+        let picture = html! {
+            svg xmlns="http://www.w3.org/2000/svg" width=(width) height=(height) viewBox={"0 0 " (width) " " (height)} font-family="sans-serif" font-size="14" {
+                rect width="100%" height="100%" fill="white" {}
+                text x=(ranks) y="26" font-weight="bold" { "rank" }
+                text x=(shares) y="26" font-weight="bold" { "variance explained" }
+                @for (line, site) in self.sites.iter().enumerate() {
+                    @let top = TOP + LINE * line as i32;
+                    @let explained = site.explained_variance;
+                    text x="12" y=(top + 12) { (site.site) }
+                    (bar(ranks, top, site.rank as f64 / most, "#0072b2", &site.rank.to_string()))
+                    (bar(shares, top, explained, "#d55e00", &format!("{:.0}%", 100.0 * explained)))
+                }
+            }
+        };
+        picture.into_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_site_s_bars_are_as_long_as_its_share_of_the_greatest() {
+        let site = |name: &str, rank, explained_variance| SiteNumbers {
+            site: name.to_owned(),
+            rank,
+            explained_variance,
+            explained_variance_ratio: Vec::new(),
+            cosine: 1.0,
+        };
+        let svg = RankMap { batches: 1, sites: vec![site("a<b", 4, 0.5), site("c", 1, 1.0)] }.figure();
+        assert!(svg.contains("a&lt;b"), "{svg}");
+        for (length, colour) in [(220, "#0072b2"), (55, "#0072b2"), (110, "#d55e00"), (220, "#d55e00")] {
+            assert!(svg.contains(&format!("width=\"{length}\" height=\"15\" fill=\"{colour}\"")), "{svg}");
         }
-        area.present()?;
-        Ok(())
     }
 }

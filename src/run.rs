@@ -15,7 +15,7 @@ use crate::failure::tell;
 use crate::film;
 use crate::interrupt::{self, Stopped, unless_abandoned};
 use crate::learner::{Learner, Objective};
-use crate::metrics::{self, Recorder};
+use crate::metrics::{self, Place, Recorder};
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, Choice, NoisyActor};
 use crate::run_dir::{RunDir, RunState};
@@ -103,13 +103,16 @@ impl Run<'_> {
         let due = (updates.is_multiple_of(self.plan.evaluation.every) || last) && !evaluated;
         // An evaluation that is abandoned is made when the run is resumed.
         let abandoned = due && !self.evaluate()?;
+        if due && !abandoned && updates == 0 {
+            self.film_evaluation("before")?;
+        }
         let patience = self.out_of_patience();
         let over = (last || patience) && !abandoned;
         if due && over {
             if patience && !last {
                 self.journal.say(&format!("update {updates:>6}: no better for long enough: the run ends"));
             }
-            self.show_the_last_evaluation()?;
+            self.film_evaluation("after")?;
         }
         let stopping = interrupt::asked().filter(|_| !over);
         if updates.is_multiple_of(self.plan.checkpoint.every) || over || stopping.is_some() {
@@ -309,31 +312,18 @@ impl Run<'_> {
         let Some(((targets, tasks), validation_loss)) = unless_abandoned(validated)? else {
             return Ok(false);
         };
-        let found = &targets[0];
-        let recorder = &mut *self.journal.recorder;
-        if let Some(loss) = validation_loss {
-            recorder.scalar(metrics::EVAL_LOSS, updates, loss)?;
-        }
-        if tasks.len() > 1 {
-            recorder.tasks(updates, &tasks)?;
-        }
-        recorder.scalar(metrics::EVAL_RETURN, updates, found.mean_return)?;
-        recorder.scalar(metrics::EVAL_LENGTH, updates, found.mean_length)?;
-        if let Some(rate) = found.success_rate {
-            recorder.scalar(metrics::EVAL_SUCCESS, updates, rate)?;
-        }
-        if let Some(score) = found.normalized_score {
-            recorder.scalar(metrics::EVAL_SCORE, updates, score)?;
-        }
-        recorder.flush()?;
+        let evaluated =
+            Evaluated { updates, env_steps: self.state.env_steps, targets, tasks, validation_loss };
+        let at = self.place();
+        self.journal.recorder.evaluation(at, &evaluated)?;
+        let found = &evaluated.targets[0];
         self.journal.say(&format!("update {updates:>6}: {}", found.line()));
         let run_dir = self.journal.run_dir;
         if self.state.best.is_none_or(|best| found.mean_return > best) {
             self.state.best = Some(found.mean_return);
             run_dir.save_best(|folder| self.learner.write(folder))?;
         }
-        let env_steps = self.state.env_steps;
-        self.journal.evaluations.push(Evaluated { updates, env_steps, targets, tasks, validation_loss });
+        self.journal.evaluations.push(evaluated);
         let text = serde_json::to_string_pretty(&self.journal.evaluations)? + "\n";
         run_dir.write("evaluation.json", &text)?;
         Ok(true)
@@ -369,9 +359,9 @@ impl Run<'_> {
         self.journal.evaluations.len() > best.0 + patience
     }
 
-    /// Films the first episode of the last evaluation for TensorBoard. A run does not fail for want of a
-    /// picture.
-    fn show_the_last_evaluation(&mut self) -> anyhow::Result<()> {
+    /// Films the first episode of the evaluation that was made now, for TensorBoard and for a GIF in the run's
+    /// folder. A run does not fail for want of a picture.
+    fn film_evaluation(&mut self, name: &str) -> anyhow::Result<()> {
         let (id, kwargs) = match self.tasks.first() {
             Some(task) => (&task.env, &task.kwargs),
             None => (&self.plan.env.id, &self.plan.env.kwargs),
@@ -390,10 +380,11 @@ impl Run<'_> {
             };
             film::film(env, &mut play.actor(&space), seed)
         });
-        match film {
+        let path = self.journal.run_dir.root().join(format!("{name}.gif"));
+        match film.and_then(|film| film.write(&path).map(|()| film)) {
             Ok(film) => self.journal.recorder.film(self.state.updates, &film),
             Err(error) => {
-                self.journal.say(&format!("no film of the last evaluation: {error:#}"));
+                self.journal.say(&format!("no film of update {}: {error:#}", self.state.updates));
                 Ok(())
             }
         }
@@ -413,18 +404,15 @@ impl Run<'_> {
         }
     }
 
+    /// Where the numbers of this moment stand.
+    fn place(&self) -> Place {
+        let env_steps = self.plan.online.is_some().then_some(self.state.env_steps);
+        Place { updates: self.state.updates, env_steps }
+    }
+
     fn record_exploration(&mut self, explored: &Evaluation, speed: f64) -> anyhow::Result<()> {
-        let (updates, recorder) = (self.state.updates, &mut *self.journal.recorder);
-        recorder.scalar(metrics::ROLLOUT_RETURN, updates, explored.mean_return)?;
-        recorder.scalar(metrics::ROLLOUT_LENGTH, updates, explored.mean_length)?;
-        if let Some(rate) = explored.success_rate {
-            recorder.scalar(metrics::ROLLOUT_SUCCESS, updates, rate)?;
-        }
-        if explored.lost_episodes > 0 {
-            recorder.scalar(metrics::ROLLOUT_LOST, updates, explored.lost_episodes as f64)?;
-        }
-        recorder.scalar(metrics::FPS, updates, speed)?;
-        recorder.scalar(metrics::TIMESTEPS, updates, self.state.env_steps as f64)?;
+        let at = self.place();
+        self.journal.recorder.exploration(at, explored, speed)?;
         self.journal.bar.set_message(format!("explored {:.0}", explored.mean_return));
         Ok(())
     }

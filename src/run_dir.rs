@@ -218,6 +218,14 @@ impl RunDir {
         Ok(evaluations)
     }
 
+    /// Where the run stood at its latest checkpoint whose state can be read, if there is one.
+    pub fn last_state(&self) -> Option<RunState> {
+        let read = |folder: &PathBuf| {
+            serde_json::from_str(&fs::read_to_string(folder.join("state.json")).ok()?).ok()
+        };
+        self.checkpoints().ok()?.iter().rev().find_map(read)
+    }
+
     /// The latest checkpoint that can be read, if there are any, and why each later one cannot.
     pub fn latest(&self) -> anyhow::Result<(Option<Checkpoint>, Vec<Torn>)> {
         let mut torn = Vec::new();

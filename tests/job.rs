@@ -24,6 +24,8 @@ fn a_policy_is_adapted_and_its_run_folder_is_whole() {
         "metrics.jsonl",
         "evaluation.json",
         "README.md",
+        "before.gif",
+        "after.gif",
         "best/adapter/adapter_config.json",
         "checkpoints/00000040/adapter/adapter_model.safetensors",
         "checkpoints/00000040/training_state.safetensors",
@@ -34,6 +36,14 @@ fn a_policy_is_adapted_and_its_run_folder_is_whole() {
     let events = fs::read_dir(bench.path("run")).unwrap();
     let is_event = |name: &str| name.starts_with("events.out.tfevents.");
     assert!(events.into_iter().any(|entry| is_event(&entry.unwrap().file_name().to_string_lossy())));
+    let by_env_steps = fs::read_dir(bench.path("run/env_steps")).unwrap();
+    assert!(by_env_steps.into_iter().any(|entry| is_event(&entry.unwrap().file_name().to_string_lossy())));
+    let card = fs::read_to_string(bench.path("run/README.md")).unwrap();
+    assert!(card.contains("`before.gif`, `after.gif`"), "{card}");
+    let evaluations = fs::read_to_string(bench.path("run/evaluation.json")).unwrap();
+    let evaluations: Vec<serde_json::Value> = serde_json::from_str(&evaluations).unwrap();
+    let steps: Vec<u64> = evaluations.iter().map(|found| found["env_steps"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [0, 400, 1200], "at the updates 0, 20 and 40, by rounds of two episodes of 200 steps");
     assert_eq!(fs::read(bench.path("policy/model.safetensors")).unwrap(), base);
 
     let metrics = fs::read_to_string(bench.path("run/metrics.jsonl")).unwrap();
@@ -41,6 +51,7 @@ fn a_policy_is_adapted_and_its_run_folder_is_whole() {
         "rollout/ep_rew_mean",
         "rollout/ep_len_mean",
         "eval/mean_reward",
+        "eval/std_reward",
         "eval/normalized_score",
         "time/fps",
         "train/loss",

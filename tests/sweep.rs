@@ -54,12 +54,43 @@ fn a_grid_runs_every_cell_and_skips_what_is_done() {
         "runs/adapt-eva-short-seed2",
         "--out",
         "compared",
+        "--html",
+        "compared.html",
     ]);
     assert!(table.contains("| Pendulum-v1 {\"g\":12.0} | EVA, rank 2, ODT | 2 |"), "{table}");
     assert!(table.contains(" of 4 ("), "{table}");
     let figure = fs::read_to_string(bench.path("compared/curves.svg")).unwrap();
     assert!(figure.contains("LoRA, rank 2, ODT") && figure.contains("<polyline"), "{figure}");
     assert!(fs::read(bench.path("compared/curves.png")).unwrap().starts_with(b"\x89PNG"));
+    let page = fs::read_to_string(bench.path("compared.html")).unwrap();
+    assert_eq!(page.matches("data:image/gif;base64,").count(), 4, "both groups' films, before and after");
+    assert!(
+        page.contains("EVA, rank 2, ODT") && !page.contains("http:") && !page.contains("https:"),
+        "{page}"
+    );
+
+    let again = bench.run(&["report", "runs/adapt-lora-short-seed1", "--html", "compared.html"]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("compared.html\" exists already"));
+    assert_eq!(fs::read_to_string(bench.path("compared.html")).unwrap(), page);
+
+    // A copy of a run is no further seed, and the same folder counts once.
+    copy_run(&bench.path("runs/adapt-lora-short-seed1"), &bench.path("copy"));
+    let twice = ["report", "runs/adapt-lora-short-seed1", "copy", "runs/adapt-lora-short-seed1/"];
+    let output = bench.run(&twice);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("2 runs have the seed 1 and are not independent"), "{said}");
+    assert!(said.contains("named twice, and counts once"), "{said}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("| LoRA, rank 2, ODT | 2 |"));
+}
+
+/// What `report` reads of a run.
+fn copy_run(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for name in ["config.toml", "evaluation.json", "metrics.jsonl", "README.md"] {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+    fs::create_dir(to.join("checkpoints")).unwrap();
 }
 
 #[track_caller]

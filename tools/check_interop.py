@@ -95,11 +95,17 @@ def check_run(path):
     events = EventAccumulator(str(path))
     events.Reload()
     tags = events.Tags()
-    for tag in ("eval/mean_reward", "train/loss", "train/learning_rate"):
+    for tag in ("eval/mean_reward", "eval/std_reward", "train/loss", "train/learning_rate"):
         check(f"TensorBoard has {tag}", tag in tags["scalars"], f"{len(events.Scalars(tag))} points")
+    constants = [tag for tag in tags["scalars"] if len(events.Scalars(tag)) == 1 and tag.startswith("eva/")]
+    check("no constant of EVA's is a chart", not constants, constants)
+    text = events.Tensors("eva/sites/text_summary")[0].tensor_proto.string_val[0].decode()
+    rows = [line.split("|")[1:3] for line in text.splitlines()[2:]]
+    total = sum(int(rank) for _, rank in rows)
+    check("TensorBoard has a table of EVA's sites", total > 0, f"{len(rows)} sites, ranks of {total}")
     ranks = events.Histograms("eva/ranks")[0].histogram_value if "eva/ranks" in tags["histograms"] else None
-    total = sum(events.Scalars(tag)[0].value for tag in tags["scalars"] if tag.startswith("eva/rank/"))
     check("TensorBoard has a histogram of EVA's ranks", ranks is not None and ranks.sum == total, f"sum {total:g}")
+    check_env_steps(path, events)
     check("TensorBoard has the config as text", "config/text_summary" in tags["tensors"])
     plugins = events.PluginTagToContent("hparams")
     check("TensorBoard has hyperparameters", "_hparams_/session_start_info" in plugins)
@@ -114,6 +120,22 @@ def check_card(path):
             ran = subprocess.run([sys.executable, "-c", lines], cwd=folder, capture_output=True, text=True)
             last = (ran.stderr.strip().splitlines() or [""])[-1]
             check(f"the model card's Python runs in {folder}", lines and ran.returncode == 0, last if ran.returncode else "")
+
+
+def check_env_steps(path, events):
+    """The same numbers over environment steps, where the run explored."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    if "rollout/ep_rew_mean" not in events.Tags()["scalars"]:
+        return
+    by_steps = EventAccumulator(str(path / "env_steps"))
+    by_steps.Reload()
+    taken = [int(point.value) for point in by_steps.Scalars("time/total_timesteps")]
+    for tag in ("rollout/ep_rew_mean", "eval/mean_reward"):
+        found, wanted = by_steps.Scalars(tag), events.Scalars(tag)
+        same = [point.value for point in found] == [point.value for point in wanted]
+        on_axis = {point.step for point in found} <= {0, *taken}
+        check(f"{tag} stands over environment steps too", same and on_axis, f"up to {taken[-1]}")
 
 
 def main():

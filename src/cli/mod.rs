@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{self, AdapterConfig, OnlineConfig};
 use crate::failure::{InputError, OrInput};
-use crate::report::Measure;
+use crate::report::{Axis, Measure};
 use crate::rollout::Inference;
 
 pub use bench::{
@@ -509,9 +509,15 @@ pub struct ReportArgs {
     /// What runs are judged by, at the first target return
     #[arg(long, value_enum, default_value_t = Measure::Return)]
     pub score: Measure,
+    /// What learning curves are drawn over
+    #[arg(long = "x", value_enum, default_value_t = Axis::Updates)]
+    pub axis: Axis,
     /// Gets report.md, curves.svg and curves.png; must not exist
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Gets one page that stands alone: tables that sort, curves, films, settings; must not exist
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Arguments of `completions`.

@@ -5,42 +5,40 @@ use anyhow::Context;
 use super::print;
 use crate::cli::ReportArgs;
 use crate::failure::tell;
-use crate::output::{refuse_existing, write_folder};
-use crate::report::{
-    Comparison, by_best_rank, by_method, by_task, draw, in_pairs, label, over_tasks, side_by_side,
-};
+use crate::output::{refuse_existing, write_file, write_folder};
+use crate::report::{Comparison, Table, check_axis, draw, label, page, tables, warnings};
 
 /// Runs `report`.
 pub fn run(args: ReportArgs) -> anyhow::Result<()> {
-    if let Some(out) = &args.out {
-        refuse_existing(out)?;
+    for path in args.out.iter().chain(&args.html) {
+        refuse_existing(path)?;
     }
     let runs = label(&args.runs)?;
-    let comparison = Comparison::read(&runs, args.score)?;
-    for run in args.runs.iter().filter(|run| !run.join("README.md").exists()) {
-        tell(&format!("{run:?} is not finished: its last evaluation stands for its end"));
+    check_axis(&runs, args.axis)?;
+    let comparison = Comparison::new(&runs, args.score)?;
+    let warnings = warnings(&runs);
+    warnings.iter().for_each(|warning| tell(warning));
+    let tables = tables(&runs, &comparison, args.score)?;
+    let markdown = tables.iter().map(Table::markdown).collect::<Vec<String>>().join("\n\n");
+    print(&markdown)?;
+    if let Some(out) = &args.out {
+        write_folder(out, |folder| {
+            let caption =
+                draw(&comparison, args.score, args.axis, folder).context("cannot draw the curves")?;
+            let (name, axis) = (args.score.name(), args.axis.name());
+            let warnings: String = warnings.iter().map(|warning| format!("- {warning}\n")).collect();
+            let warnings = if warnings.is_empty() { warnings } else { format!("Note:\n\n{warnings}\n") };
+            let folders: String = args.runs.iter().map(|run| format!("- `{}`\n", run.display())).collect();
+            let text = format!(
+                "# Runs compared\n\nScores are of evaluations at the first target return: {name}.\n\n{warnings}{markdown}\n\n![Over {axis}: {name}](curves.svg)\n\n{caption}\n\nRuns:\n\n{folders}"
+            );
+            std::fs::write(folder.join("report.md"), text)?;
+            Ok(())
+        })?;
     }
-    let averages = args.score.compares_tasks();
-    let tables = [
-        side_by_side(&comparison, args.score),
-        over_tasks(&comparison).filter(|_| averages),
-        in_pairs(&comparison).filter(|_| averages),
-        by_best_rank(&comparison).filter(|_| averages),
-        Some(by_method(&runs)?),
-        Some(by_task(&comparison)),
-    ];
-    let tables = tables.into_iter().flatten().collect::<Vec<String>>().join("\n\n");
-    print(&tables)?;
-    let Some(out) = &args.out else { return Ok(()) };
-    write_folder(out, |folder| {
-        let name = args.score.name();
-        let figure = format!("![Over updates: {name}](curves.svg)");
-        let runs: Vec<String> = args.runs.iter().map(|run| format!("- `{}`", run.display())).collect();
-        let text = format!(
-            "# Runs compared\n\nScores are of evaluations at the first target return: {name}.\n\n{tables}\n\n{figure}\n\nLines are means over runs; bands, where there are few methods, go from the worst run to the best.\n\nRuns:\n\n{}\n",
-            runs.join("\n")
-        );
-        std::fs::write(folder.join("report.md"), text)?;
-        draw(&comparison, args.score, folder).context("cannot draw the curves")
-    })
+    if let Some(html) = &args.html {
+        let text = page(&runs, &comparison, &tables, &warnings, args.score, args.axis);
+        write_file(html, |aside| Ok(std::fs::write(aside, &text)?))?;
+    }
+    Ok(())
 }

@@ -96,7 +96,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         changes.iter().for_each(|change| tell(&format!("changed: {}", change.change())));
     }
     let mut recorder = match &resumed {
-        Some(checkpoint) => Recorder::resume(&folder, checkpoint.state.updates)?,
+        Some(checkpoint) => Recorder::resume(&folder, &checkpoint.state)?,
         None if args.resume.is_some() => Recorder::start_again(&folder)?,
         None => Recorder::create(&folder)?,
     };

@@ -1,10 +1,12 @@
 //! Every number that a run reports: declared once, written to TensorBoard and to `metrics.jsonl`.
 
+mod episodes;
 mod recorder;
 
-pub use recorder::{Line, Recorder};
+pub use recorder::{Line, Place, Recorder};
 
-/// A number that a run reports, and what it means. Its axis is the run's updates.
+/// A number that a run reports, and what it means. Its axis is the run's updates; in a run that explores, what
+/// episodes came to is written over environment steps too.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
     /// TensorBoard's name, Stable-Baselines3's where it has one.
@@ -30,7 +32,12 @@ pub const ROLLOUT_LOST: Metric = Metric {
 /// Return of an evaluation.
 pub const EVAL_RETURN: Metric = Metric {
     tag: "eval/mean_reward",
-    meaning: "mean undiscounted return, asking for the first target return",
+    meaning: "mean undiscounted return, conditioned on the first target return",
+};
+/// Spread of an evaluation.
+pub const EVAL_STD: Metric = Metric {
+    tag: "eval/std_reward",
+    meaning: "standard deviation of the undiscounted returns over the evaluation's episodes",
 };
 /// Length of an evaluation.
 pub const EVAL_LENGTH: Metric =
@@ -49,7 +56,7 @@ pub const EVAL_LOSS: Metric =
 /// A film of an evaluation.
 pub const EVAL_FILM: Metric = Metric {
     tag: "eval/episode",
-    meaning: "the first episode of the last evaluation, in 200 frames at most",
+    meaning: "the first episode of the first and of the last evaluation, in 200 frames at most",
 };
 /// Speed of exploration.
 pub const FPS: Metric = Metric { tag: "time/fps", meaning: "environment steps a second of exploration" };

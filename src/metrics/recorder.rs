@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -21,11 +21,24 @@ use tensorboard_proto::tensor_shape::{TensorShapeProto, TensorShapeProto_Dim};
 use tensorboard_proto::types::DataType;
 use tensorboard_rs::summary_writer::FileWriter;
 
-use super::{EVA_SETTLED, EVAL_FILM, EVAL_RETURN, EVAL_SUCCESS, Metric};
-use crate::evaluation::TaskEvaluation;
+use super::{EVA_SETTLED, EVAL_FILM, Metric};
 use crate::film::Film;
+use crate::run_dir::RunState;
 
 const FILE: &str = "metrics.jsonl";
+
+/// The folder in a run's of the events whose axis is environment steps; TensorBoard shows it as a second run with
+/// the same tags.
+const ENV_STEPS: &str = "env_steps";
+
+/// Where a number stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Updates done.
+    pub updates: usize,
+    /// Environment steps of exploration so far; none in a run that never explores.
+    pub env_steps: Option<usize>,
+}
 
 /// One line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,11 +51,17 @@ pub struct Line {
     pub value: Option<f64>,
     /// Seconds since the run, or its resumed part, began.
     pub wall_secs: f64,
+    /// Environment steps of exploration so far, of what episodes came to in a run that explores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_steps: Option<usize>,
 }
 
 /// Writes the numbers of one run.
 pub struct Recorder {
+    run: PathBuf,
     events: FileWriter,
+    /// The same over environment steps, once there is something.
+    by_env_steps: Option<FileWriter>,
     lines: BufWriter<File>,
     started: Instant,
 }
@@ -53,27 +72,35 @@ impl Recorder {
         let path = run.join(FILE);
         let lines = OpenOptions::new().create(true).append(true).open(&path);
         let lines = lines.with_context(|| format!("cannot write {path:?}"))?;
-        Ok(Self { events: FileWriter::new(run), lines: BufWriter::new(lines), started: Instant::now() })
+        let (events, lines) = (FileWriter::new(run), BufWriter::new(lines));
+        Ok(Self { run: run.to_owned(), events, by_env_steps: None, lines, started: Instant::now() })
     }
 
     /// Starts a run again that was killed before its first checkpoint: what it wrote is forgotten.
     pub fn start_again(run: &Path) -> anyhow::Result<Self> {
-        for entry in fs::read_dir(run)? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name == FILE || name.starts_with("events.out.tfevents.") {
-                fs::remove_file(&path).with_context(|| format!("cannot remove {path:?}"))?;
+        let by_env_steps = run.join(ENV_STEPS);
+        for folder in [run, &by_env_steps].into_iter().filter(|folder| folder.is_dir()) {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if name == FILE || name.starts_with("events.out.tfevents.") {
+                    fs::remove_file(&path).with_context(|| format!("cannot remove {path:?}"))?;
+                }
             }
         }
         Self::create(run)
     }
 
-    /// Goes on after a stop: what was written past update `step` is forgotten.
-    pub fn resume(run: &Path, step: usize) -> anyhow::Result<Self> {
+    /// Goes on after a stop: what was written past the checkpoint of `state` is forgotten.
+    pub fn resume(run: &Path, state: &RunState) -> anyhow::Result<Self> {
         let path = run.join(FILE);
         let text = fs::read_to_string(&path).unwrap_or_default();
         let read = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-        let kept: Vec<Line> = read.filter(|line| line.step <= step || line.tag == EVA_SETTLED.tag).collect();
+        // A round is explored after the checkpoint of its first update.
+        let before = |line: &Line| {
+            line.step <= state.updates && line.env_steps.is_none_or(|steps| steps <= state.env_steps)
+        };
+        let kept: Vec<Line> = read.filter(|line| line.tag == EVA_SETTLED.tag || before(line)).collect();
         let mut text = String::new();
         for line in &kept {
             text += &(serde_json::to_string(line)? + "\n");
@@ -83,57 +110,73 @@ impl Recorder {
             .and_then(|()| fs::rename(&aside, &path))
             .with_context(|| format!("cannot write {path:?}"))?;
 
+        // What stands at the checkpoint's own update is written again, but for update 0, where the config and the
+        // adapters' tables stand; so is what has EVA's batches for its axis.
         let mut recorder = Self::create(run)?;
-        let mut log = SessionLog::new();
-        log.set_status(SessionLog_SessionStatus::START);
-        let mut event = Event::new();
-        event.set_session_log(log);
-        recorder.events.add_event(&event, step + 1);
-        // The purge also takes what has EVA's batches for its axis.
-        for line in kept.iter().filter(|line| line.step > step) {
-            let value = line.value.unwrap_or(f64::NAN);
-            recorder.events.add_summary(scalar_summary(&line.tag, EVA_SETTLED.meaning, value), line.step);
+        let from = state.updates.max(1);
+        recorder.events.add_event(&restart(), from);
+        for line in kept.iter().filter(|line| line.step >= from) {
+            recorder.events.add_summary(line.summary(), line.step);
+        }
+        let over_env_steps = kept.iter().filter_map(|line| Some((line.env_steps?, line)));
+        if run.join(ENV_STEPS).is_dir() {
+            recorder.by_env_steps().add_event(&restart(), 0);
+            for (steps, line) in over_env_steps {
+                recorder.by_env_steps().add_summary(line.summary(), steps);
+            }
         }
         Ok(recorder)
     }
 
-    /// Records a number at an update.
-    pub fn scalar(&mut self, metric: Metric, step: usize, value: f64) -> anyhow::Result<()> {
-        self.tagged(metric.tag, metric.meaning, step, value)
+    fn by_env_steps(&mut self) -> &mut FileWriter {
+        let Self { run, by_env_steps, .. } = self;
+        by_env_steps.get_or_insert_with(|| FileWriter::new(run.join(ENV_STEPS)))
     }
 
-    fn tagged(&mut self, tag: &str, meaning: &str, step: usize, value: f64) -> anyhow::Result<()> {
-        self.events.add_summary(scalar_summary(tag, meaning, value), step);
-        let value = value.is_finite().then_some(value);
-        let line = Line { step, tag: tag.to_owned(), value, wall_secs: self.started.elapsed().as_secs_f64() };
+    /// Records a number at an update.
+    pub fn scalar(&mut self, metric: Metric, step: usize, value: f64) -> anyhow::Result<()> {
+        self.scalar_at(metric, Place { updates: step, env_steps: None }, value)
+    }
+
+    /// Records a number at an update, and at as many environment steps in a run that explores.
+    pub(super) fn scalar_at(&mut self, metric: Metric, at: Place, value: f64) -> anyhow::Result<()> {
+        self.tagged(metric.tag, metric, at, value)
+    }
+
+    /// The same under another tag than the metric's.
+    pub(super) fn tagged(&mut self, tag: &str, metric: Metric, at: Place, value: f64) -> anyhow::Result<()> {
+        self.events.add_summary(scalar_summary(tag, metric.meaning, value), at.updates);
+        if let Some(steps) = at.env_steps {
+            self.by_env_steps().add_summary(scalar_summary(tag, metric.meaning, value), steps);
+        }
+        self.line(tag, at, value)
+    }
+
+    fn line(&mut self, tag: &str, at: Place, value: f64) -> anyhow::Result<()> {
+        let Place { updates: step, env_steps } = at;
+        let (value, wall_secs) = (value.is_finite().then_some(value), self.started.elapsed().as_secs_f64());
+        let line = Line { step, tag: tag.to_owned(), value, wall_secs, env_steps };
         writeln!(self.lines, "{}", serde_json::to_string(&line)?).context("cannot write metrics.jsonl")
     }
 
-    /// Records what each task of an evaluation came to, by its environment's id.
-    pub fn tasks(&mut self, step: usize, tasks: &[TaskEvaluation]) -> anyhow::Result<()> {
-        for TaskEvaluation { env, found, .. } in tasks {
-            self.tagged(&format!("{}/{env}", EVAL_RETURN.tag), EVAL_RETURN.meaning, step, found.mean_return)?;
-            if let Some(rate) = found.success_rate {
-                self.tagged(&format!("{}/{env}", EVAL_SUCCESS.tag), EVAL_SUCCESS.meaning, step, rate)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Records each site's rank and what its adapter's directions explain, and how both spread.
+    /// Records each site's rank and what its adapter's directions explain: one table, and how both spread.
     pub fn sites(&mut self, reports: &[SiteReport<Site>]) -> anyhow::Result<()> {
+        let start = Place { updates: 0, env_steps: None };
+        let mut table = "| site | rank | explained variance | cosine |\n|---|---|---|---|".to_owned();
         for SiteReport { site, rank, .. } in reports {
-            self.tagged(&format!("eva/rank/{site}"), "rank of the site's adapter", 0, *rank as f64)?;
+            self.line(&format!("eva/rank/{site}"), start, *rank as f64)?;
         }
         for report in reports {
-            let tag = format!("eva/explained_variance/{}", report.site);
-            self.tagged(&tag, "share of the site's variance that its A spans", 0, report.covered())?;
+            let SiteReport { site, rank, cosine, .. } = report;
+            self.line(&format!("eva/explained_variance/{site}"), start, report.covered())?;
+            table += &format!("\n| {site} | {rank} | {:.1}% | {cosine:.3} |", 100.0 * report.covered());
         }
+        self.text("eva/sites", table);
         let ranks: Vec<f64> = reports.iter().map(|report| report.rank as f64).collect();
         self.histogram("eva/ranks", "ranks of the sites", &ranks);
         for report in reports {
             let tag = format!("eva/components/{}", report.site);
-            let meaning = "share of the site's variance that each candidate direction explains";
+            let meaning = "share of the site's variance that each candidate component explains";
             self.histogram(&tag, meaning, &report.explained);
         }
         self.flush()
@@ -185,20 +228,7 @@ impl Recorder {
 
     /// Records the config as text, and its values as hyperparameters.
     pub fn config(&mut self, toml: &str, values: &serde_json::Value) -> anyhow::Result<()> {
-        let mut tensor = TensorProto::new();
-        tensor.set_dtype(DataType::DT_STRING);
-        let mut dimension = TensorShapeProto_Dim::new();
-        dimension.set_size(1);
-        let mut shape = TensorShapeProto::new();
-        shape.set_dim(RepeatedField::from_vec(vec![dimension]));
-        tensor.set_tensor_shape(shape);
-        tensor.set_string_val(RepeatedField::from_vec(vec![format!("```toml\n{toml}\n```").into_bytes()]));
-        let mut entry = Summary_Value::new();
-        entry.set_tag("config/text_summary".to_owned());
-        entry.set_metadata(plugin("text", Vec::new()));
-        entry.set_tensor(tensor);
-        self.events.add_summary(summary(entry), 0);
-
+        self.text("config", format!("```toml\n{toml}\n```"));
         let mut start = SessionStartInfo::new();
         let mut flat = Vec::new();
         flatten("", values, &mut flat);
@@ -212,11 +242,47 @@ impl Recorder {
         self.flush()
     }
 
+    /// Shows Markdown among TensorBoard's texts, at the start.
+    fn text(&mut self, name: &str, markdown: String) {
+        let mut tensor = TensorProto::new();
+        tensor.set_dtype(DataType::DT_STRING);
+        let mut dimension = TensorShapeProto_Dim::new();
+        dimension.set_size(1);
+        let mut shape = TensorShapeProto::new();
+        shape.set_dim(RepeatedField::from_vec(vec![dimension]));
+        tensor.set_tensor_shape(shape);
+        tensor.set_string_val(RepeatedField::from_vec(vec![markdown.into_bytes()]));
+        let mut entry = Summary_Value::new();
+        entry.set_tag(format!("{name}/text_summary"));
+        entry.set_metadata(plugin("text", Vec::new()));
+        entry.set_tensor(tensor);
+        self.events.add_summary(summary(entry), 0);
+    }
+
     /// Hands everything to the system.
     pub fn flush(&mut self) -> anyhow::Result<()> {
         self.events.flush();
+        if let Some(events) = &mut self.by_env_steps {
+            events.flush();
+        }
         self.lines.flush().context("cannot write metrics.jsonl")
     }
+}
+
+impl Line {
+    /// The same for TensorBoard, once more.
+    fn summary(&self) -> Summary {
+        scalar_summary(&self.tag, "", self.value.unwrap_or(f64::NAN))
+    }
+}
+
+/// What makes TensorBoard forget all from its step on.
+fn restart() -> Event {
+    let mut log = SessionLog::new();
+    log.set_status(SessionLog_SessionStatus::START);
+    let mut event = Event::new();
+    event.set_session_log(log);
+    event
 }
 
 fn scalar_summary(tag: &str, meaning: &str, value: f64) -> Summary {
@@ -266,7 +332,8 @@ fn flatten(prefix: &str, value: &serde_json::Value, into: &mut Vec<(String, Prot
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{EVAL_RETURN, LOSS};
+    use crate::evaluation::Evaluated;
+    use crate::metrics::{EVAL_RETURN, LOSS, ROLLOUT_RETURN};
 
     fn lines(run: &Path) -> Vec<Line> {
         let text = fs::read_to_string(run.join(FILE)).unwrap();
@@ -292,6 +359,16 @@ mod tests {
             }
         }
         events
+    }
+
+    /// Gives event files the names of a process that began long ago; a second one in this second would replace them.
+    fn age(run: &Path) {
+        for entry in fs::read_dir(run).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("events.out.tfevents.") {
+                fs::rename(&path, path.with_file_name("events.out.tfevents.0000000001.before")).unwrap();
+            }
+        }
     }
 
     #[test]
@@ -343,14 +420,120 @@ mod tests {
         }
         recorder.flush().unwrap();
         drop(recorder);
-        let mut recorder = Recorder::resume(folder.path(), 2).unwrap();
+        age(folder.path());
+        let state = RunState { updates: 2, ..RunState::default() };
+        let mut recorder = Recorder::resume(folder.path(), &state).unwrap();
         recorder.scalar(LOSS, 3, 30.0).unwrap();
         recorder.flush().unwrap();
         drop(recorder);
         let steps: Vec<(usize, Option<f64>)> =
             lines(folder.path()).iter().map(|line| (line.step, line.value)).collect();
         assert_eq!(steps, [(1, Some(1.0)), (2, Some(2.0)), (3, Some(30.0))]);
-        let restart = events(folder.path()).into_iter().find(Event::has_session_log).unwrap();
-        assert_eq!(restart.get_step(), 3);
+        assert_eq!(points(folder.path(), LOSS), [(1, 1.0), (2, 2.0), (3, 30.0)]);
+        assert!(!folder.path().join(ENV_STEPS).exists());
+    }
+
+    /// A metric's points as TensorBoard shows them: what a restart purges is gone.
+    fn points(run: &Path, metric: Metric) -> Vec<(i64, f32)> {
+        let mut points = Vec::new();
+        for event in events(run) {
+            if event.has_session_log() {
+                points.retain(|(step, _)| *step < event.get_step());
+            }
+            let values = event.get_summary().get_value().iter();
+            let found = values.filter(|value| value.get_tag() == metric.tag);
+            points.extend(found.map(|value| (event.get_step(), value.get_simple_value())));
+        }
+        points
+    }
+
+    /// An evaluation with these mean returns, each at a target return of its own.
+    fn evaluated(returns: &[(f32, f64)]) -> Evaluated {
+        let evaluation = |(target, mean_return): &(f32, f64)| {
+            serde_json::json!({
+                "target_return": target, "episodes": 2, "mean_return": mean_return, "std_return": 0.5,
+                "interval": [0.0, 1.0], "mean_length": 9.0, "success_rate": null, "normalized_score": null,
+                "inference": "window", "max_return_to_go": null,
+            })
+        };
+        let targets: Vec<serde_json::Value> = returns.iter().map(evaluation).collect();
+        serde_json::from_value(serde_json::json!({ "updates": 0, "targets": targets })).unwrap()
+    }
+
+    #[test]
+    fn every_target_return_has_its_tags_and_the_first_the_plain_ones_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::create(folder.path()).unwrap();
+        let at = Place { updates: 5, env_steps: None };
+        recorder.evaluation(at, &evaluated(&[(3000.0, 7.0), (-1.5, 8.0)])).unwrap();
+        recorder.evaluation(at, &evaluated(&[(3000.0, 7.0)])).unwrap(); // one target return has no tags of its own
+        drop(recorder);
+        let mut found: Vec<(String, f64)> =
+            lines(folder.path()).into_iter().map(|line| (line.tag, line.value.unwrap())).collect();
+        found.retain(|(tag, _)| !tag.contains("length"));
+        let plain = [("eval/mean_reward".to_owned(), 7.0), ("eval/std_reward".to_owned(), 0.5)];
+        let each = [
+            ("eval/target_3000/mean_reward".to_owned(), 7.0),
+            ("eval/target_3000/std_reward".to_owned(), 0.5),
+            ("eval/target_-1.5/mean_reward".to_owned(), 8.0),
+            ("eval/target_-1.5/std_reward".to_owned(), 0.5),
+        ];
+        assert_eq!(found, [&plain[..], &each[..], &plain[..]].concat());
+    }
+
+    #[test]
+    fn what_episodes_came_to_stands_over_environment_steps_too_after_a_resume_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let by_env_steps = folder.path().join(ENV_STEPS);
+        let at = |updates, env_steps| Place { updates, env_steps: Some(env_steps) };
+        let mut recorder = Recorder::create(folder.path()).unwrap();
+        let found = evaluated(&[(1.0, 10.0)]);
+        recorder.evaluation(at(0, 0), &found).unwrap();
+        recorder.exploration(at(20, 100), &found.targets[0], 1.0).unwrap();
+        recorder.scalar(LOSS, 30, 1.0).unwrap();
+        recorder.evaluation(at(40, 100), &found).unwrap();
+        // The checkpoint of update 40 was saved here; the next round begins after it.
+        recorder.exploration(at(40, 200), &found.targets[0], 1.0).unwrap();
+        recorder.evaluation(at(60, 200), &found).unwrap();
+        drop(recorder);
+        assert_eq!(points(&by_env_steps, EVAL_RETURN), [(0, 10.0), (100, 10.0), (200, 10.0)]);
+        assert_eq!(points(&by_env_steps, LOSS), []);
+
+        age(folder.path());
+        age(&by_env_steps);
+        let state = RunState { updates: 40, env_steps: 100, ..RunState::default() };
+        let mut recorder = Recorder::resume(folder.path(), &state).unwrap();
+        let better = evaluated(&[(1.0, 20.0)]);
+        recorder.exploration(at(40, 250), &better.targets[0], 1.0).unwrap();
+        recorder.evaluation(at(60, 250), &better).unwrap();
+        drop(recorder);
+        assert_eq!(points(&by_env_steps, EVAL_RETURN), [(0, 10.0), (100, 10.0), (250, 20.0)]);
+        assert_eq!(points(&by_env_steps, ROLLOUT_RETURN), [(100, 10.0), (250, 20.0)]);
+        assert_eq!(points(folder.path(), ROLLOUT_RETURN), [(20, 10.0), (40, 20.0)]);
+        assert_eq!(points(folder.path(), EVAL_RETURN), [(0, 10.0), (40, 10.0), (60, 20.0)]);
+        let kept = lines(folder.path()).into_iter().filter(|line| line.tag == ROLLOUT_RETURN.tag);
+        let kept: Vec<(usize, Option<usize>)> = kept.map(|line| (line.step, line.env_steps)).collect();
+        assert_eq!(kept, [(20, Some(100)), (40, Some(250))]);
+    }
+
+    #[test]
+    fn constants_of_a_run_are_one_text_and_no_charts() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::create(folder.path()).unwrap();
+        let report = |name: &str, rank, explained: &[f64]| SiteReport {
+            site: name.parse().unwrap(),
+            rank,
+            explained: explained.to_vec(),
+            cosine: 0.99,
+        };
+        recorder.sites(&[report("encoder.h.0.attn.c_attn", 2, &[0.5, 0.25, 0.1])]).unwrap();
+        drop(recorder);
+        let events = events(folder.path());
+        let values: Vec<&Summary_Value> =
+            events.iter().flat_map(|event| event.get_summary().get_value()).collect();
+        let tags: Vec<&str> = values.iter().map(|value| value.get_tag()).collect();
+        assert_eq!(tags, ["eva/sites/text_summary", "eva/ranks", "eva/components/encoder.h.0.attn.c_attn"]);
+        let text = String::from_utf8(values[0].get_tensor().get_string_val()[0].clone()).unwrap();
+        assert!(text.ends_with("\n| encoder.h.0.attn.c_attn | 2 | 75.0% | 0.990 |"), "{text}");
     }
 }

@@ -1,182 +1,183 @@
-//! Learning curves: a panel a task, a line a method.
+//! Learning curves as one picture: a panel a task, a line a group, SVG and PNG.
 
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
+use anyhow::Context;
 use epaint_default_fonts::UBUNTU_LIGHT;
-use plotters::coord::Shift;
-use plotters::prelude::*;
-use plotters::style::register_font;
+use maud::{Markup, html};
+use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::usvg::{Options, Tree, fontdb};
 
-use super::statistics::mean;
-use super::table::split_rank;
-use super::{Comparison, Group, Measure};
+use super::axis::Axis;
+use super::panel::{Panel, Shown, marker, px};
+use super::series::styles;
+use super::{Comparison, Measure};
 
-/// Colours that stay apart for colour-blind readers (Okabe and Ito), then a grey and a brown.
-const COLOURS: [RGBColor; 10] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(0, 0, 0),
-    RGBColor(240, 228, 66),
-    RGBColor(150, 150, 150),
-    RGBColor(120, 60, 20),
-];
+/// Size of a panel where there are several, and of a single one.
+const PANEL: (f64, f64) = (430.0, 330.0);
+const SINGLE: (f64, f64) = (760.0, 420.0);
 
-/// Methods between whose lowest and highest run there is a band, at most.
-const MOST_BANDS: usize = 8;
+/// Width of a letter of 12 pixels, about.
+const LETTER: f64 = 6.4;
 
-/// Width and height of a panel where there are several.
-const PANEL: (u32, u32) = (430, 320);
+/// Height of a line of the legend and of the caption.
+const LINE: f64 = 19.0;
 
-/// Writes `curves.svg` and `curves.png` into a folder.
-pub fn draw(comparison: &Comparison, measure: Measure, folder: &Path) -> anyhow::Result<()> {
-    register_font("sans-serif", FontStyle::Normal, UBUNTU_LIGHT)
-        .map_err(|_| anyhow::anyhow!("the figures' font cannot be read"))?;
+/// Pixels of the PNG for each of the SVG.
+const SCALE: f32 = 2.0;
+
+/// Writes `curves.svg` and `curves.png` into a folder, and says what they show.
+pub fn draw(comparison: &Comparison, measure: Measure, axis: Axis, folder: &Path) -> anyhow::Result<String> {
+    let (svg, shown) = svg(comparison, measure, axis);
+    std::fs::write(folder.join("curves.svg"), &svg)?;
+    std::fs::write(folder.join("curves.png"), png(&svg)?)?;
+    Ok(caption(shown))
+}
+
+/// The whole picture, and what it shows.
+fn svg(comparison: &Comparison, measure: Measure, axis: Axis) -> (String, Shown) {
+    let styles = styles(comparison);
     let count = comparison.tasks.len();
-    let panels = if count == 1 { 1 } else { count + 1 }; // the last one tells the methods' colours
-    let columns = panels.min(3);
-    let rows = panels.div_ceil(columns);
-    let (width, height) = match count {
-        1 => (760, 420),
-        _ => (PANEL.0 * columns as u32, PANEL.1 * rows as u32),
+    let size = if count == 1 { SINGLE } else { PANEL };
+    let columns = count.min(3);
+    let mut shown = Shown::default();
+    let panels: Vec<Markup> = comparison
+        .tasks
+        .iter()
+        .enumerate()
+        .map(|(index, (title, groups))| {
+            let (panel, has) =
+                Panel { title, groups, styles: &styles, measure, axis, size, index }.draw(false);
+            shown = shown.or(has);
+            let (x, y) = ((index % columns) as f64 * size.0, (index / columns) as f64 * size.1);
+            html! { g transform={"translate(" (px(x)) " " (px(y)) ")"} { (panel) } }
+        })
+        .collect();
+    let width = columns as f64 * size.0;
+    let under = count.div_ceil(columns) as f64 * size.1 + 10.0;
+    let names: Vec<(String, &str)> =
+        styles.keys().map(|method| (format!("{method} ({})", runs(comparison, method)), *method)).collect();
+    let longest = names.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0) as f64;
+    let entry = 56.0 + LETTER * longest;
+    let in_row = ((width - 30.0) / entry).floor().max(1.0) as usize;
+    let caption = wrapped(&caption(shown), ((width - 40.0) / 5.3) as usize);
+    let below = under + LINE * names.len().div_ceil(in_row) as f64 + 14.0;
+    let height = below + (LINE - 3.0) * caption.len() as f64 + 4.0;
+    let picture = html! {
+        svg xmlns="http://www.w3.org/2000/svg" width=(px(width)) height=(px(height)) viewBox={"0 0 " (px(width)) " " (px(height))} font-family="sans-serif" fill="#222" {
+            rect width="100%" height="100%" fill="white" {}
+            @for panel in &panels { (panel) }
+            @for (index, (name, method)) in names.iter().enumerate() {
+                @let (x, y) = (20.0 + entry * (index % in_row) as f64, under + LINE * (index / in_row) as f64 + 6.0);
+                @let style = &styles[method];
+                line x1=(px(x)) x2=(px(x + 34.0)) y1=(px(y)) y2=(px(y)) stroke=(style.colour) stroke-width="2" stroke-dasharray=[style.dash] {}
+                (marker(style, x + 17.0, y))
+                text x=(px(x + 42.0)) y=(px(y + 4.0)) font-size="12" { (name) }
+            }
+            @for (index, line) in caption.iter().enumerate() {
+                text x="20" y=(px(below + 8.0 + (LINE - 3.0) * index as f64)) font-size="11" fill="#555" { (line) }
+            }
+        }
     };
-    let path = folder.join("curves.svg");
-    let svg = SVGBackend::new(&path, (width, height)).into_drawing_area();
-    draw_panels(&svg, (rows, columns), comparison, measure)?;
-    drop(svg); // writes the file
-
-    let mut pixels = vec![0; (3 * width * height) as usize]; // [H, W, RGB]
-    let bitmap = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
-    draw_panels(&bitmap, (rows, columns), comparison, measure)?;
-    drop(bitmap);
-    let mut encoder = png::Encoder::new(File::create(folder.join("curves.png"))?, width, height);
-    encoder.set_color(png::ColorType::RGB);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header()?.write_image_data(&pixels)?;
-    Ok(())
+    (picture.into_string(), shown)
 }
 
-/// A panel a task.
-fn draw_panels<B: DrawingBackend<ErrorType: 'static>>(
-    area: &DrawingArea<B, Shift>,
-    (rows, columns): (usize, usize),
-    comparison: &Comparison,
-    measure: Measure,
-) -> anyhow::Result<()> {
-    area.fill(&WHITE)?;
-    let colours = colours(comparison);
-    let panels = area.split_evenly((rows, columns));
-    if comparison.tasks.len() > 1 {
-        draw_legend(&panels[comparison.tasks.len()], &colours)?;
+/// How many runs a group has: "3 runs", "2 to 3 runs".
+pub fn runs(comparison: &Comparison, method: &str) -> String {
+    let counts: BTreeSet<usize> = comparison
+        .tasks
+        .values()
+        .filter_map(|groups| groups.get(method))
+        .map(|group| group.curves.len())
+        .collect();
+    match (counts.first(), counts.last()) {
+        (Some(1), Some(1)) => "1 run".to_owned(),
+        (Some(least), Some(most)) if least < most => format!("{least} to {most} runs"),
+        (_, most) => format!("{} runs", most.unwrap_or(&0)),
     }
-    for (panel, (task, groups)) in panels.iter().zip(&comparison.tasks) {
-        let title = (comparison.tasks.len() > 1).then_some(task.as_str());
-        draw_panel(panel, title, groups, &colours, measure)?;
-    }
-    area.present()?;
-    Ok(())
 }
 
-/// A colour a method; its ranks are shades of it, the greatest the darkest.
-fn colours(comparison: &Comparison) -> BTreeMap<&str, RGBAColor> {
-    let mut families: BTreeMap<String, Vec<(u64, &str)>> = BTreeMap::new();
-    for method in comparison.methods() {
-        let (rank, rest) = split_rank(method);
-        let rank = rank.and_then(|rank| rank.parse().ok()).unwrap_or(0);
-        families.entry(rest).or_default().push((rank, method));
+/// What the picture shows, in sentences.
+pub fn caption(shown: Shown) -> String {
+    let mut text =
+        "Lines are means over runs that differ in nothing but the seed; marks are evaluations.".to_owned();
+    if shown.bands {
+        text += " Bands go from the lowest run to the highest.";
     }
-    let mut colours = BTreeMap::new();
-    for (ranks, colour) in families.values_mut().zip(COLOURS.iter().cycle()) {
-        ranks.sort_unstable();
-        let count = ranks.len() as f64;
-        for (index, (_, method)) in ranks.iter().enumerate() {
-            colours.insert(*method, colour.mix(1.0 - 0.8 * (count - 1.0 - index as f64) / count));
+    if shown.online {
+        text += " From the dotted vertical line on, training continues online.";
+    }
+    if shown.env_steps {
+        text += " Offline updates take no environment steps: at 0 is the last evaluation before any.";
+    }
+    if shown.cut {
+        text += " Curves that begin outside of the axis say where.";
+    }
+    if shown.apart {
+        text += " Lines that would coincide are drawn side by side.";
+    }
+    text
+}
+
+/// A text in lines of at most so many letters.
+fn wrapped(text: &str, most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= most => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
         }
     }
-    colours
+    lines
 }
 
-/// Every method beside its colour, in a panel of its own, where it hides no curve.
-fn draw_legend<B: DrawingBackend<ErrorType: 'static>>(
-    area: &DrawingArea<B, Shift>,
-    colours: &BTreeMap<&str, RGBAColor>,
-) -> anyhow::Result<()> {
-    let line = (260 / colours.len() as i32).clamp(8, 24); // so that many fit too
-    for (index, (method, colour)) in colours.iter().enumerate() {
-        let y = 30 + line * index as i32;
-        area.draw(&PathElement::new([(70, y), (95, y)], colour.stroke_width(3)))?;
-        area.draw(&Text::new(
-            (*method).to_owned(),
-            (105, y - line.min(14) / 2),
-            ("sans-serif", line.min(14)),
-        ))?;
-    }
-    Ok(())
+/// The picture in pixels, with letters that are the same on every machine.
+fn png(svg: &str) -> anyhow::Result<Vec<u8>> {
+    let mut fonts = fontdb::Database::new();
+    fonts.load_font_data(UBUNTU_LIGHT.to_vec());
+    let family = fonts.faces().next().and_then(|face| Some(face.families.first()?.0.clone()));
+    fonts.set_sans_serif_family(family.context("the figures' font cannot be read")?);
+    let options = Options { fontdb: Arc::new(fonts), ..Options::default() };
+    let tree = Tree::from_str(svg, &options)?;
+    let size = tree.size();
+    let (width, height) = ((SCALE * size.width()).ceil() as u32, (SCALE * size.height()).ceil() as u32);
+    let mut pixels = Pixmap::new(width, height).context("a picture has at least one pixel")?;
+    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
+    Ok(pixels.encode_png()?)
 }
 
-/// A line a method: the mean over its runs; between the lowest and the highest where there are few methods.
-fn draw_panel<B: DrawingBackend<ErrorType: 'static>>(
-    area: &DrawingArea<B, Shift>,
-    title: Option<&str>,
-    groups: &BTreeMap<String, Group>,
-    colours: &BTreeMap<&str, RGBAColor>,
-    measure: Measure,
-) -> anyhow::Result<()> {
-    let curves: BTreeMap<&str, BTreeMap<usize, Vec<f64>>> =
-        groups.iter().map(|(method, group)| (method.as_str(), group.by_updates())).collect();
-    let points = || curves.values().flat_map(|curve| curve.values().flatten().copied());
-    let (low, high) = (points().fold(f64::INFINITY, f64::min), points().fold(f64::NEG_INFINITY, f64::max));
-    let margin = 0.05 * (high - low).max(0.2 * high.abs()).max(1.0);
-    let updates = curves.values().filter_map(|curve| curve.keys().next_back()).max().copied().unwrap_or(1);
+#[cfg(test)]
+mod tests {
+    use super::super::table::tests::{Runs, comparison};
+    use super::*;
 
-    let mut builder = ChartBuilder::on(area);
-    if let Some(title) = title {
-        builder.caption(title, ("sans-serif", 15));
-    }
-    let mut chart = builder
-        .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(60)
-        .build_cartesian_2d(0..updates.max(1), low - margin..high + margin)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(BLACK.mix(0.12))
-        .x_labels(6)
-        .label_style(("sans-serif", 13))
-        .axis_desc_style(("sans-serif", 14))
-        .x_desc("updates")
-        .y_desc(measure.name())
-        .draw()?;
-    for (method, curve) in &curves {
-        let colour = colours[method];
-        let edge = |pick: fn(f64, f64) -> f64| -> Vec<(usize, f64)> {
-            let values = curve.iter().map(|(at, scores)| (*at, scores.iter().copied().reduce(pick)));
-            values.filter_map(|(at, value)| Some((at, value?))).collect()
-        };
-        if colours.len() <= MOST_BANDS {
-            let band = [edge(f64::min), edge(f64::max).into_iter().rev().collect()].concat();
-            chart.draw_series([Polygon::new(band, colour.mix(0.15))])?;
+    #[test]
+    fn a_picture_says_what_it_shows() {
+        let runs: [Runs; 3] = [
+            ("a", "EVA, rank 4", &[(0.0, 1.0), (0.0, 3.0)]),
+            ("a", "LoRA, rank 4", &[(0.0, 2.0)]),
+            ("b", "EVA, rank 4", &[(0.0, 1.0)]),
+        ];
+        let (found, _) = svg(&comparison(&runs), Measure::Return, Axis::Updates);
+        for text in ["EVA, rank 4 (1 to 2 runs)", "LoRA, rank 4 (1 run)", "Bands go from the lowest run"] {
+            assert!(found.contains(text), "{text:?}: {found}");
         }
-        let line = curve.iter().map(|(at, scores)| (*at, mean(scores)));
-        chart
-            .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
-            .label(*method)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+        assert!(!found.contains("continues online"), "{found}");
     }
-    if title.is_some() {
-        return Ok(());
+
+    #[test]
+    fn a_png_has_twice_the_pixels_and_its_letters_are_drawn() {
+        let runs: [Runs; 1] = [("FaucetClose", "EVA", &[(0.0, 1.0)])];
+        let (found, _) = svg(&comparison(&runs), Measure::Return, Axis::Updates);
+        let letters = png(&found).unwrap();
+        let pixels = Pixmap::decode_png(&letters).unwrap();
+        assert_eq!(pixels.width(), 2 * SINGLE.0 as u32);
+        let without = png(&found.replace("FaucetClose", "")).unwrap();
+        assert_ne!(letters, without);
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.mix(0.85))
-        .label_font(("sans-serif", 13))
-        .draw()?;
-    Ok(())
 }

@@ -1,25 +1,32 @@
 //! Runs side by side: by task and method, over all tasks, and as figures.
 
+mod axis;
 mod figure;
+mod groups;
+mod html;
 mod pairs;
+mod panel;
+mod series;
 mod statistics;
 mod table;
+mod tabular;
 mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 
 use crate::config::{self, RunConfig};
 use crate::evaluation::{Evaluated, Evaluation};
-use crate::failure::{InputError, OrInput};
-use crate::run_dir::RunDir;
+use crate::failure::{InputError, OrInput, tell};
+use crate::run_dir::{RunDir, RunState};
+use groups::{Labelled, Settings};
 
+pub use axis::Axis;
 pub use figure::draw;
-pub use pairs::in_pairs;
-pub use table::{by_best_rank, by_task, over_tasks, side_by_side};
-pub use training::by_method;
+pub use html::page;
+pub use tabular::Table;
 
 /// What a run is judged by, at the first target return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -56,11 +63,15 @@ impl Measure {
     }
 }
 
-/// The runs of one method on one task, of different seeds.
+/// Runs that differ in nothing but the seed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Group {
     /// Each run's scores by updates, the first before any.
     pub curves: Vec<BTreeMap<usize, f64>>,
+    /// Each run's environment steps by updates.
+    pub env_steps: Vec<BTreeMap<usize, usize>>,
+    /// The update at which online fine-tuning begins, if it does.
+    pub online_from: Option<usize>,
 }
 
 impl Group {
@@ -85,47 +96,150 @@ impl Group {
     }
 }
 
-/// Runs by task, then by method.
+/// Runs by task, then by group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
     /// At least one task with at least one run.
     pub tasks: BTreeMap<String, BTreeMap<String, Group>>,
 }
 
-/// A run's folder, and what it was.
-#[derive(Clone, Debug, PartialEq)]
+/// A run that was read, and the group that it belongs to.
+#[derive(Clone, Debug)]
 pub struct LabelledRun {
-    folder: PathBuf,
+    /// Where it lies.
+    pub folder: PathBuf,
     config: RunConfig,
-    /// What its method is called, with its learning rate where the method has several.
+    /// Every evaluation, at least one.
+    evaluations: Vec<Evaluated>,
+    /// Its last checkpoint's state, if there is one.
+    state: Option<RunState>,
+    /// What it did, whatever its seed.
+    settings: Settings,
+    /// Its environment, with the options where they tell tasks apart.
+    task: String,
+    /// Its group's name: the method, and what tells it from the method's other groups.
     method: String,
 }
 
-/// Reads what run folders were.
+/// Reads run folders, and tells which are seeds of one group.
 pub fn label(folders: &[PathBuf]) -> anyhow::Result<Vec<LabelledRun>> {
-    let read = |folder: &PathBuf| config::load(&RunDir::open(folder)?.config(), &[]).or_input();
-    let configs = folders.iter().map(read).collect::<anyhow::Result<Vec<RunConfig>>>()?;
-    let methods = labels(&configs);
-    let runs = folders.iter().cloned().zip(configs).zip(methods);
-    Ok(runs.map(|((folder, config), method)| LabelledRun { folder, config, method }).collect())
+    let mut runs: Vec<LabelledRun> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for folder in folders {
+        let run = LabelledRun::read(folder)?;
+        match seen.insert(folder.canonicalize()?) {
+            true => runs.push(run),
+            false => tell(&format!("{folder:?} was named twice, and counts once")),
+        }
+    }
+    // Options tell tasks apart, unless the ids do and all have the same options.
+    let ids: BTreeSet<&str> = runs.iter().map(|run| run.config.env.id.as_str()).collect();
+    let alike = runs.iter().all(|run| run.config.env.kwargs == runs[0].config.env.kwargs);
+    let short = ids.len() > 1 && alike;
+    for run in &mut runs {
+        let env = &run.config.env;
+        run.task = match short || env.kwargs.is_empty() {
+            true => env.id.clone(),
+            false => format!("{} {}", env.id, serde_json::to_string(&env.kwargs)?),
+        };
+    }
+    let of_groups: Vec<Labelled> = runs
+        .iter()
+        .map(|LabelledRun { task, method, settings, .. }| Labelled { task, method, settings })
+        .collect();
+    let labels = groups::labels(&of_groups);
+    for (run, label) in runs.iter_mut().zip(labels) {
+        run.method = label;
+    }
+    Ok(runs)
+}
+
+impl LabelledRun {
+    /// Reads a folder; task and method still lack what tells them from others'.
+    fn read(folder: &PathBuf) -> anyhow::Result<Self> {
+        let run_dir = RunDir::open(folder)?;
+        let config = config::load(&run_dir.config(), &[]).or_input()?;
+        let text = groups::read_evaluations(folder)?;
+        let path = folder.join("evaluation.json");
+        let evaluations: Vec<Evaluated> = serde_json::from_str(&text)
+            .map_err(|error| InputError(format!("{path:?} is not a list of evaluations: {error}")))?;
+        let last =
+            evaluations.last().ok_or_else(|| InputError(format!("{path:?} holds no evaluations")))?.updates;
+        let settings = groups::settings(&config, &text)?;
+        let mut method = config.method_label();
+        if !folder.join("README.md").exists() {
+            method += &format!(", unfinished at update {last}");
+        }
+        let (folder, state) = (folder.clone(), run_dir.last_state());
+        Ok(Self { folder, config, evaluations, state, settings, task: String::new(), method })
+    }
+
+    /// Its scores by updates.
+    fn curve(&self, measure: Measure) -> anyhow::Result<BTreeMap<usize, f64>> {
+        let score = |evaluated: &Evaluated| {
+            let found = evaluated.targets.first().and_then(|target| measure.of(target));
+            let found = found.ok_or_else(|| {
+                let (path, name) =
+                    (self.folder.join("evaluation.json"), measure.name().trim_end_matches(", %"));
+                InputError(format!("{path:?} has no {name} at update {}", evaluated.updates))
+            })?;
+            Ok((evaluated.updates, found))
+        };
+        self.evaluations.iter().map(score).collect()
+    }
+}
+
+/// Every table of a report.
+pub fn tables(runs: &[LabelledRun], comparison: &Comparison, measure: Measure) -> anyhow::Result<Vec<Table>> {
+    let mut tables: Vec<Table> = table::side_by_side(comparison, measure).into_iter().collect();
+    if measure.compares_tasks() {
+        tables.extend(table::over_tasks(comparison));
+        tables.extend(pairs::in_pairs(comparison));
+        tables.extend(table::by_best_rank(comparison));
+    }
+    tables.push(training::by_method(runs)?);
+    tables.push(table::by_task(comparison));
+    Ok(tables)
+}
+
+/// Refuses an axis of environment steps for runs that have none.
+pub fn check_axis(runs: &[LabelledRun], axis: Axis) -> anyhow::Result<()> {
+    let without = |run: &&LabelledRun| run.evaluations.iter().all(|found| found.env_steps == 0);
+    match runs.iter().find(without) {
+        Some(run) if axis == Axis::EnvSteps => Err(InputError(format!(
+            "{:?} counts no environment steps: it is offline, or was written before they were; use `--x updates`",
+            run.folder
+        ))
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// What a reader of the tables must know of the runs: which are not finished, and which are not independent.
+pub fn warnings(runs: &[LabelledRun]) -> Vec<String> {
+    let unfinished = runs.iter().filter(|run| !run.folder.join("README.md").exists());
+    let mut warnings: Vec<String> = unfinished
+        .map(|run| format!("{:?} is not finished: its last evaluation stands for its end", run.folder))
+        .collect();
+    let seeds = runs
+        .iter()
+        .map(|run| (format!("{}, {}", run.task, run.method), run.config.seed, run.folder.as_path()));
+    warnings.extend(groups::repeated_seeds(seeds));
+    warnings
 }
 
 impl Comparison {
-    /// Reads the runs' evaluations.
-    pub fn read(runs: &[LabelledRun], measure: Measure) -> anyhow::Result<Self> {
+    /// Groups the runs' evaluations.
+    pub fn new(runs: &[LabelledRun], measure: Measure) -> anyhow::Result<Self> {
         let mut tasks: BTreeMap<String, BTreeMap<String, Group>> = BTreeMap::new();
-        // Options tell tasks apart, unless the ids do and all have the same options.
-        let ids: BTreeSet<&str> = runs.iter().map(|run| run.config.env.id.as_str()).collect();
-        let alike = runs.iter().all(|run| run.config.env.kwargs == runs[0].config.env.kwargs);
-        let short = ids.len() > 1 && alike;
-        for LabelledRun { folder, config, method } in runs {
-            let env = &config.env;
-            let task = match short || env.kwargs.is_empty() {
-                true => env.id.clone(),
-                false => format!("{} {}", env.id, serde_json::to_string(&env.kwargs)?),
-            };
-            let curve = read_curve(folder, measure)?;
-            tasks.entry(task).or_default().entry(method.clone()).or_default().curves.push(curve);
+        for run in runs {
+            let groups = tasks.entry(run.task.clone()).or_default();
+            let group = groups.entry(run.method.clone()).or_default();
+            group.curves.push(run.curve(measure)?);
+            group
+                .env_steps
+                .push(run.evaluations.iter().map(|found| (found.updates, found.env_steps)).collect());
+            group.online_from = run.config.online.as_ref().map(|_| run.config.offline.updates);
         }
         Ok(Self { tasks })
     }
@@ -138,59 +252,5 @@ impl Comparison {
     /// Every method, in order.
     pub fn methods(&self) -> BTreeSet<&str> {
         self.tasks.values().flat_map(BTreeMap::keys).map(String::as_str).collect()
-    }
-}
-
-/// What each run's method is called, with its learning rate where a method has several.
-fn labels(configs: &[RunConfig]) -> Vec<String> {
-    let mut rates: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
-    for config in configs {
-        rates.entry(config.method_label()).or_default().insert(config.optimiser.learning_rate.to_bits());
-    }
-    let label = |config: &RunConfig| {
-        let method = config.method_label();
-        match rates[&method].len() {
-            1 => method,
-            _ => format!("{method}, learning rate {}", config.optimiser.learning_rate),
-        }
-    };
-    configs.iter().map(label).collect()
-}
-
-fn read_curve(run: &Path, measure: Measure) -> anyhow::Result<BTreeMap<usize, f64>> {
-    let path = run.join("evaluation.json");
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;
-    let evaluations: Vec<Evaluated> = serde_json::from_str(&text)
-        .map_err(|error| InputError(format!("{path:?} is no list of evaluations: {error}")))?;
-    let mut curve = BTreeMap::new();
-    for evaluated in &evaluations {
-        let found = evaluated.targets.first().and_then(|target| measure.of(target));
-        let found = found.ok_or_else(|| {
-            let name = measure.name().trim_end_matches(", %");
-            InputError(format!("{path:?} has no {name} at update {}", evaluated.updates))
-        })?;
-        curve.insert(evaluated.updates, found);
-    }
-    if curve.is_empty() {
-        return Err(InputError(format!("{path:?} holds no evaluations")).into());
-    }
-    Ok(curve)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_method_is_told_with_its_learning_rate_where_it_has_several() {
-        let config = |name: &str, rate: f64| {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
-            config::load(&path, &[format!("optimiser.learning_rate={rate:?}")]).unwrap()
-        };
-        let configs =
-            [config("demo.toml", 0.001), config("demo.toml", 0.01), config("demo-full.toml", 0.001)];
-        let wanted = ["EVA, rank 8, ODT, learning rate 0.001", "EVA, rank 8, ODT, learning rate 0.01"];
-        assert_eq!(labels(&configs), [wanted[0], wanted[1], "full fine-tuning, ODT"]);
     }
 }

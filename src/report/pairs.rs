@@ -5,36 +5,38 @@ use std::collections::BTreeSet;
 use super::Comparison;
 use super::statistics::{improvement_interval, probability_of_improvement};
 use super::table::split_rank;
+use super::tabular::Table;
 
 /// Methods that are compared in pairs at most; more would not fit a page.
 const MOST_COMPARED: usize = 12;
 
 /// A table a rank, over the tasks that its methods share: the probability that a run of the row's method beats one
-/// of the column's on the same task. Methods without a rank stand beside those of every rank. Nothing where no
-/// two methods can be compared.
-pub fn in_pairs(comparison: &Comparison) -> Option<String> {
+/// of the column's on the same task. Methods without a rank stand beside those of every rank.
+pub fn in_pairs(comparison: &Comparison) -> Vec<Table> {
     let methods = comparison.methods();
     let mut ranks: BTreeSet<Option<u64>> =
         methods.iter().filter_map(|method| rank_of(method)).map(Some).collect();
     if ranks.is_empty() {
         ranks.insert(None);
     }
-    let tables: Vec<String> = ranks
+    let mut tables: Vec<Table> = ranks
         .into_iter()
         .filter_map(|rank| {
             let fits = |method: &&str| rank_of(method).is_none_or(|found| Some(found) == rank);
             at_rank(comparison, rank, &methods.iter().copied().filter(fits).collect::<Vec<_>>())
         })
         .collect();
-    let heading = "How probably a run of the row's method beats one of the column's on the same task, a tie counting half, with intervals by a bootstrap stratified by task";
-    (!tables.is_empty()).then(|| format!("{heading}:\n\n{}", tables.join("\n\n")))
+    if let Some(first) = tables.first_mut() {
+        first.intro = "How probably a run of the row's method beats one of the column's on the same task, a tie counting half, with intervals by a bootstrap stratified by task:".to_owned();
+    }
+    tables
 }
 
 fn rank_of(method: &str) -> Option<u64> {
     split_rank(method).0.and_then(|rank| rank.parse().ok())
 }
 
-fn at_rank(comparison: &Comparison, rank: Option<u64>, methods: &[&str]) -> Option<String> {
+fn at_rank(comparison: &Comparison, rank: Option<u64>, methods: &[&str]) -> Option<Table> {
     let tasks = comparison.shared_by(methods);
     if !(2..=MOST_COMPARED).contains(&methods.len()) || tasks.is_empty() {
         return None;
@@ -43,19 +45,21 @@ fn at_rank(comparison: &Comparison, rank: Option<u64>, methods: &[&str]) -> Opti
         methods.iter().map(|method| tasks.iter().map(|task| task[*method].last()).collect()).collect();
     let names: Vec<String> = methods.iter().map(|method| split_rank(method).1).collect();
     let corner = rank.map_or("P(row > column)".to_owned(), |rank| format!("rank {rank}"));
-    let mut table = format!("| {corner} | {} |\n|{}", names.join(" | "), "---|".repeat(1 + names.len()));
+    let mut table = Table::new("", &[&corner]);
+    table.head.extend(names.iter().cloned());
     for (row, mine) in scores.iter().enumerate() {
-        table += &format!("\n| {} |", names[row]);
+        let mut cells = vec![names[row].clone()];
         for (column, theirs) in scores.iter().enumerate() {
             if row == column {
-                table += " – |";
+                cells.push("–".to_owned());
                 continue;
             }
             let pairs: Vec<(&[f64], &[f64])> =
                 mine.iter().zip(theirs).map(|(mine, theirs)| (&mine[..], &theirs[..])).collect();
             let [low, high] = improvement_interval(&pairs);
-            table += &format!(" {:.2} ({low:.2} to {high:.2}) |", probability_of_improvement(&pairs));
+            cells.push(format!("{:.2} ({low:.2} to {high:.2})", probability_of_improvement(&pairs)));
         }
+        table.rows.push(cells);
     }
     Some(table)
 }
@@ -76,7 +80,7 @@ mod tests {
             ("b", "AdaLoRA, rank 6 to 4", &[(0.0, 7.0)]),
             ("b", "full fine-tuning", &[(0.0, 2.0)]),
         ]);
-        let table = in_pairs(&found).unwrap();
+        let table = in_pairs(&found).iter().map(Table::markdown).collect::<String>();
         let four = "| rank 4 | AdaLoRA | EVA | full fine-tuning |\n|---|---|---|---|\n\
                     | AdaLoRA | – | 0.50 (0.50 to 0.50) | 0.50 (0.50 to 0.50) |\n";
         assert!(table.contains(four), "{table}");
@@ -87,7 +91,7 @@ mod tests {
     #[test]
     fn methods_without_ranks_are_compared_too() {
         let runs: [Runs; 2] = [("a", "x", &[(0.0, 1.0)]), ("a", "y", &[(0.0, 2.0)])];
-        assert!(in_pairs(&comparison(&runs)).unwrap().contains("| P(row > column) | x | y |"));
-        assert_eq!(in_pairs(&comparison(&runs[..1])), None);
+        assert!(in_pairs(&comparison(&runs))[0].markdown().contains("| P(row > column) | x | y |"));
+        assert!(in_pairs(&comparison(&runs[..1])).is_empty());
     }
 }

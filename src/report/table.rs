@@ -1,13 +1,25 @@
-//! Tables in Markdown.
+//! Tables of scores.
 
 use std::collections::BTreeMap;
 
 use super::statistics::{bootstrap, interquartile_mean, mean, share_interval};
+use super::tabular::Table;
 use super::{Comparison, Group, Measure};
 
 /// A row a task and method: before, after with its interval over runs, and how many runs improved.
-pub fn by_task(comparison: &Comparison) -> String {
-    let mut table = "| task | method | runs | before | after: mean | interquartile mean | bootstrap 95% | best | improved |\n|---|---|---|---|---|---|---|---|---|".to_owned();
+pub fn by_task(comparison: &Comparison) -> Table {
+    let head = [
+        "task",
+        "method",
+        "runs",
+        "before",
+        "after: mean",
+        "interquartile mean",
+        "bootstrap 95%",
+        "best",
+        "improved",
+    ];
+    let mut table = Table::new("", &head);
     let (mut improved, mut all) = (0, 0);
     for (task, methods) in &comparison.tasks {
         for (method, group) in methods {
@@ -17,53 +29,57 @@ pub fn by_task(comparison: &Comparison) -> String {
             let [low, high] = bootstrap(&[&last], mean);
             let better = improvements(group);
             (improved, all) = (improved + better, all + last.len());
-            table += &format!(
-                "\n| {task} | {method} | {} | {:.1} | {:.1} | {:.1} | {low:.1} to {high:.1} | {best:.1} | {} |",
-                last.len(),
-                mean(&first),
-                mean(&last),
-                interquartile_mean(&last),
+            table.rows.push(vec![
+                task.clone(),
+                method.clone(),
+                last.len().to_string(),
+                format!("{:.1}", mean(&first)),
+                format!("{:.1}", mean(&last)),
+                format!("{:.1}", interquartile_mean(&last)),
+                format!("{low:.1} to {high:.1}"),
+                format!("{best:.1}"),
                 share(better, last.len()),
-            );
+            ]);
         }
     }
-    table + &format!("\n\nRuns whose last evaluation is better than their first: {}.", share(improved, all))
+    table.outro = format!("Runs whose last evaluation is better than their first: {}.", share(improved, all));
+    table
 }
 
 /// A row a method, a column a task: mean and standard error over runs, and the mean over tasks where scores of
 /// different tasks may be averaged; nothing where there is one method.
-pub fn side_by_side(comparison: &Comparison, measure: Measure) -> Option<String> {
+pub fn side_by_side(comparison: &Comparison, measure: Measure) -> Option<Table> {
     let methods = comparison.methods();
     if methods.len() < 2 {
         return None;
     }
     let averaged = measure.compares_tasks() && comparison.tasks.len() > 1;
-    let mut table = "| method |".to_owned();
-    table += &comparison.tasks.keys().map(|task| format!(" {task} |")).collect::<String>();
-    table += if averaged { " mean |" } else { "" };
-    table += &format!("\n|{}", "---|".repeat(1 + comparison.tasks.len() + usize::from(averaged)));
+    let mut table = Table::new("", &["method"]);
+    table.head.extend(comparison.tasks.keys().cloned());
+    table.head.extend(averaged.then(|| "mean".to_owned()));
     for method in methods {
-        table += &format!("\n| {method} |");
+        let mut row = vec![method.to_owned()];
         let runs: Vec<Option<Vec<f64>>> =
             comparison.tasks.values().map(|groups| groups.get(method).map(Group::last)).collect();
         for scores in &runs {
-            table += &match scores {
-                None => " – |".to_owned(),
-                Some(scores) => format!(" {:.1} ± {:.1} |", mean(scores), standard_error(scores)),
-            };
+            row.push(match scores {
+                None => "–".to_owned(),
+                Some(scores) => format!("{:.1} ± {:.1}", mean(scores), standard_error(scores)),
+            });
         }
         if averaged {
             let means: Option<Vec<f64>> =
                 runs.iter().map(|scores| scores.as_ref().map(|scores| mean(scores))).collect();
-            table += &means.map_or(" – |".to_owned(), |means| format!(" **{:.1}** |", mean(&means)));
+            row.push(means.map_or("–".to_owned(), |means| format!("{:.1}", mean(&means))));
         }
+        table.rows.push(row);
     }
     Some(table)
 }
 
 /// A row a method that has several ranks: its best rank over the tasks that all of its ranks share, and what
 /// it would score with the best rank of each task, as the tables of EVA's paper do (arXiv 2410.07170, 23).
-pub fn by_best_rank(comparison: &Comparison) -> Option<String> {
+pub fn by_best_rank(comparison: &Comparison) -> Option<Table> {
     let mut families: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for method in comparison.methods() {
         if let (Some(_), rest) = split_rank(method) {
@@ -71,10 +87,8 @@ pub fn by_best_rank(comparison: &Comparison) -> Option<String> {
         }
     }
     families.retain(|_, ranks| ranks.len() > 1);
-    let mut table =
-        "| method | best single rank | its mean | mean of each task's best rank |\n|---|---|---|---|"
-            .to_owned();
-    let before = table.len();
+    let head = ["method", "best single rank", "its mean", "mean of each task's best rank"];
+    let mut table = Table::new("", &head);
     for (family, ranks) in &families {
         // Of each rank, its mean on every task that all ranks share.
         let tasks = comparison.shared_by(ranks);
@@ -90,9 +104,10 @@ pub fn by_best_rank(comparison: &Comparison) -> Option<String> {
         let (best, single) = singles.enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
         let bests: Vec<f64> =
             scores.iter().map(|task| task.iter().copied().fold(f64::NEG_INFINITY, f64::max)).collect();
-        table += &format!("\n| {family} | {} | {single:.1} | {:.1} |", ranks[best], mean(&bests));
+        let (single, best_of_each) = (format!("{single:.1}"), format!("{:.1}", mean(&bests)));
+        table.rows.push(vec![family.clone(), ranks[best].to_owned(), single, best_of_each]);
     }
-    (table.len() > before).then_some(table)
+    (!table.rows.is_empty()).then_some(table)
 }
 
 /// The rank that a method ends with, where it has one, and the rest of its name.
@@ -121,27 +136,30 @@ fn share(count: usize, of: usize) -> String {
 }
 
 /// A row a method over the tasks that all methods share; nothing where there is one task or one method.
-pub fn over_tasks(comparison: &Comparison) -> Option<String> {
+pub fn over_tasks(comparison: &Comparison) -> Option<Table> {
     let methods: Vec<&str> = comparison.methods().into_iter().collect();
     let shared = comparison.shared_by(&methods);
     if methods.len() < 2 || shared.len() < 2 {
         return None;
     }
-    let mut table = format!(
-        "Over the {} tasks that all methods share, with intervals by a bootstrap stratified by task:\n\n| method | mean | 95% | interquartile mean | 95% |\n|---|---|---|---|---|",
+    let intro = format!(
+        "Over the {} tasks that all methods share, with intervals by a bootstrap stratified by task:",
         shared.len()
     );
+    let mut table = Table::new(intro, &["method", "mean", "95%", "interquartile mean", "95%"]);
     for method in methods {
         let scores: Vec<Vec<f64>> = shared.iter().map(|task| task[method].last()).collect();
         let tasks: Vec<&[f64]> = scores.iter().map(Vec::as_slice).collect();
         let all = tasks.concat();
         let ([low, high], [iqm_low, iqm_high]) =
             (bootstrap(&tasks, mean), bootstrap(&tasks, interquartile_mean));
-        table += &format!(
-            "\n| {method} | {:.1} | {low:.1} to {high:.1} | {:.1} | {iqm_low:.1} to {iqm_high:.1} |",
-            mean(&all),
-            interquartile_mean(&all)
-        );
+        table.rows.push(vec![
+            method.to_owned(),
+            format!("{:.1}", mean(&all)),
+            format!("{low:.1} to {high:.1}"),
+            format!("{:.1}", interquartile_mean(&all)),
+            format!("{iqm_low:.1} to {iqm_high:.1}"),
+        ]);
     }
     Some(table)
 }
@@ -158,14 +176,18 @@ pub(super) mod tests {
         for (task, method, runs) in tasks {
             let curves =
                 runs.iter().map(|(first, last)| BTreeMap::from([(0, *first), (10, *last)])).collect();
-            found.tasks.entry((*task).to_owned()).or_default().insert((*method).to_owned(), Group { curves });
+            found
+                .tasks
+                .entry((*task).to_owned())
+                .or_default()
+                .insert((*method).to_owned(), Group { curves, ..Group::default() });
         }
         found
     }
 
     #[test]
     fn a_row_counts_the_runs_that_improved() {
-        let table = by_task(&comparison(&[("t", "EVA", &[(1.0, 2.0), (1.0, 0.5), (1.0, 3.5)])]));
+        let table = by_task(&comparison(&[("t", "EVA", &[(1.0, 2.0), (1.0, 0.5), (1.0, 3.5)])])).markdown();
         assert!(table.contains("| t | EVA | 3 | 1.0 | 2.0 |"), "{table}");
         assert!(table.contains("| 2 of 3 (21% to 94%) |"), "{table}");
     }
@@ -179,7 +201,7 @@ pub(super) mod tests {
             ("b", "EVA, rank 4", &[(0.0, 50.0)]),
             ("a", "full fine-tuning", &[(0.0, 9.0)]),
         ]);
-        let table = by_best_rank(&found).unwrap();
+        let table = by_best_rank(&found).unwrap().markdown();
         assert!(table.ends_with("\n| EVA | EVA, rank 2 | 65.0 | 75.0 |"), "{table}");
     }
 
@@ -190,10 +212,10 @@ pub(super) mod tests {
             ("b", "EVA", &[(0.0, 6.0)]),
             ("a", "LoRA", &[(0.0, 5.0)]),
         ]);
-        let table = side_by_side(&found, Measure::Success).unwrap();
+        let table = side_by_side(&found, Measure::Success).unwrap().markdown();
         assert!(table.starts_with("| method | a | b | mean |\n|---|---|---|---|\n"), "{table}");
         assert!(
-            table.ends_with("\n| EVA | 2.0 ± 1.0 | 6.0 ± 0.0 | **4.0** |\n| LoRA | 5.0 ± 0.0 | – | – |"),
+            table.ends_with("\n| EVA | 2.0 ± 1.0 | 6.0 ± 0.0 | 4.0 |\n| LoRA | 5.0 ± 0.0 | – | – |"),
             "{table}"
         );
     }
@@ -207,7 +229,7 @@ pub(super) mod tests {
             ("b", "LoRA", &[(0.0, 7.0)]),
             ("c", "EVA", &[(0.0, 900.0)]),
         ]);
-        let table = over_tasks(&found).unwrap();
+        let table = over_tasks(&found).unwrap().markdown();
         assert!(table.contains("Over the 2 tasks"), "{table}");
         assert!(table.contains("| EVA | 4.0 | 4.0 to 4.0 | 4.0 | 4.0 to 4.0 |"), "{table}");
         assert_eq!(over_tasks(&comparison(&[("a", "EVA", &[(0.0, 1.0)])])), None);
