@@ -87,7 +87,7 @@ fn shown(table: &Table) -> Markup {
             table {
                 thead { tr { @for name in &table.head { th scope="col" { button type="button" { (name) } } } } }
                 tbody {
-                    @for row in &table.rows { tr { @for cell in row { td.number[is_number(cell)] { (cell) } } } }
+                    @for row in &table.rows { tr { @for cell in row { td class=[is_number(cell).then_some("number")] { (cell) } } } }
                 }
             }
         }
