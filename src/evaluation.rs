@@ -15,7 +15,7 @@ pub struct Evaluation {
     /// or several tasks' were.
     pub target_return: Option<f32>,
     /// The cap on the returns-to-go that it was conditioned on, where the user wanted one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub max_return_to_go: Option<f32>,
     /// What the policy computed at a step; absent where no policy played.
     #[serde(default, skip_serializing_if = "Option::is_none")]

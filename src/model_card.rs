@@ -56,6 +56,7 @@ pub fn text(plan: &RunPlan, run_dir: &RunDir, learner: &Learner, facts: &Facts) 
         let films = films.join(", ");
         card += &format!("- The first episode of the first and of the last evaluation, filmed: {films}.\n");
     }
+    card += "- `best/` has the greatest mean return of the evaluations below; it was chosen by the same episodes that the table reports, so its own mean is optimistic.\n";
     card += "\n| updates | target return | mean return | 95% interval | episodes | success |\n|---|---|---|---|---|---|\n";
     for evaluated in evaluations {
         for found in &evaluated.targets {

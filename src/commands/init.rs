@@ -171,6 +171,7 @@ fn starting_point(
         optimiser: OptimiserConfig {
             batch_size: 64,
             rule: RuleConfig::Adamw {},
+            online_learning_rate: None,
             learning_rate: if policy.is_some() && method == "full_fine_tuning" { 3e-4 } else { 1e-3 },
             weight_decay: if policy.is_some() { 0.0 } else { 1e-4 },
             lora_plus_ratio: 1.0,
@@ -279,7 +280,8 @@ fn adapter(method: &str, policy: Option<&DecisionTransformer>, total: usize) -> 
 
 /// The table of an algorithm, with the constants of the configs of this repository; none for `none`.
 fn online(algorithm: &str, task: &Task) -> Option<OnlineConfig> {
-    let exploration = ExplorationConfig { rounds: ROUNDS.0, updates_per_round: ROUNDS.1, target_return: None };
+    let exploration =
+        ExplorationConfig { rounds: ROUNDS.0, updates_per_round: ROUNDS.1, target_return: None };
     let replay_capacity = task.episodes + ROUNDS.0 * NUM_ENVS;
     Some(match algorithm {
         "odt" => OnlineConfig::Odt(OdtConfig { replay_capacity, exploration }),

@@ -12,9 +12,7 @@ use tch::Device;
 use super::{print, print_json};
 use crate::agent;
 use crate::cli::TrainArgs;
-use crate::config::{
-    self, Difference, ObjectiveConfig, OnlineConfig, OnlineDtConfig, PolicyConfig, RunPlan,
-};
+use crate::config::{self, Difference, ObjectiveConfig, OnlineConfig, OnlineDtConfig, PolicyConfig, RunPlan};
 use crate::data::{self, Dataset, Replay};
 use crate::evaluation::{Evaluated, Task};
 use crate::failure::{InputError, OrInput, tell};

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
     use crate::config::{AdapterConfig, SweepPlan};
 
-    const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/demo.toml");
+    const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/configs/online-dt.toml");
 
     fn load_demo(overrides: &[&str]) -> Result<RunConfig, ConfigError> {
         let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();

@@ -346,6 +346,13 @@ impl RunConfig {
             100.0 * total as f64 / warm_up as f64
         )]
     }
+
+    /// How the run's `update` steps, which counts from 0: online by a rate of its own, where there is one.
+    pub fn optimiser_of(&self, update: usize) -> OptimiserConfig {
+        let OptimiserConfig { learning_rate: rate, online_learning_rate: online, .. } = self.optimiser;
+        let learning_rate = if update < self.offline.updates { rate } else { online.unwrap_or(rate) };
+        OptimiserConfig { learning_rate, ..self.optimiser.clone() }
+    }
 }
 
 /// The names that `T` chooses among, words or tables, each with its documentation.
@@ -362,13 +369,6 @@ fn together(name: &str, mistakes: &[String]) -> String {
     match mistakes {
         [one] => one.clone(),
         several => format!("{name} has {} mistakes:\n  {}", several.len(), several.join("\n  ")),
-    }
-
-    /// How the run's `update` steps, which counts from 0: online by a rate of its own, where there is one.
-    pub fn optimiser_of(&self, update: usize) -> OptimiserConfig {
-        let OptimiserConfig { learning_rate: rate, online_learning_rate: online, .. } = self.optimiser;
-        let learning_rate = if update < self.offline.updates { rate } else { online.unwrap_or(rate) };
-        OptimiserConfig { learning_rate, ..self.optimiser.clone() }
     }
 }
 

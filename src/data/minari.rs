@@ -218,7 +218,7 @@ impl Metadata<'_> {
     /// A JSON document inside a JSON string, in Python's dialect: infinities become null.
     fn inner(&self, key: &'static str) -> Option<Value> {
         let text = self.values.get(key)?.as_str()?;
-        serde_json::from_str(&text.replace("-Infinity", "null").replace("Infinity", "null")).ok()
+        serde_json::from_str(&without_infinities(text)).ok()
     }
 
     fn observation_width(&self) -> Result<usize, DatasetError> {
@@ -276,12 +276,40 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Python's JSON with null for its infinities; what stands in strings stays.
+fn without_infinities(text: &str) -> String {
+    let mut strict = String::with_capacity(text.len());
+    let (mut rest, mut in_string) = (text, false);
+    while let Some(first) = rest.chars().next() {
+        let infinity = rest.strip_prefix("-Infinity").or_else(|| rest.strip_prefix("Infinity"));
+        if let (false, Some(after)) = (in_string, infinity) {
+            strict += "null";
+            rest = after;
+            continue;
+        }
+        // Within a string a backslash takes the character after it along.
+        let escaped = if in_string && first == '\\' { rest[1..].chars().next() } else { None };
+        let length = first.len_utf8() + escaped.map_or(0, char::len_utf8);
+        in_string ^= first == '"';
+        strict += &rest[..length];
+        rest = &rest[length..];
+    }
+    strict
+}
+
 #[cfg(test)]
 mod tests {
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+
+    #[test]
+    fn infinities_are_null_and_strings_stay_as_they_are() {
+        let text = r#"{"low": [-Infinity, 1], "high": Infinity, "name": "to Infinity \" -Infinity"}"#;
+        let wanted = r#"{"low": [null, 1], "high": null, "name": "to Infinity \" -Infinity"}"#;
+        assert_eq!(without_infinities(text), wanted);
+    }
     use crate::data;
 
     fn golden(name: &str) -> PathBuf {

@@ -43,6 +43,7 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
         }
         let round = round.as_ref().expect("the first update of a phase begins a round");
         let mut draw = rng::generator(run.plan.seed, Purpose::UpdateWindows, run.state.updates);
+        rng::seed_torch(run.plan.seed, Purpose::UpdateNoise, run.state.updates);
         let batch = run.plan.optimiser.batch_size.min(round.contexts.len());
         let chosen = index::sample(&mut draw, round.contexts.len(), batch).into_vec();
         let windows = round.windows(run, settings, &chosen);

@@ -170,7 +170,7 @@ mod tests {
     const CACHED: &str = r#"[{"updates": 0, "targets": [{"mean_return": 1.0}]}]"#;
 
     fn demo(overrides: &[&str]) -> RunConfig {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo.toml");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs/online-dt.toml");
         let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
         config::load(&path, &overrides).unwrap()
     }

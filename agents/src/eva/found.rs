@@ -19,6 +19,11 @@ pub enum EvaError {
     #[error("EVA was given {found}, and with it {wanted} is wanted")]
     Contradiction { found: &'static str, wanted: &'static str },
 
+    #[error(
+        "`whiten` divides each row of A by the root of its singular value, and those of {site} hold a zero; lower the rank, or leave `whiten` out"
+    )]
+    NoVariance { site: String },
+
     #[error("no pass showed the activations of {site}")]
     NotSeen { site: String },
 }

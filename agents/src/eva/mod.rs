@@ -189,6 +189,10 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
             for site in &input.sites {
                 let rank = ranks.get(site).map_or(0, |rank| rank.get());
                 if rank > 0 {
+                    let least = spectrum.scatter.double_value(&[rank - 1]);
+                    if self.settings.whiten && least <= f64::EPSILON * spectrum.total {
+                        return Err(EvaError::NoVariance { site: site.to_string() });
+                    }
                     directions.insert(site.clone(), self.settings.first(spectrum, rank));
                 }
                 let explained = spectrum.explained_ratio();
@@ -363,6 +367,21 @@ mod tests {
         let sigma = small.singular_values();
         let expected = sigma[0].powi(2) / (199.0 * (sigma[0] + sigma[1]));
         assert!((small_paper - expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn whitening_refuses_a_direction_without_variance() {
+        let mut eva = Eva::new(
+            vec![SharedInput { sites: vec!['a'], width: 4 }],
+            Settings { whiten: true, rho: 1.0, ..settings(3) },
+            Some(1),
+            CPU,
+        );
+        // Two dimensions of four vary.
+        let x = Tensor::cat(&[rows(50, 2, 1.0), Tensor::zeros([50, 2], (Kind::Float, CPU))], 1);
+        eva.observe(None, |tap: &mut dyn Tap<char>| tap.record('a', &Rows::of(&x))).unwrap();
+        let error = eva.finish().unwrap_err().to_string();
+        assert!(error.contains("`whiten`") && error.contains("those of a hold a zero"), "{error}");
     }
 
     #[test]

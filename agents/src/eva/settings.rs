@@ -176,7 +176,7 @@ impl Score {
 impl Settings {
     /// A with the first `rank` directions: `[R, in]`, float32.
     pub(super) fn first(&self, spectrum: &Spectrum, rank: i64) -> Tensor {
-        let roots = spectrum.scatter.narrow(0, 0, rank).sqrt().sqrt().clamp_min(f64::MIN_POSITIVE); // [R], √σ
+        let roots = spectrum.scatter.narrow(0, 0, rank).sqrt().sqrt(); // [R], √σ
         let basis = spectrum.basis.narrow(0, 0, rank); // [R, in]
         let basis = if self.whiten { basis / roots.unsqueeze(1) } else { basis };
         let basis = match self.directions {

@@ -13,6 +13,10 @@ use tch::Kind;
 /// Longest pickle that is read; that of a policy with a thousand tensors has 0.2 MB.
 pub const MAX_PICKLE: u64 = 1 << 24;
 
+/// Most values that a pickle may build; that of a policy with a thousand tensors builds some 30,000. Sixteen
+/// million pushes of a byte each would fill 0.7 GB.
+const MAX_VALUES: usize = 1 << 20;
+
 /// Most axes of a tensor.
 const MAX_AXES: usize = 8;
 
@@ -120,6 +124,9 @@ impl Machine<'_> {
     /// Runs to the end and gives the value that is left.
     fn run(&mut self) -> Result<Id, String> {
         loop {
+            if self.values.len() > MAX_VALUES {
+                return Err(format!("builds more than {MAX_VALUES} values"));
+            }
             match self.byte()? {
                 b'.' => return self.pop(),
                 0x80 => {
