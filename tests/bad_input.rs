@@ -26,7 +26,7 @@ fn configs() {
     check(
         &bench,
         &["train", "misspelt.toml"],
-        &["misspelt.toml:20:1", "`optimiser.gradient_clp`", "`gradient_clip`"],
+        &["misspelt.toml:19:1", "`optimiser.gradient_clp`", "`gradient_clip`"],
     );
     bench.write("torn.toml", "seed = 1\n[env\nid = 2\n");
     check(&bench, &["train", "torn.toml"], &["torn.toml:2:"]);

@@ -191,24 +191,36 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
     check_tokens(plan.adapter.tokens(), &policy)?;
     conditioning.target_return = plan.env.target_return.unwrap_or(conditioning.target_return);
     conditioning.return_cap = plan.rollout.max_return_to_go;
+    check_split(plan, &datasets)?;
+    tell_other_environments(plan, &datasets);
     agent::tell_long_episodes(policy.config(), env.spec());
-    let (offline, validation) = split(plan, datasets)?;
+    let (offline, validation) = split(plan, datasets);
     Ok(Given { policy, conditioning, offline, validation, tasks, env })
 }
 
 fn read_datasets(plan: &RunPlan, spec: &EnvSpec) -> anyhow::Result<Vec<Dataset>> {
-    let (mut datasets, mut others) = (Vec::new(), Vec::new());
+    let mut datasets = Vec::new();
     for path in &plan.data.datasets {
         let dataset = data::read(path).or_input()?;
         if let Some(difference) = dataset.differs_from(spec) {
             return Err(InputError(format!("the dataset {path:?} {difference}")).into());
         }
-        let recorded = dataset.env.as_ref().filter(|_| !plan.evaluation.on_datasets);
-        if let Some(difference) = recorded.and_then(|(id, kwargs)| env_difference(plan, id, kwargs)) {
-            others.push(format!("{path:?} {difference}"));
-        }
         datasets.push(dataset);
     }
+    Ok(datasets)
+}
+
+/// Says so where data was recorded in another environment than the run plays.
+fn tell_other_environments(plan: &RunPlan, datasets: &[Dataset]) {
+    if plan.evaluation.on_datasets {
+        return;
+    }
+    let recorded = plan.data.datasets.iter().zip(datasets);
+    let differences = recorded.filter_map(|(path, dataset)| {
+        let (id, kwargs) = dataset.env.as_ref()?;
+        Some(format!("{path:?} {}", env_difference(plan, id, kwargs)?))
+    });
+    let others: Vec<String> = differences.collect();
     if let [first, others @ ..] = others.as_slice() {
         let more = if others.is_empty() {
             String::new()
@@ -217,7 +229,6 @@ fn read_datasets(plan: &RunPlan, spec: &EnvSpec) -> anyhow::Result<Vec<Dataset>>
         };
         tell(&format!("the environments of data and run differ: {first}{more}"));
     }
-    Ok(datasets)
 }
 
 /// How the environment in which a dataset was recorded differs from the run's, where it does.
@@ -256,12 +267,8 @@ fn tasks(plan: &RunPlan, datasets: &[Dataset]) -> anyhow::Result<Vec<Task>> {
     plan.data.datasets.iter().zip(datasets).map(task).collect()
 }
 
-/// The episodes that updates draw from, and those kept for validation.
-fn split(plan: &RunPlan, datasets: Vec<Dataset>) -> anyhow::Result<(Replay, Replay)> {
-    let (width, action_width) = (datasets[0].observation_width, datasets[0].action.width());
-    let count = datasets.iter().map(|dataset| dataset.trajectories.len()).sum();
-    let mut offline = Replay::new(count, width, action_width);
-    let mut validation = Replay::new(count, width, action_width);
+/// Refuses to keep more episodes for validation than a dataset has.
+fn check_split(plan: &RunPlan, datasets: &[Dataset]) -> anyhow::Result<()> {
     let held_out = plan.data.validation_episodes;
     for (path, dataset) in plan.data.datasets.iter().zip(datasets) {
         let episodes = dataset.trajectories.len();
@@ -271,6 +278,19 @@ fn split(plan: &RunPlan, datasets: Vec<Dataset>) -> anyhow::Result<(Replay, Repl
             ))
             .into());
         }
+    }
+    Ok(())
+}
+
+/// The episodes that updates draw from, and those kept for validation.
+fn split(plan: &RunPlan, datasets: Vec<Dataset>) -> (Replay, Replay) {
+    let (width, action_width) = (datasets[0].observation_width, datasets[0].action.width());
+    let count = datasets.iter().map(|dataset| dataset.trajectories.len()).sum();
+    let mut offline = Replay::new(count, width, action_width);
+    let mut validation = Replay::new(count, width, action_width);
+    let held_out = plan.data.validation_episodes;
+    for dataset in datasets {
+        let episodes = dataset.trajectories.len();
         for (number, episode) in dataset.trajectories.into_iter().enumerate() {
             let replay = if number < episodes - held_out { &mut offline } else { &mut validation };
             replay.push(episode);
@@ -280,7 +300,7 @@ fn split(plan: &RunPlan, datasets: Vec<Dataset>) -> anyhow::Result<(Replay, Repl
             validation.end_part();
         }
     }
-    Ok((offline, validation))
+    (offline, validation)
 }
 
 /// The run itself: initialisation, offline updates, and what follows online.

@@ -402,7 +402,10 @@ mod tests {
     #[test]
     fn a_missing_folder_is_named() {
         let message = read(Path::new("nowhere")).unwrap_err().to_string();
-        assert!(message.contains("nowhere") && message.contains("metadata.json"), "{message}");
+        assert!(
+            message.contains("there is no dataset \"nowhere\"") && message.contains("eva-rl collect"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -278,6 +278,7 @@ mod tests {
         window: PolicyActor<'a>,
         cached: PolicyActor<'a>,
         context_length: usize,
+        action_width: usize,
         /// How far the two are apart in every action number: in contexts that are not full, and in later ones.
         apart: [Vec<f32>; 2],
     }
@@ -287,7 +288,7 @@ mod tests {
             let mut others = actions.to_vec();
             self.cached.act(live, &mut others)?;
             self.window.act(live, actions)?;
-            let width = actions.len() / live.len();
+            let width = self.action_width;
             for episode in live {
                 let full = usize::from(episode.earned.len() > self.context_length);
                 let row = episode.env * width..(episode.env + 1) * width;
@@ -316,7 +317,8 @@ mod tests {
         };
         let (window, cached) = (actor(Inference::Window), actor(Inference::Cached));
         let context_length = conditioning.context_length;
-        let mut both = Both { window, cached, context_length, apart: [Vec::new(), Vec::new()] };
+        let (action_width, apart) = (space.width(), [Vec::new(), Vec::new()]);
+        let mut both = Both { window, cached, context_length, action_width, apart };
         rollout::play(env.as_mut(), &mut both, 10, 5).unwrap();
         let [early, late] = both.apart;
         (early.into_iter().reduce(f32::max).unwrap(), late.iter().sum::<f32>() / late.len() as f32)

@@ -336,7 +336,7 @@ fn what_cannot_be_made_is_said_in_a_sentence() {
     );
     strange("gymnasium:Endless-v0", json!({"max_episode_steps": 5}), 1, &settings);
     let missing = BridgeSettings { imports: vec!["no_such_module".to_owned()], ..settings.clone() };
-    let sentence = "`gymnasium:CartPole-v1` cannot be made: ModuleNotFoundError: No module named 'no_such_module'; a module of your own is looked for in the current folder and in PYTHONPATH; a package is installed with `";
+    let sentence = "`gymnasium:CartPole-v1` cannot be made: ModuleNotFoundError: No module named 'no_such_module'; `no_such_module` is looked for in the current folder, ";
     check_refused("gymnasium:CartPole-v1", json!({}), &missing, sentence);
     let misspelt = BridgeSettings { infos: vec!["succes".to_owned()], ..settings.clone() };
     let sentence =
