@@ -50,7 +50,7 @@ pretrained: build
 	done; done
 	$(PROGRAM) train configs/pendulum-pretrain.toml
 
-# Makes the middling policies of docs/medium.md again, in runs/pretrain-*-seed1/best/policy.
+# Makes the medium policies of docs/medium.md again, in runs/pretrain-*-seed1/best/policy.
 MEDIUM := pendulum-medium mountain-car cartpole hopper half-cheetah
 
 medium: build $(MEDIUM:%=runs/pretrain-%-seed1/README.md)

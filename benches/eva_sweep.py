@@ -51,7 +51,9 @@ def main():
 
         print("\n## Solvers\n\nTwo layers, rank 8, all 40 batches; the widest site is four times the policy's width. "
               "Angles are to the exact directions of all rows (float64), over all sites: the mean of each site's root "
-              "mean square, and of its largest.\n")  # fmt: skip
+              "mean square, and of its largest.\nUnder `auto` ranks are allocated over sites whose explained variance ratios "
+              "come from different solvers, and the sketch's eigenvalues are slightly low; `--solver gram` compares like "
+              "with like.\n")  # fmt: skip
         print("| width | solver | seconds | / forwards | angle | largest |\n|---|---|---|---|---|---|")
         for width in [64, 128, 256]:
             policy = str(Path(folder) / f"width{width}")

@@ -16,8 +16,7 @@ fn evaluated(bench: &Bench, policy: &str, env: &str, flags: &[&str]) -> Vec<Valu
 fn evaluations_read_windows_unless_the_cache_is_named_and_say_which() {
     let bench = Bench::new();
     let of = |flags: &[&str]| evaluated(&bench, "pendulum", "Pendulum-v1", flags)[0].clone();
-    let [silent, window, cached] =
-        [&[][..], &["--inference", "window"], &["--inference", "cached"]].map(|flags| of(flags));
+    let [silent, window, cached] = [&[][..], &["--inference", "window"], &["--inference", "cached"]].map(of);
     assert_eq!(silent, window);
     assert_ne!(cached["mean_return"], window["mean_return"], "they look back on different steps");
     assert_eq!((&window["inference"], &cached["inference"]), (&"window".into(), &"cached".into()));

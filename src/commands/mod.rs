@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn values_are_short_for_people() {
         assert_eq!(brief(&json!(21302972.056850694)), "21302972");
-        assert_eq!(brief(&json!(0.017600000000000001)), "0.0176");
+        assert_eq!(brief(&json!(0.0175 + 0.0001)), "0.0176");
         assert_eq!(brief(&json!(1234.56789)), "1234.57");
         assert_eq!(brief(&json!(1.5e-9)), "1.50000e-9");
         assert_eq!(brief(&json!("Pendulum-v1")), "Pendulum-v1");

@@ -110,9 +110,9 @@ fn plan(args: &TrainArgs, state: &RunState) -> anyhow::Result<(RunPlan, Vec<Diff
     let refuse = |text: String| -> anyhow::Error { InputError(text).into() };
     let mut overrides = args.overrides.clone();
     if let Some(seed) = args.seed {
-        let other = overrides.iter().filter_map(|text| text.split_once('='));
+        let mut other = overrides.iter().filter_map(|text| text.split_once('='));
         if let Some((_, other)) =
-            other.filter(|(key, value)| key.trim() == "seed" && value.trim() != seed.to_string()).next_back()
+            other.rfind(|(key, value)| key.trim() == "seed" && value.trim() != seed.to_string())
         {
             return Err(refuse(format!("--seed {seed} contradicts --set seed={other}; give one of them")));
         }

@@ -88,11 +88,10 @@ impl Replay {
 
     /// The steps of each part; of all trajectories where there are no parts.
     fn parts(&self) -> Vec<Range<usize>> {
-        if self.part_ends.is_empty() {
-            return vec![0..self.steps()];
-        }
-        let begins = [0].into_iter().chain(self.part_ends.iter().copied());
-        begins.zip(&self.part_ends).map(|(begin, end)| begin..*end).collect()
+        let all = [self.steps()];
+        let ends = if self.part_ends.is_empty() { &all[..] } else { &self.part_ends };
+        let begins = [0].into_iter().chain(ends.iter().copied());
+        begins.zip(ends).map(|(begin, end)| begin..*end).collect()
     }
 
     /// How long [`Replay::pass`] is.

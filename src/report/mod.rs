@@ -13,7 +13,7 @@ mod tabular;
 mod training;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
@@ -156,7 +156,7 @@ pub fn label(folders: &[PathBuf]) -> anyhow::Result<Vec<LabelledRun>> {
 
 impl LabelledRun {
     /// Reads a folder; task and method still lack what tells them from others'.
-    fn read(folder: &PathBuf) -> anyhow::Result<Self> {
+    fn read(folder: &Path) -> anyhow::Result<Self> {
         let run_dir = RunDir::open(folder)?;
         let config = config::load(&run_dir.config(), &[]).or_input()?;
         let text = groups::read_evaluations(folder)?;
@@ -170,8 +170,16 @@ impl LabelledRun {
         if !folder.join("README.md").exists() {
             method += &format!(", unfinished at update {last}");
         }
-        let (folder, state) = (folder.clone(), run_dir.last_state());
-        Ok(Self { folder, config, evaluations, state, settings, task: String::new(), method })
+        let (folder, state) = (folder.to_owned(), run_dir.last_state());
+        Ok(Self {
+            folder: folder.to_owned(),
+            config,
+            evaluations,
+            state,
+            settings,
+            task: String::new(),
+            method,
+        })
     }
 
     /// Its scores by updates.

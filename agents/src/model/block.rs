@@ -117,7 +117,7 @@ impl Block {
 
     /// The whole block from what [`Block::joint`] has made of its tokens: `x` `[B, K, D]`, `joint` `[B, K, 3·D]`,
     /// `bias` `[B or 1, 1, K, K]` → `[B, K, D]`.
-    pub fn from_joint(&self, pass: &mut Pass, x: &Tensor, joint: &Tensor, bias: &Tensor) -> Tensor {
+    pub fn of_joint(&self, pass: &mut Pass, x: &Tensor, joint: &Tensor, bias: &Tensor) -> Tensor {
         let mut sum = self.attend_joint(pass, joint, bias, None); // [B, K, D]
         sum += x;
         self.feed(pass, sum)

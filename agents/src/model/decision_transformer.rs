@@ -325,10 +325,10 @@ impl DecisionTransformer {
         };
         let blocks = self.blocks.len();
         let x = if blocks == 1 {
-            let x = self.blocks[0].from_joint(pass, x, joint, bias); // [R, K, D]
+            let x = self.blocks[0].of_joint(pass, x, joint, bias); // [R, K, D]
             picked(&x)
         } else {
-            let mut x = self.blocks[0].from_joint(pass, x, joint, bias); // [R, K, D]
+            let mut x = self.blocks[0].of_joint(pass, x, joint, bias); // [R, K, D]
             for block in &self.blocks[1..blocks - 1] {
                 x = block.forward(pass, &x, bias, None);
             }
