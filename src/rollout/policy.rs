@@ -43,7 +43,7 @@ pub enum Inference {
 }
 
 impl Inference {
-    /// How `policy` computes where this is wanted.
+    /// What `policy` computes where this is asked for: a TorchScript module reads windows alone.
     pub fn by(self, policy: &Policy) -> Self {
         match policy {
             Policy::Transformer(_) => self,
