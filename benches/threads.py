@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-SHORT = ["offline.updates=40", "online.odt.exploration.rounds=1", "online.odt.exploration.updates_per_round=5",
+SHORT = ["offline.updates=40", "online.filtered_bc.exploration.rounds=1",
+         "online.filtered_bc.exploration.updates_per_round=5",
          "evaluation.every=1000", "evaluation.episodes=20"]
 WAYS = {
     "default": {},
