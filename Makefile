@@ -83,7 +83,7 @@ datasets/hopper-medium-v0: | build
 datasets/half-cheetah-medium-v0: | build
 	$(COLLECT_NOISY) --env HalfCheetah-v5 --noise 0.2 --episodes 100
 
-# The learning curves of docs/online: five middling policies, five seeds each. A finished run is not run again.
+# The learning curves of docs/online: five medium policies, five seeds each. A finished run is not run again.
 online: build $(MEDIUM_DATA)
 	$(PROGRAM) sweep configs/sweeps/online.toml --out runs/online --jobs 2
 	rm -rf docs/online

@@ -6,8 +6,8 @@ Policy: one batched transformers forward, 64 windows of K = 20, of a 3 x 128 and
 beside the same forward here.
 Update: a LoRA update of PEFT (forward, backward, clipping, AdamW) of the same two policies on the same windows,
 without dropout; the loss of the first is checked to be ours.
-Rollout: 64 HalfCheetah-v5 and the 3 x 128 policy, beside a Python loop of EnvPool and transformers, and beside itself
-without its cache and on one thread.
+Rollout: 64 HalfCheetah-v5 and the 3 x 128 policy by windows and by the cache, in halves and on one thread, beside a
+Python loop of EnvPool and transformers, which has whole windows.
 Loading: peak memory of the program while a policy of 1 GB is read, over the size of its file.
 Bridge: EnvPool and Gymnasium through Python workers, beside the same stepped from Python, where a step of
 EnvPool's that only begins an ended episode anew is no step, and Gymnasium has as many processes as environments.
@@ -285,17 +285,23 @@ def rollout(args):
             found = ours(args.binary, *command, "--seconds", "1", *arguments)
             return [WINDOWS / found["steps_per_sec"], found["policy_secs_per_step"], found["env_secs_per_step"]]
 
-        ways = {"eva-rl": [], "eva-rl, one thread": [], "Python": []}
+        ways = {
+            "windows": ["--inference", "window"],
+            "windows, one thread": ["--inference", "window", "--whole"],
+            "cached": ["--inference", "cached"],
+            "cached, one thread": ["--inference", "cached", "--whole"],
+        }
+        found = {way: [] for way in [*ways, "Python"]}
         for _ in range(args.repeats):
-            ways["eva-rl"].append(own())
-            ways["eva-rl, one thread"].append(own("--whole"))
-            ways["Python"].append(PythonLoop(model, "HalfCheetah-v5", WINDOWS, 100.0).measure())
-        ways["eva-rl, windows, one thread"] = [own("--inference", "window", "--whole")]  # an episode everywhere takes half a minute
-    print(f"3 x 128 policy, {WINDOWS} HalfCheetah-v5, K = {CONTEXT}, ms per step (median of {args.repeats}; windows one run):")
-    print("  way                          whole    policy  environments  / eva-rl")
-    medians = {way: [statistics.median(column) for column in zip(*found)] for way, found in ways.items()}
+            for way, arguments in ways.items():
+                found[way].append(own(*arguments))
+            found["Python"].append(PythonLoop(model, "HalfCheetah-v5", WINDOWS, 100.0).measure())
+    print(f"3 x 128 policy, {WINDOWS} HalfCheetah-v5, K = {CONTEXT}, ms per step (median of {args.repeats}):")
+    print("  way                     whole    policy  environments  Python / way")
+    medians = {way: [statistics.median(column) for column in zip(*figures)] for way, figures in found.items()}
     for way, (whole, policy, envs) in medians.items():
-        print(f"  {way:27} {whole * 1e3:6.2f} {policy * 1e3:9.2f} {envs * 1e3:13.2f} {whole / medians['eva-rl'][0]:8.1f}x")
+        ratio = medians["Python"][0] / whole
+        print(f"  {way:20} {whole * 1e3:8.2f} {policy * 1e3:9.2f} {envs * 1e3:13.2f} {ratio:12.1f}x")
 
 
 # The maps that EVA adapts in a Hugging Face decision transformer.

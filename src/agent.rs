@@ -7,6 +7,7 @@ use eva_rl_agents::model::{ActionKind, Conditioning, DecisionTransformer, Policy
 use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
+use crate::data::Trajectory;
 use crate::failure::{InputError, OrInput, tell};
 use crate::source::Source;
 
@@ -91,6 +92,36 @@ pub fn tell_long_episodes(config: &PolicyConfig, spec: &EnvSpec) {
             "episodes of `{}` may last {steps} steps, and the policy knows {known} timesteps (max_ep_len): all later steps look like step {} to it",
             spec.id,
             known - 1
+        ));
+    }
+}
+
+/// Standard deviations from the mean past which a state is told of.
+const FAR: f32 = 100.0;
+
+/// Says so where states lie further from the mean of the policy's training data than any that it was trained on.
+pub fn tell_far_states<'a>(
+    config: &PolicyConfig,
+    trajectories: impl IntoIterator<Item = &'a Trajectory>,
+    whose: &str,
+) {
+    let (Some(mean), Some(std)) = (&config.state_mean, &config.state_std) else { return };
+    let mut furthest = (0, 0.0, 0.0); // dimension, its value, deviations
+    for trajectory in trajectories {
+        for row in trajectory.observations.all().chunks(mean.len()) {
+            for (dimension, ((x, mean), std)) in row.iter().zip(mean).zip(std).enumerate() {
+                let away = ((x - mean) / std).abs();
+                if away > furthest.2 {
+                    furthest = (dimension, *x, away);
+                }
+            }
+        }
+    }
+    let (dimension, x, away) = furthest;
+    if away > FAR {
+        let (mean, std) = (mean[dimension], std[dimension]);
+        tell(&format!(
+            "observation dimension {dimension} of {whose} is {x}, which is {away:.0} standard deviations from the policy's state_mean (mean {mean}, state_std {std}): nothing that it was trained on was so far"
         ));
     }
 }

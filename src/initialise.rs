@@ -84,7 +84,7 @@ fn facts(plan: &RunPlan, policy: &DecisionTransformer) -> AdapterFolder {
         PolicyConfig::New(_) => String::new(),
     };
     let origin = match &plan.adapter {
-        AdapterConfig::Eva(eva) => Origin::Eva { rho: eva.rho, tau: eva.tau },
+        AdapterConfig::Eva(eva) => eva.settings().origin(),
         _ => Origin::Lora,
     };
     let lora = plan.adapter.lora();

@@ -91,7 +91,9 @@ fn ranks_are_shared_out_and_spent_exactly() {
 fn a_fresh_eva_adapter_and_its_merge_leave_the_evaluation_unchanged() {
     let bench = Bench::with_policy();
     bench.succeed(&["eva", "policy", "--data", "data", "--rank", "2", "--out", "adapter"]);
-    bench.succeed(&["merge", "policy", "--adapter", "adapter", "--out", "merged"]);
+    let merged =
+        json(&bench.succeed(&["merge", "policy", "--adapter", "adapter", "--out", "merged", "--json"]));
+    assert_eq!(merged, serde_json::json!({ "policy": "policy", "adapter": "adapter", "merged": "merged" }));
     let evaluate = |arguments: &[&str]| {
         let fixed = ["--env", "Pendulum-v1", "--episodes", "3", "--json"];
         json(&bench.succeed(&[&["evaluate"], arguments, &fixed].concat()))["results"].clone()

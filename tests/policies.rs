@@ -28,7 +28,11 @@ fn a_torchscript_module_acts_and_takes_no_adapters() {
         "data",
     ]);
     let inputs = golden("policies/script/inputs.safetensors");
-    bench.succeed(&["predict", "script", "--inputs", inputs.to_str().unwrap(), "--out", "out.safetensors"]);
+    let predict =
+        ["predict", "script", "--inputs", inputs.to_str().unwrap(), "--out", "out.safetensors", "--json"];
+    let said: serde_json::Value = serde_json::from_str(&bench.succeed(&predict)).unwrap();
+    assert_eq!(said["predictions"], "out.safetensors");
+    assert_eq!(said["shapes"]["action_preds"].as_array().unwrap().len(), 3, "{said}");
 
     let output = bench.run(&["eva", "script", "--data", "data", "--rank", "2", "--out", "adapter"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

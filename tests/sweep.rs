@@ -25,6 +25,10 @@ fn a_grid_runs_every_cell_and_skips_what_is_done() {
     let listed = bench.succeed(&[&sweep[..], &["--dry-run"]].concat());
     assert_eq!(listed.lines().count(), 4);
     assert!(listed.contains("adapt-lora-short-seed2: adapt.toml adapter="), "{listed}");
+    let listed = json(&bench.succeed(&[&sweep[..], &["--dry-run", "--json"]].concat()));
+    assert_eq!(listed[3]["name"], "adapt-lora-short-seed2");
+    assert_eq!(listed[3]["folder"], "runs/adapt-lora-short-seed2");
+    assert_eq!(listed[3]["overrides"][3], "seed=2");
 
     // A run that was stopped, and one that is finished.
     let stopped = ["train", "adapt.toml", "--out", "runs/adapt-eva-short-seed1", "--set", "seed=1"];
@@ -41,6 +45,8 @@ fn a_grid_runs_every_cell_and_skips_what_is_done() {
     let begun =
         fs::metadata(bench.path("runs/adapt-lora-short-seed1/README.md")).unwrap().modified().unwrap();
     assert!(bench.succeed(&sweep).contains("0 runs done, 4 were done before"));
+    let skipped = json(&bench.succeed(&[&sweep[..], &["--json"]].concat()));
+    assert!(skipped.as_array().unwrap().iter().all(|run| run["outcome"] == "skipped"), "{skipped}");
     assert_eq!(
         fs::metadata(bench.path("runs/adapt-lora-short-seed1/README.md")).unwrap().modified().unwrap(),
         begun
@@ -74,6 +80,21 @@ fn a_grid_runs_every_cell_and_skips_what_is_done() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("compared.html\" exists already"));
     assert_eq!(fs::read_to_string(bench.path("compared.html")).unwrap(), page);
 
+    let found = json(&bench.succeed(&[
+        "report",
+        "runs/adapt-eva-short-seed1",
+        "runs/adapt-eva-short-seed2",
+        "--json",
+    ]));
+    let group = &found["groups"][0];
+    assert_eq!(
+        (group["method"].as_str(), group["runs"].as_i64()),
+        (Some("EVA, rank 2, ODT"), Some(2)),
+        "{found}"
+    );
+    assert_eq!(group["curves"].as_array().unwrap().len(), 2);
+    assert_eq!(found["tables"][0]["head"][0], "method");
+
     // A copy of a run is no further seed, and the same folder counts once.
     copy_run(&bench.path("runs/adapt-lora-short-seed1"), &bench.path("copy"));
     let twice = ["report", "runs/adapt-lora-short-seed1", "copy", "runs/adapt-lora-short-seed1/"];
@@ -82,6 +103,10 @@ fn a_grid_runs_every_cell_and_skips_what_is_done() {
     assert!(said.contains("2 runs have the seed 1 and are not independent"), "{said}");
     assert!(said.contains("named twice, and counts once"), "{said}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("| LoRA, rank 2, ODT | 2 |"));
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// What `report` reads of a run.
@@ -171,9 +196,14 @@ fn a_grid_that_was_changed_is_refused_before_anything_starts() {
 fn a_run_of_a_grid_that_fails_is_named_and_the_others_go_on() {
     let bench = Bench::with_policy();
     bench.write("grid.toml", &GRID.replace("eva = []", "gone = [\"data.datasets=['gone']\"]"));
-    let output = bench.run(&["sweep", "grid.toml", "--out", "runs"]);
+    let output = bench.run(&["sweep", "grid.toml", "--out", "runs", "--json"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
+    let runs = json(&String::from_utf8(output.stdout).unwrap());
+    let outcomes: Vec<&str> =
+        runs.as_array().unwrap().iter().map(|run| run["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["failed", "done", "failed", "done"], "{runs}");
+    assert!(runs[0]["error"].as_str().unwrap().contains("gone"), "{runs}");
     assert!(
         said.contains("adapt-gone-short-seed1: eva-rl: ") && said.contains("2 of 4 runs failed"),
         "{said}"

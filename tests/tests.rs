@@ -17,6 +17,7 @@
 
 mod bad_input;
 mod bridge;
+mod examples;
 mod init;
 mod job;
 mod methods;

@@ -236,7 +236,7 @@ fn a_written_policy_is_read_back_bit_for_bit() {
 fn a_written_adapter_is_read_back_bit_for_bit() {
     let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
     let (facts, adapters) = read_adapter(&golden("eva-rho-2"), &policy);
-    assert_eq!(facts.origin, Origin::Eva { rho: 2.0, tau: 0.99 });
+    assert_eq!(facts.origin, Origin::Eva { rho: 2.0, tau: Some(0.99) });
     let folder = tempfile::tempdir().unwrap();
     facts.write(&adapters, folder.path()).unwrap();
     let (facts_again, again) = read_adapter(folder.path(), &policy);

@@ -1,6 +1,6 @@
 //! `eva`: EVA initialisation alone, as an adapter that PEFT can go on with.
 
-use eva_rl_agents::adapter::{AdapterFolder, Origin, Scaling, fingerprint};
+use eva_rl_agents::adapter::{AdapterFolder, Scaling, fingerprint};
 use eva_rl_agents::eva;
 use eva_rl_agents::site::Site;
 use serde_json::json;
@@ -33,6 +33,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let dataset = data::read(&args.data).or_input()?;
     let whose = format!("the dataset {:?}", args.data);
     agent::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
+    agent::tell_far_states(policy.config(), &dataset.trajectories, &whose);
     check_tokens(&args.search.tokens, &policy)?;
     let sites = chosen_sites(&policy.sites(), &args.target_modules)?;
     let narrowest = sites.iter().filter_map(|site| policy.site_shape(*site)).map(|(input, _)| input).min();
@@ -63,7 +64,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         fingerprint: Some(fingerprint(policy.weights())),
         rank,
         scaling,
-        origin: Origin::Eva { rho: settings.rho, tau: settings.tau },
+        origin: settings.origin(),
     };
     let map = RankMap::new(&found.reports, outcome.batches);
     write_folder(&args.out, |folder| {

@@ -1,9 +1,10 @@
 //! `merge`: an adapter folded into its policy's weights.
 
 use eva_rl_agents::model;
+use serde_json::json;
 use tch::Device;
 
-use super::print;
+use super::{print, print_json};
 use crate::agent;
 use crate::cli::MergeArgs;
 use crate::failure::InputError;
@@ -22,5 +23,8 @@ pub fn run(args: MergeArgs) -> anyhow::Result<()> {
     let (_, adapters) = agent::read_adapter(adapter, &policy)?;
     let merged = tch::no_grad(|| policy.merged(&adapters));
     write_folder(&args.out, |folder| Ok(model::write(&merged, folder)?))?;
+    if args.json {
+        return print_json(&json!({ "policy": source.policy, "adapter": adapter, "merged": args.out }));
+    }
     print(&format!("the merged policy is in {}", args.out.display()))
 }

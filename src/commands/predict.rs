@@ -4,9 +4,10 @@ use eva_rl_agents::adapter::AdapterSet;
 use eva_rl_agents::model::{Inputs, Policy};
 use eva_rl_agents::pass::{NoTap, Pass};
 use eva_rl_agents::tensor_file;
+use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
-use super::print;
+use super::{print, print_json};
 use crate::agent;
 use crate::cli::PredictArgs;
 use crate::failure::OrInput;
@@ -33,6 +34,11 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
         }
     };
     write_file(&args.out, |aside| Ok(tensor_file::write(&predictions, aside)?))?;
+    if args.json {
+        let shapes: Map<String, Value> =
+            predictions.iter().map(|(name, tensor)| (name.clone(), json!(tensor.size()))).collect();
+        return print_json(&json!({ "predictions": args.out, "shapes": shapes }));
+    }
     print(&format!("the predictions are in {}", args.out.display()))
 }
 

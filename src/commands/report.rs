@@ -1,8 +1,9 @@
 //! `report`: runs side by side, by task and method: tables and a figure of their learning curves.
 
 use anyhow::Context;
+use serde_json::{Value, json};
 
-use super::print;
+use super::{print, print_json};
 use crate::cli::ReportArgs;
 use crate::failure::tell;
 use crate::output::{refuse_existing, write_file, write_folder};
@@ -20,7 +21,11 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
     warnings.iter().for_each(|warning| tell(warning));
     let tables = tables(&runs, &comparison, args.score)?;
     let markdown = tables.iter().map(Table::markdown).collect::<Vec<String>>().join("\n\n");
-    print(&markdown)?;
+    if args.json {
+        print_json(&document(&args, &comparison, &tables, &warnings))?;
+    } else {
+        print(&markdown)?;
+    }
     if let Some(out) = &args.out {
         write_folder(out, |folder| {
             let caption =
@@ -41,4 +46,27 @@ pub fn run(args: ReportArgs) -> anyhow::Result<()> {
         write_file(html, |aside| Ok(std::fs::write(aside, &text)?))?;
     }
     Ok(())
+}
+
+/// Everything that is compared, as one JSON document.
+fn document(args: &ReportArgs, comparison: &Comparison, tables: &[Table], warnings: &[String]) -> Value {
+    let groups = comparison.tasks.iter().flat_map(|(task, methods)| {
+        methods.iter().map(move |(method, group)| {
+            json!({
+                "task": task,
+                "method": method,
+                "runs": group.curves.len(),
+                "first": group.first(),
+                "last": group.last(),
+                "curves": group.curves, // scores by updates, a run each
+                "env_steps": group.env_steps,
+            })
+        })
+    });
+    json!({
+        "score": args.score.name(),
+        "groups": groups.collect::<Vec<Value>>(),
+        "tables": tables,
+        "warnings": warnings,
+    })
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
-use super::print;
+use super::{print, print_json};
 use crate::cli::SweepArgs;
 use crate::config::{self, Difference, SweepPlan, SweepRun};
 use crate::failure::{InputError, OrInput, tell};
@@ -30,20 +31,29 @@ enum Outcome {
     Failed(String),
 }
 
+impl Outcome {
+    /// The word for it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Skipped => "skipped",
+            Self::Stopped => "stopped",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// Runs `sweep`.
 pub fn run(args: SweepArgs) -> anyhow::Result<()> {
     let plan = SweepPlan::read(&args.sweep).or_input()?;
     refuse_other_settings(&plan, &args.out)?;
     if args.dry_run {
-        for SweepRun { name, config, overrides, .. } in &plan.runs {
-            print(&format!("{name}: {} {}", config.display(), overrides.join(" ")))?;
-        }
-        return Ok(());
+        return list(&plan, &args);
     }
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {:?}", args.out))?;
     interrupt::listen().context("cannot listen for signals")?;
     let next = AtomicUsize::new(0);
-    let outcomes = Mutex::new(Vec::new());
+    let outcomes: Mutex<Vec<(&SweepRun, Outcome)>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..args.jobs {
             scope.spawn(|| {
@@ -57,13 +67,25 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
                         Outcome::Failed(why) => tell(&format!("{}: {why}", run.name)),
                         Outcome::Skipped | Outcome::Stopped => {}
                     }
-                    outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+                    outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((run, outcome));
                 }
             });
         }
     });
     let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let count = |of: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| of(outcome)).count();
+    if args.json {
+        let ended = |run: &SweepRun| outcomes.iter().find(|(other, _)| other.name == run.name);
+        let document = plan.runs.iter().map(|run| {
+            let mut found = described(run, &args);
+            found["outcome"] = json!(ended(run).map_or("not begun", |(_, outcome)| outcome.name()));
+            if let Some((_, Outcome::Failed(why))) = ended(run) {
+                found["error"] = json!(why);
+            }
+            found
+        });
+        print_json(&document.collect::<Vec<Value>>())?;
+    }
+    let count = |of: fn(&Outcome) -> bool| outcomes.iter().filter(|(_, outcome)| of(outcome)).count();
     let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
     let skipped = count(|outcome| matches!(outcome, Outcome::Skipped));
     let (done, all) = (count(|outcome| matches!(outcome, Outcome::Done)), plan.runs.len());
@@ -72,7 +94,27 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
         return Err(Stopped { signal, text }.into());
     }
     anyhow::ensure!(failed == 0, "{failed} of {all} runs failed; the same command tries them again");
+    if args.json {
+        return Ok(());
+    }
     print(&format!("{done} runs done, {skipped} were done before, in {:?}", args.out))
+}
+
+/// Says how each run would be started.
+fn list(plan: &SweepPlan, args: &SweepArgs) -> anyhow::Result<()> {
+    if args.json {
+        return print_json(&plan.runs.iter().map(|run| described(run, args)).collect::<Vec<Value>>());
+    }
+    for SweepRun { name, config, overrides, .. } in &plan.runs {
+        print(&format!("{name}: {} {}", config.display(), overrides.join(" ")))?;
+    }
+    Ok(())
+}
+
+/// What a run is started with, and where.
+fn described(run: &SweepRun, args: &SweepArgs) -> Value {
+    let SweepRun { name, config, overrides, .. } = run;
+    json!({ "name": name, "folder": args.out.join(name), "config": config, "overrides": overrides })
 }
 
 /// Refuses a grid whose folders hold runs of the same names with other settings, before anything is started.

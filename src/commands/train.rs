@@ -120,12 +120,11 @@ fn plan(args: &TrainArgs, state: &RunState) -> anyhow::Result<(RunPlan, Vec<Diff
     }
     let Some(folder) = &args.resume else {
         let path = args.config.as_ref().ok_or_else(|| refuse("no CONFIG was given".to_owned()))?;
-        return Ok((config::load(path, &overrides).or_input()?.plan().or_input()?, Vec::new()));
+        return Ok((config::load_plan(path, &overrides).or_input()?, Vec::new()));
     };
     let own = RunDir::open(folder)?.config();
     let was = config::load(&own, &[]).or_input()?;
-    let now = config::load(args.config.as_ref().unwrap_or(&own), &overrides).or_input()?;
-    let now = now.plan().or_input()?;
+    let now = config::load_plan(args.config.as_ref().unwrap_or(&own), &overrides).or_input()?;
     let changes = config::differences(&was, &now);
     let refused: Vec<String> = changes
         .iter()
@@ -193,6 +192,10 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
     conditioning.return_cap = plan.rollout.max_return_to_go;
     check_split(plan, &datasets)?;
     tell_other_environments(plan, &datasets);
+    if let PolicyConfig::Pretrained { .. } = &plan.policy {
+        let trajectories = datasets.iter().flat_map(|dataset| &dataset.trajectories);
+        agent::tell_far_states(policy.config(), trajectories, "the data");
+    }
     agent::tell_long_episodes(policy.config(), env.spec());
     let (offline, validation) = split(plan, datasets);
     Ok(Given { policy, conditioning, offline, validation, tasks, env })

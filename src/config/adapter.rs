@@ -9,7 +9,7 @@ use eva_rl_agents::site::Token;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, check};
+use super::checks::Checks;
 
 /// What is trained, and how it begins: `[adapter.eva]`, `[adapter.lora]`, ….
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -179,20 +179,27 @@ impl AdapterConfig {
     }
 
     /// Checks what types cannot, for a run of `total_updates` on batches of `batch_size` windows.
-    pub(super) fn check(&self, batch_size: usize, total_updates: usize) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, batch_size: usize, total_updates: usize, checks: &mut Checks) {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         if let Some(lora) = self.lora() {
-            check(self.lora_key("alpha"), lora.alpha, positive(lora.alpha), "must be positive")?;
+            checks.value(self.lora_key("alpha"), lora.alpha, positive(lora.alpha), "must be positive");
             let fits = (0.0..1.0).contains(&lora.dropout);
-            check(self.lora_key("dropout"), lora.dropout, fits, "must lie in [0, 1)")?;
+            checks.value(self.lora_key("dropout"), lora.dropout, fits, "must lie in [0, 1)");
         }
         match self {
             Self::Eva(eva) => {
                 let fits = (1.0..=1000.0).contains(&eva.rho);
-                check(self.key("rho"), eva.rho, fits, "must lie in [1, 1000]")?;
-                check(self.key("tau"), eva.tau, 0.0 < eva.tau && eva.tau <= 1.0, "must lie in (0, 1]")?;
-                check(self.key("max_batches"), eva.max_batches, eva.max_batches >= 1, "must be at least 1")?;
-                eva.settings().check().map_err(ConfigError::Eva)?;
+                checks.value(self.key("rho"), eva.rho, fits, "must lie in [1, 1000]");
+                checks.value(self.key("tau"), eva.tau, 0.0 < eva.tau && eva.tau <= 1.0, "must lie in (0, 1]");
+                checks.value(
+                    self.key("max_batches"),
+                    eva.max_batches,
+                    eva.max_batches >= 1,
+                    "must be at least 1",
+                );
+                if let Err(error) = eva.settings().check() {
+                    checks.refuse("adapter.eva", format!("`adapter.eva`: {error}"));
+                }
                 // A window has at least one real step, of which each kind of token that counts is one; a policy
                 // reads three kinds or more.
                 let components = (eva.rho * eva.lora.rank.get() as f64).round() as usize;
@@ -200,32 +207,31 @@ impl AdapterConfig {
                 let windows = batch_size.saturating_mul(eva.max_batches);
                 let wanted = "must give a token for each of rho · rank components, at as many a window as `tokens` has kinds (3 where it is absent)";
                 let fits = windows.saturating_mul(tokens) >= components;
-                check(self.key("max_batches · optimiser.batch_size"), windows, fits, wanted)?;
+                checks.relation(self.key("max_batches · optimiser.batch_size"), windows, fits, wanted);
             }
             Self::LoraGa(LoraGaConfig { gamma, .. }) | Self::LoraOne(LoraOneConfig { gamma, .. }) => {
-                check(self.key("gamma"), gamma, positive(*gamma), "must be positive")?;
+                checks.value(self.key("gamma"), gamma, positive(*gamma), "must be positive");
             }
             Self::Adalora(ada) => {
                 let (target, rank) = (ada.target_rank.get(), ada.lora.rank.get());
-                check(self.key("target_rank"), target, target <= rank, "must be at most lora.rank")?;
-                check(self.key("every"), ada.every, ada.every >= 1, "must be at least 1")?;
+                checks.relation(self.key("target_rank"), target, target <= rank, "must be at most lora.rank");
+                checks.value(self.key("every"), ada.every, ada.every >= 1, "must be at least 1");
                 for (key, beta) in [(self.key("beta1"), ada.beta1), (self.key("beta2"), ada.beta2)] {
-                    check(key, beta, 0.0 < beta && beta < 1.0, "must lie in (0, 1)")?;
+                    checks.value(key, beta, 0.0 < beta && beta < 1.0, "must lie in (0, 1)");
                 }
                 let weight = ada.orthogonality;
                 let fits = weight.is_finite() && weight >= 0.0;
-                check(self.key("orthogonality"), weight, fits, "must not be negative")?;
+                checks.value(self.key("orthogonality"), weight, fits, "must not be negative");
                 let (fixed, total) = (ada.warm_up.saturating_add(ada.last), total_updates);
                 let wanted = "must be below the run's updates, or ranks never shrink";
-                check(self.key("warm_up + last"), fixed, fixed < total, wanted)?;
+                checks.relation(self.key("warm_up + last"), fixed, fixed < total, wanted);
             }
             _ => {}
         }
         if let Some((method, batches)) = self.method() {
             let fits = method.needs() == Needs::Nothing || batches >= 1;
-            check(self.key("batches"), batches, fits, "must be at least 1")?;
+            checks.value(self.key("batches"), batches, fits, "must be at least 1");
         }
-        Ok(())
     }
 
     /// The method's name and size, for reports.

@@ -10,13 +10,21 @@ use toml_edit::{Document, DocumentMut, Item, Key, Table, TableLike};
 
 use super::mistakes::{self, Mistake};
 use super::schema::{Kind, listed};
-use super::{ConfigError, RunConfig};
+use super::{ConfigError, RunConfig, RunPlan};
 
 /// Reads a config file and applies overrides `a.b=1` to it, in order.
 pub fn load(path: &Path, overrides: &[String]) -> Result<RunConfig, ConfigError> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: error.to_string() })?;
-    read(&text, &path.display().to_string(), overrides)
+    read(&read_text(path)?, &path.display().to_string(), overrides)
+}
+
+/// The same, checked: what its values cannot be is told with their places.
+pub fn load_plan(path: &Path, overrides: &[String]) -> Result<RunPlan, ConfigError> {
+    let (text, name) = (read_text(path)?, path.display().to_string());
+    let source = Source::new(&text, &name, overrides)?;
+    source.read::<RunConfig>()?.plan().map_err(|error| match error {
+        ConfigError::Values(mistakes) => source.locate(&mistakes),
+        other => other,
+    })
 }
 
 /// The config as text that [`load`] reads back.
@@ -24,52 +32,66 @@ pub fn to_toml(config: &RunConfig) -> String {
     toml::to_string_pretty(config).expect("a config can be written as TOML")
 }
 
+/// The text of a file.
+pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path)
+        .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: error.to_string() })
+}
+
 /// Reads TOML of a schema, with overrides; `name` says whose text it is.
 pub(super) fn read<T>(text: &str, name: &str, overrides: &[String]) -> Result<T, ConfigError>
 where
     T: DeserializeOwned + JsonSchema,
 {
-    let not_toml = |error: toml_edit::TomlError| ConfigError::Parse {
-        place: place(name, text, error.span()),
-        reason: one_line(error.message()),
-    };
-    let written = Document::parse(text).map_err(not_toml)?;
-    let kind = Kind::of::<T>();
-    let overrides: Vec<Override> =
-        overrides.iter().map(|text| Override::read(text)).collect::<Result<_, _>>()?;
-    let mut document: DocumentMut = text.parse().map_err(not_toml)?;
-    overrides.iter().try_for_each(|given| given.apply(&mut document, &kind))?;
-
-    let wrong = |reason: String| ConfigError::Parse { place: name.to_owned(), reason };
-    let table: toml::Table =
-        toml::from_str(&document.to_string()).map_err(|error| wrong(one_line(error.message())))?;
-    let value = toml::Value::Table(table);
-    let source = Source { name, text, written: &written, overrides: &overrides };
-    let mut mistakes: Vec<(usize, String)> =
-        mistakes::find(&kind, &value).iter().map(|mistake| source.locate(mistake)).collect();
-    mistakes.sort_by_key(|(place, _)| *place);
-    if !mistakes.is_empty() {
-        let mistakes = mistakes.into_iter().map(|(_, text)| text).collect();
-        return Err(ConfigError::Mistakes { name: name.to_owned(), mistakes });
-    }
-    T::deserialize(value).map_err(|error| wrong(one_line(error.message())))
+    Source::new(text, name, overrides)?.read()
 }
 
-/// What a document was made of, to say where a mistake in it comes from.
+/// What a document is made of, to say where a mistake in it comes from.
 struct Source<'a> {
     name: &'a str,
     text: &'a str,
-    written: &'a Document<&'a str>,
-    overrides: &'a [Override],
+    written: Document<&'a str>,
+    overrides: Vec<Override>,
 }
 
-impl Source<'_> {
-    /// The mistake with its place before it, and the byte of the file to sort it by: overrides come last.
-    fn locate(&self, mistake: &Mistake) -> (usize, String) {
+impl<'a> Source<'a> {
+    fn new(text: &'a str, name: &'a str, overrides: &[String]) -> Result<Self, ConfigError> {
+        let written = Document::parse(text).map_err(|error| not_toml(&error, text, name))?;
+        let overrides = overrides.iter().map(|text| Override::read(text)).collect::<Result<_, _>>()?;
+        Ok(Self { name, text, written, overrides })
+    }
+
+    /// What the document and its overrides say together.
+    fn read<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, ConfigError> {
+        let kind = Kind::of::<T>();
+        let mut document: DocumentMut =
+            self.text.parse().map_err(|error| not_toml(&error, self.text, self.name))?;
+        self.overrides.iter().try_for_each(|given| given.apply(&mut document, &kind))?;
+        let wrong = |reason: String| ConfigError::Parse { place: self.name.to_owned(), reason };
+        let table: toml::Table =
+            toml::from_str(&document.to_string()).map_err(|error| wrong(one_line(error.message())))?;
+        let value = toml::Value::Table(table);
+        let mistakes = mistakes::find(&kind, &value);
+        if !mistakes.is_empty() {
+            return Err(self.locate(&mistakes));
+        }
+        T::deserialize(value).map_err(|error| wrong(one_line(error.message())))
+    }
+
+    /// All mistakes, each with its place before it, in the order of the file; overrides come last.
+    fn locate(&self, mistakes: &[Mistake]) -> ConfigError {
+        let mut placed: Vec<(usize, String)> = mistakes.iter().map(|mistake| self.placed(mistake)).collect();
+        placed.sort_by_key(|(place, _)| *place);
+        let mistakes = placed.into_iter().map(|(_, text)| text).collect();
+        ConfigError::Mistakes { name: self.name.to_owned(), mistakes }
+    }
+
+    /// The mistake with its place before it, and the byte of the file to sort it by.
+    fn placed(&self, mistake: &Mistake) -> (usize, String) {
         let set = |given: &Override| (self.text.len(), format!("{given}: {}", mistake.text));
         let newest = || self.overrides.iter().rev();
         let by_override = |path: &Vec<String>| {
-            let written = find(self.written, path).is_some();
+            let written = find(&self.written, path).is_some();
             newest().find(|given| path.starts_with(&given.path) || !written && given.path.starts_with(path))
         };
         if let Some(given) = mistake.paths.iter().find_map(by_override) {
@@ -78,7 +100,7 @@ impl Source<'_> {
         let path = &mistake.paths[mistake.paths.len() - 1];
         for length in (1..=path.len()).rev() {
             let above = &path[..length];
-            if let Some(span) = find(self.written, above) {
+            if let Some(span) = find(&self.written, above) {
                 return (
                     span.start,
                     format!("{}: {}", place(self.name, self.text, Some(span)), mistake.text),
@@ -120,6 +142,10 @@ fn place(name: &str, text: &str, span: Option<std::ops::Range<usize>>) -> String
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
     format!("{name}:{line}:{column}")
+}
+
+fn not_toml(error: &toml_edit::TomlError, text: &str, name: &str) -> ConfigError {
+    ConfigError::Parse { place: place(name, text, error.span()), reason: one_line(error.message()) }
 }
 
 fn one_line(message: &str) -> String {
@@ -214,7 +240,8 @@ mod tests {
 
     #[track_caller]
     fn check_refused(overrides: &[&str], parts: &[&str]) {
-        let message = match load_demo(overrides).and_then(RunConfig::plan) {
+        let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+        let message = match load_plan(Path::new(DEMO), &overrides) {
             Ok(_) => panic!("{overrides:?} was taken"),
             Err(error) => error.to_string(),
         };
@@ -445,6 +472,31 @@ mod tests {
         );
         let grpo = "online={ grpo = { group_size = 0, discount = 0.99, clip = 0.2, exploration = { rounds = 1, updates_per_round = 1, target_return = 0.0 } } }";
         check_refused(&[grpo], &["`online.grpo.group_size` is 0, and must be at least 2"]);
+    }
+
+    #[test]
+    fn all_values_that_cannot_be_are_told_at_once_with_their_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        let text = fs::read_to_string(DEMO).unwrap();
+        let text = text
+            .replace("num_envs = 20", "num_envs = 0")
+            .replace("gradient_clip = 0.25", "gradient_clip = -1");
+        fs::write(&path, &text).unwrap();
+        let set = ["evaluation.episodes=0".to_owned()];
+        let line = |needle: &str| text.lines().position(|line| line.starts_with(needle)).unwrap() + 1;
+        let found = load_plan(&path, &set).unwrap_err().to_string();
+        let name = path.display();
+        let wanted = [
+            format!("{name} has 3 mistakes:"),
+            format!(
+                "  {name}:{}:1: `optimiser.gradient_clip` is -1, and must be positive",
+                line("gradient_clip")
+            ),
+            format!("  {name}:{}:1: `env.num_envs` is 0, and must lie in 1..=65536", line("num_envs")),
+            "  --set evaluation.episodes=0: `evaluation.episodes` is 0, and must be at least 1".to_owned(),
+        ];
+        assert_eq!(found, wanted.join("\n"));
     }
 
     #[test]

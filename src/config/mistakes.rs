@@ -9,9 +9,10 @@ const SHOWN: usize = 60;
 
 /// One thing that is wrong with a document.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Mistake {
+pub struct Mistake {
     /// Where it is: the path of the key to blame, and others that had a part in it.
     pub paths: Vec<Vec<String>>,
+    /// What it is.
     pub text: String,
 }
 

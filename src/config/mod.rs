@@ -4,6 +4,7 @@
 //! checked, and the rest of the program takes nothing else.
 
 mod adapter;
+mod checks;
 mod differences;
 mod load;
 mod mistakes;
@@ -18,18 +19,19 @@ mod template;
 use std::ops::Deref;
 use std::path::PathBuf;
 
-use eva_rl_agents::eva::EvaError;
 use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rollout::Inference;
+use checks::Checks;
+use mistakes::Mistake;
 
 pub use adapter::{
     AdaloraConfig, AdapterConfig, CordaConfig, EvaConfig, IpaConfig, LoraConfig, LoraGaConfig, LoraOneConfig,
 };
 pub use differences::{Difference, differences};
-pub use load::{load, to_toml};
+pub use load::{load, load_plan, to_toml};
 pub use new_policy::{ActionHeadConfig, NewPolicyConfig};
 pub use objective::{ObjectiveConfig, OnlineDtConfig};
 pub use online::{ExplorationConfig, FilteredBcConfig, GrpoConfig, OdtConfig, OnlineConfig, Td3OdtConfig};
@@ -57,13 +59,9 @@ pub enum ConfigError {
     #[error("--set {text}: {reason}")]
     Override { text: String, reason: String },
 
-    /// Choices of `adapter.eva` that contradict each other.
-    #[error("`adapter.eva`: {0}")]
-    Eva(EvaError),
-
-    /// A value that is typed right and cannot be.
-    #[error("`{key}` is {found}, and {wanted}")]
-    Value { key: String, found: String, wanted: &'static str },
+    /// Values that are typed right and cannot be.
+    #[error("{}", together("the config", &texts(.0)))]
+    Values(Vec<Mistake>),
 }
 
 /// One experiment, complete.
@@ -242,81 +240,101 @@ impl Deref for RunPlan {
 impl RunConfig {
     /// Checks what types cannot.
     pub fn plan(self) -> Result<RunPlan, ConfigError> {
+        let mut checks = Checks::default();
+        self.check(&mut checks);
+        checks.done()?;
+        Ok(RunPlan(self))
+    }
+
+    fn check(&self, checks: &mut Checks) {
         if let PolicyConfig::New(new) = &self.policy {
-            new.check()?;
+            new.check(checks);
             let full = matches!(self.adapter, AdapterConfig::FullFineTuning {});
-            check(
+            checks.relation(
                 "adapter",
                 "not full_fine_tuning",
                 full,
                 "a new policy has nothing to adapt: use [adapter.full_fine_tuning]",
-            )?;
+            );
         }
-        check("data.datasets", "empty", !self.data.datasets.is_empty(), "must name at least one dataset")?;
+        checks.value(
+            "data.datasets",
+            "empty",
+            !self.data.datasets.is_empty(),
+            "must name at least one dataset",
+        );
 
         if let ObjectiveConfig::OnlineDt(online_dt) = &self.objective {
-            online_dt.check()?;
+            online_dt.check(checks);
         }
-        self.optimiser.check()?;
-        check(
+        self.optimiser.check(checks);
+        checks.value(
             "env.num_envs",
             self.env.num_envs,
             (1..=65_536).contains(&self.env.num_envs),
             "must lie in 1..=65536",
-        )?;
+        );
         if let Some(bridge) = &self.env.bridge {
-            check(
+            checks.relation(
                 "env.bridge",
                 format!("given for the native `{}`", self.env.id),
                 is_bridged(&self.env.id),
                 "it is for ids that begin with `envpool:` or `gymnasium:`",
-            )?;
+            );
             let processes = bridge.processes;
-            check(
+            checks.value(
                 "env.bridge.processes",
                 processes,
                 (1..=1024).contains(&processes),
                 "must lie in 1..=1024",
-            )?;
+            );
             let timeout = bridge.timeout_secs;
-            check(
+            checks.value(
                 "env.bridge.timeout_secs",
                 timeout,
                 timeout > 0.0 && timeout <= 1e6,
                 "must lie in (0, 1000000]",
-            )?;
+            );
             let restarts = bridge.restarts;
-            check("env.bridge.restarts", restarts, restarts <= 1_000_000, "must be at most 1000000")?;
+            checks.value("env.bridge.restarts", restarts, restarts <= 1_000_000, "must be at most 1000000");
         }
         let evaluation = &self.evaluation;
-        check("evaluation.every", evaluation.every, evaluation.every >= 1, "must be at least 1")?;
-        check("evaluation.episodes", evaluation.episodes, evaluation.episodes >= 1, "must be at least 1")?;
+        checks.value("evaluation.every", evaluation.every, evaluation.every >= 1, "must be at least 1");
+        checks.value(
+            "evaluation.episodes",
+            evaluation.episodes,
+            evaluation.episodes >= 1,
+            "must be at least 1",
+        );
         let targets = &evaluation.target_returns;
         let fit = targets.is_empty() || !evaluation.on_datasets;
         let wanted =
             "must be absent where `evaluation.on_datasets` is true, which takes each dataset's best return";
-        check("evaluation.target_returns", format!("{targets:?}"), fit, wanted)?;
+        checks.relation("evaluation.target_returns", format!("{targets:?}"), fit, wanted);
         let fit = targets.iter().all(|target| target.is_finite());
-        check("evaluation.target_returns", format!("{targets:?}"), fit, "must hold finite numbers")?;
+        checks.value("evaluation.target_returns", format!("{targets:?}"), fit, "must hold finite numbers");
         for (key, found) in [
             ("env.target_return", self.env.target_return),
             ("rollout.max_return_to_go", self.rollout.max_return_to_go),
         ] {
-            check(key, found.unwrap_or_default(), found.is_none_or(f32::is_finite), "must be finite")?;
+            checks.value(key, found.unwrap_or_default(), found.is_none_or(f32::is_finite), "must be finite");
         }
         if let Some(patience) = evaluation.patience {
-            check("evaluation.patience", patience, patience >= 1, "must be at least 1")?;
+            checks.value("evaluation.patience", patience, patience >= 1, "must be at least 1");
         }
         if let Some(keep) = self.checkpoint.keep {
-            check("checkpoint.keep", keep, keep >= 1, "must be at least 1")?;
+            checks.value("checkpoint.keep", keep, keep >= 1, "must be at least 1");
         }
-        check("checkpoint.every", self.checkpoint.every, self.checkpoint.every >= 1, "must be at least 1")?;
-        // What is wrong by itself was named above; these compare keys with each other.
+        checks.value(
+            "checkpoint.every",
+            self.checkpoint.every,
+            self.checkpoint.every >= 1,
+            "must be at least 1",
+        );
         if let Some(online) = &self.online {
-            online.check(&self)?;
+            online.check(self, checks);
         }
-        self.adapter.check(self.optimiser.batch_size, self.total_updates())?;
-        Ok(RunPlan(self))
+        self.adapter.check(self.optimiser.batch_size, self.total_updates(), checks);
     }
 
     /// How it adapts, and how it goes on online, for reports.
@@ -364,19 +382,14 @@ pub fn choices<T: JsonSchema>() -> Vec<(String, String)> {
     }
 }
 
+fn texts(mistakes: &[Mistake]) -> Vec<String> {
+    mistakes.iter().map(|mistake| mistake.text.clone()).collect()
+}
+
 /// One mistake on its line, or several on lines of their own below a heading.
 fn together(name: &str, mistakes: &[String]) -> String {
     match mistakes {
         [one] => one.clone(),
         several => format!("{name} has {} mistakes:\n  {}", several.len(), several.join("\n  ")),
     }
-}
-
-fn check(
-    key: impl Into<String>,
-    found: impl ToString,
-    fits: bool,
-    wanted: &'static str,
-) -> Result<(), ConfigError> {
-    if fits { Ok(()) } else { Err(ConfigError::Value { key: key.into(), found: found.to_string(), wanted }) }
 }

@@ -5,7 +5,7 @@ use eva_rl_agents::site::Token;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, check};
+use super::checks::Checks;
 
 /// Size and conditioning of a new policy.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -70,7 +70,7 @@ impl Default for ActionHeadConfig {
 
 impl NewPolicyConfig {
     /// Checks what types cannot.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, checks: &mut Checks) {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         for (key, size) in [
             ("policy.new.hidden_size", self.hidden_size),
@@ -79,31 +79,35 @@ impl NewPolicyConfig {
             ("policy.new.context_length", self.context_length),
             ("policy.new.max_episode_length", self.max_episode_length),
         ] {
-            check(key, size, (1..=1 << 20).contains(&size), "must lie in 1..=1048576")?;
+            checks.value(key, size, (1..=1 << 20).contains(&size), "must lie in 1..=1048576");
         }
-        check(
+        checks.relation(
             "policy.new.heads",
             self.heads,
-            self.hidden_size % self.heads == 0,
+            self.heads != 0 && self.hidden_size % self.heads == 0,
             "must divide policy.new.hidden_size",
-        )?;
-        check("policy.new.dropout", self.dropout, (0.0..1.0).contains(&self.dropout), "must lie in [0, 1)")?;
+        );
+        checks.value(
+            "policy.new.dropout",
+            self.dropout,
+            (0.0..1.0).contains(&self.dropout),
+            "must lie in [0, 1)",
+        );
         let scale = self.return_scale;
-        check("policy.new.return_scale", scale, positive(f64::from(scale)), "must be positive")?;
+        checks.value("policy.new.return_scale", scale, positive(f64::from(scale)), "must be positive");
         let target = self.target_return;
-        check("policy.new.target_return", target, target.is_finite(), "must be finite")?;
+        checks.value("policy.new.target_return", target, target.is_finite(), "must be finite");
         if let ActionHeadConfig::Binned { bins } = self.action_head {
             let key = "policy.new.action_head.binned.bins";
-            check(key, bins, (2..=65_536).contains(&bins), "must lie in 2..=65536")?;
+            checks.value(key, bins, (2..=65_536).contains(&bins), "must lie in 2..=65536");
         }
         let counted = |token| self.tokens.iter().filter(|other| **other == token).count();
         let whole = [Token::Return, Token::State, Token::Action].into_iter().all(|token| counted(token) == 1);
-        check(
+        checks.value(
             "policy.new.tokens",
             format!("{:?}", self.tokens),
             whole && counted(Token::Reward) <= 1 && self.tokens[0] != Token::Action,
             "must hold return, state and action once each, reward at most once, and not begin with the action",
-        )?;
-        Ok(())
+        );
     }
 }

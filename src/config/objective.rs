@@ -4,7 +4,7 @@ use eva_rl_agents::objective::START_STD_RANGE;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, check};
+use super::checks::Checks;
 
 /// `[objective.imitation]` or `[objective.online_dt]`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -32,27 +32,26 @@ pub struct OnlineDtConfig {
 
 impl OnlineDtConfig {
     /// Checks what types cannot.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, checks: &mut Checks) {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         if let Some(std) = self.initial_std {
             let (low, high) = START_STD_RANGE;
             let rule = "must lie in [0.01, 0.95], in half ranges of the action";
-            check("objective.online_dt.initial_std", std, (low..=high).contains(&std), rule)?;
+            checks.value("objective.online_dt.initial_std", std, (low..=high).contains(&std), rule);
         }
         let temperature = self.initial_temperature;
-        check(
+        checks.value(
             "objective.online_dt.initial_temperature",
             temperature,
             positive(temperature),
             "must be positive",
-        )?;
+        );
         let rate = self.temperature_learning_rate;
-        check(
+        checks.value(
             "objective.online_dt.temperature_learning_rate",
             rate,
             rate.is_finite() && rate >= 0.0,
             "must not be negative",
-        )?;
-        Ok(())
+        );
     }
 }

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, ObjectiveConfig, RunConfig, check};
+use super::checks::Checks;
+use super::{ObjectiveConfig, RunConfig};
 use crate::rollout::Inference;
 
 /// `[online.odt]`, `[online.td3_odt]`, `[online.grpo]` or `[online.filtered_bc]`.
@@ -125,104 +126,124 @@ impl OnlineConfig {
     }
 
     /// Checks what types cannot, as a part of `run`.
-    pub(super) fn check(&self, run: &RunConfig) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, run: &RunConfig, checks: &mut Checks) {
         let num_envs = run.env.num_envs;
         let draws = matches!(run.objective, ObjectiveConfig::OnlineDt(_));
         match self {
             Self::Odt(odt) => {
-                odt.exploration.check("odt")?;
-                check_capacity("odt", odt.replay_capacity, num_envs)?;
-                check("objective", "imitation", draws, "[online.odt] explores with [objective.online_dt]")
+                odt.exploration.check("odt", checks);
+                check_capacity("odt", odt.replay_capacity, num_envs, checks);
+                checks.relation(
+                    "objective",
+                    "imitation",
+                    draws,
+                    "[online.odt] explores with [objective.online_dt]",
+                );
             }
             Self::Td3Odt(td3) => {
-                td3.exploration.check("td3_odt")?;
-                check_noise("td3_odt", td3.noise)?;
-                td3.check()?;
-                check_capacity("td3_odt", td3.replay_capacity, num_envs)
+                td3.exploration.check("td3_odt", checks);
+                check_noise("td3_odt", td3.noise, checks);
+                td3.check(checks);
+                check_capacity("td3_odt", td3.replay_capacity, num_envs, checks);
             }
             Self::Grpo(grpo) => {
-                grpo.exploration.check("grpo")?;
-                check("objective", "imitation", draws, "[online.grpo] explores with [objective.online_dt]")?;
-                check(
+                grpo.exploration.check("grpo", checks);
+                checks.relation(
+                    "objective",
+                    "imitation",
+                    draws,
+                    "[online.grpo] explores with [objective.online_dt]",
+                );
+                checks.relation(
                     "rollout.inference",
                     "window",
                     run.rollout.inference == Inference::Cached,
                     "must be \"cached\" for [online.grpo], which compares likelihoods in the contexts of the cache",
-                )?;
-                grpo.check(num_envs)
+                );
+                grpo.check(num_envs, checks);
             }
             Self::FilteredBc(bc) => {
-                bc.exploration.check("filtered_bc")?;
-                check_noise("filtered_bc", bc.noise)?;
-                check_capacity("filtered_bc", bc.replay_capacity, num_envs)
+                bc.exploration.check("filtered_bc", checks);
+                check_noise("filtered_bc", bc.noise, checks);
+                check_capacity("filtered_bc", bc.replay_capacity, num_envs, checks);
             }
         }
     }
 }
 
 impl ExplorationConfig {
-    fn check(&self, algorithm: &str) -> Result<(), ConfigError> {
+    fn check(&self, algorithm: &str, checks: &mut Checks) {
         let key = |name: &str| format!("online.{algorithm}.exploration.{name}");
         let wanted = "must be at least 1; leave [online] out for none";
-        check(key("rounds"), self.rounds, self.rounds >= 1, wanted)?;
+        checks.value(key("rounds"), self.rounds, self.rounds >= 1, wanted);
         let updates = self.updates_per_round;
-        check(key("updates_per_round"), updates, updates >= 1, "must be at least 1")?;
+        checks.value(key("updates_per_round"), updates, updates >= 1, "must be at least 1");
         let target = self.target_return;
-        check(
+        checks.value(
             key("target_return"),
             target.unwrap_or_default(),
             target.is_none_or(f32::is_finite),
             "must be finite",
-        )
+        );
     }
 }
 
 impl Td3OdtConfig {
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self, checks: &mut Checks) {
         let key = |name: &str| format!("online.td3_odt.{name}");
         let from_0 = |x: f64| x.is_finite() && x >= 0.0;
-        check(key("rl_weight"), self.rl_weight, from_0(self.rl_weight), "must not be negative")?;
-        check_discount("td3_odt", self.discount)?;
+        checks.value(key("rl_weight"), self.rl_weight, from_0(self.rl_weight), "must not be negative");
+        check_discount("td3_odt", self.discount, checks);
         let trace = self.trace;
-        check(key("trace"), trace, (0.0..=1.0).contains(&trace), "must lie in [0, 1]")?;
+        checks.value(key("trace"), trace, (0.0..=1.0).contains(&trace), "must lie in [0, 1]");
         let width = self.critic_width;
-        check(key("critic_width"), width, (1..=65_536).contains(&width), "must lie in 1..=65536")?;
+        checks.value(key("critic_width"), width, (1..=65_536).contains(&width), "must lie in 1..=65536");
         let rate = self.critic_learning_rate;
-        check(key("critic_learning_rate"), rate, from_0(rate) && rate > 0.0, "must be positive")?;
+        checks.value(key("critic_learning_rate"), rate, from_0(rate) && rate > 0.0, "must be positive");
         let polyak = self.polyak;
-        check(key("polyak"), polyak, polyak > 0.0 && polyak <= 1.0, "must lie in (0, 1]")?;
+        checks.value(key("polyak"), polyak, polyak > 0.0 && polyak <= 1.0, "must lie in (0, 1]");
         for (name, noise) in
             [("target_noise", self.target_noise), ("target_noise_clip", self.target_noise_clip)]
         {
-            check(key(name), noise, from_0(noise), "must not be negative")?;
+            checks.value(key(name), noise, from_0(noise), "must not be negative");
         }
         let delay = self.policy_delay;
-        check(key("policy_delay"), delay, delay >= 1, "must be at least 1")
+        checks.value(key("policy_delay"), delay, delay >= 1, "must be at least 1");
     }
 }
 
 impl GrpoConfig {
-    fn check(&self, num_envs: usize) -> Result<(), ConfigError> {
-        check_discount("grpo", self.discount)?;
-        check("online.grpo.clip", self.clip, self.clip > 0.0 && self.clip < 1.0, "must lie in (0, 1)")?;
+    fn check(&self, num_envs: usize, checks: &mut Checks) {
+        check_discount("grpo", self.discount, checks);
+        checks.value("online.grpo.clip", self.clip, self.clip > 0.0 && self.clip < 1.0, "must lie in (0, 1)");
         let size = self.group_size;
-        check("online.grpo.group_size", size, size >= 2, "must be at least 2")?;
+        checks.value("online.grpo.group_size", size, size >= 2, "must be at least 2");
         let wanted = "must divide env.num_envs, the episodes of a round";
-        check("online.grpo.group_size", size, num_envs.is_multiple_of(size), wanted)
+        checks.relation("online.grpo.group_size", size, num_envs.is_multiple_of(size), wanted);
     }
 }
 
-fn check_capacity(algorithm: &str, capacity: usize, num_envs: usize) -> Result<(), ConfigError> {
-    check(format!("online.{algorithm}.replay_capacity"), capacity, capacity >= 1, "must be at least 1")?;
+fn check_capacity(algorithm: &str, capacity: usize, num_envs: usize, checks: &mut Checks) {
+    checks.value(
+        format!("online.{algorithm}.replay_capacity"),
+        capacity,
+        capacity >= 1,
+        "must be at least 1",
+    );
     let wanted = "must be at least env.num_envs, the episodes of a round";
-    check(format!("online.{algorithm}.replay_capacity"), capacity, capacity >= num_envs, wanted)
+    checks.relation(format!("online.{algorithm}.replay_capacity"), capacity, capacity >= num_envs, wanted);
 }
 
-fn check_noise(algorithm: &str, noise: f32) -> Result<(), ConfigError> {
-    check(format!("online.{algorithm}.noise"), noise, (0.0..=1.0).contains(&noise), "must lie in [0, 1]")
+fn check_noise(algorithm: &str, noise: f32, checks: &mut Checks) {
+    checks.value(
+        format!("online.{algorithm}.noise"),
+        noise,
+        (0.0..=1.0).contains(&noise),
+        "must lie in [0, 1]",
+    );
 }
 
-fn check_discount(algorithm: &str, discount: f64) -> Result<(), ConfigError> {
+fn check_discount(algorithm: &str, discount: f64, checks: &mut Checks) {
     let fits = discount > 0.0 && discount <= 1.0;
-    check(format!("online.{algorithm}.discount"), discount, fits, "must lie in (0, 1]")
+    checks.value(format!("online.{algorithm}.discount"), discount, fits, "must lie in (0, 1]");
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, check};
+use super::checks::Checks;
 
 fn one() -> f64 {
     1.0
@@ -97,33 +97,32 @@ impl ScheduleConfig {
 
 impl OptimiserConfig {
     /// Checks what types cannot.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, checks: &mut Checks) {
         let positive = |x: f64| x.is_finite() && x > 0.0;
-        check("optimiser.batch_size", self.batch_size, self.batch_size >= 1, "must be at least 1")?;
-        check(
+        checks.value("optimiser.batch_size", self.batch_size, self.batch_size >= 1, "must be at least 1");
+        checks.value(
             "optimiser.learning_rate",
             self.learning_rate,
             positive(self.learning_rate),
             "must be positive",
-        )?;
+        );
         if let Some(rate) = self.online_learning_rate {
-            check("optimiser.online_learning_rate", rate, positive(rate), "must be positive")?;
+            checks.value("optimiser.online_learning_rate", rate, positive(rate), "must be positive");
         }
         let ratio = self.lora_plus_ratio;
-        check("optimiser.lora_plus_ratio", ratio, positive(ratio), "must be positive")?;
-        check(
+        checks.value("optimiser.lora_plus_ratio", ratio, positive(ratio), "must be positive");
+        checks.value(
             "optimiser.weight_decay",
             self.weight_decay,
             (0.0..=1.0).contains(&self.weight_decay),
             "must lie in [0, 1]",
-        )?;
-        check(
+        );
+        checks.value(
             "optimiser.gradient_clip",
             self.gradient_clip,
             positive(self.gradient_clip),
             "must be positive",
-        )?;
-        Ok(())
+        );
     }
 }
 

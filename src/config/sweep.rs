@@ -1,14 +1,14 @@
 //! A grid of runs, as the user wrote it: configs, and what is varied of them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::load::{load, read};
-use super::{ConfigError, RunPlan, check};
+use super::checks::Checks;
+use super::load::{load_plan, read, read_text};
+use super::{ConfigError, RunPlan};
 
 /// Every config with every combination of one choice an axis and with every seed is a run.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -51,44 +51,60 @@ pub struct SweepPlan {
     pub runs: Vec<SweepRun>,
 }
 
+impl SweepConfig {
+    /// Checks what types cannot.
+    fn check(&self) -> Result<(), ConfigError> {
+        let mut checks = Checks::default();
+        checks.value("configs", "empty", !self.configs.is_empty(), "must hold at least one");
+        checks.value("seeds", "empty", !self.seeds.is_empty(), "must hold at least one");
+        for config in &self.configs {
+            checks.value("configs", format!("{config:?}"), is_plain(&stem(config)), "must name a file");
+        }
+        for (index, axis) in self.axes.iter().enumerate() {
+            let key = format!("axes[{index}].choices");
+            checks.value(&key, "empty", !axis.choices.is_empty(), "must hold at least one");
+            for name in axis.choices.keys() {
+                let wanted = "must be a name without `/`, `\\` and `..`, because it names the runs' folders";
+                checks.value(&key, format!("{name:?}"), is_plain(name), wanted);
+            }
+            for text in axis.choices.values().flatten() {
+                let set = text.split('=').next().unwrap_or_default().trim();
+                checks.value(&key, format!("{text:?}"), set != "seed", "must leave the seed to `seeds`");
+            }
+        }
+        checks.done()
+    }
+}
+
 impl SweepPlan {
     /// Reads a grid and checks every run of it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: error.to_string() })?;
-        let sweep: SweepConfig = read(&text, &path.display().to_string(), &[])?;
-        check("configs", "empty", !sweep.configs.is_empty(), "must hold at least one")?;
-        check("seeds", "empty", !sweep.seeds.is_empty(), "must hold at least one")?;
-        let empty = sweep.axes.iter().position(|axis| axis.choices.is_empty());
-        let key = format!("axes[{}].choices", empty.unwrap_or_default());
-        check(key, "empty", empty.is_none(), "must hold at least one")?;
-        for name in sweep.axes.iter().flat_map(|axis| axis.choices.keys()) {
-            let wanted = "must be a name without `/`, `\\` and `..`, because it names the runs' folders";
-            check("axes.choices", format!("{name:?}"), is_plain(name), wanted)?;
-        }
-        let overrides = sweep.axes.iter().flat_map(|axis| axis.choices.values().flatten());
-        for text in overrides {
-            let key = text.split('=').next().unwrap_or_default().trim();
-            check("axes.choices", format!("{text:?}"), key != "seed", "must leave the seed to `seeds`")?;
-        }
+        let (text, name) = (read_text(path)?, path.display().to_string());
+        let sweep: SweepConfig = read(&text, &name, &[])?;
+        sweep.check()?;
         let mut runs: Vec<SweepRun> = Vec::new();
         for seed in &sweep.seeds {
             for config in &sweep.configs {
                 for (names, mut overrides) in combinations(&sweep.axes) {
                     overrides.push(format!("seed={seed}"));
-                    let plan = load(config, &overrides)?.plan()?;
-                    let stem = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                    check("configs", format!("{config:?}"), is_plain(&stem), "must name a file")?;
-                    let name = [vec![stem], names, vec![format!("seed{seed}")]].concat().join("-");
+                    let plan = load_plan(config, &overrides)?;
+                    let name = [vec![stem(config)], names, vec![format!("seed{seed}")]].concat().join("-");
                     let taken = runs.iter().any(|run| run.name == name);
                     let wanted = "must be one run's alone: give configs and choices names that differ";
-                    check("the name of a run", format!("{name:?} twice"), !taken, wanted)?;
+                    let mut checks = Checks::default();
+                    checks.value("the name of a run", format!("{name:?} twice"), !taken, wanted);
+                    checks.done()?;
                     runs.push(SweepRun { name, config: config.clone(), overrides, plan });
                 }
             }
         }
         Ok(Self { runs })
     }
+}
+
+/// What a config is called.
+fn stem(config: &Path) -> String {
+    config.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Whether a name can be a part of a folder's name, and leads nowhere else.
@@ -115,6 +131,8 @@ fn combinations(axes: &[AxisConfig]) -> Vec<(Vec<String>, Vec<String>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn axis(choices: &[(&str, &str)]) -> AxisConfig {
@@ -133,10 +151,13 @@ mod tests {
         };
         for name in ["a/../../escaped", "/tmp/x", "..", "a\\\\b", ""] {
             let told = refused(&format!("[[axes]]\nchoices = {{ \"{name}\" = [] }}"));
-            assert!(told.contains("`axes.choices` is ") && told.contains("without `/`"), "{told}");
+            assert!(told.contains("`axes[0].choices` is ") && told.contains("without `/`"), "{told}");
         }
         let told = refused("[[axes]]\nchoices = { a = [\"seed=3\"] }");
-        assert!(told.contains("`axes.choices` is \"seed=3\", and must leave the seed to `seeds`"), "{told}");
+        assert!(
+            told.contains("`axes[0].choices` is \"seed=3\", and must leave the seed to `seeds`"),
+            "{told}"
+        );
         let two = "[[axes]]\nchoices = { a = [], a-b = [] }\n[[axes]]\nchoices = { b-c = [], c = [] }";
         let told = refused(two);
         assert!(told.contains("\"demo-a-b-c-seed1\" twice"), "{told}");

@@ -89,29 +89,34 @@ impl Dataset {
     }
 }
 
+/// A standard deviation below this is rounding: the dimension does not vary.
+const CONSTANT: f64 = 1e-6;
+
 /// Mean `[S]` and standard deviation `[S]` of every observation dimension, over datasets of one width.
 ///
-/// A dimension that hardly varies gets a deviation of 1e-6 more than it has, as in the original
-/// decision transformer.
+/// A dimension that does not vary gets a deviation of 1, as scikit-learn's StandardScaler gives it: what it never was
+/// in these data, and may be elsewhere, must not look like millions of deviations.
 pub fn observation_moments(datasets: &[Dataset]) -> (Vec<f32>, Vec<f32>) {
     let width = datasets[0].observation_width;
-    let (mut sum, mut squares, mut count) = (vec![0.0; width], vec![0.0; width], 0.0);
-    for trajectory in datasets.iter().flat_map(|dataset| &dataset.trajectories) {
-        // The last observation was never acted on.
-        for row in trajectory.observations.all().chunks(width).take(trajectory.len()) {
-            for (dimension, x) in row.iter().enumerate() {
-                sum[dimension] += f64::from(*x);
-                squares[dimension] += f64::from(*x).powi(2);
+    let trajectories = || datasets.iter().flat_map(|dataset| &dataset.trajectories);
+    let count = trajectories().map(Trajectory::len).sum::<usize>() as f64;
+    // The mean over all steps of a number of each dimension; the last observation was never acted on.
+    let mean_of = |number: &dyn Fn(usize, f64) -> f64| {
+        let mut sums = vec![0.0; width];
+        for trajectory in trajectories() {
+            for row in trajectory.observations.all().chunks(width).take(trajectory.len()) {
+                for (dimension, x) in row.iter().enumerate() {
+                    sums[dimension] += number(dimension, f64::from(*x));
+                }
             }
-            count += 1.0;
         }
-    }
-    let mean: Vec<f64> = sum.iter().map(|sum| sum / count).collect();
-    let deviation = squares
-        .iter()
-        .zip(&mean)
-        .map(|(squares, mean)| ((squares / count - mean * mean).max(0.0).sqrt() + 1e-6) as f32);
-    (mean.iter().map(|mean| *mean as f32).collect(), deviation.collect())
+        sums.into_iter().map(|sum| sum / count).collect::<Vec<f64>>()
+    };
+    let mean = mean_of(&|_, x| x);
+    let variance = mean_of(&|dimension, x| (x - mean[dimension]).powi(2));
+    let deviation = variance.iter().map(|variance| variance.sqrt());
+    let deviation = deviation.map(|std| if std < CONSTANT { 1.0 } else { std as f32 }).collect();
+    (mean.iter().map(|mean| *mean as f32).collect(), deviation)
 }
 
 #[cfg(test)]
@@ -146,5 +151,24 @@ mod tests {
         let (mean, deviation) = observation_moments(&[dataset]);
         assert_eq!(mean, [1.0]);
         assert!((deviation[0] - (2.0f32 / 3.0).sqrt()).abs() < 1e-5);
+    }
+
+    #[test]
+    fn a_dimension_that_does_not_vary_has_a_deviation_of_one() {
+        // Of each observation: 1, 3, 5 (the last of 7 is not acted on), and always 1,000,000.1.
+        let observations: Vec<f32> =
+            [1.0, 3.0, 5.0, 7.0].into_iter().flat_map(|x| [x, 1_000_000.1]).collect();
+        let trajectory = Trajectory { observations: observations.into(), ..trajectory(&[0.0; 3]) };
+        let dataset = Dataset {
+            observation_width: 2,
+            action: ActionSpace::Discrete { n: 2 },
+            env: None,
+            algorithm: String::new(),
+            trajectories: vec![trajectory],
+        };
+        let (mean, std) = observation_moments(&[dataset]);
+        assert_eq!(mean, [3.0, 1_000_000.1]);
+        assert!((std[0] - (8.0_f32 / 3.0).sqrt()).abs() < 1e-6, "{std:?}");
+        assert_eq!(std[1], 1.0);
     }
 }

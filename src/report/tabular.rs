@@ -1,7 +1,9 @@
 //! A table of a report, for Markdown and for pages.
 
+use serde::Serialize;
+
 /// Rows under a head, with a sentence before and one after.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Table {
     /// What it shows.
     pub intro: String,

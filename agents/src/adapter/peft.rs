@@ -71,8 +71,9 @@ pub enum Origin {
     Eva {
         /// A site's rank may grow to `rho` times the mean rank.
         rho: f64,
-        /// Cosine at which a component counts as converged.
-        tau: f64,
+        /// Cosine between a component and the last batch's at which it counts as converged, by PEFT's rule; absent
+        /// where another rule ended the search.
+        tau: Option<f64>,
     },
 }
 
@@ -136,7 +137,11 @@ impl AdapterFolder {
         let (init, eva_config) = match self.origin {
             Origin::Lora => (json!(true), Value::Null),
             Origin::Eva { rho, tau } => {
-                (json!("eva"), json!({ "rho": rho, "tau": tau, "adjust_scaling_factors": true }))
+                let mut config = json!({ "rho": rho, "adjust_scaling_factors": true });
+                if let Some(tau) = tau {
+                    config["tau"] = json!(tau);
+                }
+                (json!("eva"), config)
             }
         };
         let mut config = json!({

@@ -75,7 +75,6 @@ impl Rules {
             return Err(facts.error("lora_dropout", "a probability below 1"));
         };
         let eva_config = &config.get("eva_config").unwrap_or(&Value::Null);
-        let eva = |name: &str, default| eva_config[name].as_f64().unwrap_or(default);
         Ok(Self {
             rank: rank as i64,
             scaling: Scaling {
@@ -85,7 +84,10 @@ impl Rules {
             dropout,
             dora: facts.flag("use_dora")?,
             origin: match start.as_str() {
-                Some("eva") => Origin::Eva { rho: eva("rho", 2.0), tau: eva("tau", 0.99) },
+                Some("eva") => Origin::Eva {
+                    rho: eva_config["rho"].as_f64().unwrap_or(2.0),
+                    tau: eva_config["tau"].as_f64(),
+                },
                 _ => Origin::Lora,
             },
             targets: facts.targets()?,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{EvaError, controls};
-use crate::adapter::Rank;
+use crate::adapter::{Origin, Rank};
 use crate::linalg::{End, Gram, IncrementalPca, Sketch, Solver, Spectrum};
 
 /// Up to so many columns of a sketch's test matrix a width, the exact covariance costs about as little.
@@ -38,6 +38,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What an adapter's folder says of a search by these settings.
+    pub fn origin(&self) -> Origin {
+        Origin::Eva { rho: self.rho, tau: (self.stop == Stop::Turn).then_some(self.tau) }
+    }
+
     /// EVA as the paper has it, at this mean rank.
     pub fn new(rank: Rank) -> Self {
         Self {

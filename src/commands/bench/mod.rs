@@ -5,7 +5,7 @@ mod update;
 use std::path::Path;
 use std::time::Instant;
 
-use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Origin, Scaling};
+use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Scaling};
 use eva_rl_agents::eva::{self, Eva, Progress};
 use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs, Policy, PolicyConfig};
 use eva_rl_agents::pass::{NoTap, Pass};
@@ -233,7 +233,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
             fingerprint: None,
             rank: settings.rank.get(),
             scaling: SCALING,
-            origin: Origin::Eva { rho: settings.rho, tau: settings.tau },
+            origin: settings.origin(),
         };
         let map = RankMap::new(&found.reports, batches);
         write_folder(out, |folder| {
