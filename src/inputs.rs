@@ -5,7 +5,7 @@ use std::path::Path;
 use eva_rl_agents::model::{Inputs, PolicyConfig};
 use eva_rl_agents::site::Token;
 use eva_rl_agents::tensor_file::TensorFile;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::failure::{InputError, OrInput};
 
@@ -53,6 +53,10 @@ pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs>
         rewards,
         returns_to_go: shaped("returns_to_go", &[batch, steps, 1], Kind::Float)?,
         timesteps,
-        mask: shaped("attention_mask", &[batch, steps], Kind::Bool)?,
+        // As in transformers, every step is real where nobody says.
+        mask: match file.shape("attention_mask") {
+            Some(_) => shaped("attention_mask", &[batch, steps], Kind::Bool)?,
+            None => Tensor::ones([batch, steps], (Kind::Bool, Device::Cpu)),
+        },
     })
 }

@@ -36,6 +36,21 @@ pub mod policy_gradient;
 
 pub mod methods;
 
+/// Longest text that is read as a config or as JSON.
+const MAX_TEXT: u64 = 64 << 20;
+
+/// A file's text, which has an end: what is longer than 64 MiB, or never ends, is refused.
+pub fn read_text(path: &std::path::Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_TEXT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_TEXT {
+        let what = format!("it is longer than {} MiB", MAX_TEXT >> 20);
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(text)
+}
+
 /// The first line of a libtorch error; the rest is a C++ backtrace.
 pub fn first_line(error: &tch::TchError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()

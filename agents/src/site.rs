@@ -86,6 +86,9 @@ const OUTER: [(Site, &str); 7] = [
     (Site::Predict(Head::Return), "predict_return"),
 ];
 
+/// The modules that are embedding tables, which are no sites: an adapter of theirs is read, and folded in.
+pub const TABLES: [&str; 3] = ["embed_timestep", "encoder.wpe", "encoder.wte"];
+
 impl Site {
     /// Whether its weight is kept as `[in, out]`, as GPT-2's Conv1D keeps it.
     pub fn fan_in_fan_out(self) -> bool {

@@ -222,6 +222,35 @@ fn merging_gives_the_adapted_outputs() {
     check_predictions(&policy.merged(&adapters), &AdapterSet::default(), &golden("peft-adapter"));
 }
 
+/// Adapters that PEFT wrote under a name, into a folder below, with rules that look around: `tools/golden_foreign.py`.
+#[test]
+fn what_peft_loads_gives_peft_s_outputs() {
+    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    for name in ["peft-look-ahead", "peft-tables", "peft-tables-dora"] {
+        let folder = golden("../foreign").join(name);
+        let (facts, adapters) = read_adapter(&folder, &policy);
+        let adapted = model::read(&golden("plain"), None, Device::Cpu).unwrap().with_replaced(&adapters);
+        check_predictions(&adapted, &adapters, &folder);
+        check_predictions(&policy.merged(&adapters), &AdapterSet::default(), &folder);
+        // Written here, they are what they were.
+        let again = tempfile::tempdir().unwrap();
+        facts.write(&adapters, again.path()).unwrap();
+        let (_, again) = read_adapter(again.path(), &policy);
+        check_predictions(&policy.merged(&again), &AdapterSet::default(), &folder);
+    }
+}
+
+/// Weights below a key of a training checkpoint, under names that wrappers lengthen, and a state dict called `.pt`.
+#[test]
+fn weights_as_training_scripts_save_them_are_read() {
+    let plain = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    for path in ["checkpoint", "state-dict/policy.pt"] {
+        let policy = Policy::read(&golden("../foreign").join(path), None, Device::Cpu).unwrap();
+        let Policy::Transformer(policy) = policy else { panic!("{path} is a transformer") };
+        assert_eq!(policy.weights(), plain.weights(), "{path}");
+    }
+}
+
 #[test]
 fn a_written_policy_is_read_back_bit_for_bit() {
     let policy = model::read(&golden("odd"), None, Device::Cpu).unwrap();

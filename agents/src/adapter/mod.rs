@@ -237,6 +237,16 @@ impl Part {
     fn name(self) -> &'static str {
         Self::NAMES[self as usize].1
     }
+
+    /// PEFT's name of the part where the adapter is an embedding table's.
+    fn table_name(self) -> Option<&'static str> {
+        match self {
+            Self::Down => Some("lora_embedding_A"),
+            Self::Up => Some("lora_embedding_B"),
+            Self::Magnitude => Some(self.name()),
+            _ => None,
+        }
+    }
 }
 
 /// Euclidean norm of each row: `[out, in]` → `[out]`.
@@ -251,6 +261,9 @@ pub struct AdapterSet {
     pub sites: BTreeMap<Site, Lora>,
     /// Probability that an adapter's input is zeroed in training.
     pub dropout: f64,
+    /// Adapters of embedding tables `[N, D]`, which are maps from N one-hot numbers to D, by module. They are folded
+    /// in where a policy takes the set up, and are not trained here.
+    pub tables: BTreeMap<String, Lora>,
     /// Tensors that stand in for the policy's own of the same name: PEFT's `modules_to_save` and biases.
     pub replaced: BTreeMap<String, Tensor>,
 }
@@ -267,6 +280,12 @@ impl AdapterSet {
         for (site, lora) in &self.sites {
             let parts = lora.parts().into_iter();
             tensors.extend(parts.map(|(part, tensor)| (format!("{site}.{}", part.name()), tensor)));
+        }
+        for (table, lora) in &self.tables {
+            for (part, tensor) in lora.parts() {
+                let name = part.table_name().expect("an embedding table's adapter is plain");
+                tensors.push((format!("{table}.{name}"), tensor));
+            }
         }
         tensors.extend(self.replaced.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())));
         tensors
@@ -285,6 +304,7 @@ impl AdapterSet {
         Self {
             sites: sites.map(|(site, lora)| (*site, lora.plain())).collect(),
             dropout: self.dropout,
+            tables: self.tables.iter().map(|(name, lora)| (name.clone(), lora.plain())).collect(),
             replaced: self
                 .replaced
                 .iter()

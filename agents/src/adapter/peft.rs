@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 
 use super::rules::Rules;
 use super::{AdapterSet, Lora, Part, Scaling};
-use crate::site::{Site, UnknownSite};
+use crate::site::{Site, TABLES, UnknownSite};
 use crate::tensor_file::{self, TensorFile, TensorFileError};
 
 const PREFIX: &str = "base_model.model.";
@@ -113,26 +113,29 @@ impl AdapterFolder {
             let alpha = self.scaling.alpha_of(lora.scale, lora.rank());
             if close(alpha, self.scaling.alpha) { self.scaling.alpha } else { alpha }
         };
+        let sites = adapters.sites.iter().map(|(site, lora)| (site.to_string(), lora));
+        let tables = adapters.tables.iter().map(|(table, lora)| (table.clone(), lora));
+        let modules: Vec<(String, &Lora)> = sites.chain(tables).collect();
         let all = |same: &dyn Fn(&Lora, &Lora) -> bool| {
-            let first = adapters.sites.values().next()?;
-            adapters.sites.values().all(|lora| same(lora, first)).then_some(first)
+            let (_, first) = modules.first()?;
+            modules.iter().all(|(_, lora)| same(lora, first)).then_some(*first)
         };
         let rank = all(&|lora, first| lora.rank() == first.rank()).map_or(self.rank, Lora::rank);
         let same_alpha = |lora: &Lora, first: &Lora| close(alpha_of(lora), alpha_of(first));
         let alpha = all(&same_alpha).map_or(self.scaling.alpha, alpha_of);
         let mut rank_pattern = Map::new();
         let mut alpha_pattern = Map::new();
-        for (site, lora) in &adapters.sites {
+        for (module, lora) in &modules {
             if lora.rank() != rank {
-                rank_pattern.insert(site.to_string(), json!(lora.rank()));
+                rank_pattern.insert(module.clone(), json!(lora.rank()));
             }
             if !close(alpha_of(lora), alpha) {
-                alpha_pattern.insert(site.to_string(), json!(alpha_of(lora)));
+                alpha_pattern.insert(module.clone(), json!(alpha_of(lora)));
             }
         }
-        let target_modules = match adapters.sites.len() {
-            0 => json!(NO_TARGETS),
-            _ => adapters.sites.keys().map(|site| json!(site.to_string())).collect(),
+        let target_modules = match modules.as_slice() {
+            [] => json!(NO_TARGETS),
+            modules => modules.iter().map(|(module, _)| json!(module)).collect(),
         };
         let (init, eva_config) = match self.origin {
             Origin::Lora => (json!(true), Value::Null),
@@ -156,7 +159,7 @@ impl AdapterFolder {
             "fan_in_fan_out": adapters.sites.keys().all(|site| site.fan_in_fan_out()),
             "bias": "none",
             "use_rslora": self.scaling.rank_stabilised,
-            "use_dora": adapters.sites.values().any(|lora| lora.magnitude.is_some()),
+            "use_dora": modules.iter().any(|(_, lora)| lora.magnitude.is_some()),
             "init_lora_weights": init,
             "eva_config": eva_config,
             "inference_mode": true,
@@ -190,59 +193,81 @@ impl AdapterFolder {
     }
 
     /// Reads them; the adapters are trainable and on `device`. Whether they fit a policy is for
-    /// [`AdapterFolder::check_base`] to say.
+    /// [`AdapterFolder::check_base`] to say. An adapter that has a name lies one folder below, where PEFT puts it.
     pub fn read(folder: &Path, device: Device) -> Result<(Self, AdapterSet), AdapterError> {
+        let folder = &Self::locate(folder)?;
         let config_path = folder.join("adapter_config.json");
         let read = |reason: String| AdapterError::Read { path: config_path.clone(), reason };
-        let text = fs::read_to_string(&config_path).map_err(|error| read(error.to_string()))?;
+        let text = crate::read_text(&config_path).map_err(|error| read(error.to_string()))?;
         let config: Map<String, Value> =
             serde_json::from_str(&text).map_err(|error| read(crate::in_words(&error)))?;
         let rules = Rules::read(&config, &config_path)?;
 
         let file = TensorFile::find(folder, "adapter_model", "adapter_model")?;
         let path = file.path().to_owned();
-        let mut parts: BTreeMap<Site, Parts> = BTreeMap::new();
+        let mut parts: BTreeMap<Adapted, Parts> = BTreeMap::new();
         let mut adapters = AdapterSet { dropout: rules.dropout, ..AdapterSet::default() };
         for name in file.names() {
-            let key = name.strip_prefix(PREFIX).unwrap_or(name);
+            let refuse = |reason: String| {
+                Err(AdapterError::Tensor { path: path.clone(), name: name.to_owned(), reason })
+            };
+            let key = own_name(name);
             let tensor = file.read_weight(name, device)?;
-            let Some((module, part)) = part_of(key) else {
+            let Some(Key { module, part, of_table, .. }) = Key::of(key) else {
                 let plain = plain_name(key);
                 if !rules.replaces(&plain) {
-                    let reason =
-                        "is no part of a LoRA or DoRA adapter of a linear map, and not in `modules_to_save`";
-                    return Err(AdapterError::Tensor {
-                        path,
-                        name: name.to_owned(),
-                        reason: reason.to_owned(),
-                    });
+                    return refuse(
+                        "is no part of a LoRA or DoRA adapter, and not in `modules_to_save`".to_owned(),
+                    );
                 }
-                adapters.replaced.insert(plain, tensor);
+                if adapters.replaced.insert(plain, tensor).is_some() {
+                    return refuse(
+                        "is there under two adapters' names, and one adapter is wanted".to_owned(),
+                    );
+                }
                 continue;
             };
-            let site: Site =
-                module.parse().map_err(|source| AdapterError::Site { path: path.clone(), source })?;
+            let adapted = match module.parse::<Site>() {
+                Ok(site) if !of_table => Adapted::Map(site),
+                _ if TABLES.contains(&module) => Adapted::Table(module.to_owned()),
+                Ok(_) => {
+                    return refuse(
+                        "is a linear map's, and it has the names of an embedding table's".to_owned(),
+                    );
+                }
+                Err(source) => return Err(AdapterError::Site { path, source }),
+            };
             if !rules.targets(module) {
                 let found = config["target_modules"].to_string();
                 let wanted = format!("a rule that names `{module}`, which the weights adapt,");
                 return Err(AdapterError::Config { path: config_path, key: "target_modules", found, wanted });
             }
-            let parts = parts.entry(site).or_default();
-            match part {
-                Part::Down => parts.down = Some(tensor),
-                Part::Up => parts.up = Some(tensor),
-                _ => parts.magnitude = Some(tensor),
+            let parts = parts.entry(adapted).or_default();
+            let place = match part {
+                Part::Down => &mut parts.down,
+                Part::Up => &mut parts.up,
+                _ => &mut parts.magnitude,
+            };
+            if place.replace(tensor).is_some() {
+                return refuse("is there under two adapters' names, and one adapter is wanted".to_owned());
             }
         }
-        for (site, parts) in parts {
-            let lora = parts.assemble(site, &rules).map_err(|reason| AdapterError::Tensor {
+        for (adapted, parts) in parts {
+            let module = match &adapted {
+                Adapted::Map(site) => site.to_string(),
+                Adapted::Table(module) => module.clone(),
+            };
+            let lora = parts.assemble(&module, &rules).map_err(|reason| AdapterError::Tensor {
                 path: path.clone(),
-                name: site.to_string(),
+                name: module.clone(),
                 reason,
             })?;
-            adapters.sites.insert(site, lora);
+            match adapted {
+                Adapted::Map(site) => drop(adapters.sites.insert(site, lora)),
+                Adapted::Table(module) => drop(adapters.tables.insert(module, lora)),
+            }
         }
-        if adapters.sites.is_empty() && adapters.replaced.is_empty() {
+        if adapters.sites.is_empty() && adapters.tables.is_empty() && adapters.replaced.is_empty() {
             return Err(AdapterError::Read { path, reason: "it holds no adapter".to_owned() });
         }
         let base = config.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or_default();
@@ -254,6 +279,32 @@ impl AdapterFolder {
             origin: rules.origin,
         };
         Ok((facts, adapters))
+    }
+
+    /// The folder itself where it holds an adapter, or the one below it that does.
+    pub fn locate(folder: &Path) -> Result<PathBuf, AdapterError> {
+        let holds_adapter = |folder: &Path| folder.join("adapter_config.json").is_file();
+        if holds_adapter(folder) {
+            return Ok(folder.to_owned());
+        }
+        let entries = fs::read_dir(folder)
+            .map_err(|error| AdapterError::Read { path: folder.to_owned(), reason: error.to_string() })?;
+        let mut below: Vec<PathBuf> =
+            entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| holds_adapter(path)).collect();
+        below.sort();
+        match below.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => {
+                let reason = "it has no adapter_config.json, and neither has a folder in it".to_owned();
+                Err(AdapterError::Read { path: folder.to_owned(), reason })
+            }
+            several => {
+                let names = several.iter().filter_map(|path| path.file_name());
+                let names: Vec<String> = names.map(|name| format!("`{}`", name.to_string_lossy())).collect();
+                let reason = format!("it holds the adapters {}; name one of these folders", names.join(", "));
+                Err(AdapterError::Read { path: folder.to_owned(), reason })
+            }
+        }
     }
 
     /// Refuses adapters, read from `folder`, that do not belong to the policy with these `weights`
@@ -274,6 +325,17 @@ impl AdapterFolder {
             let (down, up) = (lora.down.size(), lora.up.size());
             if down[1] != input || up[0] != output {
                 return Err(AdapterError::Shape { path, site, down, up, input, output });
+            }
+        }
+        for (name, lora) in &adapters.tables {
+            let shape = weights.get(&format!("{name}.weight")).map(Tensor::size).unwrap_or_default();
+            let (down, up) = (lora.down.size(), lora.up.size());
+            if shape != [down[1], up[0]] {
+                let reason = format!(
+                    "adapts a table of shape [{}, {}], and this policy's has {shape:?}",
+                    down[1], up[0]
+                );
+                return Err(AdapterError::Tensor { path, name: name.clone(), reason });
             }
         }
         for (name, tensor) in &adapters.replaced {
@@ -308,32 +370,72 @@ fn read_fingerprint(folder: &Path) -> Result<Option<String>, AdapterError> {
         return Ok(None);
     }
     let read = |reason: String| AdapterError::Read { path: path.clone(), reason };
-    let text = fs::read_to_string(&path).map_err(|error| read(error.to_string()))?;
+    let text = crate::read_text(&path).map_err(|error| read(error.to_string()))?;
     let own: Value = serde_json::from_str(&text).map_err(|error| read(error.to_string()))?;
     Ok(own[FINGERPRINT].as_str().map(str::to_owned))
 }
 
-/// The module and the part that a key names, in any of PEFT's spellings.
-fn part_of(key: &str) -> Option<(&str, Part)> {
-    for (word, part) in
-        [(".lora_A", Part::Down), (".lora_B", Part::Up), (".lora_magnitude_vector", Part::Magnitude)]
-    {
-        let Some((module, end)) = key.rsplit_once(word) else { continue };
-        let bare = matches!(part, Part::Magnitude) && matches!(end, "" | ".default");
-        if bare || matches!(end, ".weight" | ".default.weight") {
-            return Some((module, part));
-        }
-    }
-    None
+/// What has an adapter.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Adapted {
+    /// A linear map.
+    Map(Site),
+    /// An embedding table, by its module.
+    Table(String),
 }
 
-/// The base's own name of a tensor that PEFT wrapped.
-fn plain_name(key: &str) -> String {
-    let mut plain = key.to_owned();
-    for wrapper in [".modules_to_save.default.", ".modules_to_save.", ".base_layer."] {
-        plain = plain.replace(wrapper, ".");
+/// A tensor's name without what wrappers put before it: PEFT, `torch.compile`, and models that run in parallel.
+fn own_name(name: &str) -> &str {
+    let mut own = name.split_once(PREFIX).map_or(name, |(_, own)| own);
+    while let Some(rest) = own.strip_prefix("_orig_mod.").or_else(|| own.strip_prefix("module.")) {
+        own = rest;
     }
-    plain
+    own
+}
+
+/// What a tensor is, in any of PEFT's spellings: `MODULE.lora_A[.ADAPTER].weight`,
+/// `MODULE.lora_embedding_A[.ADAPTER]` and `MODULE.lora_magnitude_vector[.ADAPTER][.weight]`.
+struct Key<'a> {
+    module: &'a str,
+    part: Part,
+    of_table: bool,
+}
+
+impl<'a> Key<'a> {
+    fn of(key: &'a str) -> Option<Self> {
+        for (word, part, of_table) in [
+            (".lora_A", Part::Down, false),
+            (".lora_B", Part::Up, false),
+            (".lora_embedding_A", Part::Down, true),
+            (".lora_embedding_B", Part::Up, true),
+            (".lora_magnitude_vector", Part::Magnitude, false),
+        ] {
+            let Some((module, end)) = key.rsplit_once(word) else { continue };
+            let rest: Vec<&str> = end.split('.').collect(); // what comes before the first dot is of the word itself
+            let fits = match (part, of_table, rest.as_slice()) {
+                (Part::Magnitude, _, ["", ..]) => rest.len() <= 3,
+                (_, true, ["", ..]) => rest.len() <= 2,
+                (_, false, ["", .., "weight"]) => rest.len() <= 3,
+                _ => false,
+            };
+            if fits {
+                return Some(Self { module, part, of_table });
+            }
+        }
+        None
+    }
+}
+
+/// The base's own name of a tensor that PEFT wrapped: `MODULE.modules_to_save[.ADAPTER].NAME` and
+/// `MODULE.base_layer.NAME`.
+fn plain_name(key: &str) -> String {
+    let plain = key.replace(".base_layer.", ".");
+    let Some((module, rest)) = plain.split_once(".modules_to_save.") else { return plain };
+    // An adapter's name comes first, but for files that leave it out: there it is a parameter, or a layer's number.
+    match rest.split_once('.') {
+        Some((adapter, rest)) if adapter.parse::<usize>().is_err() => format!("{module}.{rest}"),
+        _ => format!("{module}.{rest}"),
+    }
 }
 
 /// The tensors of one adapter.
@@ -346,12 +448,11 @@ struct Parts {
 
 impl Parts {
     /// The trainable adapter, or what is wrong with it.
-    fn assemble(self, site: Site, rules: &Rules) -> Result<Lora, String> {
+    fn assemble(self, module: &str, rules: &Rules) -> Result<Lora, String> {
         let (Some(down), Some(up)) = (self.down, self.up) else {
             return Err("has only one of A and B, and both are wanted".to_owned());
         };
-        let module = site.to_string();
-        let wanted = rules.rank_of(&module);
+        let wanted = rules.rank_of(module);
         let (Ok((rank, _)), Ok((outputs, columns))) = (down.size2(), up.size2()) else {
             return Err(format!("has A {:?} and B {:?}, and matrices are wanted", down.size(), up.size()));
         };
@@ -374,6 +475,6 @@ impl Parts {
             }
         }
         let magnitude = self.magnitude.map(|magnitude| magnitude.set_requires_grad(true));
-        Ok(Lora { magnitude, ..Lora::new(down, up, rules.scaling_of(&module).scale(rank)) })
+        Ok(Lora { magnitude, ..Lora::new(down, up, rules.scaling_of(module).scale(rank)) })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use regex::Regex;
+use fancy_regex::Regex;
 use serde_json::{Map, Value};
 
 use super::Scaling;
@@ -24,7 +24,7 @@ const UNSUPPORTED: [(&str, &str); 8] = [
 /// Ways of starting that leave the base as it was.
 const STARTS: [&str; 5] = ["true", "false", "\"gaussian\"", "\"eva\"", "\"orthogonal\""];
 
-/// Which modules an adapter is for.
+/// Which modules an adapter is for; the weights themselves say which have one.
 #[derive(Debug)]
 enum Targets {
     All,
@@ -102,7 +102,7 @@ impl Rules {
     pub fn targets(&self, module: &str) -> bool {
         match &self.targets {
             Targets::All => true,
-            Targets::Matching(rule) => rule.is_match(module),
+            Targets::Matching(rule) => matches(rule, module),
             Targets::Named(ends) => {
                 ends.iter().any(|end| module == end || module.ends_with(&format!(".{end}")))
             }
@@ -130,7 +130,12 @@ impl Rules {
 
 /// As PEFT's `get_pattern_key`: the first rule that matches wins.
 fn first_match(rules: &[(Regex, f64)], module: &str) -> Option<f64> {
-    rules.iter().find(|(rule, _)| rule.is_match(module)).map(|(_, value)| *value)
+    rules.iter().find(|(rule, _)| matches(rule, module)).map(|(_, value)| *value)
+}
+
+/// Whether a rule matches; not where it would backtrack without end.
+fn matches(rule: &Regex, module: &str) -> bool {
+    rule.is_match(module).unwrap_or(false)
 }
 
 /// `adapter_config.json` with its path, for errors that name both.
@@ -175,10 +180,10 @@ impl Facts<'_> {
         match self.config.get("target_modules") {
             None | Some(Value::Null) => Ok(Targets::All),
             Some(Value::String(text)) if text == "all-linear" => Ok(Targets::All),
-            Some(Value::String(text)) => match Regex::new(&format!("^(?:{text})$")) {
-                Ok(rule) => Ok(Targets::Matching(rule)),
-                Err(_) => Err(self.error("target_modules", "a regular expression without look-around")),
-            },
+            // What only Python's own engine can read rules nothing out.
+            Some(Value::String(text)) => {
+                Ok(Regex::new(&format!("^(?:{text})$")).map_or(Targets::All, Targets::Matching))
+            }
             Some(_) => self.names("target_modules").map(Targets::Named),
         }
     }

@@ -221,6 +221,9 @@ pub struct BadField {
     pub wanted: String,
 }
 
+/// Most blocks of a policy; each has twelve tensors, which are looked for by name.
+const MAX_BLOCKS: i64 = 4096;
+
 impl PolicyConfig {
     /// I: inner width of the feed-forward part.
     pub fn inner(&self) -> i64 {
@@ -267,6 +270,9 @@ impl PolicyConfig {
             if !(1..=1 << 24).contains(&size) {
                 return bad(key, size.to_string(), "a size from 1 to 16,777,216");
             }
+        }
+        if self.n_layer > MAX_BLOCKS {
+            return bad("n_layer", self.n_layer.to_string(), "at most 4,096 blocks");
         }
         if self.hidden_size % self.n_head != 0 {
             return bad(

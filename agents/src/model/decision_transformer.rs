@@ -181,6 +181,7 @@ impl DecisionTransformer {
         for (name, tensor) in &adapters.replaced {
             weights.insert(name.clone(), tensor.shallow_clone());
         }
+        fold_tables(&mut weights, adapters);
         Self::from_weights(self.config, weights)
     }
 
@@ -197,6 +198,7 @@ impl DecisionTransformer {
             let merged = if site.fan_in_fan_out() { merged.tr().contiguous() } else { merged };
             weights.insert(name, merged);
         }
+        fold_tables(&mut weights, adapters);
         Self::from_weights(self.config.clone(), weights)
     }
 
@@ -416,5 +418,13 @@ impl DecisionTransformer {
     /// The action token's place in a step; never 0.
     pub(super) fn action_place(&self) -> i64 {
         self.config.place(Token::Action).expect("a checked config has an action token")
+    }
+}
+
+/// Folds the adapters of embedding tables in: the table `[N, D]` is the map of one-hot numbers as GPT-2 keeps maps.
+fn fold_tables(weights: &mut BTreeMap<String, Tensor>, adapters: &AdapterSet) {
+    for (module, lora) in &adapters.tables {
+        let table = weights.get_mut(&format!("{module}.weight")).expect("the adapters were checked");
+        *table = tch::no_grad(|| lora.merged(&table.tr())).tr().contiguous(); // [N, D]
     }
 }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use tch::{Device, Tensor};
 
-use super::config::{BadField, PolicyConfig, StatisticsSource};
+use super::config::{BadField, PolicyConfig};
 use super::decision_transformer::DecisionTransformer;
+use super::statistics::Origin;
 use super::{statistics, weights};
 use crate::in_words;
 use crate::tensor_file::{self, TensorFile, TensorFileError};
@@ -45,12 +46,39 @@ pub enum PolicyError {
 
 /// Reads a policy onto `device`, frozen; `given` is a file of statistics that the user names.
 pub fn read(folder: &Path, given: Option<&Path>, device: Device) -> Result<DecisionTransformer, PolicyError> {
-    let config_path = folder.join("config.json");
-    let mut table = statistics::read_table(&config_path)?;
-    let source = statistics::complete(&mut table, folder, given)?;
-    let config = parse_config(table, &config_path, source)?;
+    let config = read_config(folder, given)?;
+    read_weights(config, TensorFile::find(folder, "model", "pytorch_model")?, device)
+}
 
-    let file = TensorFile::find(folder, "model", "pytorch_model")?;
+/// The same of weights in a file of any name, beside which `config.json` lies.
+pub fn read_file(
+    path: &Path,
+    given: Option<&Path>,
+    device: Device,
+) -> Result<DecisionTransformer, PolicyError> {
+    let file = TensorFile::open(path)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    if !folder.join("config.json").is_file() {
+        let reason = "it is a state dict, and no config.json lies beside it to say of what sizes".to_owned();
+        return Err(PolicyError::Read { path: path.to_owned(), reason });
+    }
+    read_weights(read_config(folder, given)?, file, device)
+}
+
+fn read_config(folder: &Path, given: Option<&Path>) -> Result<PolicyConfig, PolicyError> {
+    let path = folder.join("config.json");
+    let mut table = statistics::read_table(&path)?;
+    let origin = statistics::complete(&mut table, folder, given)?;
+    parse_config(table, &path, origin)
+}
+
+/// The policy of a config with the weights of a file.
+fn read_weights(
+    config: PolicyConfig,
+    file: TensorFile,
+    device: Device,
+) -> Result<DecisionTransformer, PolicyError> {
+    let file = file.without_prefix("embed_timestep.weight");
     let path = file.path().to_owned();
     let layout = weights::layout(&config);
     for (name, expected, _) in &layout {
@@ -81,24 +109,31 @@ pub fn read(folder: &Path, given: Option<&Path>, device: Device) -> Result<Decis
     Ok(DecisionTransformer::from_weights(PolicyConfig { ignored, ..config }, kept))
 }
 
-/// The config in `table`, checked; `source` is where its statistics came from.
+/// The config in `table`, checked; `origin` says which of its keys are from another file than `path`.
 pub(super) fn parse_config(
     mut table: Map<String, Value>,
     path: &Path,
-    source: StatisticsSource,
+    origin: Origin,
 ) -> Result<PolicyConfig, PolicyError> {
-    let parse = |reason: String| PolicyError::Parse { path: path.to_owned(), reason };
+    let parse = |path: &Path, reason: String| PolicyError::Parse { path: path.to_owned(), reason };
     for (alias, name) in ALIASES {
         if let Some(value) = table.remove(alias)
             && *table.entry(name).or_insert_with(|| value.clone()) != value
         {
-            return Err(parse(format!("`{alias}` and `{name}` are the same size, and they differ")));
+            return Err(parse(path, format!("`{alias}` and `{name}` are the same size, and they differ")));
         }
     }
-    let mut config: PolicyConfig = serde_path_to_error::deserialize(Value::Object(table))
-        .map_err(|error| parse(format!("`{}`: {}", error.path(), in_words(error.inner()))))?;
-    config.statistics_from = source;
-    config.check().map_err(|source| PolicyError::Field { path: path.to_owned(), source })?;
+    let mut config: PolicyConfig =
+        serde_path_to_error::deserialize(Value::Object(table)).map_err(|error| {
+            let key = error.path().to_string();
+            let whose = origin.file_of(&key, path);
+            parse(whose, format!("`{key}`: {}", in_words(error.inner())))
+        })?;
+    config.check().map_err(|source| {
+        let path = origin.file_of(source.key, path).to_owned();
+        PolicyError::Field { path, source }
+    })?;
+    config.statistics_from = origin.source;
     Ok(config)
 }
 

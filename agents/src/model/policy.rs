@@ -11,6 +11,7 @@ use super::folder::{self, PolicyError};
 use super::torch_script::{ScriptError, TorchScript};
 use crate::adapter::AdapterSet;
 use crate::pass::{NoTap, Pass};
+use crate::tensor_file::TensorFile;
 
 /// Anything that chooses actions from windows.
 #[derive(Debug)]
@@ -22,14 +23,16 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// Reads a policy folder, a folder with a `model.pt`, or a `.pt` file; `given` is a file of statistics.
+    /// Reads a policy folder, a folder with a `model.pt`, or a file: a TorchScript module, or a state dict beside its
+    /// `config.json`. `given` is a file of statistics.
     pub fn read(path: &Path, given: Option<&Path>, device: Device) -> Result<Self, PolicyError> {
         let script = path.join("model.pt");
-        if script.is_file() {
-            return TorchScript::read(&script, given, device).map(Self::TorchScript);
+        let file = if script.is_file() { script } else { path.to_owned() };
+        if TensorFile::is_torch_script(&file) {
+            return TorchScript::read(&file, given, device).map(Self::TorchScript);
         }
-        if path.extension().is_some_and(|end| end == "pt") {
-            return TorchScript::read(path, given, device).map(Self::TorchScript);
+        if file.is_file() {
+            return folder::read_file(&file, given, device).map(Self::Transformer);
         }
         folder::read(path, given, device).map(Self::Transformer)
     }

@@ -68,7 +68,7 @@ impl TorchScript {
         table.remove("model_type");
         table.insert("action_tanh".to_owned(), false.into()); // the module's own affair
         let folder = path.parent().unwrap_or(Path::new("."));
-        let source = statistics::complete(&mut table, folder, given)?;
+        let origin = statistics::complete(&mut table, folder, given)?;
         let refuse = |key, found: &str, wanted: &str| PolicyError::Field {
             path: config_path.clone(),
             source: BadField { key, found: found.to_owned(), wanted: wanted.to_owned() },
@@ -79,7 +79,7 @@ impl TorchScript {
                 return Err(refuse(key, "absent", wanted));
             }
         }
-        let config = parse_config(table, &config_path, source)?;
+        let config = parse_config(table, &config_path, origin)?;
         if config.action_kind == ActionKind::Binned {
             let wanted = "\"continuous\" or \"discrete\" for a TorchScript module";
             return Err(refuse("action_kind", "\"binned\"", wanted));
@@ -122,10 +122,10 @@ impl TorchScript {
             inputs.mask.to_kind(Kind::Int64),
         ]
         .map(IValue::Tensor);
-        let returned = self
-            .module
-            .forward_is(&arguments)
-            .map_err(|error| ScriptError::Failed { path: self.path.clone(), reason: last_line(&error) })?;
+        let returned = self.module.forward_is(&arguments).map_err(|error| ScriptError::Failed {
+            path: self.path.clone(),
+            reason: reason(&error.to_string()),
+        })?;
         let mut found = ScriptPredictions { actions: Tensor::new(), states: None, returns: None };
         match returned {
             IValue::Tensor(actions) => found.actions = actions,
@@ -178,9 +178,41 @@ impl TorchScript {
     }
 }
 
-/// TorchScript puts its reason last, after a traceback of the module's own code.
-fn last_line(error: &TchError) -> String {
-    let text = error.to_string();
-    let mut reasons = text.lines().filter(|line| line.contains("Error:"));
-    reasons.next_back().unwrap_or_else(|| text.lines().next().unwrap_or_default()).trim().to_owned()
+/// What `forward` is given, for messages.
+const ARGUMENTS: &str = "forward is given states, actions, returns_to_go, timesteps and attention_mask";
+
+/// TorchScript's own words in a libtorch error: the reason comes last, after a traceback of the module's code, and
+/// before libtorch's own frames. A `forward` of other arguments is told which it is given.
+fn reason(text: &str) -> String {
+    let is_frame = |line: &str| line.starts_with("Exception raised from") || line.starts_with("frame #");
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !is_frame(line)).collect();
+    let last = lines.iter().rev().find(|line| line.contains("Error:"));
+    let first = lines.iter().find(|line| !line.is_empty());
+    let said = last.or(first).copied().unwrap_or("it says nothing").trim_end_matches(". Declaration:");
+    let declared =
+        lines.iter().find(|line| line.starts_with("forward(__torch__") || line.starts_with("Declaration:"));
+    let declared = declared.map(|line| format!("; it is {}", line.trim_start_matches("Declaration: ")));
+    if text.contains("argument") {
+        format!("{said}{}; {ARGUMENTS}", declared.unwrap_or_default())
+    } else {
+        said.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_torch_script_s_own() {
+        let arity = "forward() expected at most 4 argument(s) but received 6 argument(s). Declaration: forward(__torch__.Other self, Tensor observations, Tensor actions, Tensor returns) -> Tensor\nException raised from checkArg at function_schema.cpp:20 (most recent call first):\nframe #0: c10::Error::Error(c10::SourceLocation) + 0x9d (0x7f in libc10.so)\n";
+        let said = reason(arity);
+        assert!(said.starts_with("forward() expected at most 4 argument(s) but received 6"), "{said}");
+        assert!(
+            said.contains("Tensor observations") && said.ends_with("timesteps and attention_mask"),
+            "{said}"
+        );
+        let own = "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript (most recent call last):\n  File \"m.py\", line 3, in forward\n    return states @ states\nRuntimeError: mat1 and mat2 shapes cannot be multiplied\n\nframe #0: c10::Error::Error(c10::SourceLocation)\n";
+        assert_eq!(reason(own), "RuntimeError: mat1 and mat2 shapes cannot be multiplied");
+    }
 }

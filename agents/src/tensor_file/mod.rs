@@ -9,7 +9,7 @@ mod safetensors;
 mod torch_archive;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,6 +19,9 @@ use tch::{Device, Kind, Tensor};
 pub use pickle::{Stored, state_dict};
 pub(crate) use safetensors::bytes;
 pub use safetensors::write;
+
+/// How a pointer of Git LFS begins, which lies where a large file was not fetched.
+const LFS: &str = "version https://git-lfs";
 
 /// Bytes that are read at a time.
 const PIECE: usize = 1 << 21;
@@ -89,11 +92,21 @@ impl TensorFile {
         Err(TensorFileError::Read { path: whole, reason })
     }
 
-    /// Opens one file: PyTorch's where its name ends in `.bin` or `.pt`, safetensors where not.
+    /// Opens one file: PyTorch's where it begins as a zip archive or is named as one, safetensors where not.
     pub fn open(path: &Path) -> Result<Self, TensorFileError> {
-        let refuse = |reason| TensorFileError::Read { path: path.to_owned(), reason };
-        let is_torch = path.extension().is_some_and(|end| end == "bin" || end == "pt");
-        let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
+        let refuse = |reason: String| TensorFileError::Read { path: path.to_owned(), reason };
+        let mut file = File::open(path).map_err(|error| refuse(error.to_string()))?;
+        let mut start = [0; LFS.len()];
+        let known = file.read(&mut start).and_then(|known| file.rewind().map(|()| known));
+        let start = &start[..known.map_err(|error| refuse(error.to_string()))?];
+        if start == LFS.as_bytes() {
+            let reason = "it is a pointer to the file in Git LFS; `git lfs pull` gets the file itself";
+            return Err(refuse(reason.to_owned()));
+        }
+        let named = path
+            .extension()
+            .is_some_and(|end| ["bin", "pt", "pth", "ckpt"].iter().any(|known| end == *known));
+        let is_torch = named || start.starts_with(b"PK\x03\x04");
         let shared = Rc::new(path.to_owned());
         let places =
             if is_torch { torch_archive::places(file, &shared) } else { safetensors::places(file, &shared) };
@@ -103,7 +116,7 @@ impl TensorFile {
     /// Opens the shards that an index names, each in the index's own folder.
     fn open_shards(index: &Path) -> Result<Self, TensorFileError> {
         let refuse = |reason| TensorFileError::Read { path: index.to_owned(), reason };
-        let text = fs::read_to_string(index).map_err(|error| refuse(error.to_string()))?;
+        let text = crate::read_text(index).map_err(|error| refuse(error.to_string()))?;
         let index_json: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?;
         let Some(weight_map) = index_json["weight_map"].as_object() else {
@@ -130,6 +143,27 @@ impl TensorFile {
             places.insert(name.clone(), place);
         }
         Ok(Self { path: index.to_owned(), places })
+    }
+
+    /// Whether a file is a TorchScript module.
+    pub fn is_torch_script(path: &Path) -> bool {
+        File::open(path).is_ok_and(torch_archive::is_torch_script)
+    }
+
+    /// The same tensors, without what stands before `known` and before every name of its model: `module.`,
+    /// `_orig_mod.`, or the name that a larger model has for this one. Nothing changes where `known` is there, or
+    /// is ambiguous.
+    pub fn without_prefix(mut self, known: &str) -> Self {
+        let end = format!(".{known}");
+        let mut prefixes = self.places.keys().filter_map(|name| name.strip_suffix(&end));
+        let (Some(prefix), None) = (prefixes.next(), prefixes.next()) else { return self };
+        if self.places.contains_key(known) {
+            return self;
+        }
+        let prefix = format!("{prefix}.");
+        let renamed = |name: String| name.strip_prefix(&prefix).map_or(name.clone(), str::to_owned);
+        self.places = self.places.into_iter().map(|(name, place)| (renamed(name), place)).collect();
+        self
     }
 
     /// The file, or the index of its shards.

@@ -1,9 +1,10 @@
 //! The part of Python's pickle that a state dict needs, read as data: nothing is imported, called or run.
 //!
-//! torch.save writes a state dict as a pickle whose tensors name their storages. Six names may be looked
-//! up, and what they build is known here; every other name, and every opcode that a state dict does not
-//! need, is refused. Values live in one flat list and refer to each other by index, so that neither
-//! depth nor sharing can exhaust the stack or the memory.
+//! torch.save writes a state dict as a pickle whose tensors name their storages. A few names may be looked up, and
+//! what they build is known here; of every other name only the name is kept, so that a training checkpoint, whose
+//! weights lie beside an optimiser's state and a script's own objects, is read for its weights alone. Values live in
+//! one flat list and refer to each other by index, so that neither depth nor sharing can exhaust the stack or the
+//! memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -44,23 +45,64 @@ pub fn state_dict(pickle: &[u8]) -> Result<BTreeMap<String, Stored>, String> {
     }
     let mut machine = Machine { rest: pickle, ..Machine::default() };
     let top = machine.run().map_err(|reason| format!("its pickle {reason}"))?;
-    let Value::Dict(items) = &machine.values[top] else {
-        return Err("it holds no dict of tensors, as a state dict is".to_owned());
+    let parts = match &machine.values[top] {
+        Value::Dict(items) => items,
+        Value::Foreign(name) => {
+            return Err(format!(
+                "it holds an object of `{name}`, which a state dict does not need, {WANTED}"
+            ));
+        }
+        _ => return Err(format!("it holds no dict of tensors, {WANTED}")),
     };
-    let mut tensors = BTreeMap::new();
-    for (key, value) in items {
-        let Value::Text(name) = &machine.values[*key] else {
-            return Err("it names a tensor by something that is no text".to_owned());
-        };
-        let Value::Tensor(tensor) = &machine.values[*value] else {
-            return Err(format!("it holds `{name}`, which is no tensor"));
-        };
-        if tensors.insert(name.to_string(), (**tensor).clone()).is_some() {
-            return Err(format!("it holds `{name}` twice"));
+    if let Some(tensors) = machine.tensors(top)? {
+        return Ok(tensors);
+    }
+    let is_tensor = |id: &Id| matches!(machine.values[*id], Value::Tensor(_));
+    if let Some((key, value)) = parts.iter().find(|(_, value)| !is_tensor(value))
+        && (parts.iter().any(|(_, value)| is_tensor(value)) || parts.len() == 1)
+        && !matches!(machine.values[*value], Value::Dict(_))
+    {
+        let key = machine.shown(*key);
+        return Err(match &machine.values[*value] {
+            Value::Foreign(name) => {
+                format!("it holds {key}, an object of `{name}`, which a state dict does not need")
+            }
+            _ => format!("it holds {key}, which is no tensor"),
+        });
+    }
+    // A training checkpoint: the weights are one of its parts.
+    let named = |wanted: &str| {
+        let is = |key: &Id| matches!(&machine.values[*key], Value::Text(name) if &**name == wanted);
+        parts.iter().find(|(key, _)| is(key)).map(|(_, value)| *value)
+    };
+    for name in WEIGHTS {
+        if let Some(part) = named(name)
+            && let Some(tensors) = machine.tensors(part)?
+        {
+            return Ok(tensors);
         }
     }
-    Ok(tensors)
+    let mut names: Vec<String> = parts.iter().map(|(key, _)| machine.shown(*key)).collect();
+    if names.len() > SHOWN {
+        names.truncate(SHOWN);
+        names.push("…".to_owned());
+    }
+    Err(format!(
+        "it holds a dict of {}, of which none is a state dict by a name that is known ({})",
+        names.join(", "),
+        WEIGHTS.join(", ")
+    ))
 }
+
+/// What is asked for instead.
+const WANTED: &str = "and a state dict is wanted, as torch.save(model.state_dict(), …) writes it";
+
+/// Names under which training scripts keep a model's weights, in the order in which they are looked for.
+const WEIGHTS: [&str; 8] =
+    ["model_state_dict", "state_dict", "model", "module", "policy", "policy_state_dict", "net", "weights"];
+
+/// Parts that a message lists.
+const SHOWN: usize = 8;
 
 /// Index of a value in the machine's list.
 type Id = usize;
@@ -69,6 +111,8 @@ type Id = usize;
 enum Value {
     None,
     Bool,
+    /// Something of a class or function that a state dict does not need, by its name.
+    Foreign(Rc<str>),
     Int(i64),
     Float,
     Text(Rc<str>),
@@ -76,7 +120,11 @@ enum Value {
     List,
     Dict(Vec<(Id, Id)>),
     Known(Known),
-    Storage { key: Rc<str>, kind: Kind, len: i64 },
+    Storage {
+        key: Rc<str>,
+        kind: Kind,
+        len: i64,
+    },
     Tensor(Rc<Stored>),
 }
 
@@ -142,6 +190,29 @@ impl Machine<'_> {
                 b')' => self.push(Value::Tuple(Vec::new())),
                 b'N' => self.push(Value::None),
                 0x88 | 0x89 => self.push(Value::Bool),
+                b'a' => {
+                    self.pop()?;
+                    self.holder()?;
+                }
+                b'e' | 0x90 => {
+                    self.since_mark()?;
+                    self.holder()?;
+                }
+                0x8f => self.push(Value::List), // a set
+                b'0' => drop(self.pop()?),
+                b'1' => drop(self.since_mark()?),
+                b'2' => {
+                    let top = *self.stack.last().ok_or("takes a value that is not there")?;
+                    self.stack.push(top);
+                }
+                b'B' => {
+                    let length = u32::from_le_bytes(self.array()?);
+                    self.bytes(length as usize)?;
+                }
+                b'C' => {
+                    let length = self.byte()?;
+                    self.bytes(usize::from(length))?;
+                }
                 b'G' => {
                     self.take(8)?;
                     self.push(Value::Float);
@@ -197,14 +268,11 @@ impl Machine<'_> {
                 }
                 b's' => {
                     let (value, key) = (self.pop()?, self.pop()?);
-                    self.dict()?.push((key, value));
+                    self.set(&[key, value])?;
                 }
                 b'u' => {
                     let items = self.since_mark()?;
-                    if items.len() % 2 == 1 {
-                        return Err("sets a key without a value".to_owned());
-                    }
-                    self.dict()?.extend(items.chunks(2).map(|pair| (pair[0], pair[1])));
+                    self.set(&items)?;
                 }
                 b'c' => {
                     let (module, name) = (self.line()?, self.line()?);
@@ -216,10 +284,16 @@ impl Machine<'_> {
                 }
                 b'Q' => self.storage()?,
                 b'R' => self.reduce()?,
+                0x81 => self.reduce()?, // makes an object of a class and its arguments
+                0x92 => {
+                    self.pop()?; // arguments by name
+                    self.reduce()?;
+                }
                 b'b' => {
-                    // An ordered dict's attributes, which torch uses for its own version notes.
+                    // An ordered dict's attributes, which torch uses for its own version notes, or a foreign
+                    // object's.
                     self.pop()?;
-                    self.dict()?;
+                    self.holder()?;
                 }
                 opcode => {
                     return Err(format!("has opcode 0x{opcode:02x}, which a state dict does not need"));
@@ -253,12 +327,58 @@ impl Machine<'_> {
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
-    /// The dict at the top of the stack, which stays there.
-    fn dict(&mut self) -> Result<&mut Vec<(Id, Id)>, String> {
+    /// Puts keys and values, in turn, into the dict at the top of the stack; a foreign object forgets them.
+    fn set(&mut self, items: &[Id]) -> Result<(), String> {
+        if items.len() % 2 == 1 {
+            return Err("sets a key without a value".to_owned());
+        }
         let top = *self.stack.last().ok_or("takes a value that is not there")?;
         match &mut self.values[top] {
-            Value::Dict(items) => Ok(items),
-            _ => Err("changes something that is no dict".to_owned()),
+            Value::Dict(known) => known.extend(items.chunks(2).map(|pair| (pair[0], pair[1]))),
+            Value::Foreign(_) => {}
+            _ => return Err("changes something that is no dict".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Refuses to put something into the value at the top of the stack if it can hold nothing.
+    fn holder(&self) -> Result<(), String> {
+        let top = *self.stack.last().ok_or("takes a value that is not there")?;
+        match &self.values[top] {
+            Value::List | Value::Dict(_) | Value::Foreign(_) => Ok(()),
+            _ => Err("changes something that holds nothing".to_owned()),
+        }
+    }
+
+    /// Bytes, which a state dict has no use for.
+    fn bytes(&mut self, length: usize) -> Result<(), String> {
+        self.take(length)?;
+        self.push(Value::Foreign("bytes".into()));
+        Ok(())
+    }
+
+    /// The tensors of a dict by name; none where something else is in it.
+    fn tensors(&self, id: Id) -> Result<Option<BTreeMap<String, Stored>>, String> {
+        let Value::Dict(items) = &self.values[id] else { return Ok(None) };
+        let mut tensors = BTreeMap::new();
+        for (key, value) in items {
+            let (Value::Text(name), Value::Tensor(tensor)) = (&self.values[*key], &self.values[*value])
+            else {
+                return Ok(None);
+            };
+            if tensors.insert(name.to_string(), (**tensor).clone()).is_some() {
+                return Err(format!("it holds `{name}` twice"));
+            }
+        }
+        Ok((!tensors.is_empty()).then_some(tensors))
+    }
+
+    /// A key for a message.
+    fn shown(&self, id: Id) -> String {
+        match &self.values[id] {
+            Value::Text(text) => format!("`{}`", text.escape_debug().take(80).collect::<String>()),
+            Value::Int(int) => int.to_string(),
+            _ => "something that is no text".to_owned(),
         }
     }
 
@@ -305,7 +425,9 @@ impl Machine<'_> {
     fn long(&mut self) -> Result<(), String> {
         let length = usize::from(self.byte()?);
         if length > 8 {
-            return Err(format!("has an integer of {length} bytes, and at most 8 are wanted"));
+            self.take(length)?;
+            self.push(Value::Foreign("int".into())); // no size of a tensor
+            return Ok(());
         }
         let bytes = self.take(length)?;
         let sign = if bytes.last().is_some_and(|byte| *byte >= 0x80) { 0xff } else { 0 };
@@ -316,11 +438,12 @@ impl Machine<'_> {
     }
 
     fn name(&mut self, module: &str, name: &str) -> Result<(), String> {
-        let found = known(module, name).ok_or_else(|| {
-            let asked: String = format!("{module}.{name}").escape_debug().take(80).collect();
-            format!("asks for `{asked}`, which a state dict does not need")
-        })?;
-        self.push(Value::Known(found));
+        self.push(match known(module, name) {
+            Some(known) => Value::Known(known),
+            None => {
+                Value::Foreign(format!("{module}.{name}").escape_debug().take(80).collect::<String>().into())
+            }
+        });
         Ok(())
     }
 
@@ -337,6 +460,11 @@ impl Machine<'_> {
                 self.push(Value::Storage { key: key.clone(), kind: *kind, len: *len });
                 Ok(())
             }
+            (_, Value::Foreign(name), _, _) => {
+                let name = name.clone();
+                self.push(Value::Foreign(name));
+                Ok(())
+            }
             _ => Err(refuse()),
         }
     }
@@ -344,15 +472,24 @@ impl Machine<'_> {
     /// Calls one of the known names, whose results are built here.
     fn reduce(&mut self) -> Result<(), String> {
         let (arguments, function) = (self.pop()?, self.pop()?);
+        if let Value::Foreign(name) = &self.values[function] {
+            let name = name.clone();
+            self.push(Value::Foreign(name)); // nothing is called
+            return Ok(());
+        }
         let Value::Tuple(arguments) = &self.values[arguments] else {
             return Err("calls something without a tuple of arguments".to_owned());
         };
         let built = match &self.values[function] {
             Value::Known(Known::OrderedDict) if arguments.is_empty() => Value::Dict(Vec::new()),
-            Value::Known(Known::RebuildTensor) => Value::Tensor(self.tensor(arguments)?.into()),
+            Value::Known(Known::RebuildTensor) => match arguments.first().map(|id| &self.values[*id]) {
+                Some(Value::Foreign(name)) => Value::Foreign(name.clone()), // numbers that libtorch has no kind for
+                _ => Value::Tensor(self.tensor(arguments)?.into()),
+            },
             Value::Known(Known::RebuildParameter) if !arguments.is_empty() => {
                 match &self.values[arguments[0]] {
                     Value::Tensor(tensor) => Value::Tensor(tensor.clone()),
+                    Value::Foreign(name) => Value::Foreign(name.clone()),
                     _ => return Err("makes a parameter of something that is no tensor".to_owned()),
                 }
             }

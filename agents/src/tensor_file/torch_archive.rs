@@ -11,10 +11,18 @@ use zip::{CompressionMethod, ZipArchive};
 use super::Place;
 use super::pickle::{MAX_PICKLE, Stored, state_dict};
 
+/// Whether a zip archive holds TorchScript's code, which a state dict does not.
+pub(super) fn is_torch_script(file: File) -> bool {
+    let Ok(archive) = ZipArchive::new(file) else { return false };
+    archive.file_names().flatten().any(|name| name.contains("/code/"))
+}
+
 /// The tensors of a state dict that `torch.save` wrote.
 pub(super) fn places(file: File, path: &Rc<PathBuf>) -> Result<BTreeMap<String, Place>, String> {
     let mut archive = ZipArchive::new(file).map_err(|error| {
-        format!("it is no zip archive, as torch.save has written since PyTorch 1.6 ({error})")
+        format!(
+            "it is no TorchScript module and no zip archive, as torch.save has written since PyTorch 1.6; load it there and save it again ({error})"
+        )
     })?;
     let mut names = Vec::new();
     for name in archive.file_names() {
