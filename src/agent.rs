@@ -13,8 +13,7 @@ use crate::source::Source;
 
 /// Reads a policy of any kind, for acting; `statistics` is a file that the user names.
 pub fn read_policy(path: &Path, statistics: Option<&Path>, device: Device) -> anyhow::Result<Policy> {
-    let is_module = path.is_file() && path.extension().is_some_and(|end| end == "pt");
-    if !path.is_dir() && !is_module {
+    if !path.exists() {
         let hint = hub_hint(path);
         return Err(InputError(format!(
             "there is no policy {path:?}; expected a folder or a `.pt` file{hint}"
@@ -165,7 +164,7 @@ pub fn check_spaces(
     check_actions(action, whose)?;
     let (kind, count) = match action {
         ActionSpace::MultiDiscrete { .. } => unreachable!("it was refused"),
-        ActionSpace::Discrete { n } => (ActionKind::Discrete, *n),
+        ActionSpace::Discrete { n, .. } => (ActionKind::Discrete, *n),
         ActionSpace::Box { low, .. } => (ActionKind::Continuous, low.len()),
     };
     let chosen = match config.action_kind {

@@ -1,11 +1,14 @@
 //! What the episodes of an evaluation say together.
 
+use std::path::Path;
+
 use eva_rl_agents::model::{Conditioning, Policy};
 use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, Success, VecEnv};
 use serde::{Deserialize, Serialize};
 
 use crate::config::RunPlan;
-use crate::data::Trajectory;
+use crate::data::{Outcome, Trajectory};
+use crate::failure::InputError;
 use crate::rollout::{self, Choice, Inference, Played, PolicyActor};
 
 /// Episodes played with one target return.
@@ -40,7 +43,7 @@ pub struct Evaluation {
 }
 
 /// An evaluation and the update after which it was made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluated {
     /// Updates done.
     pub updates: usize,
@@ -55,6 +58,26 @@ pub struct Evaluated {
     /// Mean of the objective over windows of the validation episodes, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_loss: Option<f64>,
+}
+
+/// Every evaluation of a run, each with at least one target.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Evaluated>> {
+    let text = eva_rl_agents::read_text(path)
+        .map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;
+    let evaluations: Vec<Evaluated> = serde_json::from_str(&text).map_err(|error| {
+        let reason = eva_rl_agents::in_words(&error);
+        InputError(format!("{path:?} is no list of evaluations: {reason}"))
+    })?;
+    match evaluations.iter().find(|evaluated| evaluated.targets.is_empty()) {
+        None => Ok(evaluations),
+        Some(evaluated) => {
+            let text = format!(
+                "{path:?} has no target for update {}, and at least one is wanted",
+                evaluated.updates
+            );
+            Err(InputError(text).into())
+        }
+    }
 }
 
 /// The episodes of one task among several.
@@ -102,14 +125,18 @@ pub struct Task {
 impl Evaluation {
     /// Sums up what was played, at least one episode.
     pub fn of(played: &Played, spec: &EnvSpec) -> Self {
-        let episodes = &played.episodes;
+        let outcomes: Vec<Outcome> = played.episodes.iter().map(Trajectory::outcome).collect();
+        Self::of_outcomes(&outcomes, played.lost, spec)
+    }
+
+    /// Sums up what episodes came to, of which there is at least one, and how many were lost.
+    pub fn of_outcomes(episodes: &[Outcome], lost: usize, spec: &EnvSpec) -> Self {
         let count = episodes.len() as f64;
-        let returns: Vec<f64> = episodes.iter().map(Trajectory::total_return).collect();
-        let mean = returns.iter().sum::<f64>() / count;
-        let squares: f64 = returns.iter().map(|x| (x - mean).powi(2)).sum();
+        let mean = episodes.iter().map(|episode| episode.total_return).sum::<f64>() / count;
+        let squares: f64 = episodes.iter().map(|episode| (episode.total_return - mean).powi(2)).sum();
         let std = if episodes.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 };
         let half = 1.96 * std / count.sqrt();
-        let share = |succeeds: fn(&Trajectory) -> bool| {
+        let share = |succeeds: fn(&Outcome) -> bool| {
             Some(episodes.iter().filter(|episode| succeeds(episode)).count() as f64 / count)
         };
         Self {
@@ -117,16 +144,17 @@ impl Evaluation {
             max_return_to_go: None,
             inference: None,
             episodes: episodes.len(),
-            lost_episodes: played.lost,
+            lost_episodes: lost,
             mean_return: mean,
             std_return: std,
             interval: [mean - half, mean + half],
-            mean_length: episodes.iter().map(|episode| episode.len() as f64).sum::<f64>() / count,
+            mean_length: episodes.iter().map(|episode| episode.steps as f64).sum::<f64>() / count,
             success_rate: match spec.success {
                 Success::Undefined => None,
                 Success::Terminated => share(|episode| episode.end == Phase::Terminated),
                 Success::Truncated => share(|episode| episode.end == Phase::Truncated),
-                Success::Info { .. } => share(|episode| episode.succeeded),
+                Success::Info { .. } => share(|episode| episode.succeeded == Some(true))
+                    .filter(|_| episodes.iter().any(|episode| episode.succeeded.is_some())),
             },
             normalized_score: spec
                 .reference
@@ -136,11 +164,16 @@ impl Evaluation {
 
     /// The same of what a policy played.
     pub fn of_policy(played: &Played, spec: &EnvSpec, play: &Play) -> Self {
+        Self::of(played, spec).by(play)
+    }
+
+    /// The same, said of how a policy played.
+    pub fn by(self, play: &Play) -> Self {
         Self {
             target_return: Some(play.target_return),
             max_return_to_go: play.conditioning.return_cap,
             inference: Some(play.inference),
-            ..Self::of(played, spec)
+            ..self
         }
     }
 
@@ -256,7 +289,7 @@ mod tests {
             actions: Vec::new().into(),
             rewards: rewards.to_vec(),
             end,
-            succeeded: false,
+            succeeded: None,
         }
     }
 
@@ -300,7 +333,8 @@ mod tests {
         spec.infos = vec!["success".to_owned()];
         spec.success = Success::Info { column: 0 };
         let mut episodes = vec![episode(&[1.0], Phase::Truncated); 4];
-        episodes[2].succeeded = true;
+        assert_eq!(sum_up(episodes.clone(), &spec).success_rate, None, "nobody said");
+        episodes[2].succeeded = Some(true);
         assert_eq!(sum_up(episodes, &spec).success_rate, Some(0.25));
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::Write;
 
+use eva_rl_envs::EnvError;
+
 /// A wrong input: the user can mend it, and nothing was written.
 #[derive(Debug)]
 pub struct InputError(pub String);
@@ -27,6 +29,11 @@ impl<T, E: fmt::Display> OrInput<T> for Result<T, E> {
     }
 }
 
+/// The same of an environment: its failures that are not the user's to mend stay the run's.
+pub fn env_failure(error: EnvError) -> anyhow::Error {
+    if error.is_input() { InputError(error.to_string()).into() } else { error.into() }
+}
+
 /// 2 for the user's input, 1 for the rest.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<InputError>() { 2 } else { 1 }
@@ -34,5 +41,40 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// A message to the user, on stderr; stdout is for results. A run goes on where nobody reads it.
 pub fn tell(message: &str) {
-    let _nobody_reads = writeln!(std::io::stderr(), "{message}");
+    let _nobody_reads = writeln!(std::io::stderr(), "{}", on_a_screen(message));
+}
+
+/// Characters of a line and lines of a message that are shown: what foreign files hold may be of any length.
+const SHOWN: (usize, usize) = (1000, 40);
+
+/// The message, with the middle of long lines and the end of many lines left out.
+fn on_a_screen(message: &str) -> String {
+    let short = |line: &str| {
+        let count = line.chars().count();
+        if count <= SHOWN.0 {
+            return line.to_owned();
+        }
+        let first: String = line.chars().take(SHOWN.0 * 2 / 3).collect();
+        let last: String = line.chars().skip(count - SHOWN.0 / 3).collect();
+        format!("{first} … {last}")
+    };
+    let mut lines: Vec<String> = message.lines().take(SHOWN.1).map(short).collect();
+    let more = message.lines().count() - lines.len();
+    if more > 0 {
+        lines.push(format!("… and {more} more lines"));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_is_longer_than_a_screen() {
+        assert_eq!(on_a_screen("one\n  two"), "one\n  two");
+        let long = on_a_screen(&format!("it is {}, and a number is wanted", "x".repeat(100_000)));
+        assert!(long.chars().count() < 1010 && long.ends_with("a number is wanted"), "{long}");
+        assert!(on_a_screen(&"line\n".repeat(100)).ends_with("line\n… and 60 more lines"));
+    }
 }

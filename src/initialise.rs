@@ -29,7 +29,7 @@ use crate::run_dir::RunDir;
 pub fn new_policy(new: &NewPolicyConfig, datasets: &[Dataset]) -> HfConfig {
     let (dataset, (mean, deviation)) = (&datasets[0], observation_moments(datasets));
     let (act_dim, action_kind, low, high) = match &dataset.action {
-        ActionSpace::Discrete { n } => (*n, ActionKind::Discrete, None, None),
+        ActionSpace::Discrete { n, .. } => (*n, ActionKind::Discrete, None, None),
         ActionSpace::MultiDiscrete { .. } => unreachable!("`agent::check_actions` refuses it"),
         ActionSpace::Box { low, high } => {
             let kind = match new.action_head {

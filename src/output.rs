@@ -29,6 +29,7 @@ pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()
         fill(&aside)?;
         sync(&aside)?;
         std::fs::rename(&aside, folder)?;
+        sync_parent(folder)?;
         Ok(())
     })();
     written.map_err(|error: anyhow::Error| {
@@ -45,6 +46,7 @@ pub fn write_file(path: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -
         fill(&aside)?;
         std::fs::File::open(&aside)?.sync_all()?;
         std::fs::rename(&aside, path)?;
+        sync_parent(path)?;
         Ok(())
     })();
     written.map_err(|error: anyhow::Error| {
@@ -53,7 +55,7 @@ pub fn write_file(path: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -
     })
 }
 
-/// Waits until a folder's files are on the disk: a power cut must not leave a name without them.
+/// Waits until a folder's files and their names are on the disk: a power cut must not leave a name without them.
 fn sync(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -62,7 +64,16 @@ fn sync(folder: &Path) -> std::io::Result<()> {
             false => std::fs::File::open(&path)?.sync_all()?,
         }
     }
-    Ok(())
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Waits until the name of a path is on the disk. Some file systems cannot say, and have done what they can.
+pub fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match std::fs::File::open(parent)?.sync_all() {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
 }
 
 /// A sibling that no reader takes for the real thing, and no earlier process of this number has left.

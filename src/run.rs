@@ -11,7 +11,7 @@ use tch::Tensor;
 use crate::config::{ExplorationConfig, RunPlan};
 use crate::data::{Replay, Trajectory, Windows};
 use crate::evaluation::{Evaluated, Evaluation, Play, Task, evaluate, evaluate_tasks};
-use crate::failure::tell;
+use crate::failure::{OrInput, tell};
 use crate::film;
 use crate::interrupt::{self, Stopped, unless_abandoned};
 use crate::learner::{Learner, Objective};
@@ -241,7 +241,8 @@ impl Run<'_> {
     pub fn replay(&mut self, capacity: usize, offline: Replay) -> anyhow::Result<Replay> {
         let (observations, actions) = (self.env.spec().observation_width(), self.env.spec().action.width());
         let mut replay = Replay::new(capacity, observations, actions);
-        if !crate::checkpoint::restore_replay(&mut replay, &self.saved, observations, actions)? {
+        let restored = crate::checkpoint::restore_replay(&mut replay, &self.saved, observations, actions);
+        if !restored.or_input()? {
             replay.push_best(offline.into_trajectories());
         }
         self.saved.retain(|name, _| !name.starts_with("replay."));
@@ -394,6 +395,7 @@ impl Run<'_> {
     fn save(&mut self, phase: Vec<(String, Tensor)>) -> anyhow::Result<()> {
         self.journal.recorder.flush()?;
         self.state.elapsed_secs = self.journal.earlier_secs + self.journal.begun.elapsed().as_secs_f64();
+        self.state.evaluations.clone_from(&self.journal.evaluations);
         let mut tensors = self.learner.state();
         tensors.extend(phase);
         let run_dir = self.journal.run_dir;

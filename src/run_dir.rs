@@ -6,13 +6,14 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use eva_rl_agents::model::{self, DecisionTransformer};
 use eva_rl_agents::tensor_file::{self, TensorFile};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
-use crate::evaluation::Evaluated;
+use crate::evaluation::{self, Evaluated};
 use crate::failure::{InputError, OrInput, tell};
-use crate::output::{is_aside, write_folder};
+use crate::output::{is_aside, sync_parent, write_file, write_folder};
 
 /// Held by the run's writer, whose process it names.
 const LOCK: &str = ".lock";
@@ -36,6 +37,9 @@ pub struct RunState {
     /// The losses since the last record of their mean.
     #[serde(default)]
     pub losses: Vec<f64>,
+    /// Every evaluation so far, as `evaluation.json` has them for readers.
+    #[serde(default)]
+    pub evaluations: Vec<Evaluated>,
 }
 
 /// The folder of one run.
@@ -139,7 +143,7 @@ impl RunDir {
     ) -> anyhow::Result<()> {
         let folder = self.root.join("checkpoints").join(format!("{:08}", state.updates));
         if folder.exists() {
-            let text = fs::read_to_string(folder.join("state.json")).unwrap_or_default();
+            let text = eva_rl_agents::read_text(&folder.join("state.json")).unwrap_or_default();
             let saved = serde_json::from_str::<RunState>(&text).unwrap_or_default();
             if (RunState { elapsed_secs: state.elapsed_secs, ..saved }) == *state {
                 return Ok(()); // the same update of the same run
@@ -191,6 +195,7 @@ impl RunDir {
             fs::rename(&best, &old)?;
         }
         fs::rename(&new, &best)?;
+        sync_parent(&best)?;
         if old.exists() {
             fs::remove_dir_all(&old)?;
         }
@@ -199,29 +204,18 @@ impl RunDir {
 
     /// Writes one file whole: aside, then renamed.
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
-        let aside = self.root.join(format!(".{name}.tmp"));
-        fs::write(&aside, text)
-            .and_then(|()| fs::rename(&aside, self.root.join(name)))
-            .with_context(|| format!("cannot write {:?}", self.root.join(name)))
+        write_file(&self.root.join(name), |aside| Ok(fs::write(aside, text)?))
     }
 
-    /// The evaluations up to update `updates`; none where the first was abandoned.
-    pub fn evaluations(&self, updates: usize) -> anyhow::Result<Vec<Evaluated>> {
-        let path = self.root.join("evaluation.json");
-        if !path.exists() {
-            return Ok(Vec::new());
-        }
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path:?}"))?;
-        let mut evaluations: Vec<Evaluated> =
-            serde_json::from_str(&text).with_context(|| format!("{path:?} is no list of evaluations"))?;
-        evaluations.retain(|evaluation| evaluation.updates <= updates);
-        Ok(evaluations)
+    /// The evaluations of a run that has been evaluated, as `evaluation.json` has them.
+    pub fn evaluations(&self) -> anyhow::Result<Vec<Evaluated>> {
+        evaluation::read(&self.root.join("evaluation.json"))
     }
 
     /// Where the run stood at its latest checkpoint whose state can be read, if there is one.
     pub fn last_state(&self) -> Option<RunState> {
         let read = |folder: &PathBuf| {
-            serde_json::from_str(&fs::read_to_string(folder.join("state.json")).ok()?).ok()
+            serde_json::from_str(&eva_rl_agents::read_text(&folder.join("state.json")).ok()?).ok()
         };
         self.checkpoints().ok()?.iter().rev().find_map(read)
     }
@@ -268,7 +262,12 @@ pub struct Torn {
 impl Torn {
     /// Renames the folder, so that nobody takes it for a checkpoint.
     pub fn put_aside(&self) -> anyhow::Result<()> {
-        let aside = self.folder.with_extension("torn");
+        let names = (1..).map(|number| match number {
+            1 => "torn".to_owned(),
+            number => format!("torn{number}"),
+        });
+        let mut asides = names.map(|name| self.folder.with_extension(name));
+        let aside = asides.find(|path| path.symlink_metadata().is_err()).expect("there are names enough");
         fs::rename(&self.folder, &aside).with_context(|| format!("cannot rename {:?}", self.folder))
     }
 }
@@ -276,13 +275,22 @@ impl Torn {
 impl Checkpoint {
     fn read(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join("state.json");
-        let text = fs::read_to_string(&path)
+        let text = eva_rl_agents::read_text(&path)
             .map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;
         let state = serde_json::from_str(&text).map_err(|error| {
             InputError(format!("{path:?} is no state of a run: {}", eva_rl_agents::in_words(&error)))
         })?;
         let path = folder.join("training_state.safetensors");
         let tensors = TensorFile::open(&path).and_then(|file| file.read_all()).or_input()?;
-        Ok(Self { folder: folder.to_owned(), state, tensors: tensors.into_iter().collect() })
+        let found = Self { folder: folder.to_owned(), state, tensors: tensors.into_iter().collect() };
+        if folder.join("policy").is_dir() {
+            found.policy(Device::Cpu)?; // it may be torn too
+        }
+        Ok(found)
+    }
+
+    /// The policy of a run that trains all of it.
+    pub fn policy(&self, device: Device) -> anyhow::Result<DecisionTransformer> {
+        model::read(&self.folder.join("policy"), None, device).or_input()
     }
 }

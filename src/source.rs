@@ -80,7 +80,7 @@ fn is_adapter(path: &Path) -> bool {
 
 /// The base that an adapter's own config names.
 fn recorded_base(adapter: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(adapter.join("adapter_config.json")).ok()?;
+    let text = eva_rl_agents::read_text(&adapter.join("adapter_config.json")).ok()?;
     let config: serde_json::Value = serde_json::from_str(&text).ok()?;
     Some(config["base_model_name_or_path"].as_str()?.into())
 }

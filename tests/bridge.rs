@@ -101,7 +101,7 @@ fn what_cannot_be_is_refused_with_exit_code_2() {
     check_refused(
         &bench,
         &["train", "mine.toml", "--set", "env.bridge.restarts=2"],
-        "`env.bridge` is given for the native `Pendulum-v1`, and it is for ids that begin with `envpool:` or `gymnasium:`",
+        "--set env.bridge.restarts=2: `env.bridge` is given for the native `Pendulum-v1`, and it is for ids that begin with `envpool:` or `gymnasium:`",
     );
     check_refused(
         &bench,

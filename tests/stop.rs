@@ -125,9 +125,10 @@ fn check_same(bench: &Bench, one: &str, other: &str, end: usize) {
 #[test]
 fn each_signal_ends_a_run_with_a_checkpoint_and_by_that_signal() {
     let bench = Bench::with_policy();
-    bench.succeed(&arguments("whole", &[]));
+    let long = ["online.odt.exploration.rounds=60"]; // it must not end before the signal comes
+    bench.succeed(&arguments("whole", &long));
     for (name, signal) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
-        let child = start(&bench, name, &[], "checkpoints/00000005/state.json");
+        let child = start(&bench, name, &long, "checkpoints/00000005/state.json");
         send(name, &child);
         let said = ended_by(signal, child);
         let stopped = said.lines().last().unwrap();
@@ -137,7 +138,7 @@ fn each_signal_ends_a_run_with_a_checkpoint_and_by_that_signal() {
         assert!(bench.path(&format!("{name}/checkpoints/{update:08}/state.json")).is_file(), "{said}");
         assert!(stopped.ends_with(&format!("resume with: eva-rl train --resume \"{name}\"")), "{said}");
         bench.succeed(&["train", "--resume", name]);
-        check_same(&bench, "whole", name, 130);
+        check_same(&bench, "whole", name, 610);
     }
 }
 

@@ -33,7 +33,7 @@ fn main() {
 fn random_actions(space: &ActionSpace, num_envs: usize) -> Vec<Vec<f32>> {
     let mut rng = episode_rng(0, 0);
     let mut draw = || match space {
-        ActionSpace::Discrete { n } => rng.gen_range(0..*n) as f32,
+        ActionSpace::Discrete { n, .. } => rng.gen_range(0..*n) as f32,
         ActionSpace::MultiDiscrete { .. } => unreachable!("no such task is measured"),
         ActionSpace::Box { low, high } => rng.gen_range(low[0]..=high[0]),
     };

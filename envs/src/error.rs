@@ -2,6 +2,21 @@
 
 use crate::bridge::Failure;
 
+impl EnvError {
+    /// Whether the user asked for what cannot be; else something went wrong with it.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Worker { .. } | Self::Deterministic { .. } | Self::Drawing { .. } => false,
+            Self::Start { failure, .. } => match failure {
+                Failure::Died(how) => !how.contains("was killed by"),
+                Failure::Hung { .. } | Failure::System(_) => false,
+                Failure::Nonsense(_) | Failure::Raised { .. } => true,
+            },
+            _ => true,
+        }
+    }
+}
+
 /// Says which thing, what it was, and what was wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvError {

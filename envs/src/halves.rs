@@ -36,7 +36,8 @@ pub struct Halves {
 
 impl Halves {
     /// The rows of `first`, then those of `second`.
-    pub fn new(first: Box<dyn VecEnv>, second: Box<dyn VecEnv>) -> Self {
+    pub fn new(first: Box<dyn VecEnv>, mut second: Box<dyn VecEnv>) -> Self {
+        second.number_workers_from(first.workers());
         let batches = [&first, &second].map(|half| StepBatch::new(half.spec(), half.num_envs()));
         Self { halves: [first, second], batches }
     }
@@ -86,6 +87,10 @@ impl VecEnv for Halves {
             None => first.render(env),
             Some(env) => second.render(env),
         }
+    }
+
+    fn workers(&self) -> usize {
+        self.halves.iter().map(|half| half.workers()).sum()
     }
 
     fn incidents(&mut self) -> Vec<Incident> {

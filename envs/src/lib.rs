@@ -12,6 +12,7 @@
 //! ```
 
 mod registry;
+mod space;
 mod spec;
 mod task;
 mod vec_env;
@@ -44,6 +45,7 @@ pub use pool::TaskPool;
 pub use registry::{episode, make, make_with, scripted, scripted_with, spec, specs, task};
 pub use scripted::{Controller, VecController};
 pub use seeding::{Episodes, episode_rng};
+pub use space::{Bound, Leaf, Space};
 pub use spec::{ActionSpace, EnvSpec, Phase, ReferenceScores, Success};
 pub use task::{NativeTask, Step, Task};
 pub use vec_env::{StepBatch, VecEnv, check_actions};

@@ -15,13 +15,15 @@ pub enum Phase {
     Lost,
 }
 
-/// What an action is. A discrete action is one `f32` that holds its index.
+/// What an action is. A discrete action is one `f32` that holds its index, from 0 on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ActionSpace {
-    /// `0..n`.
+    /// `start..start + n`.
     Discrete {
         /// How many actions there are.
         n: usize,
+        /// What the environment itself calls the first.
+        start: i64,
     },
     /// Several discrete actions at once, one number a dimension.
     MultiDiscrete {
@@ -57,7 +59,8 @@ pub enum Success {
     Terminated,
     /// Failure ends the episode, so reaching the time limit is success.
     Truncated,
-    /// An episode succeeds if this column of its infos is not 0 after any of its steps.
+    /// An episode succeeds if this column of its infos is greater than 0 after any of its steps; a negative number
+    /// says nothing, and of an episode of which nothing else is said success is not known.
     Info {
         /// Index in [`EnvSpec::infos`].
         column: usize,
@@ -100,7 +103,8 @@ impl fmt::Display for ActionSpace {
     /// Short, however many dimensions there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Discrete { n } => write!(f, "one of {n}"),
+            Self::Discrete { n, start: 0 } => write!(f, "one of {n}"),
+            Self::Discrete { n, start } => write!(f, "one of {n} from {start} on"),
             Self::MultiDiscrete { counts } if counts.len() <= 8 => write!(f, "one each of {counts:?}"),
             Self::MultiDiscrete { counts } => write!(f, "{} discrete numbers", counts.len()),
             Self::Box { low, high } if low.len() > 1 && low.len() <= 4 && !(same(low) && same(high)) => {

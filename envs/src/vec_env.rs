@@ -47,6 +47,14 @@ pub trait VecEnv: Send {
         None
     }
 
+    /// Worker processes that host its rows.
+    fn workers(&self) -> usize {
+        0
+    }
+
+    /// Says how many workers a larger batch has before those of this one, for messages.
+    fn number_workers_from(&mut self, _first: usize) {}
+
     /// The failures of workers since this was last asked.
     fn incidents(&mut self) -> Vec<Incident> {
         Vec::new()
@@ -107,7 +115,7 @@ pub fn check_actions(space: &ActionSpace, actions: &[f32]) -> Result<(), EnvErro
     let is_index =
         |value: f32, n: usize| 0.0 <= value && value <= (n - 1) as f32 && (value as i32) as f32 == value;
     match space {
-        ActionSpace::Discrete { n } => match actions.iter().position(|value| !is_index(*value, *n)) {
+        ActionSpace::Discrete { n, .. } => match actions.iter().position(|value| !is_index(*value, *n)) {
             None => Ok(()),
             Some(env) => Err(EnvError::DiscreteAction { env, value: actions[env], actions: *n }),
         },

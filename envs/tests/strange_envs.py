@@ -129,7 +129,6 @@ class Odd(gymnasium.Env):
             "Discrete": spaces.Discrete(2),
             "Text": spaces.Text(5),
             "mission": spaces.Dict(image=ROOM, mission=spaces.Text(5)),
-            "Discrete from 1": spaces.Discrete(2, start=1),
             "unbounded Box": ROOM,
         }
         self.observation_space, self.action_space = odd[shows], odd[takes]
@@ -141,6 +140,59 @@ class Odd(gymnasium.Env):
         return np.zeros(2), 0.0, False, False, {}
 
 
+class Handed(gymnasium.Env):
+    """Hands things over in its own way: observations of a Tuple, actions from 3 on, a reward in an array, and infos
+    that are None but for an episode's last step."""
+
+    observation_space = spaces.Tuple([spaces.MultiBinary(2), spaces.MultiDiscrete([2, 3])])
+    action_space = spaces.Discrete(2, start=3)
+
+    def reset(self, seed=None, options=None):
+        self.steps = 0
+        return (np.array([1, 0], np.int8), np.array([1, 2])), {}
+
+    def step(self, action):
+        assert action in (3, 4), action
+        self.steps += 1
+        shown = (np.array([0, self.steps % 2], np.int8), np.array([0, self.steps % 3]))
+        last = self.steps == 3
+        infos = {"is_success": True if last else None, "fuel": None if last else np.array([0.5])}
+        return shown, np.array([[float(action)]]), last, False, infos
+
+
+class Bounded(gymnasium.Env):
+    """Takes only what is inside its own bounds, which are no float32."""
+
+    observation_space = ROOM
+    action_space = spaces.Box(np.array([-0.1, -2 / 3]), np.array([0.1, 2 / 3]), dtype=np.float64)
+
+    def reset(self, seed=None, options=None):
+        return np.zeros(2), {}
+
+    def step(self, action):
+        assert action.dtype == np.float64 and self.action_space.contains(action), action
+        return np.zeros(2), 1.0, False, False, {}
+
+
+class OldStep(Counter):
+    """Steps as the old gym API has it."""
+
+    def step(self, action):
+        shown, reward, ended, _, infos = super().step(action)
+        return shown, reward, ended, infos
+
+
+class OldReset(Counter):
+    """Begins as the old gym API has it."""
+
+    def reset(self, seed=None, options=None):
+        return super().reset(seed=seed)[0]
+
+
+gymnasium.register("Handed-v0", Handed, max_episode_steps=100)
+gymnasium.register("Bounded-v0", Bounded, max_episode_steps=100)
+gymnasium.register("OldStep-v0", OldStep, max_episode_steps=100)
+gymnasium.register("OldReset-v0", OldReset, max_episode_steps=100)
 gymnasium.register("Counter-v0", Counter, max_episode_steps=100)
 gymnasium.register("Told-v0", Told, max_episode_steps=100)
 gymnasium.register("Odd-v0", Odd, max_episode_steps=100)

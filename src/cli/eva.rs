@@ -7,7 +7,7 @@ use eva_rl_agents::adapter::Rank;
 use eva_rl_agents::eva::{Directions, Score, Settings, SolverKind, Stop};
 use eva_rl_agents::site::Token;
 
-use super::{StatisticsArgs, word};
+use super::{ReadingArgs, StatisticsArgs, word};
 use crate::failure::{InputError, OrInput};
 
 /// How EVA finds directions and shares out ranks.
@@ -87,6 +87,9 @@ pub struct EvaArgs {
     /// A Minari dataset
     #[arg(long, value_name = "DATASET")]
     pub data: PathBuf,
+    /// How faults in the dataset are taken
+    #[command(flatten)]
+    pub reading: ReadingArgs,
     /// How EVA searches
     #[command(flatten)]
     pub search: EvaSearchArgs,

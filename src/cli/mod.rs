@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::config::{self, AdapterConfig, OnlineConfig};
+use crate::data::{OnBadEpisode, Reading};
 use crate::failure::InputError;
 use crate::report::{Axis, Measure};
 use crate::rollout::Inference;
@@ -144,6 +145,10 @@ pub struct TrainArgs {
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu", value_parser = device)]
     pub device: tch::Device,
+    /// Import Python modules that datasets name in their environments' ids (gymnasium:MODULE:ID), where
+    /// evaluation.on_datasets plays them: their code runs
+    #[arg(long)]
+    pub allow_imports: bool,
     /// One JSON document on stdout: the evaluations at the start and at the end, and what the run took
     #[arg(long)]
     pub json: bool,
@@ -222,6 +227,24 @@ impl StatisticsArgs {
     /// The file, if one was named.
     pub fn file(&self) -> Option<&Path> {
         self.statistics.as_deref()
+    }
+}
+
+/// How faults in the episodes of a dataset are taken.
+#[derive(Debug, Args)]
+pub struct ReadingArgs {
+    /// Of an episode that cannot be read: refuse the dataset, or skip the episode
+    #[arg(long, value_name = "HOW", default_value = "refuse", value_parser = word::<OnBadEpisode>())]
+    pub on_bad_episode: OnBadEpisode,
+    /// Clip recorded actions to their Box; those outside make an episode bad where absent
+    #[arg(long)]
+    pub clip_actions: bool,
+}
+
+impl ReadingArgs {
+    /// The same for readers.
+    pub fn reading(&self) -> Reading {
+        Reading { on_bad_episode: self.on_bad_episode, clip_actions: self.clip_actions }
     }
 }
 
@@ -369,6 +392,9 @@ pub struct InspectArgs {
     /// What a policy's files may lack
     #[command(flatten)]
     pub statistics: StatisticsArgs,
+    /// How faults in a dataset are taken
+    #[command(flatten)]
+    pub reading: ReadingArgs,
     /// One JSON document on stdout
     #[arg(long)]
     pub json: bool,

@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use tch::Device;
 
 use super::{print, print_json};
 use crate::agent;
 use crate::cli::CollectArgs;
-use crate::data::{self, Dataset};
+use crate::data::{self, Collected, Spool, Trajectory};
 use crate::evaluation::{Evaluation, Play};
-use crate::failure::{InputError, OrInput, tell};
+use crate::failure::{InputError, OrInput, env_failure, tell};
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, Actor, Choice, NoisyActor, RandomActor, ScriptedActor};
@@ -25,19 +26,25 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
     let bridge = args.env.bridge()?;
-    let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).or_input()?;
+    let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
     let spec = env.spec().clone();
     if let Err(reason) = agent::check_actions(&spec.action, &format!("`{}`", spec.id)) {
         tell(&format!("note: {reason}: `train` will refuse this dataset"));
     }
     let seed = rng::seed(args.seed, Purpose::Collection, 0);
-    let mut play = |actor: &mut dyn Actor| {
+    let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).with_context(|| format!("cannot make {parent:?}"))?;
+    let spool = Spool::new(parent, spec.observation_width(), spec.action.width())?;
+    // Plays all episodes, and sums them up.
+    let mut play = |actor: &mut dyn Actor| -> anyhow::Result<Evaluation> {
         let mut noisy = NoisyActor { actor, space: spec.action.clone(), scales: args.noise.clone() };
-        rollout::play(env.as_mut(), &mut noisy, args.episodes as usize, seed)
+        let keep = |number: usize, episode: Trajectory| spool.push(number, &episode);
+        let (lost, _) = rollout::play_into(env.as_mut(), &mut noisy, args.episodes as usize, seed, 1, &keep)?;
+        Ok(Evaluation::of_outcomes(&spool.outcomes(), lost, &spec))
     };
 
     let mut setting = String::new();
-    let played = match args.policy.as_str() {
+    let found = match args.policy.as_str() {
         "random" => play(&mut RandomActor { space: spec.action.clone() })?,
         "scripted" => {
             let controller = eva_rl_envs::scripted_with(&args.env.id, &kwargs, num_envs, &bridge);
@@ -65,24 +72,24 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             agent::tell_far_targets(&[target_return], conditioning.max_return_to_go);
             let (choice, inference) = (Choice::Likeliest(&policy), args.acting.inference.by(&policy));
             let how = Play { choice, conditioning: &conditioning, target_return, inference };
-            let played = play(&mut how.actor(&spec.action))?;
-            setting = Evaluation::of_policy(&played, &spec, &how).setting();
-            played
+            let found = play(&mut how.actor(&spec.action))?;
+            setting = found.clone().by(&how).setting();
+            found
         }
     };
-    let found = Evaluation::of(&played, &spec);
     let noise = args.noise.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
-    let dataset = Dataset {
-        observation_width: spec.observation_width(),
-        action: spec.action.clone(),
-        env: Some((args.env.id.clone(), kwargs)),
+    let outcomes = spool.outcomes();
+    let collected = Collected {
+        spec: &spec,
+        env: (args.env.id.clone(), kwargs),
+        imports: &bridge.imports,
         algorithm: match args.policy.as_str() {
             "scripted" | "random" => format!("{} with noise {noise}", args.policy),
             path => format!("policy {path} with noise {noise}, {setting}"),
         },
-        trajectories: played.episodes,
+        size: (outcomes.len(), outcomes.iter().map(|outcome| outcome.steps).sum()),
     };
-    data::write(&dataset, Some(&spec), &bridge.imports, &args.out)?;
+    data::write_collected(&collected, spool.into_episodes()?, &args.out)?;
     if args.json {
         return print_json(&serde_json::json!({ "dataset": args.out, "result": found }));
     }

@@ -16,7 +16,9 @@ pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
             .iter()
             .map(|spec| {
                 let action = match &spec.action {
-                    ActionSpace::Discrete { n } => json!({ "type": "Discrete", "n": n }),
+                    ActionSpace::Discrete { n, start } => {
+                        json!({ "type": "Discrete", "n": n, "start": start })
+                    }
                     ActionSpace::MultiDiscrete { counts } => json!({ "type": "MultiDiscrete", "nvec": counts }),
                     ActionSpace::Box { low, high } => {
                         json!({ "type": "Box", "shape": [low.len()], "low": low, "high": high })

@@ -30,8 +30,11 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
     let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     threads::for_eva(policy.config(), args.batch_size as usize);
-    let dataset = data::read(&args.data).or_input()?;
+    let dataset = data::read_with(&args.data, args.reading.reading()).or_input()?;
     let whose = format!("the dataset {:?}", args.data);
+    if let Some(faults) = dataset.faults() {
+        tell(&format!("{whose}: {faults}"));
+    }
     agent::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
     agent::tell_far_states(policy.config(), &dataset.trajectories, &whose);
     check_tokens(&args.search.tokens, &policy)?;

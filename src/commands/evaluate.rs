@@ -7,7 +7,7 @@ use super::{print, print_json};
 use crate::agent;
 use crate::cli::EvaluateArgs;
 use crate::evaluation::{self, Play};
-use crate::failure::{InputError, OrInput, tell};
+use crate::failure::{InputError, env_failure, tell};
 use crate::film;
 use crate::output::refuse_existing;
 use crate::rng::{self, Purpose};
@@ -26,7 +26,7 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
     let bridge = args.env.bridge()?;
-    let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).or_input()?;
+    let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
     let source = Source::of(&args.policy, args.adapter.as_deref(), args.statistics.file())?;
     let policy = agent::read_merged(&source, Device::Cpu)?;
     threads::for_rollouts(policy.config(), num_envs);
@@ -49,7 +49,7 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let found =
         evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed, inference)?;
     if let Some(gif) = &args.gif {
-        let env = film::drawable(&args.env.id, &kwargs, &bridge).or_input()?;
+        let env = film::drawable(&args.env.id, &kwargs, &bridge).map_err(env_failure)?;
         let play = Play {
             choice: Choice::Likeliest(&policy),
             conditioning: &conditioning,

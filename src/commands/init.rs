@@ -19,7 +19,7 @@ use crate::config::{
     OnlineConfig, OnlineDtConfig, OptimiserConfig, PolicyConfig, PrecisionConfig, RolloutConfig, RuleConfig,
     RunConfig, ScheduleConfig, Td3OdtConfig,
 };
-use crate::data::{self, Dataset, Trajectory};
+use crate::data::{self, Dataset, OnBadEpisode, Trajectory};
 use crate::failure::{InputError, OrInput, tell};
 use crate::output::{refuse_existing, write_file};
 use crate::rollout::Inference;
@@ -157,7 +157,13 @@ fn starting_point(
             },
             None => PolicyConfig::New(new_policy(task)),
         },
-        data: DataConfig { datasets: args.data.clone(), evenly: false, validation_episodes: 0 },
+        data: DataConfig {
+            datasets: args.data.clone(),
+            evenly: false,
+            validation_episodes: 0,
+            on_bad_episode: OnBadEpisode::default(),
+            clip_actions: false,
+        },
         adapter: adapter(method, policy, total),
         objective: if draws {
             ObjectiveConfig::OnlineDt(OnlineDtConfig {

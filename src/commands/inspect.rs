@@ -10,9 +10,9 @@ use tch::{Device, Tensor};
 use super::{brief, print, print_json};
 use crate::agent;
 use crate::cli::InspectArgs;
-use crate::data::{self, Trajectory};
+use crate::data::{self, Reading, Trajectory};
 use crate::evaluation::Evaluated;
-use crate::failure::{InputError, OrInput};
+use crate::failure::{InputError, OrInput, tell};
 use crate::rank_map::RankMap;
 use crate::run_dir::{Checkpoint, RunDir};
 
@@ -25,17 +25,17 @@ const EVALUATIONS: &str = "evaluations";
 /// Runs `inspect`.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let path = &saved_by_a_run(&args.path);
-    let found = if path.join("adapter_config.json").is_file() {
-        adapter(path)?
-    } else if path.join("data/metadata.json").is_file() {
-        dataset(path)?
+    let found = if path.join("data/main_data.hdf5").is_file() {
+        dataset(path, args.reading.reading())?
     } else if path.join("config.toml").is_file() {
         run_folder(path)?
-    } else if path.join("config.json").is_file() || path.extension().is_some_and(|end| end == "pt") {
+    } else if path.join("config.json").is_file() || path.is_file() {
         policy(path, args.statistics.file())?
+    } else if AdapterFolder::locate(path).is_ok() {
+        adapter(path)?
     } else {
         let text = format!(
-            "{path:?} is no policy (config.json or .pt), adapter (adapter_config.json), dataset (data/metadata.json) or run (config.toml)"
+            "{path:?} is no policy (config.json or .pt), adapter (adapter_config.json), dataset (data/main_data.hdf5) or run (config.toml)"
         );
         return Err(InputError(text).into());
     };
@@ -134,10 +134,16 @@ fn adapter(path: &Path) -> anyhow::Result<Value> {
     Ok(found)
 }
 
-fn dataset(path: &Path) -> anyhow::Result<Value> {
-    let dataset = data::read(path).or_input()?;
+fn dataset(path: &Path, reading: Reading) -> anyhow::Result<Value> {
+    let dataset = data::read_with(path, reading).or_input()?;
+    if let Some(faults) = dataset.faults() {
+        tell(&format!("the dataset {path:?}: {faults}"));
+    }
     let returns: Vec<f64> = dataset.trajectories.iter().map(Trajectory::total_return).collect();
     let count = returns.len() as f64;
+    let known = dataset.trajectories.iter().any(|trajectory| trajectory.succeeded.is_some());
+    let succeeded =
+        dataset.trajectories.iter().filter(|trajectory| trajectory.succeeded == Some(true)).count();
     let (mean, deviation) = data::observation_moments(std::slice::from_ref(&dataset));
     Ok(json!({
         "kind": "dataset",
@@ -151,6 +157,7 @@ fn dataset(path: &Path) -> anyhow::Result<Value> {
         "mean_return": returns.iter().sum::<f64>() / count,
         "least_return": returns.iter().copied().fold(f64::INFINITY, f64::min),
         "greatest_return": returns.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        "success_rate": known.then_some(succeeded as f64 / count),
         "observation_mean": mean,
         "observation_std": deviation,
     }))
@@ -168,7 +175,7 @@ fn resumable(path: &Path, checkpoint: Option<&Checkpoint>) -> String {
 
 fn run_folder(path: &Path) -> anyhow::Result<Value> {
     let (checkpoint, torn) = RunDir::open(path)?.latest()?;
-    let evaluations = std::fs::read_to_string(path.join("evaluation.json")).ok();
+    let evaluations = eva_rl_agents::read_text(&path.join("evaluation.json")).ok();
     let evaluations: Value =
         evaluations.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(json!([]));
     Ok(json!({

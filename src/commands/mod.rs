@@ -68,14 +68,20 @@ const LONG: usize = 12;
 /// Six significant digits.
 fn six_digits(x: f64) -> String {
     if x == 0.0 || !x.is_finite() {
-        return x.to_string();
+        return format!("{x:?}");
     }
     let digits = (5 - x.abs().log10().floor() as i32).max(0) as usize;
     if digits > 11 {
         return format!("{x:.5e}");
     }
     let text = format!("{x:.digits$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    match text.split_once('.') {
+        None => text,
+        Some((whole, part)) => match part.trim_end_matches('0') {
+            "" => format!("{whole}.0"),
+            part => format!("{whole}.{part}"),
+        },
+    }
 }
 
 /// Prints a JSON document on stdout.
@@ -96,8 +102,11 @@ mod tests {
         assert_eq!(brief(&json!(1234.56789)), "1234.57");
         assert_eq!(brief(&json!(1.5e-9)), "1.50000e-9");
         assert_eq!(brief(&json!("Pendulum-v1")), "Pendulum-v1");
-        assert_eq!(brief(&json!([1.0, -2.5])), "1, -2.5");
+        assert_eq!(brief(&json!([1.0, -2.5, 3])), "1.0, -2.5, 3");
         let long: Vec<f64> = (0..28224).map(f64::from).collect();
-        assert_eq!(brief(&json!(long)), "28224 values from 0 to 28223: 0, 1, 2, … (--json has all)");
+        assert_eq!(
+            brief(&json!(long)),
+            "28224 values from 0.0 to 28223.0: 0.0, 1.0, 2.0, … (--json has all)"
+        );
     }
 }

@@ -15,7 +15,7 @@ use crate::cli::TrainArgs;
 use crate::config::{self, Difference, ObjectiveConfig, OnlineConfig, OnlineDtConfig, PolicyConfig, RunPlan};
 use crate::data::{self, Dataset, Replay};
 use crate::evaluation::{Evaluated, Task};
-use crate::failure::{InputError, OrInput, tell};
+use crate::failure::{InputError, OrInput, env_failure, tell};
 use crate::initialise::{
     Material, check_rank, check_tokens, initialise_adapters, new_policy, restore_adapters,
 };
@@ -72,7 +72,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     if args.resume.is_none() {
         refuse_existing(&folder)?;
     }
-    let given = read(&plan, args.device)?;
+    let given = read(&plan, args.device, args.allow_imports)?;
     threads::for_passes(given.policy.config(), plan.optimiser.batch_size); // which may start the program again
     threads::for_eva(given.policy.config(), plan.optimiser.batch_size);
     interrupt::listen().context("cannot listen for signals")?;
@@ -165,12 +165,12 @@ fn default_folder(args: &TrainArgs, seed: u64) -> PathBuf {
 }
 
 /// Reads the policy, the data and the environment, and checks that they fit each other.
-fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
+fn read(plan: &RunPlan, device: Device, allow_imports: bool) -> anyhow::Result<Given> {
     let env = eva_rl_envs::make_halves(&plan.env.id, &plan.env.kwargs, plan.env.num_envs, &plan.env.bridge())
-        .or_input()?;
+        .map_err(env_failure)?;
     agent::check_actions(&env.spec().action, &format!("`{}`", plan.env.id))?;
     let datasets = read_datasets(plan, env.spec())?;
-    let tasks = if plan.evaluation.on_datasets { tasks(plan, &datasets)? } else { Vec::new() };
+    let tasks = if plan.evaluation.on_datasets { tasks(plan, &datasets, allow_imports)? } else { Vec::new() };
     let (policy, mut conditioning) = match &plan.policy {
         PolicyConfig::Pretrained { path, statistics } => {
             let policy = agent::read_transformer(path, statistics.as_deref(), device)?;
@@ -204,7 +204,10 @@ fn read(plan: &RunPlan, device: Device) -> anyhow::Result<Given> {
 fn read_datasets(plan: &RunPlan, spec: &EnvSpec) -> anyhow::Result<Vec<Dataset>> {
     let mut datasets = Vec::new();
     for path in &plan.data.datasets {
-        let dataset = data::read(path).or_input()?;
+        let dataset = data::read_with(path, plan.data.reading()).or_input()?;
+        if let Some(faults) = dataset.faults() {
+            tell(&format!("the dataset {path:?}: {faults}"));
+        }
         if let Some(difference) = dataset.differs_from(spec) {
             return Err(InputError(format!("the dataset {path:?} {difference}")).into());
         }
@@ -257,12 +260,20 @@ fn env_difference(plan: &RunPlan, id: &str, kwargs: &Kwargs) -> Option<String> {
 }
 
 /// Each dataset's environment with the dataset's best return.
-fn tasks(plan: &RunPlan, datasets: &[Dataset]) -> anyhow::Result<Vec<Task>> {
+fn tasks(plan: &RunPlan, datasets: &[Dataset], allow_imports: bool) -> anyhow::Result<Vec<Task>> {
     let task = |(path, dataset): (&PathBuf, &Dataset)| {
         let (env, kwargs) = dataset.env.clone().ok_or_else(|| {
             let wanted = "which `evaluation.on_datasets` wants to play";
             InputError(format!("the dataset {path:?} does not name its environment, {wanted}"))
         })?;
+        if let Some((module, _)) = env.strip_prefix("gymnasium:").and_then(|id| id.split_once(':'))
+            && !allow_imports
+        {
+            return Err(InputError(format!(
+                "the dataset {path:?} names the environment `{env}`, for which Python would import the module `{module}`; --allow-imports says that you trust it"
+            ))
+            .into());
+        }
         let returns = dataset.trajectories.iter().map(|trajectory| trajectory.total_return() as f32);
         let target_return = returns.reduce(f32::max).expect("a dataset has at least one trajectory");
         Ok(Task { env, kwargs, target_return })
@@ -318,7 +329,7 @@ fn train(
     let Given { policy, conditioning, offline, validation, tasks, env } = given;
     let (count, steps) = (offline.trajectories().count(), offline.steps());
     let adapters = match &resumed {
-        Some(checkpoint) => restore_adapters(plan, &policy, &checkpoint.tensors)?,
+        Some(checkpoint) => restore_adapters(plan, &policy, &checkpoint.tensors).or_input()?,
         None => {
             let material = Material { policy: &policy, conditioning: &conditioning, offline: &offline };
             let begun = initialise_adapters(plan, &material, run_dir, recorder);
@@ -332,9 +343,7 @@ fn train(
         }
     };
     let policy = match &resumed {
-        Some(checkpoint) if adapters.is_none() => {
-            agent::read_transformer(&checkpoint.folder.join("policy"), None, policy.device())?
-        }
+        Some(checkpoint) if adapters.is_none() => checkpoint.policy(policy.device())?,
         _ => policy,
     };
     threads::for_passes(policy.config(), plan.optimiser.batch_size);
@@ -345,9 +354,14 @@ fn train(
         start_spread(plan, &learner, &conditioning, &offline, recorder)?;
     }
     if let Some(checkpoint) = resumed {
-        learner.load_state(&checkpoint.tensors)?;
+        learner.load_state(&checkpoint.tensors).or_input()?;
         (state, saved) = (checkpoint.state, checkpoint.tensors);
-        evaluations = run_dir.evaluations(state.updates)?;
+        evaluations = std::mem::take(&mut state.evaluations);
+        if evaluations.is_empty() && run_dir.root().join("evaluation.json").exists() {
+            // A checkpoint from before they were kept there.
+            evaluations = run_dir.evaluations()?;
+            evaluations.retain(|evaluated| evaluated.updates <= state.updates);
+        }
         tell(&format!("going on from update {} of {total}", state.updates));
     }
     let journal = Journal::new(run_dir, recorder, evaluations, &state, total);

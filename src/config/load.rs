@@ -1,7 +1,6 @@
 //! Reads a config, with `--set` overrides edited into the document before its schema is applied.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -34,7 +33,7 @@ pub fn to_toml(config: &RunConfig) -> String {
 
 /// The text of a file.
 pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path)
+    eva_rl_agents::read_text(path)
         .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: error.to_string() })
 }
 
@@ -226,6 +225,7 @@ impl Override {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::PathBuf;
 
     use super::*;

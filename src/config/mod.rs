@@ -23,6 +23,7 @@ use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::data::{OnBadEpisode, Reading};
 use crate::rollout::Inference;
 use checks::Checks;
 use mistakes::Mistake;
@@ -125,6 +126,21 @@ pub struct DataConfig {
     /// policy's normalisation is of all episodes.
     #[serde(default)]
     pub validation_episodes: usize,
+    /// What to do with an episode that cannot be read, or holds what is no finite number: `"refuse"` (the default)
+    /// the dataset, or `"skip"` the episode.
+    #[serde(default)]
+    pub on_bad_episode: OnBadEpisode,
+    /// Whether recorded actions outside of their Box are clipped to it, as environments do; they make an episode bad
+    /// where not.
+    #[serde(default)]
+    pub clip_actions: bool,
+}
+
+impl DataConfig {
+    /// How faults in the episodes are taken.
+    pub fn reading(&self) -> Reading {
+        Reading { on_bad_episode: self.on_bad_episode, clip_actions: self.clip_actions }
+    }
 }
 
 /// Updates on the offline trajectories.

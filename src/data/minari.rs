@@ -1,21 +1,26 @@
-//! Reading Minari datasets: `data/metadata.json` and `data/main_data.hdf5`.
+//! Reading Minari datasets: episodes of `data/main_data.hdf5`, by what `data/metadata.json` says.
 
-use std::fs;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use eva_rl_envs::{ActionSpace, Kwargs, Phase};
-use hdf5_pure::{File, Group, Layout, Source, make_f32_type};
-use serde_json::Value;
+use eva_rl_envs::{ActionSpace, Phase, Space};
+use half::f16;
+use hdf5_pure::{Datatype, DatatypeByteOrder, File, Group, Layout, Source, make_f32_type};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::minari_write::env_of;
+use super::metadata::{Metadata, from_attributes};
 use super::numbers::{MappedFile, Numbers};
 use super::trajectory::{Dataset, Trajectory};
 
-/// Numbers that a byte of a file may stand for, which is more than deflate can do.
-const MAX_COMPRESSION: u64 = 1000;
+/// Bytes that a byte of a file may stand for, which is as many as deflate can make of one.
+const MAX_COMPRESSION: u64 = 1032;
 
 /// Numbers of a chunk that may be larger than its dataset.
 const MAX_CHUNK: u64 = 1 << 20;
+
+/// Names of what says, in an episode's infos, that it has succeeded.
+const SUCCESS: [&str; 2] = ["success", "is_success"];
 
 /// Why a dataset cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +31,9 @@ pub enum DatasetError {
     #[error("{path:?} is not a Minari dataset: cannot read {file}: {reason}")]
     Read { path: PathBuf, file: &'static str, reason: String },
 
+    #[error("{path:?} is a file, and a dataset is a folder as Minari writes it, with data/main_data.hdf5")]
+    File { path: PathBuf },
+
     #[error("the dataset {path:?} has `{key}` = {found} in its metadata, and {wanted} is wanted")]
     Metadata { path: PathBuf, key: &'static str, found: String, wanted: &'static str },
 
@@ -33,49 +41,95 @@ pub enum DatasetError {
     Episode { path: PathBuf, episode: usize, reason: String },
 }
 
-/// Reads a dataset; what it holds as plain float32 stays in its file, mapped.
+/// What to do with an episode that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadEpisode {
+    /// The dataset is refused.
+    #[default]
+    Refuse,
+    /// The episode is left out, and counted.
+    Skip,
+}
+
+/// How faults in the episodes of a dataset are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Of an episode that cannot be read.
+    pub on_bad_episode: OnBadEpisode,
+    /// Whether actions outside of their Box are clipped to it, as environments do; they are faults where not.
+    pub clip_actions: bool,
+}
+
+/// Reads a dataset, of which every episode must be right; what it holds as plain float32 stays in its file, mapped.
 pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
+    read_with(path, Reading::default())
+}
+
+/// The same with some faults allowed.
+pub fn read_with(path: &Path, reading: Reading) -> Result<Dataset, DatasetError> {
     let unreadable =
         |file, reason: String| DatasetError::Read { path: path.to_owned(), file, reason: one_line(&reason) };
     if !path.exists() {
         return Err(DatasetError::Absent { path: path.to_owned() });
     }
-    let text = fs::read_to_string(path.join("data/metadata.json"))
-        .map_err(|error| unreadable("data/metadata.json", error.to_string()))?;
-    let metadata: Value =
-        serde_json::from_str(&text).map_err(|error| unreadable("data/metadata.json", error.to_string()))?;
-    let metadata = Metadata { path, values: &metadata };
-    let format = metadata.values["data_format"].as_str().unwrap_or("hdf5");
-    if format != "hdf5" {
-        return Err(metadata.error("data_format", "\"hdf5\""));
+    if path.is_file() {
+        return Err(DatasetError::File { path: path.to_owned() });
     }
-    let observation_width = metadata.observation_width()?;
-    let action = metadata.action_space()?;
-    let episodes = metadata.values["total_episodes"]
-        .as_u64()
-        .filter(|episodes| (1..=10_000_000).contains(episodes))
-        .ok_or_else(|| metadata.error("total_episodes", "a number of at least 1"))?
-        as usize;
-
-    let mapped = MappedFile::open(&path.join("data/main_data.hdf5"))
-        .map_err(|error| unreadable("data/main_data.hdf5", error.to_string()))?;
+    let (json, hdf5) = (path.join("data/metadata.json"), path.join("data/main_data.hdf5"));
+    let mapped =
+        MappedFile::open(&hdf5).map_err(|error| unreadable("data/main_data.hdf5", error.to_string()))?;
     let file = File::from_source(mapped.clone())
         .map_err(|error| unreadable("data/main_data.hdf5", error.to_string()))?;
-    let mut trajectories = Vec::new();
-    for episode in 0..episodes {
-        let refuse = |reason: String| DatasetError::Episode { path: path.to_owned(), episode, reason };
-        let group = file
-            .group(&format!("episode_{episode}"))
-            .map_err(|error| refuse(format!("cannot be read: {}", one_line(&error.to_string()))))?;
-        trajectories.push(read_episode(&group, observation_width, &action, &mapped).map_err(refuse)?);
-    }
-    Ok(Dataset {
-        observation_width,
-        action,
+    let values = if json.exists() {
+        let text = eva_rl_agents::read_text(&json);
+        let text = text.map_err(|error| unreadable("data/metadata.json", error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| unreadable("data/metadata.json", error.to_string()))?
+    } else {
+        let attributes = file.root().attrs();
+        from_attributes(attributes.map_err(|error| unreadable("data/main_data.hdf5", error.to_string()))?)
+    };
+    let metadata = Metadata::new(path, &values);
+    metadata.check_format()?;
+    let (space, action) = (metadata.observation_space()?, metadata.action_space()?);
+    let episodes = metadata.episodes()?;
+
+    let budget = Cell::new(mapped.len().saturating_mul(MAX_COMPRESSION));
+    let reader = Reader { space: &space, action: &action, file: &mapped, budget: &budget, reading };
+    let mut dataset = Dataset {
+        observation_width: space.width().expect("the space can be flattened"),
+        action: action.clone(),
         env: metadata.env(),
-        algorithm: metadata.values["algorithm_name"].as_str().unwrap_or_default().to_owned(),
-        trajectories,
-    })
+        algorithm: metadata.algorithm(),
+        skipped: 0,
+        clipped: 0,
+        trajectories: Vec::new(),
+    };
+    let mut fault = None;
+    for episode in 0..episodes {
+        let found = file
+            .group(&format!("episode_{episode}"))
+            .map_err(|error| format!("cannot be read: {}", one_line(&error.to_string())))
+            .and_then(|group| reader.episode(&group));
+        match found {
+            Ok(Episode { trajectory, clipped }) => {
+                dataset.clipped += clipped;
+                dataset.trajectories.push(trajectory);
+            }
+            Err(reason) => {
+                let error = DatasetError::Episode { path: path.to_owned(), episode, reason };
+                if reading.on_bad_episode == OnBadEpisode::Refuse {
+                    return Err(error);
+                }
+                dataset.skipped += 1;
+                fault.get_or_insert(error);
+            }
+        }
+    }
+    match fault {
+        Some(fault) if dataset.trajectories.is_empty() => Err(fault),
+        _ => Ok(dataset),
+    }
 }
 
 /// How a dataset comes to be: those of this repository's configs by `make`.
@@ -96,81 +150,197 @@ fn how_to_make(path: &Path) -> String {
     format!("`{target}` makes it, in eva-rl's sources")
 }
 
-fn read_episode(
-    group: &Group,
-    width: usize,
-    action: &ActionSpace,
-    file: &MappedFile,
-) -> Result<Trajectory, String> {
-    let observations = read_numbers(group, "observations", file)?;
-    let actions = read_numbers(group, "actions", file)?;
-    let rewards = read_numbers(group, "rewards", file)?.all().into_owned();
-    let terminations = read_flags(group, "terminations", file)?;
-    let truncations = read_flags(group, "truncations", file)?;
-    let steps = rewards.len();
-    if steps == 0 {
-        return Err("has no steps, and at least one is wanted".to_owned());
-    }
-    let lengths = [
-        ("observations", observations.len(), (steps + 1) * width),
-        ("actions", actions.len(), steps * action.width()),
-        ("terminations", terminations.len(), steps),
-        ("truncations", truncations.len(), steps),
-    ];
-    for (name, found, wanted) in lengths {
-        if found != wanted {
-            return Err(format!(
-                "has {found} numbers in `{name}`, and {wanted} are wanted for {steps} rewards"
-            ));
-        }
-    }
-    check_finite("observations", &observations.all(), width)?;
-    check_finite("rewards", &rewards, 1)?;
-    check_actions(action, &actions.all())?;
-    let end = match (terminations[steps - 1], truncations[steps - 1]) {
-        (true, _) => Phase::Terminated,
-        (false, true) => Phase::Truncated,
-        (false, false) => Phase::Running,
-    };
-    Ok(Trajectory { observations, actions, rewards, end, succeeded: false })
+/// What is known of a dataset while its episodes are read.
+struct Reader<'a> {
+    space: &'a Space,
+    action: &'a ActionSpace,
+    file: &'a MappedFile,
+    /// Bytes that the file's episodes may still come to: names may lead to the same numbers again and again.
+    budget: &'a Cell<u64>,
+    reading: Reading,
 }
 
-/// A float or integer dataset of any shape, in row order.
-fn read_numbers(group: &Group, name: &str, file: &MappedFile) -> Result<Numbers, String> {
-    let numbers = || -> Result<Numbers, hdf5_pure::Error> {
-        let dataset = check_size(group.dataset(name)?, file.len())?;
-        if let Layout::Contiguous { address: Some(address), size } = dataset.layout()?
-            && dataset.datatype()? == make_f32_type()
-            && let Some(mapped) = file.numbers(address, size)
+/// An episode, and what is said of it.
+struct Episode {
+    trajectory: Trajectory,
+    /// Action numbers that were outside of their Box.
+    clipped: usize,
+}
+
+impl Reader<'_> {
+    fn episode(&self, group: &Group) -> Result<Episode, String> {
+        let rewards = self.numbers(group, "rewards")?.all().into_owned();
+        let steps = rewards.len();
+        if steps == 0 {
+            return Err("has no steps, and at least one is wanted".to_owned());
+        }
+        let wanted = |name: &str, found: usize, wanted: usize| match found == wanted {
+            true => Ok(()),
+            false => {
+                Err(format!("has {found} numbers in `{name}`, and {wanted} are wanted for {steps} rewards"))
+            }
+        };
+        let observations = self.observations(group, steps + 1, &wanted)?;
+        let mut actions = self.numbers(group, "actions")?;
+        wanted("actions", actions.len(), steps * self.action.width())?;
+        if let ActionSpace::Discrete { start, .. } = self.action
+            && *start != 0
         {
-            return Ok(mapped);
+            actions.to_mut().iter_mut().for_each(|action| *action -= *start as f32);
         }
-        Ok(dataset.read_f64()?.into_iter().map(|x| x as f32).collect())
+        let [terminations, truncations] = ["terminations", "truncations"].map(|name| {
+            let flags = self.flags(group, name)?;
+            wanted(name, flags.len(), steps).map(|()| flags)
+        });
+        let (terminations, truncations) = (terminations?, truncations?);
+        check_finite("observations", &observations.all(), observations.len() / (steps + 1))?;
+        check_finite("rewards", &rewards, 1)?;
+        let clipped = if self.reading.clip_actions { clip(self.action, &mut actions) } else { 0 };
+        check_actions(self.action, &actions.all())?;
+        let end = match (terminations[steps - 1], truncations[steps - 1]) {
+            (true, _) => Phase::Terminated,
+            (false, true) => Phase::Truncated,
+            (false, false) => Phase::Running,
+        };
+        let succeeded = self.success(group);
+        Ok(Episode { trajectory: Trajectory { observations, actions, rewards, end, succeeded }, clipped })
+    }
+
+    /// `rows` observations, flattened.
+    fn observations(
+        &self,
+        group: &Group,
+        rows: usize,
+        wanted: &dyn Fn(&str, usize, usize) -> Result<(), String>,
+    ) -> Result<Numbers, String> {
+        let leaves = self.space.leaves().map_err(|(_, other)| format!("holds {other}"))?;
+        let width = self.space.width().unwrap_or_default();
+        if let [leaf] = leaves.as_slice()
+            && leaf.path.is_empty()
+            && leaf.recorded() == width
+        {
+            let numbers = self.numbers(group, "observations")?;
+            return wanted("observations", numbers.len(), rows * width).map(|()| numbers);
+        }
+        self.spend((rows * width * size_of::<f32>()) as u64)?;
+        let mut flat = vec![0.0; rows * width];
+        for leaf in leaves {
+            let mut name = "observations".to_owned();
+            leaf.path.iter().for_each(|key| name += &format!("/{key}"));
+            let recorded = self.floats(group, &name)?;
+            wanted(&name, recorded.len(), rows * leaf.recorded())?;
+            for (recorded, row) in recorded.chunks(leaf.recorded().max(1)).zip(flat.chunks_mut(width)) {
+                leaf.flatten(recorded, row).map_err(|reason| format!("`{name}` {reason}"))?;
+            }
+        }
+        Ok(flat.into())
+    }
+
+    /// A float or integer dataset of any shape, in row order.
+    fn numbers(&self, group: &Group, name: &str) -> Result<Numbers, String> {
+        let mapped = || -> Result<Option<Numbers>, hdf5_pure::Error> {
+            let dataset = group.dataset(name)?;
+            if let Layout::Contiguous { address: Some(address), size } = dataset.layout()?
+                && dataset.datatype()? == make_f32_type()
+            {
+                return Ok(self.file.numbers(address, size));
+            }
+            Ok(None)
+        };
+        match mapped() {
+            Ok(Some(numbers)) => Ok(numbers),
+            _ => Ok(self.floats(group, name)?.into_iter().map(|x| x as f32).collect()),
+        }
+    }
+
+    fn floats(&self, group: &Group, name: &str) -> Result<Vec<f64>, String> {
+        let dataset = self.checked(group, name)?;
+        let numbers = match dataset.datatype() {
+            Ok(Datatype::FloatingPoint { size: 2, byte_order, .. }) => {
+                dataset.read_raw().map(|bytes| halves(&bytes, byte_order))
+            }
+            _ => dataset.read_f64(),
+        };
+        numbers
+            .map_err(|error| format!("`{name}` cannot be read as numbers: {}", one_line(&error.to_string())))
+    }
+
+    /// Booleans, which h5py keeps as an enumeration of one byte, or numbers of any type that are 0 or not.
+    fn flags(&self, group: &Group, name: &str) -> Result<Vec<bool>, String> {
+        let dataset = self.checked(group, name)?;
+        let flags = if dataset.element_size().ok() == Some(1) {
+            dataset.read_raw().map(|bytes| bytes.into_iter().map(|byte| byte != 0).collect())
+        } else {
+            dataset.read_f64().map(|numbers| numbers.into_iter().map(|number| number != 0.0).collect())
+        };
+        flags
+            .map_err(|error| format!("`{name}` cannot be read as booleans: {}", one_line(&error.to_string())))
+    }
+
+    /// Whether a step's infos say that the episode has succeeded; none where they say nothing.
+    fn success(&self, group: &Group) -> Option<bool> {
+        SUCCESS.iter().find_map(|name| {
+            let flags = self.flags(group, &format!("infos/{name}")).ok()?;
+            Some(flags.contains(&true))
+        })
+    }
+
+    /// A dataset whose size can be believed: damaged bytes may ask for petabytes.
+    fn checked(&self, group: &Group, name: &str) -> Result<hdf5_pure::Dataset, String> {
+        let numbers = |sides: Vec<u64>| sides.into_iter().try_fold(1_u64, u64::checked_mul);
+        let checked = || -> Result<_, hdf5_pure::Error> {
+            let dataset = group.dataset(name)?;
+            let (values, size) = (numbers(dataset.shape()?), dataset.element_size()?);
+            let chunk = numbers(dataset.chunk_shape()?.unwrap_or_default());
+            Ok((dataset, values, chunk, size))
+        };
+        let unreadable = |error: hdf5_pure::Error| {
+            let reason = one_line(&error.to_string());
+            let newer = if reason.contains("data layout version") {
+                "; HDF5 2.0 writes that where h5py is given libver=\"latest\"; what libver=\"v114\" writes is read"
+            } else {
+                ""
+            };
+            format!("`{name}` cannot be read: {reason}{newer}")
+        };
+        let (dataset, values, chunk, size) = checked().map_err(unreadable)?;
+        let too_large = || format!("`{name}` is more than the file can hold");
+        let (values, chunk) = values.zip(chunk).ok_or_else(too_large)?;
+        if chunk > values.max(MAX_CHUNK) || size > 8 {
+            return Err(too_large());
+        }
+        self.spend(values.checked_mul(size).ok_or_else(too_large)?).map_err(|_| too_large())?;
+        Ok(dataset)
+    }
+
+    /// Takes bytes off what the file may come to.
+    fn spend(&self, bytes: u64) -> Result<(), String> {
+        let left = self.budget.get().checked_sub(bytes);
+        self.budget.set(left.ok_or("the dataset is more than its file can hold")?);
+        Ok(())
+    }
+}
+
+/// float16, which the HDF5 crate does not convert.
+fn halves(bytes: &[u8], order: DatatypeByteOrder) -> Vec<f64> {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let half = |pair: &[u8; 2]| match order {
+        DatatypeByteOrder::BigEndian => f16::from_be_bytes(*pair),
+        _ => f16::from_le_bytes(*pair),
     };
-    numbers().map_err(|error| format!("`{name}` cannot be read as numbers: {}", one_line(&error.to_string())))
+    pairs.iter().map(|pair| half(pair).to_f64()).collect()
 }
 
-/// h5py's booleans: an enumeration of one byte.
-fn read_flags(group: &Group, name: &str, file: &MappedFile) -> Result<Vec<bool>, String> {
-    let bytes = group.dataset(name).and_then(|dataset| check_size(dataset, file.len())?.read_raw());
-    match bytes {
-        Ok(bytes) => Ok(bytes.into_iter().map(|byte| byte != 0).collect()),
-        Err(error) => Err(format!("`{name}` cannot be read as booleans: {}", one_line(&error.to_string()))),
+/// Clips actions to their Box, and says how many numbers were outside.
+fn clip(space: &ActionSpace, actions: &mut Numbers) -> usize {
+    let ActionSpace::Box { low, high } = space else { return 0 };
+    let bounds = low.iter().zip(high).cycle();
+    let outside = |(x, (low, high)): (&f32, (&f32, &f32))| x < low || x > high;
+    let count = actions.all().iter().zip(bounds.clone()).filter(|pair| outside(*pair)).count();
+    if count > 0 {
+        actions.to_mut().iter_mut().zip(bounds).for_each(|(x, (low, high))| *x = x.clamp(*low, *high));
     }
-}
-
-/// Refuses a dataset whose size cannot be believed: damaged bytes may ask for petabytes.
-fn check_size(dataset: hdf5_pure::Dataset, file_bytes: u64) -> Result<hdf5_pure::Dataset, hdf5_pure::Error> {
-    let numbers = |sides: Vec<u64>| sides.into_iter().try_fold(1_u64, u64::checked_mul);
-    let values = numbers(dataset.shape()?);
-    let chunk = numbers(dataset.chunk_shape()?.unwrap_or_default());
-    let (most, size) = (file_bytes.saturating_mul(MAX_COMPRESSION), dataset.element_size()?);
-    let fits = |(values, chunk): (u64, u64)| values <= most && chunk <= values.max(MAX_CHUNK) && size <= 8;
-    if values.zip(chunk).is_some_and(fits) {
-        return Ok(dataset);
-    }
-    let text = format!("its shape {:?} is more than the file can hold", dataset.shape()?);
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text).into())
+    count
 }
 
 fn check_finite(name: &str, numbers: &[f32], width: usize) -> Result<(), String> {
@@ -203,113 +373,20 @@ fn check_actions(space: &ActionSpace, actions: &[f32]) -> Result<(), String> {
     Ok(())
 }
 
-/// The metadata and where it came from, for errors that name both.
-struct Metadata<'a> {
-    path: &'a Path,
-    values: &'a Value,
-}
-
-impl Metadata<'_> {
-    fn error(&self, key: &'static str, wanted: &'static str) -> DatasetError {
-        let found = self.values.get(key).map_or("nothing".to_owned(), Value::to_string);
-        DatasetError::Metadata { path: self.path.to_owned(), key, found, wanted }
-    }
-
-    /// A JSON document inside a JSON string, in Python's dialect: infinities become null.
-    fn inner(&self, key: &'static str) -> Option<Value> {
-        let text = self.values.get(key)?.as_str()?;
-        serde_json::from_str(&without_infinities(text)).ok()
-    }
-
-    fn observation_width(&self) -> Result<usize, DatasetError> {
-        let key = "observation_space";
-        let wanted = "a Box of one dimension, as JSON in a string";
-        let space = self.inner(key).ok_or_else(|| self.error(key, wanted))?;
-        let shape = space["shape"].as_array().filter(|shape| space["type"] == "Box" && shape.len() == 1);
-        let width = shape.and_then(|shape| shape[0].as_u64());
-        width
-            .filter(|width| (1..=1 << 20).contains(width))
-            .map(|width| width as usize)
-            .ok_or_else(|| self.error(key, wanted))
-    }
-
-    fn action_space(&self) -> Result<ActionSpace, DatasetError> {
-        let key = "action_space";
-        let wanted =
-            "a bounded Box of one dimension, a Discrete or a MultiDiscrete from 0, as JSON in a string";
-        let space = self.inner(key).ok_or_else(|| self.error(key, wanted))?;
-        let bounds = |name: &str| -> Option<Vec<f32>> {
-            let bounds = space[name].as_array()?;
-            bounds.iter().map(|bound| bound.as_f64().map(|x| x as f32)).collect()
-        };
-        let found = if space["type"] == "Discrete" && space["start"].as_i64().unwrap_or(0) == 0 {
-            space["n"]
-                .as_u64()
-                .filter(|n| (1..=1 << 20).contains(n))
-                .map(|n| ActionSpace::Discrete { n: n as usize })
-        } else if space["type"] == "MultiDiscrete" {
-            let count = |n: &Value| n.as_u64().filter(|n| (1..=1 << 20).contains(n)).map(|n| n as usize);
-            let counts = space["nvec"].as_array().and_then(|counts| counts.iter().map(count).collect());
-            counts
-                .filter(|counts: &Vec<usize>| !counts.is_empty())
-                .map(|counts| ActionSpace::MultiDiscrete { counts })
-        } else if space["type"] == "Box" {
-            let bounds = bounds("low").zip(bounds("high"));
-            let fit = |low: &[f32], high: &[f32]| {
-                !low.is_empty()
-                    && low.len() == high.len()
-                    && low.iter().zip(high).all(|(low, high)| low < high)
-            };
-            bounds.filter(|(low, high)| fit(low, high)).map(|(low, high)| ActionSpace::Box { low, high })
-        } else {
-            None
-        };
-        found.ok_or_else(|| self.error(key, wanted))
-    }
-
-    fn env(&self) -> Option<(String, Kwargs)> {
-        env_of(self.values, self.inner("env_spec").as_ref())
-    }
-}
-
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Python's JSON with null for its infinities; what stands in strings stays.
-fn without_infinities(text: &str) -> String {
-    let mut strict = String::with_capacity(text.len());
-    let (mut rest, mut in_string) = (text, false);
-    while let Some(first) = rest.chars().next() {
-        let infinity = rest.strip_prefix("-Infinity").or_else(|| rest.strip_prefix("Infinity"));
-        if let (false, Some(after)) = (in_string, infinity) {
-            strict += "null";
-            rest = after;
-            continue;
-        }
-        // Within a string a backslash takes the character after it along.
-        let escaped = if in_string && first == '\\' { rest[1..].chars().next() } else { None };
-        let length = first.len_utf8() + escaped.map_or(0, char::len_utf8);
-        in_string ^= first == '"';
-        strict += &rest[..length];
-        rest = &rest[length..];
-    }
-    strict
 }
 
 #[cfg(test)]
 mod tests {
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
+    use std::fs;
+
+    use eva_rl_agents::tensor_file::TensorFile;
+    use eva_rl_envs::Kwargs;
 
     use super::*;
-
-    #[test]
-    fn infinities_are_null_and_strings_stay_as_they_are() {
-        let text = r#"{"low": [-Infinity, 1], "high": Infinity, "name": "to Infinity \" -Infinity"}"#;
-        let wanted = r#"{"low": [null, 1], "high": null, "name": "to Infinity \" -Infinity"}"#;
-        assert_eq!(without_infinities(text), wanted);
-    }
     use crate::data;
 
     fn golden(name: &str) -> PathBuf {
@@ -319,7 +396,7 @@ mod tests {
     #[test]
     fn a_discrete_dataset_of_python_s_minari_is_read() {
         let dataset = read(&golden("cartpole/random-v0")).unwrap();
-        assert_eq!(dataset.action, ActionSpace::Discrete { n: 2 });
+        assert_eq!(dataset.action, ActionSpace::Discrete { n: 2, start: 0 });
         assert_eq!((dataset.observation_width, dataset.trajectories.len()), (4, 4));
         assert_eq!(dataset.trajectories[0].len(), 21);
         assert!(dataset.trajectories.iter().all(|t| t.end == Phase::Terminated));
@@ -336,6 +413,64 @@ mod tests {
             Some(("Pendulum-v1".to_owned(), Kwargs::from([("g".to_owned(), 14.0.into())])))
         );
         assert!(dataset.trajectories.iter().all(|t| t.rewards.iter().all(|reward| *reward < 0.0)));
+    }
+
+    /// `tools/golden_foreign.py` flattens with Gymnasium.
+    #[test]
+    fn spaces_of_any_kind_are_flattened_and_actions_counted_from_their_start() {
+        let dataset = read(&golden("../foreign/minari/foreign/spaces-v0")).unwrap();
+        let file = TensorFile::open(&golden("../foreign/minari/spaces.safetensors")).unwrap();
+        let expected = |name: &str| Vec::<f32>::try_from(file.read(name).unwrap().flatten(0, -1)).unwrap();
+        let all = |of: fn(&Trajectory) -> &Numbers| -> Vec<f32> {
+            dataset.trajectories.iter().flat_map(|one| of(one).all().into_owned()).collect()
+        };
+        assert_eq!(all(|one| &one.observations), expected("observations"));
+        assert_eq!(all(|one| &one.actions), expected("actions"));
+        assert_eq!(dataset.action, ActionSpace::Discrete { n: 3, start: 1 });
+        assert_eq!(dataset.observation_width, 14);
+        assert_eq!(
+            dataset.trajectories.iter().map(|one| one.succeeded).collect::<Vec<_>>(),
+            [Some(true), Some(false)]
+        );
+        // Written here, its actions are called what they were.
+        let folder = tempfile::tempdir().unwrap();
+        data::write(&dataset, None, &[], &folder.path().join("again")).unwrap();
+        let again = read(&folder.path().join("again")).unwrap();
+        assert_eq!(
+            (again.action, &again.trajectories[0].actions),
+            (dataset.action, &dataset.trajectories[0].actions)
+        );
+    }
+
+    #[test]
+    fn a_dataset_of_before_minari_0_5_is_read_with_flags_and_numbers_of_any_type() {
+        let dataset = read(&golden("../foreign/minari/old-v0")).unwrap();
+        assert_eq!(dataset.algorithm, "random");
+        for trajectory in &dataset.trajectories {
+            assert_eq!(trajectory.rewards, [1.0, 2.0, 3.0, 4.0]);
+            assert_eq!(trajectory.end, Phase::Terminated);
+            assert_eq!(trajectory.observations.row(1, 4).as_ref(), [1.0, 1.25, 1.5, 1.75]);
+        }
+    }
+
+    #[test]
+    fn bad_episodes_are_skipped_and_actions_clipped_where_the_user_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("faulty");
+        let mut dataset = read(&golden("pendulum/heavy-v0")).unwrap();
+        dataset.trajectories[0].observations.to_mut()[3] = f32::NAN;
+        dataset.trajectories[1].actions.to_mut()[..3].copy_from_slice(&[2.5, -7.0, 1.0]);
+        data::write(&dataset, None, &[], &path).unwrap();
+        let (on_bad_episode, clip_actions) = (OnBadEpisode::Skip, true);
+        assert!(read_with(&path, Reading { clip_actions, ..Reading::default() }).is_err());
+        let error = read_with(&path, Reading { on_bad_episode, ..Reading::default() }).unwrap_err();
+        assert!(error.to_string().contains("episode 0"), "none is left: {error}");
+        let read = read_with(&path, Reading { on_bad_episode, clip_actions }).unwrap();
+        assert_eq!(read.trajectories[0].actions.all()[..3], [2.0, -2.0, 1.0]);
+        assert_eq!(
+            read.faults().unwrap(),
+            "1 of 2 episodes cannot be read and are left out; 2 action numbers were outside of their bounds and are clipped"
+        );
     }
 
     #[test]

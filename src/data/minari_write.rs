@@ -4,10 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase};
-use hdf5_pure::{AttrValue, DatasetBuilder, EnumTypeBuilder, FileBuilder, make_i8_type};
+use hdf5_pure::{
+    AttrValue, DatasetBuilder, EnumTypeBuilder, File, FileBuilder, GroupBuilder, StagedGroup, make_i8_type,
+};
 use serde_json::{Map, Value, json};
 
-use super::trajectory::{Dataset, Trajectory};
+#[cfg(test)]
+use super::trajectory::Dataset;
+use super::trajectory::Trajectory;
 use crate::output::write_folder;
 
 /// The format's version that this writes, as `minari` names it.
@@ -20,23 +24,208 @@ const GYMNASIUM_MAKE: &str = "gymnasium:make";
 /// it replaces, so minari says that there is none.
 const OWN_KEY: &str = "eva_rl_env";
 
-/// Writes a dataset into `path`, which must not exist: whole or not at all; `spec` is the contract of
-/// its environment, where that is at hand, which one of the Python modules `imports` may have registered.
+/// Bytes of episodes that are held before they are written.
+const BATCH: usize = if cfg!(test) { 1 << 14 } else { 64 << 20 };
+
+/// What is said of a dataset as a whole.
+#[derive(Debug)]
+pub struct Collected<'a> {
+    /// The contract of its environment.
+    pub spec: &'a EnvSpec,
+    /// The environment's id and options.
+    pub env: (String, Kwargs),
+    /// The Python modules of which one may have registered the environment.
+    pub imports: &'a [String],
+    /// Who acted.
+    pub algorithm: String,
+    /// Episodes and steps.
+    pub size: (usize, usize),
+}
+
+/// Writes a dataset into `path`, which must not exist: whole or not at all.
+pub fn write_collected(
+    collected: &Collected,
+    episodes: impl Iterator<Item = anyhow::Result<Trajectory>>,
+    path: &Path,
+) -> anyhow::Result<()> {
+    let (spec, (id, kwargs)) = (collected.spec, &collected.env);
+    let mut facts = Facts {
+        observation_width: spec.observation_width(),
+        action: &spec.action,
+        algorithm: &collected.algorithm,
+        env: Some((spec, id, kwargs, collected.imports)),
+        size: collected.size,
+        bytes: 0,
+    };
+    write_into(&mut facts, episodes, path)
+}
+
+/// The same of a dataset in memory, whose environment is not at hand.
+#[cfg(test)]
 pub fn write(
     dataset: &Dataset,
     spec: Option<&EnvSpec>,
     imports: &[String],
     path: &Path,
 ) -> anyhow::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let hdf5 = hdf5(dataset)?;
-    let metadata = metadata(dataset, spec, imports, &dataset_id(&name), hdf5.len());
+    let env = spec.zip(dataset.env.as_ref()).map(|(spec, (id, kwargs))| (spec, id, kwargs, imports));
+    let mut facts = Facts {
+        observation_width: dataset.observation_width,
+        action: &dataset.action,
+        algorithm: &dataset.algorithm,
+        env,
+        size: (dataset.trajectories.len(), dataset.steps()),
+        bytes: 0,
+    };
+    write_into(&mut facts, dataset.trajectories.iter().cloned().map(Ok), path)
+}
+
+/// What the metadata say.
+struct Facts<'a> {
+    observation_width: usize,
+    action: &'a ActionSpace,
+    algorithm: &'a str,
+    env: Option<(&'a EnvSpec, &'a String, &'a Kwargs, &'a [String])>,
+    /// Episodes and steps.
+    size: (usize, usize),
+    /// Of the HDF5 file.
+    bytes: u64,
+}
+
+fn write_into(
+    facts: &mut Facts,
+    episodes: impl Iterator<Item = anyhow::Result<Trajectory>>,
+    path: &Path,
+) -> anyhow::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     write_folder(path, |folder| {
         fs::create_dir(folder.join("data"))?;
-        fs::write(folder.join("data/main_data.hdf5"), hdf5)?;
-        fs::write(folder.join("data/metadata.json"), metadata)?;
+        let hdf5 = folder.join("data/main_data.hdf5");
+        let (mut episodes, mut written) = (episodes.peekable(), 0);
+        while written == 0 || episodes.peek().is_some() {
+            written = add(facts, &hdf5, written, &mut episodes)?;
+        }
+        facts.bytes = fs::metadata(&hdf5)?.len();
+        fs::write(folder.join("data/metadata.json"), metadata(facts, &dataset_id(&name)))?;
         Ok(())
     })
+}
+
+/// Adds a batch of episodes from number `first` on to an HDF5 file, which begins with number 0; gives the number of
+/// the next. Adding looks through all episodes that the file has, so batches are large.
+fn add(
+    facts: &Facts,
+    path: &Path,
+    first: usize,
+    episodes: &mut dyn Iterator<Item = anyhow::Result<Trajectory>>,
+) -> anyhow::Result<usize> {
+    let (mut number, mut bytes) = (first, 0);
+    let mut next = || -> anyhow::Result<Option<(usize, Trajectory)>> {
+        if bytes >= BATCH {
+            return Ok(None);
+        }
+        let Some(episode) = episodes.next().transpose()? else { return Ok(None) };
+        bytes += (episode.observations.len() + episode.actions.len() + 3 * episode.len()) * size_of::<f32>();
+        number += 1;
+        Ok(Some((number - 1, episode)))
+    };
+    if first == 0 {
+        let mut file = FileBuilder::new();
+        while let Some((number, episode)) = next()? {
+            let mut group = file.create_group(&format!("episode_{number}"));
+            fill(&mut group, facts, number, &episode)?;
+            file.add_group(group.finish());
+        }
+        file.write(path)?;
+        return Ok(number);
+    }
+    let file = File::open_rw(path)?;
+    while let Some((number, episode)) = next()? {
+        let mut filled = Ok(());
+        file.root().create_group_with(&format!("episode_{number}"), |group| {
+            filled = fill(group, facts, number, &episode);
+        })?;
+        filled?;
+    }
+    file.commit()?;
+    Ok(number)
+}
+
+/// A group of a new file, or of one that is added to.
+trait Place {
+    fn attribute(&mut self, name: &str, value: AttrValue);
+    fn dataset(&mut self, name: &str, build: &mut dyn FnMut(&mut DatasetBuilder));
+    fn empty_group(&mut self, name: &str);
+}
+
+impl Place for GroupBuilder {
+    fn attribute(&mut self, name: &str, value: AttrValue) {
+        self.set_attr(name, value);
+    }
+
+    fn dataset(&mut self, name: &str, build: &mut dyn FnMut(&mut DatasetBuilder)) {
+        build(self.create_dataset(name));
+    }
+
+    fn empty_group(&mut self, name: &str) {
+        let group = self.create_group(name).finish();
+        self.add_group(group);
+    }
+}
+
+impl Place for StagedGroup<'_> {
+    fn attribute(&mut self, name: &str, value: AttrValue) {
+        self.set_attr(name, value);
+    }
+
+    fn dataset(&mut self, name: &str, build: &mut dyn FnMut(&mut DatasetBuilder)) {
+        self.create_dataset(name, build);
+    }
+
+    fn empty_group(&mut self, name: &str) {
+        self.create_group(name);
+    }
+}
+
+/// Fills an episode's group.
+fn fill(group: &mut impl Place, facts: &Facts, number: usize, episode: &Trajectory) -> anyhow::Result<()> {
+    let steps = episode.len() as u64;
+    group.attribute("id", AttrValue::I64(number as i64));
+    group.attribute("total_steps", AttrValue::I64(steps as i64));
+    let width = facts.observation_width as u64;
+    group.dataset("observations", &mut |dataset| {
+        let observations = episode.observations.all();
+        let rows = observations.len() as u64 / width;
+        dataset.with_f32_data(&observations).with_shape(&[rows, width]);
+    });
+    group.dataset("actions", &mut |dataset| {
+        let actions = episode.actions.all();
+        let shape = [actions.len() as u64 / facts.action.width() as u64, facts.action.width() as u64];
+        match facts.action {
+            ActionSpace::Discrete { start, .. } => {
+                dataset.with_i64_data(&indices(&actions, *start));
+            }
+            ActionSpace::MultiDiscrete { .. } => {
+                dataset.with_i64_data(&indices(&actions, 0)).with_shape(&shape);
+            }
+            ActionSpace::Box { .. } => {
+                dataset.with_f32_data(&actions).with_shape(&shape);
+            }
+        }
+    });
+    let rewards: Vec<f64> = episode.rewards.iter().map(|reward| f64::from(*reward)).collect();
+    group.dataset("rewards", &mut |dataset| {
+        dataset.with_f64_data(&rewards);
+    });
+    let boolean = EnumTypeBuilder::with_base(make_i8_type()).value("FALSE", 0).value("TRUE", 1).build()?;
+    for (name, end) in [("terminations", Phase::Terminated), ("truncations", Phase::Truncated)] {
+        let flags = ending(episode, end);
+        group.dataset(name, &mut |dataset| {
+            dataset.with_enum_u8_data(boolean.clone(), &flags);
+        });
+    }
+    group.empty_group("infos");
+    Ok(())
 }
 
 /// Minari's names end in a version.
@@ -45,80 +234,37 @@ fn dataset_id(name: &str) -> String {
     if versioned { name.to_owned() } else { format!("{name}-v0") }
 }
 
-fn hdf5(dataset: &Dataset) -> anyhow::Result<Vec<u8>> {
-    let mut file = FileBuilder::new();
-    for (episode, trajectory) in dataset.trajectories.iter().enumerate() {
-        let steps = trajectory.len() as u64;
-        let mut group = file.create_group(&format!("episode_{episode}"));
-        group.set_attr("id", AttrValue::I64(episode as i64));
-        group.set_attr("total_steps", AttrValue::I64(steps as i64));
-        let rows = trajectory.observations.len() / dataset.observation_width;
-        group
-            .create_dataset("observations")
-            .with_f32_data(&trajectory.observations.all())
-            .with_shape(&[rows as u64, dataset.observation_width as u64]);
-        match &dataset.action {
-            ActionSpace::Discrete { .. } => {
-                group.create_dataset("actions").with_i64_data(&indices(&trajectory.actions.all()));
-            }
-            ActionSpace::MultiDiscrete { counts } => {
-                let rows = trajectory.actions.len() / counts.len();
-                group
-                    .create_dataset("actions")
-                    .with_i64_data(&indices(&trajectory.actions.all()))
-                    .with_shape(&[rows as u64, counts.len() as u64]);
-            }
-            ActionSpace::Box { low, .. } => {
-                let rows = trajectory.actions.len() / low.len();
-                group
-                    .create_dataset("actions")
-                    .with_f32_data(&trajectory.actions.all())
-                    .with_shape(&[rows as u64, low.len() as u64]);
-            }
-        }
-        let rewards: Vec<f64> = trajectory.rewards.iter().map(|reward| f64::from(*reward)).collect();
-        group.create_dataset("rewards").with_f64_data(&rewards);
-        write_flags(group.create_dataset("terminations"), trajectory, Phase::Terminated)?;
-        write_flags(group.create_dataset("truncations"), trajectory, Phase::Truncated)?;
-        let infos = group.create_group("infos").finish();
-        group.add_group(infos);
-        file.add_group(group.finish());
-    }
-    Ok(file.finish()?)
-}
-
-fn indices(actions: &[f32]) -> Vec<i64> {
-    actions.iter().map(|action| *action as i64).collect()
+/// Discrete actions as their environment names them, the first of which is `start`.
+fn indices(actions: &[f32], start: i64) -> Vec<i64> {
+    actions.iter().map(|action| *action as i64 + start).collect()
 }
 
 /// h5py's booleans, true at the last step alone, where the episode ended so.
-fn write_flags(dataset: &mut DatasetBuilder, trajectory: &Trajectory, end: Phase) -> anyhow::Result<()> {
-    let boolean = EnumTypeBuilder::with_base(make_i8_type()).value("FALSE", 0).value("TRUE", 1).build()?;
-    let mut flags = vec![0; trajectory.len()];
+fn ending(episode: &Trajectory, end: Phase) -> Vec<u8> {
+    let mut flags = vec![0; episode.len()];
     if let Some(last) = flags.last_mut() {
-        *last = u8::from(trajectory.end == end);
+        *last = u8::from(episode.end == end);
     }
-    dataset.with_enum_u8_data(boolean, &flags);
-    Ok(())
+    flags
 }
 
-fn metadata(dataset: &Dataset, spec: Option<&EnvSpec>, imports: &[String], id: &str, bytes: usize) -> String {
+fn metadata(facts: &Facts, dataset_id: &str) -> String {
     let mut metadata = Map::new();
-    metadata.insert("total_episodes".to_owned(), json!(dataset.trajectories.len()));
-    metadata.insert("total_steps".to_owned(), json!(dataset.steps()));
+    metadata.insert("total_episodes".to_owned(), json!(facts.size.0));
+    metadata.insert("total_steps".to_owned(), json!(facts.size.1));
     metadata.insert("data_format".to_owned(), json!("hdf5"));
     metadata.insert("jpeg_encoding".to_owned(), json!(false));
-    let (low, high) = match spec {
-        Some(spec) => (spec.observation_low.clone(), spec.observation_high.clone()),
+    let (low, high) = match facts.env {
+        Some((spec, ..)) => (spec.observation_low.clone(), spec.observation_high.clone()),
         None => {
-            let bound = vec![f32::INFINITY; dataset.observation_width];
+            let bound = vec![f32::INFINITY; facts.observation_width];
             (bound.iter().map(|x| -x).collect(), bound)
         }
     };
     metadata.insert("observation_space".to_owned(), Value::String(box_space(&low, &high)));
-    let action = match &dataset.action {
-        ActionSpace::Discrete { n } => {
-            json!({ "type": "Discrete", "dtype": "int64", "start": 0, "n": n }).to_string()
+    let action = match facts.action {
+        ActionSpace::Discrete { n, start } => {
+            json!({ "type": "Discrete", "dtype": "int64", "start": start, "n": n }).to_string()
         }
         ActionSpace::MultiDiscrete { counts } => {
             let zeros = vec![0; counts.len()];
@@ -127,7 +273,7 @@ fn metadata(dataset: &Dataset, spec: Option<&EnvSpec>, imports: &[String], id: &
         ActionSpace::Box { low, high } => box_space(low, high),
     };
     metadata.insert("action_space".to_owned(), Value::String(action));
-    if let (Some(spec), Some((id, kwargs))) = (spec, &dataset.env) {
+    if let Some((spec, id, kwargs, imports)) = facts.env {
         if let Some(Recovery { id, entry_point, kwargs }) = recovery(id, kwargs, imports) {
             let env_spec = json!({
                 "id": id,
@@ -151,11 +297,11 @@ fn metadata(dataset: &Dataset, spec: Option<&EnvSpec>, imports: &[String], id: &
             metadata.insert("ref_max_score".to_owned(), json!(reference.expert));
         }
     }
-    let megabytes = (bytes as f64 / 1e5).round() / 10.0;
+    let megabytes = (facts.bytes as f64 / 1e5).round() / 10.0;
     metadata.insert("dataset_size".to_owned(), json!(megabytes));
-    metadata.insert("dataset_id".to_owned(), json!(id));
+    metadata.insert("dataset_id".to_owned(), json!(dataset_id));
     metadata.insert("author".to_owned(), json!(["eva-rl"]));
-    metadata.insert("algorithm_name".to_owned(), json!(dataset.algorithm));
+    metadata.insert("algorithm_name".to_owned(), json!(facts.algorithm));
     metadata.insert("minari_version".to_owned(), json!(MINARI_VERSION));
     Value::Object(metadata).to_string() + "\n"
 }

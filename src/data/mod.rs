@@ -1,14 +1,19 @@
 //! Offline trajectories: Minari datasets, the replay that updates draw from, windows for the policy.
 
+mod metadata;
 mod minari;
 mod minari_write;
 mod numbers;
 mod replay;
+mod spool;
 mod trajectory;
 mod windows;
 
-pub use minari::read;
+pub use minari::{OnBadEpisode, Reading, read, read_with};
+#[cfg(test)]
 pub use minari_write::write;
+pub use minari_write::{Collected, write_collected};
 pub use replay::Replay;
-pub use trajectory::{Dataset, Trajectory, observation_moments};
+pub use spool::Spool;
+pub use trajectory::{Dataset, Outcome, Trajectory, observation_moments};
 pub use windows::{Step, Windows};

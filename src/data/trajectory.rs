@@ -15,11 +15,30 @@ pub struct Trajectory {
     pub rewards: Vec<f32>,
     /// How it ended; `Running` where nobody said.
     pub end: Phase,
-    /// Whether a step's infos said that it has succeeded; false where nobody looked.
-    pub succeeded: bool,
+    /// Whether a step's infos said that it has succeeded; none where they said nothing.
+    pub succeeded: Option<bool>,
+}
+
+/// What an episode came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// Undiscounted sum of its rewards.
+    pub total_return: f64,
+    /// Its steps.
+    pub steps: usize,
+    /// How it ended.
+    pub end: Phase,
+    /// Whether it has succeeded, where its infos said.
+    pub succeeded: Option<bool>,
 }
 
 impl Trajectory {
+    /// What it came to.
+    pub fn outcome(&self) -> Outcome {
+        let (total_return, steps) = (self.total_return(), self.len());
+        Outcome { total_return, steps, end: self.end, succeeded: self.succeeded }
+    }
+
     /// T.
     pub fn len(&self) -> usize {
         self.rewards.len()
@@ -55,6 +74,10 @@ pub struct Dataset {
     pub env: Option<(String, Kwargs)>,
     /// Who acted, where the dataset says.
     pub algorithm: String,
+    /// Episodes that could not be read, and were left out.
+    pub skipped: usize,
+    /// Action numbers that were outside of their Box, and were clipped to it.
+    pub clipped: usize,
     /// At least one.
     pub trajectories: Vec<Trajectory>,
 }
@@ -81,6 +104,21 @@ impl Dataset {
             return Some(format!("has actions {own}, and `{}` takes {other}{bounds}", spec.id));
         }
         None
+    }
+
+    /// What was left out and changed while it was read, if anything was.
+    pub fn faults(&self) -> Option<String> {
+        let mut faults = Vec::new();
+        if self.skipped > 0 {
+            let all = self.skipped + self.trajectories.len();
+            faults.push(format!("{} of {all} episodes cannot be read and are left out", self.skipped));
+        }
+        if self.clipped > 0 {
+            let text =
+                format!("{} action numbers were outside of their bounds and are clipped", self.clipped);
+            faults.push(text);
+        }
+        (!faults.is_empty()).then(|| faults.join("; "))
     }
 
     /// The greatest of all returns-to-go.
@@ -129,7 +167,7 @@ mod tests {
             actions: vec![0.0; rewards.len()].into(),
             rewards: rewards.to_vec(),
             end: Phase::Terminated,
-            succeeded: false,
+            succeeded: None,
         }
     }
 
@@ -143,9 +181,11 @@ mod tests {
     fn moments_leave_the_last_observation_out() {
         let dataset = Dataset {
             observation_width: 1,
-            action: ActionSpace::Discrete { n: 2 },
+            action: ActionSpace::Discrete { n: 2, start: 0 },
             env: None,
             algorithm: String::new(),
+            skipped: 0,
+            clipped: 0,
             trajectories: vec![trajectory(&[0.0, 0.0, 0.0])],
         };
         let (mean, deviation) = observation_moments(&[dataset]);
@@ -161,9 +201,11 @@ mod tests {
         let trajectory = Trajectory { observations: observations.into(), ..trajectory(&[0.0; 3]) };
         let dataset = Dataset {
             observation_width: 2,
-            action: ActionSpace::Discrete { n: 2 },
+            action: ActionSpace::Discrete { n: 2, start: 0 },
             env: None,
             algorithm: String::new(),
+            skipped: 0,
+            clipped: 0,
             trajectories: vec![trajectory],
         };
         let (mean, std) = observation_moments(&[dataset]);

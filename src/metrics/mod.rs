@@ -1,6 +1,7 @@
 //! Every number that a run reports: declared once, written to TensorBoard and to `metrics.jsonl`.
 
 mod episodes;
+mod events;
 mod recorder;
 
 pub use recorder::{Line, Place, Recorder};

@@ -19,10 +19,11 @@ use tensorboard_proto::summary::{
 use tensorboard_proto::tensor::TensorProto;
 use tensorboard_proto::tensor_shape::{TensorShapeProto, TensorShapeProto_Dim};
 use tensorboard_proto::types::DataType;
-use tensorboard_rs::summary_writer::FileWriter;
 
+use super::events::{EventFile, PREFIX};
 use super::{EVA_SETTLED, EVAL_FILM, Metric};
 use crate::film::Film;
+use crate::output::write_file;
 use crate::run_dir::RunState;
 
 const FILE: &str = "metrics.jsonl";
@@ -59,9 +60,9 @@ pub struct Line {
 /// Writes the numbers of one run.
 pub struct Recorder {
     run: PathBuf,
-    events: FileWriter,
+    events: EventFile,
     /// The same over environment steps, once there is something.
-    by_env_steps: Option<FileWriter>,
+    by_env_steps: Option<EventFile>,
     lines: BufWriter<File>,
     started: Instant,
 }
@@ -72,7 +73,7 @@ impl Recorder {
         let path = run.join(FILE);
         let lines = OpenOptions::new().create(true).append(true).open(&path);
         let lines = lines.with_context(|| format!("cannot write {path:?}"))?;
-        let (events, lines) = (FileWriter::new(run), BufWriter::new(lines));
+        let (events, lines) = (EventFile::create(run)?, BufWriter::new(lines));
         Ok(Self { run: run.to_owned(), events, by_env_steps: None, lines, started: Instant::now() })
     }
 
@@ -83,7 +84,7 @@ impl Recorder {
             for entry in fs::read_dir(folder)? {
                 let path = entry?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                if name == FILE || name.starts_with("events.out.tfevents.") {
+                if name == FILE || name.starts_with(PREFIX) {
                     fs::remove_file(&path).with_context(|| format!("cannot remove {path:?}"))?;
                 }
             }
@@ -105,32 +106,32 @@ impl Recorder {
         for line in &kept {
             text += &(serde_json::to_string(line)? + "\n");
         }
-        let aside = run.join(format!(".{FILE}.tmp"));
-        fs::write(&aside, text)
-            .and_then(|()| fs::rename(&aside, &path))
-            .with_context(|| format!("cannot write {path:?}"))?;
+        write_file(&path, |aside| Ok(fs::write(aside, &text)?))?;
 
         // What stands at the checkpoint's own update is written again, but for update 0, where the config and the
         // adapters' tables stand; so is what has EVA's batches for its axis.
         let mut recorder = Self::create(run)?;
         let from = state.updates.max(1);
-        recorder.events.add_event(&restart(), from);
+        recorder.events.event(restart(), from)?;
         for line in kept.iter().filter(|line| line.step >= from) {
-            recorder.events.add_summary(line.summary(), line.step);
+            recorder.events.summary(line.summary(), line.step)?;
         }
         let over_env_steps = kept.iter().filter_map(|line| Some((line.env_steps?, line)));
         if run.join(ENV_STEPS).is_dir() {
-            recorder.by_env_steps().add_event(&restart(), 0);
+            recorder.by_env_steps()?.event(restart(), 0)?;
             for (steps, line) in over_env_steps {
-                recorder.by_env_steps().add_summary(line.summary(), steps);
+                recorder.by_env_steps()?.summary(line.summary(), steps)?;
             }
         }
         Ok(recorder)
     }
 
-    fn by_env_steps(&mut self) -> &mut FileWriter {
+    fn by_env_steps(&mut self) -> anyhow::Result<&mut EventFile> {
         let Self { run, by_env_steps, .. } = self;
-        by_env_steps.get_or_insert_with(|| FileWriter::new(run.join(ENV_STEPS)))
+        match by_env_steps {
+            Some(events) => Ok(events),
+            none => Ok(none.insert(EventFile::create(&run.join(ENV_STEPS))?)),
+        }
     }
 
     /// Records a number at an update.
@@ -145,9 +146,9 @@ impl Recorder {
 
     /// The same under another tag than the metric's.
     pub(super) fn tagged(&mut self, tag: &str, metric: Metric, at: Place, value: f64) -> anyhow::Result<()> {
-        self.events.add_summary(scalar_summary(tag, metric.meaning, value), at.updates);
+        self.events.summary(scalar_summary(tag, metric.meaning, value), at.updates)?;
         if let Some(steps) = at.env_steps {
-            self.by_env_steps().add_summary(scalar_summary(tag, metric.meaning, value), steps);
+            self.by_env_steps()?.summary(scalar_summary(tag, metric.meaning, value), steps)?;
         }
         self.line(tag, at, value)
     }
@@ -171,19 +172,19 @@ impl Recorder {
             self.line(&format!("eva/explained_variance/{site}"), start, report.covered())?;
             table += &format!("\n| {site} | {rank} | {:.1}% | {cosine:.3} |", 100.0 * report.covered());
         }
-        self.text("eva/sites", table);
+        self.text("eva/sites", table)?;
         let ranks: Vec<f64> = reports.iter().map(|report| report.rank as f64).collect();
-        self.histogram("eva/ranks", "ranks of the sites", &ranks);
+        self.histogram("eva/ranks", "ranks of the sites", &ranks)?;
         for report in reports {
             let tag = format!("eva/components/{}", report.site);
             let meaning = "share of the site's variance that each candidate component explains";
-            self.histogram(&tag, meaning, &report.explained);
+            self.histogram(&tag, meaning, &report.explained)?;
         }
         self.flush()
     }
 
     /// Writes how values spread, in thirty buckets.
-    fn histogram(&mut self, tag: &str, meaning: &str, values: &[f64]) {
+    fn histogram(&mut self, tag: &str, meaning: &str, values: &[f64]) -> anyhow::Result<()> {
         const BUCKETS: usize = 30;
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
         let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -206,7 +207,7 @@ impl Recorder {
         entry.set_tag(tag.to_owned());
         entry.set_metadata(metadata);
         entry.set_histo(histogram);
-        self.events.add_summary(summary(entry), 0);
+        self.events.summary(summary(entry), 0)
     }
 
     /// Shows an episode among TensorBoard's images, where it plays.
@@ -222,13 +223,13 @@ impl Recorder {
         entry.set_tag(EVAL_FILM.tag.to_owned());
         entry.set_metadata(metadata);
         entry.set_image(image);
-        self.events.add_summary(summary(entry), step);
+        self.events.summary(summary(entry), step)?;
         self.flush()
     }
 
     /// Records the config as text, and its values as hyperparameters.
     pub fn config(&mut self, toml: &str, values: &serde_json::Value) -> anyhow::Result<()> {
-        self.text("config", format!("```toml\n{toml}\n```"));
+        self.text("config", format!("```toml\n{toml}\n```"))?;
         let mut start = SessionStartInfo::new();
         let mut flat = Vec::new();
         flatten("", values, &mut flat);
@@ -238,12 +239,12 @@ impl Recorder {
         let mut entry = Summary_Value::new();
         entry.set_tag("_hparams_/session_start_info".to_owned());
         entry.set_metadata(plugin("hparams", data.write_to_bytes()?));
-        self.events.add_summary(summary(entry), 0);
+        self.events.summary(summary(entry), 0)?;
         self.flush()
     }
 
     /// Shows Markdown among TensorBoard's texts, at the start.
-    fn text(&mut self, name: &str, markdown: String) {
+    fn text(&mut self, name: &str, markdown: String) -> anyhow::Result<()> {
         let mut tensor = TensorProto::new();
         tensor.set_dtype(DataType::DT_STRING);
         let mut dimension = TensorShapeProto_Dim::new();
@@ -256,14 +257,14 @@ impl Recorder {
         entry.set_tag(format!("{name}/text_summary"));
         entry.set_metadata(plugin("text", Vec::new()));
         entry.set_tensor(tensor);
-        self.events.add_summary(summary(entry), 0);
+        self.events.summary(summary(entry), 0)
     }
 
     /// Hands everything to the system.
     pub fn flush(&mut self) -> anyhow::Result<()> {
-        self.events.flush();
+        self.events.flush()?;
         if let Some(events) = &mut self.by_env_steps {
-            events.flush();
+            events.flush()?;
         }
         self.lines.flush().context("cannot write metrics.jsonl")
     }

@@ -157,7 +157,7 @@ pub fn repeated_seeds<'a>(runs: impl Iterator<Item = (String, u64, &'a Path)>) -
 /// Reads a run's evaluations as text.
 pub fn read_evaluations(run: &Path) -> anyhow::Result<String> {
     let path = run.join("evaluation.json");
-    let text = std::fs::read_to_string(&path)
+    let text = eva_rl_agents::read_text(&path)
         .map_err(|error| InputError(format!("cannot read {path:?}: {error}")))?;
     Ok(text)
 }

@@ -161,8 +161,7 @@ impl LabelledRun {
         let config = config::load(&run_dir.config(), &[]).or_input()?;
         let text = groups::read_evaluations(folder)?;
         let path = folder.join("evaluation.json");
-        let evaluations: Vec<Evaluated> = serde_json::from_str(&text)
-            .map_err(|error| InputError(format!("{path:?} is not a list of evaluations: {error}")))?;
+        let evaluations = run_dir.evaluations()?;
         let last =
             evaluations.last().ok_or_else(|| InputError(format!("{path:?} holds no evaluations")))?.updates;
         let settings = groups::settings(&config, &text)?;

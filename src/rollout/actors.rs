@@ -105,7 +105,7 @@ impl<A: Actor> Actor for NoisyActor<A> {
 /// Draws an action, each as likely as any other.
 pub fn draw_uniform(space: &ActionSpace, noise: &mut ChaCha8Rng, row: &mut [f32]) {
     match space {
-        ActionSpace::Discrete { n } => row[0] = noise.gen_range(0..*n) as f32,
+        ActionSpace::Discrete { n, .. } => row[0] = noise.gen_range(0..*n) as f32,
         ActionSpace::MultiDiscrete { counts } => {
             for (action, count) in row.iter_mut().zip(counts) {
                 *action = noise.gen_range(0..*count) as f32;

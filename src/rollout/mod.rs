@@ -11,6 +11,7 @@ mod share;
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use eva_rl_envs::{ActionSpace, Episodes, VecEnv};
@@ -119,23 +120,37 @@ pub fn play_groups(
     seed: u64,
     group: usize,
 ) -> anyhow::Result<Played> {
+    let whole: Mutex<Vec<Option<Trajectory>>> = Mutex::new((0..episodes).map(|_| None).collect());
+    let keep = |number: usize, episode: Trajectory| {
+        whole.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(episode);
+        Ok(())
+    };
+    let (lost, clocks) = play_into(env, actor, episodes, seed, group, &keep)?;
+    let whole = whole.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
+    let whole = whole.map(|episode| episode.expect("every episode was played to its end"));
+    Ok(Played { episodes: whole.collect(), lost, clocks })
+}
+
+/// What becomes of an episode that has ended, by its number. Both halves' threads call it.
+pub type Keep<'a> = dyn Fn(usize, Trajectory) -> anyhow::Result<()> + Sync + 'a;
+
+/// The same, where `keep` takes each episode as it ends; gives how many were lost, and where the time went.
+pub fn play_into(
+    env: &mut dyn VecEnv,
+    actor: &mut dyn Actor,
+    episodes: usize,
+    seed: u64,
+    group: usize,
+    keep: &Keep,
+) -> anyhow::Result<(usize, Vec<Clock>)> {
     let all = Episodes { alike: group as u64, ..Episodes::all(seed, env.num_envs()) };
     let twins = actor.twin().zip(actor.twin());
     let shares = match (twins, env.halves()) {
-        (Some((first, second)), Some(halves)) => play_halves(halves, [first, second], all, episodes)?,
-        _ => vec![play_share(env, actor, all, episodes, &AtomicBool::new(false))?],
+        (Some((first, second)), Some(halves)) => play_halves(halves, [first, second], all, episodes, keep)?,
+        _ => vec![play_share(env, actor, all, episodes, keep, &AtomicBool::new(false))?],
     };
-    let mut whole: Vec<Option<Trajectory>> = (0..episodes).map(|_| None).collect();
-    let (mut lost, mut clocks) = (0, Vec::new());
-    for share in shares {
-        lost += share.lost;
-        clocks.push(share.clock);
-        for (number, episode) in share.episodes {
-            whole[number] = Some(episode);
-        }
-    }
-    let whole = whole.into_iter().map(|episode| episode.expect("every episode was played to its end"));
-    Ok(Played { episodes: whole.collect(), lost, clocks })
+    let lost = shares.iter().map(|share| share.lost).sum();
+    Ok((lost, shares.into_iter().map(|share| share.clock).collect()))
 }
 
 /// Plays each half on a thread of its own, which has half of the threads that tasks and libtorch may use.
@@ -146,6 +161,7 @@ fn play_halves(
     actors: [Box<dyn Actor + Send>; 2],
     all: Episodes,
     episodes: usize,
+    keep: &Keep,
 ) -> anyhow::Result<Vec<Share>> {
     let (for_tasks, for_tensors) = (rayon::current_num_threads(), tch::get_num_threads());
     let stop = AtomicBool::new(false);
@@ -163,7 +179,7 @@ fn play_halves(
                     let share = pool.context("cannot start threads").and_then(|pool| {
                         pool.install(|| {
                             tch::set_num_threads((for_tensors / 2).max(1));
-                            play_share(env, actor.as_mut(), numbers, episodes, stop)
+                            play_share(env, actor.as_mut(), numbers, episodes, keep, stop)
                         })
                     });
                     if share.is_err() {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use eva_rl_envs::{EnvSpec, Episodes, Phase, StepBatch, Success, VecEnv};
 
-use super::{Actor, Clock, Live, idle_actions};
+use super::{Actor, Clock, Keep, Live, idle_actions};
 use crate::data::Trajectory;
 use crate::failure::tell;
 use crate::interrupt;
@@ -14,21 +14,20 @@ use crate::rng::{self, Purpose};
 /// What one thread has played.
 #[derive(Debug, Default)]
 pub(super) struct Share {
-    /// Whole episodes with their numbers.
-    pub episodes: Vec<(usize, Trajectory)>,
     /// Episodes that a worker's failure cut short, and that were played anew.
     pub lost: usize,
     /// Where the time went.
     pub clock: Clock,
 }
 
-/// Plays those of `numbers` that lie below `episodes`, or leaves off once `stop` is set; fails where the run is
-/// to stop.
+/// Plays those of `numbers` that lie below `episodes`, and hands each to `keep` when it has ended, or leaves off once
+/// `stop` is set; fails where the run is to stop.
 pub(super) fn play_share(
     env: &mut dyn VecEnv,
     actor: &mut dyn Actor,
     numbers: Episodes,
     episodes: usize,
+    keep: &Keep,
     stop: &AtomicBool,
 ) -> anyhow::Result<Share> {
     let (count, width) = (env.num_envs(), env.spec().observation_width());
@@ -43,7 +42,7 @@ pub(super) fn play_share(
             actions: Vec::new().into(),
             rewards: Vec::new(),
             end: Phase::Running,
-            succeeded: false,
+            succeeded: None,
         },
         earned: vec![0.0],
         noise: rng::generator(numbers.seed, Purpose::Acting, number),
@@ -86,7 +85,9 @@ pub(super) fn play_share(
             trajectory.observations.to_mut().extend_from_slice(&next[row * width..][..width]);
             trajectory.rewards.push(reward);
             trajectory.end = phase;
-            trajectory.succeeded |= reports_success(env.spec(), &batch.infos, row);
+            if let Some(succeeds) = reported_success(env.spec(), &batch.infos, row) {
+                trajectory.succeeded = Some(trajectory.succeeded.unwrap_or(false) || succeeds);
+            }
             episode.earned.push(episode.earned.last().copied().unwrap_or(0.0) + reward);
         }
         let mut going_on = Vec::with_capacity(live.len());
@@ -96,7 +97,7 @@ pub(super) fn play_share(
                 continue;
             }
             let (env, next) = (episode.env, episode.number + numbers.stride as usize);
-            share.episodes.push((episode.number, episode.trajectory));
+            keep(episode.number, episode.trajectory)?;
             if next < episodes {
                 going_on.push(start(env, next, &batch.observations[env * width..][..width]));
             }
@@ -106,10 +107,14 @@ pub(super) fn play_share(
     Ok(share)
 }
 
-/// Whether the step of environment `row` says in its infos that the episode has succeeded.
-fn reports_success(spec: &EnvSpec, infos: &[f32], row: usize) -> bool {
+/// Whether the step of environment `row` says in its infos that the episode has succeeded; none where it says
+/// nothing.
+fn reported_success(spec: &EnvSpec, infos: &[f32], row: usize) -> Option<bool> {
     match spec.success {
-        Success::Info { column } => infos[row * spec.infos.len() + column] != 0.0,
-        Success::Undefined | Success::Terminated | Success::Truncated => false,
+        Success::Info { column } => {
+            let info = infos[row * spec.infos.len() + column];
+            (info >= 0.0).then_some(info > 0.0)
+        }
+        Success::Undefined | Success::Terminated | Success::Truncated => None,
     }
 }

@@ -43,12 +43,11 @@ pub(crate) fn expert(
         kwargs: Kwargs::new(),
         imports: Vec::new(),
         rows: num_envs,
-        look: false,
     };
     let timeout = Duration::from_secs_f64(settings.timeout_secs);
     let mut starter = Starter::new(python, order, timeout);
     let mut start = || {
-        let mut worker = starter.start(num_envs, false)?;
+        let mut worker = starter.start(num_envs)?;
         worker.contract()?;
         let region = worker.map(num_envs, WIDTHS, &[])?;
         Ok((worker, region))

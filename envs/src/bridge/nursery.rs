@@ -38,13 +38,13 @@ impl Starter {
         &self.python
     }
 
-    /// Starts a worker for so many rows, which [`Process::contract`] then hears from; `look` as in [`Order`].
-    pub(super) fn start(&mut self, rows: usize, look: bool) -> Result<Process, Failure> {
+    /// Starts a worker for so many rows, which [`Process::contract`] then hears from.
+    pub(super) fn start(&mut self, rows: usize) -> Result<Process, Failure> {
         let nursery = match &self.nursery {
             Some(nursery) if nursery.lives() => nursery,
             _ => self.nursery.insert(Arc::new(Nursery::start(&self.python, &self.order, self.timeout)?)),
         };
-        let order = Order { rows, look, ..self.order.clone() };
+        let order = Order { rows, ..self.order.clone() };
         Process::fork(Arc::clone(nursery), &order, self.timeout)
     }
 }

@@ -33,7 +33,6 @@ pub(crate) fn pool(
         kwargs: kwargs.clone(),
         imports: settings.imports.clone(),
         rows: 0,
-        look: false,
     };
     let timeout = Duration::from_secs_f64(settings.timeout_secs);
     let mut starter = Starter::new(interpreter(settings.python.as_deref()), order, timeout);
@@ -44,7 +43,7 @@ pub(crate) fn pool(
     // All start at once; then each says what it hosts.
     let ranges = (0..processes).map(|index| share(num_envs, processes, index));
     let started: Result<Vec<_>, Failure> =
-        ranges.enumerate().map(|(index, rows)| Ok((starter.start(rows.len(), index == 0)?, rows))).collect();
+        ranges.map(|rows| Ok((starter.start(rows.len())?, rows))).collect();
     let explain = |failure| start_error(id, starter.python(), failure);
     let mut spec = None;
     let mut seats = Vec::with_capacity(processes);
@@ -72,6 +71,7 @@ pub(crate) fn pool(
         starter,
         restarts: settings.restarts,
         seats,
+        first_worker: 0,
         episodes: None,
         playing: vec![0; num_envs],
         incidents: Vec::new(),
@@ -86,6 +86,8 @@ pub(crate) struct BridgePool {
     starter: Starter,
     restarts: u32,
     seats: Vec<Seat>,
+    /// Workers of the larger batch that come before these.
+    first_worker: usize,
     episodes: Option<Episodes>,
     /// Number of each environment's episode.
     playing: Vec<u64>,
@@ -216,6 +218,14 @@ impl VecEnv for BridgePool {
         drawn.map(Some).map_err(|failure| EnvError::Drawing { id: self.spec.id.clone(), failure })
     }
 
+    fn workers(&self) -> usize {
+        self.seats.len()
+    }
+
+    fn number_workers_from(&mut self, first: usize) {
+        self.first_worker = first;
+    }
+
     fn incidents(&mut self) -> Vec<Incident> {
         std::mem::take(&mut self.incidents)
     }
@@ -256,13 +266,13 @@ impl BridgePool {
             if raised.is_some() && raised == seat.last {
                 let (id, step) = (self.spec.id.clone(), seat.steps);
                 seat.failures = self.restarts + 1; // it stays dead
-                return Err(EnvError::Deterministic { id, worker: index, step, failure });
+                return Err(EnvError::Deterministic { id, worker: self.first_worker + index, step, failure });
             }
             seat.last = raised;
             if seat.failures > self.restarts {
                 return Err(EnvError::Worker {
                     id: self.spec.id.clone(),
-                    worker: index,
+                    worker: self.first_worker + index,
                     failures: seat.failures,
                     failure,
                 });
@@ -271,7 +281,7 @@ impl BridgePool {
             seat.steps = 0;
             let incident = Incident {
                 id: self.spec.id.clone(),
-                worker: index,
+                worker: self.first_worker + index,
                 failure: failure.clone(),
                 lost,
                 failures: seat.failures,
@@ -290,7 +300,7 @@ impl BridgePool {
         self.draw_seeds(index, 0);
         let width = self.spec.observation_width();
         let seat = &mut self.seats[index];
-        let mut worker = self.starter.start(seat.rows.len(), false)?;
+        let mut worker = self.starter.start(seat.rows.len())?;
         contract(&mut worker)?;
         let region = worker.map(seat.rows.len(), widths(&self.spec), &self.spec.infos)?;
         seat.live = Some(Live { worker, region });

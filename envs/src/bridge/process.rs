@@ -46,8 +46,6 @@ pub(super) struct Order {
     pub(super) kwargs: Kwargs,
     pub(super) imports: Vec<String>,
     pub(super) rows: usize,
-    /// Whether to take a step to see which infos there are.
-    pub(super) look: bool,
 }
 
 /// The classes of `worker.py`.

@@ -27,6 +27,12 @@ ANSWERED, FAILED = b".", b"!"
 RUNNING, TERMINATED, TRUNCATED = 0, 1, 2
 # What says, by its usual names, that an episode has succeeded.
 SUCCESS = ["success", "is_success"]
+# The keys of an info's value, where they are not its name alone.
+KEYS = {"success": SUCCESS}
+# Of success, where a step's infos have none.
+NOT_TOLD = -1
+# Steps of an episode after which it is taken for one without a limit.
+LONGEST = 20_000
 # Pools that EnvPool's environments are shared out to, at most: each costs a few calls a step.
 MAX_POOLS = 4
 
@@ -232,22 +238,15 @@ class GymnasiumHost:
         kwargs = {"disable_env_checker": True, **order["kwargs"]}
         self.envs = [gymnasium.make(order["id"], **kwargs) for _ in range(order["rows"])]
         env = self.envs[0]
-        self.observation, self.action = Observation(env.observation_space), env.action_space
+        self.observation, self.action = Observation(env.observation_space), Actions(env.action_space)
         self.contract = {
-            "observation": self.observation.contract,
-            "action": action_contract(self.action),
+            "observation": described(env.observation_space),
+            "action": described(env.action_space),
             "max_episode_steps": getattr(env.spec, "max_episode_steps", None),
             "reward_threshold": getattr(env.spec, "reward_threshold", None),
-            "success": self.success() if order["look"] else None,
+            # Infos are known once they are given, and some only at an episode's end: it may always be there.
+            "success": "success",
         }
-
-    def success(self):
-        """An environment tells its infos only by giving them: one step is taken to see them."""
-        env = self.envs[0]
-        env.action_space.seed(0)
-        _, at_start = env.reset(seed=0)
-        infos = {**at_start, **env.step(env.action_space.sample())[4]}
-        return next((name for name in SUCCESS if name in infos), None)
 
     def map(self, memory, layout):
         self.rows = Rows(memory, len(self.envs), layout)
@@ -255,32 +254,29 @@ class GymnasiumHost:
 
     def reset(self):
         for row, env in enumerate(self.envs):
-            shown, _ = env.reset(seed=int(self.rows.seeds[row]))
+            shown, _ = begin(env, int(self.rows.seeds[row]))
             self.observation.write(shown, self.rows.observations[row])
 
     def step(self):
         rows, ended = self.rows, 0
-        actions = self.actions()
+        actions = self.action.of(self.rows.actions)
         for row, env in enumerate(self.envs):
-            shown, reward, terminated, truncated, infos = env.step(actions[row])
-            rows.rewards[row] = reward
+            shown, reward, terminated, truncated, infos = advance(env, actions[row])
+            rows.rewards[row] = reward if isinstance(reward, float) else number(reward, "the reward")
             for column, name in self.names:
-                rows.infos[row, column] = infos.get(name, 0)
+                value = next((infos[key] for key in KEYS.get(name, [name]) if infos.get(key) is not None), None)
+                if value is not None:
+                    rows.infos[row, column] = number(value, f"the info `{name}`")
+                else:
+                    rows.infos[row, column] = NOT_TOLD if name == "success" else 0
             if terminated or truncated:
                 rows.phases[row] = TERMINATED if terminated else TRUNCATED
                 self.observation.write(shown, rows.final_observations[ended])
                 ended += 1
-                shown, _ = env.reset(seed=int(rows.seeds[row]))
+                shown, _ = begin(env, int(rows.seeds[row]))
             else:
                 rows.phases[row] = RUNNING
             self.observation.write(shown, rows.observations[row])
-
-    def actions(self):
-        """Copies in the space's own type, because an environment may keep what it is given."""
-        actions = self.rows.actions.astype(self.action.dtype)
-        if self.action.shape == ():
-            return actions[:, 0]
-        return actions.reshape(len(self.envs), *self.action.shape)
 
     def draw(self, row):
         return self.envs[row].render()
@@ -305,21 +301,36 @@ class EnvPoolHost:
         # Of bounds in float64, which round to float32.
         warnings.filterwarnings("ignore", module="gymnasium.spaces")
         spec = envpool.make_spec(self.id, **self.kwargs)
-        self.observation, self.action = Observation(spec.observation_space), spec.action_space
+        self.observation, self.action = Observation(spec.observation_space), Actions(spec.action_space)
         if getattr(spec.config, "max_num_players", 1) != 1:
             raise ValueError("it has more than one player")
         if getattr(spec.config, "batch_size", 0) not in (0, 1):
             raise ValueError("it is stepped as one batch, so `batch_size` cannot be set")
         keys = [key.removeprefix("info:") for key in spec.state_array_spec if key.startswith("info:")]
         self.infos = [key for key in keys if "env_id" not in key]
+        # Some tasks have no limit in their spec, and one of their own; some have one that they do not keep.
+        self.limit = getattr(spec.config, "max_episode_steps", None) or self.own_limit(spec.action_space)
         self.contract = {
-            "observation": self.observation.contract,
-            "action": action_contract(self.action),
-            "max_episode_steps": getattr(spec.config, "max_episode_steps", None),
+            "observation": described(spec.observation_space),
+            "action": described(spec.action_space),
+            "max_episode_steps": self.limit,
             "reward_threshold": spec.reward_threshold,
             "success": next((name for name in SUCCESS if name in self.infos), None),
         }
         self.pools = []
+
+    def own_limit(self, space):
+        """The longest of some episodes in which nothing is done; none where one does not end."""
+        pool = self.envpool.make(self.id, env_type="gymnasium", **{**self.kwargs, "num_envs": 16, "seed": 0})
+        pool.reset()
+        actions = self.numpy.zeros((16, *space.shape), space.dtype)
+        running = self.numpy.ones(16, bool)
+        for steps in range(1, LONGEST + 1):
+            _, _, terminated, truncated, _ = pool.step(actions)
+            running &= ~(terminated | truncated)
+            if not running.any():
+                return steps
+        return None
 
     def map(self, memory, layout):
         self.rows = Rows(memory, self.count, layout)
@@ -331,6 +342,7 @@ class EnvPoolHost:
     def reset(self):
         # EnvPool takes seeds only when it makes a pool.
         self.pools.clear()
+        self.steps = self.numpy.zeros(self.count, int)  # of each environment's episode
         # Pools with few threads each disturb each other less than many threads at one queue do, and one
         # begins its ended episodes anew while another still steps.
         cores = len(os.sched_getaffinity(0))
@@ -346,30 +358,43 @@ class EnvPoolHost:
             self.rows.observations[share] = self.observation.rows(shown, share.stop - share.start)
 
     def step(self):
-        actions = self.rows.actions.reshape(self.count, *self.action.shape)
+        actions = self.action.of(self.rows.actions)
         for pool, share in self.pools:
             pool.send(actions[share])
         ended = [self.take(pool, share, actions[share]) for pool, share in self.pools]
         taken = 0
-        for (pool, share), rows in zip(self.pools, ended):
-            if len(rows):
-                observations = self.rows.observations[share]
-                self.rows.final_observations[taken : taken + len(rows)] = observations[rows]
-                observations[rows] = self.observation.rows(pool.recv()[0], len(rows))
-                taken += len(rows)
+        for (pool, share), (ended, over) in zip(self.pools, ended):
+            rows = self.numpy.union1d(ended, over)
+            if not len(rows):
+                continue
+            observations = self.rows.observations[share]
+            self.rows.final_observations[taken : taken + len(rows)] = observations[rows]
+            taken += len(rows)
+            if len(ended):
+                observations[ended] = self.observation.rows(pool.recv()[0], len(ended))
+            if len(over):
+                observations[over] = self.observation.rows(pool.reset(over)[0], len(over))
 
     def take(self, pool, share, actions):
-        """Copies what a pool's step gave, and has what ended begin anew in the meantime."""
+        """Copies what a pool's step gave, and has what ended begin anew in the meantime. Says what ended, and what
+        has played as long as it may without ending."""
         shown, rewards, terminated, truncated, infos = pool.recv()
-        ended = self.numpy.flatnonzero(terminated | truncated)
+        steps = self.steps[share]
+        steps += 1
+        done = terminated | truncated
+        over = self.numpy.flatnonzero(~done & (steps >= self.limit)) if self.limit else self.numpy.empty(0, int)
+        ended = self.numpy.flatnonzero(done)
         if len(ended):
             pool.send(actions[ended], ended)  # whatever it is told after its end, it begins anew
         self.rows.observations[share] = self.observation.rows(shown, len(rewards))
         self.rows.rewards[share] = rewards
         for column, name in self.names:
             self.rows.infos[share, column] = infos[name]
-        self.rows.phases[share] = TERMINATED * terminated + TRUNCATED * truncated
-        return ended
+        phases = self.rows.phases[share]
+        phases[:] = self.numpy.where(terminated, TERMINATED, TRUNCATED * truncated)
+        phases[over] = TRUNCATED
+        steps[ended], steps[over] = 0, 0
+        return ended, over.astype(self.numpy.int32)
 
     def draw(self, row):
         for pool, share in self.pools:
@@ -417,57 +442,151 @@ class MetaWorldExpert:
 HOSTS = {"gymnasium": GymnasiumHost, "envpool": EnvPoolHost, "metaworld_expert": MetaWorldExpert}
 
 
+def begin(env, seed):
+    """What an environment of Gymnasium's shows first, and its infos."""
+    try:
+        given = env.reset(seed=seed)
+    except ValueError as error:
+        refuse_old_api(error, "reset()", RESET)
+        raise
+    if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict)):
+        raise TypeError(f"reset() gives {type(given).__name__}, and {RESET}")
+    return given
+
+
+def advance(env, action):
+    """The five values of a step."""
+    try:
+        given = env.step(action)
+    except ValueError as error:
+        refuse_old_api(error, "step()", STEP)
+        raise
+    if not (isinstance(given, tuple) and len(given) == 5 and isinstance(given[4], dict)):
+        raise TypeError(f"step() gives {len(given) if isinstance(given, tuple) else type(given).__name__}, and {STEP}")
+    return given
+
+
+RESET = "Gymnasium's gives an observation and a dict of infos (the old gym API gives the observation alone)"
+STEP = "Gymnasium's gives observation, reward, terminated, truncated and a dict of infos (the old gym API gives four)"
+
+
+def refuse_old_api(error, call, wanted):
+    """Says what one of Gymnasium's wrappers could not take apart."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    if "values to unpack" in str(error) and "gymnasium" in last.filename.split(os.sep):
+        raise TypeError(f"{call} gives another number of values, and {wanted}") from error
+
+
+def number(value, what):
+    """One number, also where it is an array of one element."""
+    import numpy
+
+    if value is None:
+        raise TypeError(f"{what} is None, and a number is wanted")
+    try:
+        array = numpy.asarray(value, numpy.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{what} is {type(value).__name__}, and a number is wanted") from None
+    if array.size != 1:
+        raise ValueError(f"{what} has shape {array.shape}, and one number is wanted")
+    return array.item()
+
+
+def described(space):
+    """A space as Minari writes it in JSON, with bounds that are the same everywhere written once, and infinite ones
+    as none. `space.rs` reads it."""
+    import numpy
+    from gymnasium import spaces
+
+    def bound(values):
+        # EnvPool writes the least positive double where it means the least one.
+        values = numpy.where(values == numpy.finfo(numpy.float64).tiny, -numpy.inf, values)
+        with numpy.errstate(over="ignore"):
+            values = values.astype(numpy.float32).ravel()
+        if len(values) and (values == values[0]).all():
+            values = values[:1]
+        numbers = [float(value) if numpy.isfinite(value) else None for value in values]
+        return numbers[0] if len(numbers) == 1 else numbers
+
+    if isinstance(space, spaces.Dict):
+        return {"type": "Dict", "subspaces": {key: described(part) for key, part in space.spaces.items()}}
+    if isinstance(space, spaces.Tuple):
+        return {"type": "Tuple", "subspaces": [described(part) for part in space.spaces]}
+    if isinstance(space, spaces.Box):
+        bounds = {"low": bound(space.low), "high": bound(space.high)}
+        return {"type": "Box", "dtype": str(space.dtype), "shape": list(space.shape), **bounds}
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+    if isinstance(space, spaces.MultiBinary):
+        return {"type": "MultiBinary", "n": list(space.shape)}
+    return {"type": "Other", "repr": repr(space)[:200]}
+
+
+class Actions:
+    """Rows of numbers as an environment's own actions."""
+
+    def __init__(self, space):
+        from gymnasium import spaces
+
+        self.space, self.start = space, 0
+        if isinstance(space, spaces.Discrete):
+            self.start = int(space.start)
+        self.is_box = isinstance(space, spaces.Box)
+
+    def of(self, rows):
+        """Copies in the space's own type, because an environment may keep what it is given. A bound that is no
+        float32 is one in the space's type, so what lies at it is cut there."""
+        actions = rows.astype(self.space.dtype)
+        if self.space.shape == ():
+            return actions[:, 0] + self.start
+        actions = actions.reshape(len(rows), *self.space.shape)
+        return actions.clip(self.space.low, self.space.high, out=actions) if self.is_box else actions
+
+
 class Observation:
-    """Flattens what an environment shows into a row, in the order of `gymnasium.spaces.flatten`."""
+    """Flattens what an environment shows into a row, as `gymnasium.spaces.flatten` does."""
 
     def __init__(self, space):
         import numpy
         from gymnasium import spaces
 
         self.numpy = numpy
-        self.parts, self.other, self.width = [], None, 0
-        low, high = [], []
+        # Of each part: the keys that lead to it, its shape, the first value and the place in the row of each of
+        # its one-hot numbers, if it has such, and its columns.
+        self.parts, self.width = [], 0
 
         def add(space, path):
-            if isinstance(space, spaces.Dict):
-                for key, part in space.spaces.items():
+            if isinstance(space, (spaces.Dict, spaces.Tuple)):
+                parts = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+                for key, part in parts:
                     add(part, (*path, key))
                 return
-            if isinstance(space, spaces.Box):
-                width = int(numpy.prod(space.shape))
-                low.extend(bound(space.low))
-                high.extend(bound(space.high))
-            elif isinstance(space, spaces.Discrete):
-                width = int(space.n)
-                low.extend([0.0] * width)
-                high.extend([1.0] * width)
-            else:
-                key = f"a Dict whose key `{'.'.join(path)}` is " if path else ""
-                self.other = self.other or f"{key}{space!r}"
-                return
-            start = int(space.start) if isinstance(space, spaces.Discrete) else None
-            self.parts.append((path, space.shape, start, slice(self.width, self.width + width)))
+            width, one_hot = int(numpy.prod(space.shape or (1,))), None
+            if isinstance(space, spaces.Discrete):
+                width, one_hot = int(space.n), (int(space.start), self.width)
+            elif isinstance(space, spaces.MultiDiscrete):
+                counts = space.nvec.ravel()
+                places = self.width + numpy.concatenate([[0], numpy.cumsum(counts)[:-1]])
+                width, one_hot = int(counts.sum()), (space.start.ravel(), places)
+            elif not isinstance(space, (spaces.Box, spaces.MultiBinary)):
+                return  # eva-rl refuses the space
+            self.parts.append((path, space.shape, one_hot, slice(self.width, self.width + width)))
             self.width += width
 
-        def bound(values):
-            # EnvPool writes the least positive double where it means the least one.
-            values = numpy.where(values == numpy.finfo(numpy.float64).tiny, -numpy.inf, values)
-            values = values.astype(numpy.float32).ravel()
-            return [float(value) if numpy.isfinite(value) else None for value in values]
-
-        with numpy.errstate(over="ignore"):
-            add(space, ())
-        self.contract = {"other": self.other} if self.other else {"rows": {"low": low, "high": high}}
+        add(space, ())
 
     def write(self, shown, row):
         """One observation into its row."""
-        for path, shape, start, columns in self.parts:
+        for path, shape, one_hot, columns in self.parts:
             part = shown
             for key in path:
                 part = part[key]
-            if start is not None:
+            if one_hot is not None:
+                start, places = one_hot
                 row[columns] = 0
-                row[columns][int(part) - start] = 1
+                row[places + self.numpy.asarray(part, int).ravel() - start] = 1
                 continue
             part = self.numpy.asarray(part)
             if part.shape != shape:
@@ -479,29 +598,17 @@ class Observation:
         if len(self.parts) == 1 and not self.parts[0][0] and self.parts[0][2] is None:
             return shown.reshape(count, self.width)
         rows = self.numpy.zeros((count, self.width), self.numpy.float32)
-        for path, _, start, columns in self.parts:
+        for path, _, one_hot, columns in self.parts:
             part = shown
             for key in path:
                 part = part[key]
-            if start is not None:
-                rows[self.numpy.arange(count), columns.start + part.ravel() - start] = 1
+            part = part.reshape(count, -1)
+            if one_hot is not None:
+                start, places = one_hot
+                rows[self.numpy.arange(count)[:, None], places + part - start] = 1
             else:
-                rows[:, columns] = part.reshape(count, -1)
+                rows[:, columns] = part
         return rows
-
-
-def action_contract(space):
-    import numpy
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Discrete) and space.start == 0:
-        return {"discrete": {"n": int(space.n)}}
-    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
-        return {"multi_discrete": {"counts": space.nvec.tolist()}}
-    if isinstance(space, spaces.Box) and numpy.issubdtype(space.dtype, numpy.floating) and space.is_bounded():
-        flat = [bound.astype(numpy.float32).ravel().tolist() for bound in (space.low, space.high)]
-        return {"box": {"low": flat[0], "high": flat[1]}}
-    return {"other": repr(space)}
 
 
 def frame(pixels):

@@ -39,7 +39,7 @@ impl MountainCar {
             id: Self::ID.to_owned(),
             observation_low: vec![MIN_POSITION as f32, -MAX_SPEED as f32],
             observation_high: vec![MAX_POSITION as f32, MAX_SPEED as f32],
-            action: ActionSpace::Discrete { n: 3 },
+            action: ActionSpace::Discrete { n: 3, start: 0 },
             max_episode_steps: 200,
             reward_threshold: Some(-110.0),
             reference: (goal_velocity == 0.0).then_some(ReferenceScores { random: -200.0, expert: -106.0 }),

@@ -42,7 +42,7 @@ impl<T: NativeTask> Env<Array1<f32>, Array1<f32>> for Episode<T> {
 
     fn action_space(&self) -> Space {
         match &self.task.spec().action {
-            ActionSpace::Discrete { n } => {
+            ActionSpace::Discrete { n, .. } => {
                 Space::Discrete(i32::try_from(*n).expect("a native task has few actions"))
             }
             ActionSpace::MultiDiscrete { .. } => unreachable!("no native task has several actions at once"),

@@ -28,7 +28,7 @@ impl<E: Env<Array1<f32>, Array1<f32>> + Send> GymnasiumTask<E> {
             }
         };
         let action = match env.action_space() {
-            Space::Discrete(n) if n > 0 => ActionSpace::Discrete { n: n.unsigned_abs() as usize },
+            Space::Discrete(n) if n > 0 => ActionSpace::Discrete { n: n.unsigned_abs() as usize, start: 0 },
             Space::Box { low, high } if bounded(&low, &high) => {
                 ActionSpace::Box { low: low.to_vec(), high: high.to_vec() }
             }

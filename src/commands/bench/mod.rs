@@ -19,7 +19,7 @@ use crate::cli::{
     BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchWhat, EnvArgs,
     StatisticsArgs,
 };
-use crate::failure::{InputError, OrInput};
+use crate::failure::{InputError, OrInput, env_failure};
 use crate::initialise::check_tokens;
 use crate::inputs::read_inputs;
 use crate::output::{refuse_existing, write_folder};
@@ -52,8 +52,8 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
 /// Environments alone; the actions were drawn before.
 fn env(args: &BenchEnvArgs) -> anyhow::Result<Value> {
     let count = args.env.num_envs as usize;
-    let mut env =
-        eva_rl_envs::make_with(&args.env.id, &args.env.kwargs(), count, &args.env.bridge()?).or_input()?;
+    let mut env = eva_rl_envs::make_with(&args.env.id, &args.env.kwargs(), count, &args.env.bridge()?)
+        .map_err(env_failure)?;
     let space = env.spec().action.clone();
     let mut draw = rng::generator(0, Purpose::Acting, 0);
     let mut actions = vec![vec![0.0; count * space.width()]; 16];
