@@ -6,7 +6,7 @@ GRAVITIES := 2 4 6 8 10
 
 .PHONY: demo test build install setup bridge pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
-	interop peers threads eva-cost clean
+	interop peers threads faults eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
@@ -177,6 +177,10 @@ interop: .venv build datasets/pendulum-g14-v0
 # Throughput beside Gymnasium, EnvPool and transformers, in one run.
 peers: .venv build
 	.venv/bin/python benches/peers.py --binary $(PROGRAM)
+
+# A hundred kills, 32 full disks (as root), 2,000 damaged files: a quarter of an hour.
+faults: build
+	$(PYTHON) tools/faults.py --binary $(PROGRAM) --kills 100 --disks 32 --mutants 2000
 
 # The table of docs/threads.md.
 threads: build datasets/pendulum-g14-v0

@@ -18,6 +18,7 @@
 mod bad_input;
 mod bridge;
 mod examples;
+mod faults;
 mod init;
 mod job;
 mod methods;
