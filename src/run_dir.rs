@@ -15,7 +15,7 @@ use crate::evaluation::{self, Evaluated};
 use crate::failure::{InputError, OrInput, tell};
 use crate::output::{is_aside, sync_parent, write_file, write_folder};
 
-/// Held by the run's writer, whose process it names.
+/// Held by the one writer, whose process it names.
 const LOCK: &str = ".lock";
 
 /// Where a run stands, beside its tensors.
@@ -48,10 +48,39 @@ pub struct RunDir {
     root: PathBuf,
 }
 
-/// The one writer of a run, for as long as this lives; the system lets go of it when the process ends.
+/// The one writer of a run or of a sweep, for as long as this lives; the system lets go of it when the process ends.
 #[derive(Debug)]
 pub struct Writer {
     _lock: File,
+}
+
+impl Writer {
+    /// Becomes the one writer of a folder, a `what`; refused while another process is.
+    pub fn of(folder: &Path, what: &str) -> anyhow::Result<Self> {
+        let path = folder.join(LOCK);
+        let cannot = || format!("cannot write {path:?}");
+        let file = File::options().create(true).read(true).write(true).truncate(false).open(&path);
+        let mut file = file.with_context(cannot)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut writer = String::new();
+                let _unknown = file.read_to_string(&mut writer);
+                return Err(InputError(format!(
+                    "process {} is writing the {what} {folder:?}; a {what} has one writer at a time",
+                    writer.trim()
+                ))
+                .into());
+            }
+            Err(TryLockError::Error(error)) => {
+                tell(&format!(
+                    "{path:?} cannot be locked ({error}): make sure that nobody else writes this {what}"
+                ));
+            }
+        }
+        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).with_context(cannot)?;
+        Ok(Self { _lock: file })
+    }
 }
 
 /// A checkpoint that was read back.
@@ -95,33 +124,11 @@ impl RunDir {
     /// Becomes the run's one writer; refused while another process is. What writers left half-written when they
     /// were killed is removed.
     pub fn lock(&self) -> anyhow::Result<Writer> {
-        let path = self.root.join(LOCK);
-        let cannot = || format!("cannot write {path:?}");
-        let file = File::options().create(true).read(true).write(true).truncate(false).open(&path);
-        let mut file = file.with_context(cannot)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut writer = String::new();
-                let _unknown = file.read_to_string(&mut writer);
-                return Err(InputError(format!(
-                    "process {} is writing the run {:?}; a run has one writer at a time",
-                    writer.trim(),
-                    self.root
-                ))
-                .into());
-            }
-            Err(TryLockError::Error(error)) => {
-                tell(&format!(
-                    "{path:?} cannot be locked ({error}): make sure that nobody else writes this run"
-                ));
-            }
-        }
-        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).with_context(cannot)?;
+        let writer = Writer::of(&self.root, "run")?;
         for folder in [self.root.clone(), self.root.join("checkpoints")] {
             remove_left_over(&folder).with_context(|| format!("cannot tidy {folder:?}"))?;
         }
-        Ok(Writer { _lock: file })
+        Ok(writer)
     }
 
     /// The folder.

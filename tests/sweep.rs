@@ -141,6 +141,10 @@ fn a_sweep_that_is_stopped_stops_its_runs_with_a_checkpoint_and_one_that_is_kill
             || runs.map(|run| fs::read_to_string(bench.path(&format!("{run}.log"))).unwrap_or_default());
         wait_until("both runs go", || logs().iter().all(|log| log.contains("update")));
         let writers = runs.map(|run| fs::read_to_string(bench.path(run).join(".lock")).unwrap());
+        let second = bench.run(&["sweep", "grid.toml", "--out", "runs"]);
+        let told = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert_eq!(second.status.code(), Some(2), "{told}");
+        assert!(told.contains("is writing the sweep \"runs\"; a sweep has one writer at a time"), "{told}");
         // To its whole group, as a terminal does.
         let group = format!("-{}", sweep.id());
         assert!(Command::new("kill").args([&format!("-{name}"), "--", &group]).status().unwrap().success());

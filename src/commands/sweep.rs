@@ -17,6 +17,7 @@ use crate::cli::SweepArgs;
 use crate::config::{self, Difference, SweepPlan, SweepRun};
 use crate::failure::{InputError, OrInput, tell};
 use crate::interrupt::{self, Stopped};
+use crate::run_dir::Writer;
 use crate::threads;
 
 /// Between two looks at a run in its process.
@@ -51,6 +52,7 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
         return list(&plan, &args);
     }
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {:?}", args.out))?;
+    let _writer = Writer::of(&args.out, "sweep")?;
     interrupt::listen().context("cannot listen for signals")?;
     let next = AtomicUsize::new(0);
     let outcomes: Mutex<Vec<(&SweepRun, Outcome)>> = Mutex::new(Vec::new());
