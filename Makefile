@@ -180,7 +180,7 @@ peers: .venv build
 
 # A hundred kills, 32 full disks (as root), 2,000 damaged files: a quarter of an hour.
 faults: build
-	$(PYTHON) tools/faults.py --binary $(PROGRAM) --kills 100 --disks 32 --mutants 2000
+	$(PYTHON) tools/faults.py --binary $(PROGRAM) --kills 100 --pairs 8 --disks 32 --mutants 2000
 
 # The table of docs/threads.md.
 threads: build datasets/pendulum-g14-v0

@@ -23,6 +23,8 @@ fn configs() {
     let text = fs::read_to_string(bench.path("adapt.toml")).unwrap();
     bench.write("misspelt.toml", &text.replace("gradient_clip", "gradient_clp"));
     check(&bench, &["train", "nowhere.toml"], &["nowhere.toml"]);
+    std::os::unix::fs::symlink("/dev/zero", bench.path("endless.toml")).unwrap();
+    check(&bench, &["train", "endless.toml"], &["endless.toml", "longer than 64 MiB"]);
     check(
         &bench,
         &["train", "misspelt.toml"],

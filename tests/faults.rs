@@ -8,7 +8,18 @@ fn kills_full_disks_and_damaged_files_lose_nothing() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new("python3")
         .arg(root.join("tools/faults.py"))
-        .args(["--binary", env!("CARGO_BIN_EXE_eva-rl"), "--kills", "5", "--disks", "3", "--mutants", "60"])
+        .args([
+            "--binary",
+            env!("CARGO_BIN_EXE_eva-rl"),
+            "--kills",
+            "5",
+            "--pairs",
+            "1",
+            "--disks",
+            "3",
+            "--mutants",
+            "60",
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

@@ -81,6 +81,48 @@ fn a_loss_is_the_mean_since_the_last_record_however_often_the_run_was_stopped_in
     }
 }
 
+/// `evaluation.json` is for readers: checkpoints have the evaluations too.
+#[test]
+fn a_run_whose_evaluations_are_torn_goes_on_to_the_same() {
+    let bench = Bench::with_policy();
+    let given = ["train", "adapt.toml", "--out"];
+    bench.succeed(&[&given[..], &["whole"]].concat());
+    let whole = fs::read_to_string(bench.path("whole/evaluation.json")).unwrap();
+    for (run, torn) in
+        [("empty", ""), ("torn", &whole[..40]), ("hollow", r#"[{"updates": 0, "targets": []}]"#)]
+    {
+        bench.succeed(&[&given[..], &[run]].concat());
+        fs::remove_dir_all(bench.path(&format!("{run}/checkpoints/00000040"))).unwrap();
+        fs::write(bench.path(&format!("{run}/evaluation.json")), torn).unwrap();
+        let told = bench.run(&["report", run]);
+        assert_eq!(told.status.code(), Some(2), "{}", String::from_utf8_lossy(&told.stderr));
+        bench.succeed(&["train", "--resume", run]);
+        assert_eq!(
+            fs::read_to_string(bench.path(&format!("{run}/evaluation.json"))).unwrap(),
+            whole,
+            "{run}"
+        );
+    }
+}
+
+/// A policy that full fine-tuning saved may be torn too: the checkpoint before it serves, and the torn one is put
+/// aside, also where one was before.
+#[test]
+fn a_torn_policy_makes_a_torn_checkpoint() {
+    let bench = Bench::with_policy();
+    let given = ["train", "adapt.toml", "--set", "adapter={ full_fine_tuning = {} }", "--out"];
+    bench.succeed(&[&given[..], &["whole"]].concat());
+    bench.succeed(&[&given[..], &["torn"]].concat());
+    for _ in 0..2 {
+        let weights = bench.path("torn/checkpoints/00000040/policy/model.safetensors");
+        let bytes = fs::read(&weights).unwrap();
+        fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+        bench.succeed(&["train", "--resume", "torn"]);
+        assert_eq!(fs::read(&weights).unwrap(), bytes);
+    }
+    assert!(bench.path("torn/checkpoints/00000040.torn2").is_dir());
+}
+
 #[test]
 fn a_killed_run_goes_on_to_the_same_weights() {
     check_killed(&[]);

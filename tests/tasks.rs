@@ -104,6 +104,10 @@ fn what_several_tasks_lack_is_named() {
 
     let path = bench.path("g2.0/data/metadata.json");
     let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\\\"id\\\":\\\"Pendulum-v1", "\\\"id\\\":\\\"gymnasium:evil:Pendulum-v1"))
+        .unwrap();
+    let said = refused("seed=1");
+    assert!(said.contains("would import the module `evil`; --allow-imports says"), "{said}");
     let mut metadata: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
     metadata.retain(|key, _| !key.contains("env"));
     fs::write(&path, serde_json::to_string(&metadata).unwrap()).unwrap();

@@ -2,9 +2,11 @@
 
     python tools/faults.py --binary target/release/eva-rl --kills 100 --disks 32 --mutants 2000
 
-Kills: runs of five kinds are killed by SIGKILL at random times and resumed until they end. Weights, optimiser state,
+Kills: runs of five kinds are killed by SIGKILL, or told to stop by SIGINT, SIGTERM or SIGHUP, at random times, and
+resumed until they end. Weights, optimiser state,
 best policy and evaluations must equal those of the same run unkilled to the last byte, and so must metrics.jsonl and
 what TensorBoard reads of the event files, clocks apart.
+Pairs: two runs are begun into one folder at once. One is made, equal to that alone; the other ends with a sentence.
 Disks: a run is made on a file system that is too small, which is made larger afterwards. It must end with exit code
 1 and a sentence, and its resumption with the same weights. Needs the right to mount; else nothing is done.
 Mutants: files that commands read are changed at random. The program must end with exit code 0, 1 or 2, say at most a
@@ -199,9 +201,12 @@ def kills(place, count, draw):
             try:
                 _, said = process.communicate(timeout=draw.uniform(0, 1.2 * seconds[kind]))
             except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
+                how = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+                process.send_signal(how)
+                _, said = process.communicate()
                 killed += 1
+                if process.returncode not in (-how, 0) or "panicked" in said:
+                    faults.append(f"{kind}: {how.name} ended it with {process.returncode}: {said.strip()[-300:]}")
                 continue
             if process.returncode != 0 or "panicked" in said:
                 faults.append(f"{kind}: exit code {process.returncode}: {said.strip()[-300:]}")
@@ -213,6 +218,27 @@ def kills(place, count, draw):
             shutil.rmtree(run)
         runs += 1
     print(f"kills: {killed} in {runs} runs, {runs - len(faults)} of which equal the unkilled one's to the last byte")
+    return faults
+
+
+def pairs(place, count):
+    """Two runs at once into one folder."""
+    kind = "GRPO"
+    faults, ends = [], []
+    wanted = place.folder / f"reference-{kind}"
+    if not wanted.exists():
+        place("train", "config.toml", *sets(KINDS[kind]), "--out", wanted)
+    for number in range(count):
+        run = place.folder / f"pair-{number}"
+        both = [place.command("train", "config.toml", *sets(KINDS[kind]), "--out", run) for _ in range(2)]
+        said = [process.communicate()[1] for process in both]
+        codes = sorted(process.returncode for process in both)
+        ends.append(tuple(codes))
+        if codes[0] != 0 or codes[1] not in (1, 2) or any("panicked" in text for text in said):
+            faults.append(f"a pair ended with {codes}: {' / '.join(text.strip()[-200:] for text in said)}")
+        elif differing := differences(run, contents(wanted)):
+            faults.append(f"a pair's run differs in {', '.join(differing)}")
+    print(f"pairs: {count}; ended " + ", ".join(f"{ends.count(end)} with {list(end)}" for end in sorted(set(ends))))
     return faults
 
 
@@ -360,6 +386,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default="target/release/eva-rl")
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--disks", type=int, default=32)
     parser.add_argument("--mutants", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
@@ -370,6 +397,7 @@ def main():
     try:
         place = Workplace(args.binary, folder)
         faults = kills(place, args.kills, draw) if args.kills else []
+        faults += pairs(place, args.pairs) if args.pairs else []
         faults += disks(place, args.disks) if args.disks else []
         faults += mutants(place, args.mutants, draw) if args.mutants else []
     finally:

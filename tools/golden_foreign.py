@@ -131,6 +131,22 @@ def datasets():
             group["truncations"] = np.zeros(4, np.float32)
 
 
+def hard_links():
+    """An episode that the file has once and names a hundred times, of zeros that deflate makes small."""
+    folder = ROOT / "minari" / "hard-links-v0" / "data"
+    folder.mkdir(parents=True)
+    metadata = json.loads((GOLDEN / "minari/cartpole/random-v0/data/metadata.json").read_text())
+    (folder / "metadata.json").write_text(json.dumps({**metadata, "total_episodes": 100}) + "\n")
+    steps, options = 400_000, {"compression": "gzip", "compression_opts": 9, "chunks": True}
+    with h5py.File(folder / "main_data.hdf5", "w") as file:
+        group = file.create_group("episode_0")
+        group.create_dataset("observations", data=np.zeros((steps + 1, 4)), **options)
+        for name in ("actions", "rewards", "terminations", "truncations"):
+            group.create_dataset(name, data=np.zeros(steps, np.int8), **options)
+        for episode in range(1, 100):
+            file[f"episode_{episode}"] = group
+
+
 def main():
     shutil.rmtree(ROOT, ignore_errors=True)
     (ROOT / "minari").mkdir(parents=True)
@@ -139,6 +155,7 @@ def main():
     adapter("peft-tables-dora", target_modules=["embed_timestep", "c_fc"], use_dora=True, rank_pattern={"embed_timestep": 2})
     checkpoints()
     datasets()
+    hard_links()
 
 
 if __name__ == "__main__":

@@ -454,6 +454,12 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_believed_within_its_size_however_often_it_names_the_same_numbers() {
+        let message = read(&golden("../foreign/minari/hard-links-v0")).unwrap_err().to_string();
+        assert!(message.contains("more than the file can hold"), "{message}");
+    }
+
+    #[test]
     fn bad_episodes_are_skipped_and_actions_clipped_where_the_user_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("faulty");

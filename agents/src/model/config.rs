@@ -351,3 +351,14 @@ impl PolicyConfig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_blocks_is_believed_within_reason() {
+        let error = PolicyConfig { n_layer: 10_000_000, ..PolicyConfig::default() }.check().unwrap_err();
+        assert_eq!(error.to_string(), "`n_layer` is 10000000, and at most 4,096 blocks is wanted");
+    }
+}
