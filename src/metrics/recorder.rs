@@ -97,9 +97,15 @@ impl Recorder {
         let path = run.join(FILE);
         let text = fs::read_to_string(&path).unwrap_or_default();
         let read = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+        // An evaluation may have been made after the checkpoint of its own update, which was saved when a signal had
+        // abandoned it. (Checkpoints of before they held evaluations know of none.)
+        let last = state.evaluations.last();
+        let evaluated = last.map_or(state.updates > 0, |last| last.updates == state.updates);
         // A round is explored after the checkpoint of its first update.
         let before = |line: &Line| {
-            line.step <= state.updates && line.env_steps.is_none_or(|steps| steps <= state.env_steps)
+            line.step <= state.updates
+                && line.env_steps.is_none_or(|steps| steps <= state.env_steps)
+                && (evaluated || line.step < state.updates || !line.tag.starts_with("eval/"))
         };
         let kept: Vec<Line> = read.filter(|line| line.tag == EVA_SETTLED.tag || before(line)).collect();
         let mut text = String::new();
@@ -515,6 +521,27 @@ mod tests {
         let kept = lines(folder.path()).into_iter().filter(|line| line.tag == ROLLOUT_RETURN.tag);
         let kept: Vec<(usize, Option<usize>)> = kept.map(|line| (line.step, line.env_steps)).collect();
         assert_eq!(kept, [(20, Some(100)), (40, Some(250))]);
+    }
+
+    #[test]
+    fn an_evaluation_that_its_checkpoint_does_not_know_is_forgotten_and_recorded_once() {
+        let found = evaluated(&[(1.0, 10.0)]);
+        let at = |updates| Place { updates, env_steps: Some(100) };
+        for (known, kept) in [(20, vec![(20, 10.0)]), (40, vec![(20, 10.0), (40, 10.0)])] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut recorder = Recorder::create(folder.path()).unwrap();
+            recorder.evaluation(at(20), &found).unwrap();
+            recorder.scalar(LOSS, 40, 1.0).unwrap();
+            recorder.evaluation(at(40), &found).unwrap();
+            drop(recorder);
+            age(folder.path());
+            age(&folder.path().join(ENV_STEPS));
+            let evaluations = vec![Evaluated { updates: known, ..evaluated(&[(1.0, 10.0)]) }];
+            let state = RunState { updates: 40, env_steps: 100, evaluations, ..RunState::default() };
+            drop(Recorder::resume(folder.path(), &state).unwrap());
+            assert_eq!(points(folder.path(), EVAL_RETURN), kept);
+            assert_eq!(points(folder.path(), LOSS), [(40, 1.0)]);
+        }
     }
 
     #[test]
