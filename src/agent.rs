@@ -98,7 +98,7 @@ pub fn tell_long_episodes(config: &PolicyConfig, spec: &EnvSpec) {
 /// Standard deviations from the mean past which a state is told of.
 const FAR: f32 = 100.0;
 
-/// Says so where states lie further from the mean of the policy's training data than any that it was trained on.
+/// Says so where states lie very far from the mean of the policy's training data.
 pub fn tell_far_states<'a>(
     config: &PolicyConfig,
     trajectories: impl IntoIterator<Item = &'a Trajectory>,
@@ -120,7 +120,7 @@ pub fn tell_far_states<'a>(
     if away > FAR {
         let (mean, std) = (mean[dimension], std[dimension]);
         tell(&format!(
-            "observation dimension {dimension} of {whose} is {x}, which is {away:.0} standard deviations from the policy's state_mean (mean {mean}, state_std {std}): nothing that it was trained on was so far"
+            "observation dimension {dimension} of {whose} is {x}, which is {away:.0} standard deviations from the policy's state_mean (mean {mean}, state_std {std})"
         ));
     }
 }

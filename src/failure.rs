@@ -29,7 +29,7 @@ impl<T, E: fmt::Display> OrInput<T> for Result<T, E> {
     }
 }
 
-/// The same of an environment: its failures that are not the user's to mend stay the run's.
+/// The same of an environment: its failures that the user cannot fix stay the run's.
 pub fn env_failure(error: EnvError) -> anyhow::Error {
     if error.is_input() { InputError(error.to_string()).into() } else { error.into() }
 }

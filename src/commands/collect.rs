@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use tch::Device;
 
 use super::{print, print_json};
@@ -32,9 +31,9 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         tell(&format!("note: {reason}: `train` will refuse this dataset"));
     }
     let seed = rng::seed(args.seed, Purpose::Collection, 0);
-    let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).with_context(|| format!("cannot make {parent:?}"))?;
-    let spool = Spool::new(parent, spec.observation_width(), spec.action.width())?;
+    // The folders above the dataset's are made with it.
+    let above = args.out.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    let spool = Spool::new(above, spec.observation_width(), spec.action.width())?;
     // Plays all episodes, and sums them up.
     let mut play = |actor: &mut dyn Actor| -> anyhow::Result<Evaluation> {
         let mut noisy = NoisyActor { actor, space: spec.action.clone(), scales: args.noise.clone() };

@@ -12,6 +12,7 @@ mod new_policy;
 mod objective;
 mod online;
 mod optimiser;
+mod overrides;
 mod schema;
 mod sweep;
 mod template;

@@ -2,6 +2,7 @@
 
 mod metadata;
 mod minari;
+mod minari_episode;
 mod minari_write;
 mod numbers;
 mod replay;

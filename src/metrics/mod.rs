@@ -3,6 +3,7 @@
 mod episodes;
 mod events;
 mod recorder;
+mod summaries;
 
 pub use recorder::{Line, Place, Recorder};
 

@@ -8,19 +8,13 @@ use std::time::Instant;
 use anyhow::Context;
 use eva_rl_agents::eva::SiteReport;
 use eva_rl_agents::site::Site;
-use protobuf::well_known_types::Value as ProtoValue;
-use protobuf::{Message, RepeatedField};
+use protobuf::Message;
 use serde::{Deserialize, Serialize};
-use tensorboard_proto::event::{Event, SessionLog, SessionLog_SessionStatus};
 use tensorboard_proto::plugin_hparams::{HParamsPluginData, SessionStartInfo};
-use tensorboard_proto::summary::{
-    HistogramProto, Summary, Summary_Image, Summary_Value, SummaryMetadata, SummaryMetadata_PluginData,
-};
-use tensorboard_proto::tensor::TensorProto;
-use tensorboard_proto::tensor_shape::{TensorShapeProto, TensorShapeProto_Dim};
-use tensorboard_proto::types::DataType;
+use tensorboard_proto::summary::{Summary, Summary_Image, Summary_Value};
 
 use super::events::{EventFile, PREFIX};
+use super::summaries::{flatten, histogram, plugin, restart, scalar, summary, text};
 use super::{EVA_SETTLED, EVAL_FILM, Metric};
 use crate::film::Film;
 use crate::output::write_file;
@@ -152,9 +146,9 @@ impl Recorder {
 
     /// The same under another tag than the metric's.
     pub(super) fn tagged(&mut self, tag: &str, metric: Metric, at: Place, value: f64) -> anyhow::Result<()> {
-        self.events.summary(scalar_summary(tag, metric.meaning, value), at.updates)?;
+        self.events.summary(scalar(tag, metric.meaning, value), at.updates)?;
         if let Some(steps) = at.env_steps {
-            self.by_env_steps()?.summary(scalar_summary(tag, metric.meaning, value), steps)?;
+            self.by_env_steps()?.summary(scalar(tag, metric.meaning, value), steps)?;
         }
         self.line(tag, at, value)
     }
@@ -178,42 +172,15 @@ impl Recorder {
             self.line(&format!("eva/explained_variance/{site}"), start, report.covered())?;
             table += &format!("\n| {site} | {rank} | {:.1}% | {cosine:.3} |", 100.0 * report.covered());
         }
-        self.text("eva/sites", table)?;
+        self.events.summary(text("eva/sites", table), 0)?;
         let ranks: Vec<f64> = reports.iter().map(|report| report.rank as f64).collect();
-        self.histogram("eva/ranks", "ranks of the sites", &ranks)?;
+        self.events.summary(histogram("eva/ranks", "ranks of the sites", &ranks), 0)?;
         for report in reports {
             let tag = format!("eva/components/{}", report.site);
             let meaning = "share of the site's variance that each candidate component explains";
-            self.histogram(&tag, meaning, &report.explained)?;
+            self.events.summary(histogram(&tag, meaning, &report.explained), 0)?;
         }
         self.flush()
-    }
-
-    /// Writes how values spread, in thirty buckets.
-    fn histogram(&mut self, tag: &str, meaning: &str, values: &[f64]) -> anyhow::Result<()> {
-        const BUCKETS: usize = 30;
-        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let width = ((most - least) / BUCKETS as f64).max(f64::EPSILON);
-        let mut counts = vec![0.0; BUCKETS];
-        for value in values {
-            counts[(((value - least) / width) as usize).min(BUCKETS - 1)] += 1.0;
-        }
-        let mut histogram = HistogramProto::new();
-        histogram.set_min(least);
-        histogram.set_max(most);
-        histogram.set_num(values.len() as f64);
-        histogram.set_sum(values.iter().sum());
-        histogram.set_sum_squares(values.iter().map(|value| value * value).sum());
-        histogram.set_bucket_limit((1..=BUCKETS).map(|edge| least + width * edge as f64).collect());
-        histogram.set_bucket(counts);
-        let mut metadata = plugin("histograms", Vec::new());
-        metadata.set_summary_description(meaning.to_owned());
-        let mut entry = Summary_Value::new();
-        entry.set_tag(tag.to_owned());
-        entry.set_metadata(metadata);
-        entry.set_histo(histogram);
-        self.events.summary(summary(entry), 0)
     }
 
     /// Shows an episode among TensorBoard's images, where it plays.
@@ -235,7 +202,7 @@ impl Recorder {
 
     /// Records the config as text, and its values as hyperparameters.
     pub fn config(&mut self, toml: &str, values: &serde_json::Value) -> anyhow::Result<()> {
-        self.text("config", format!("```toml\n{toml}\n```"))?;
+        self.events.summary(text("config", format!("```toml\n{toml}\n```")), 0)?;
         let mut start = SessionStartInfo::new();
         let mut flat = Vec::new();
         flatten("", values, &mut flat);
@@ -247,23 +214,6 @@ impl Recorder {
         entry.set_metadata(plugin("hparams", data.write_to_bytes()?));
         self.events.summary(summary(entry), 0)?;
         self.flush()
-    }
-
-    /// Shows Markdown among TensorBoard's texts, at the start.
-    fn text(&mut self, name: &str, markdown: String) -> anyhow::Result<()> {
-        let mut tensor = TensorProto::new();
-        tensor.set_dtype(DataType::DT_STRING);
-        let mut dimension = TensorShapeProto_Dim::new();
-        dimension.set_size(1);
-        let mut shape = TensorShapeProto::new();
-        shape.set_dim(RepeatedField::from_vec(vec![dimension]));
-        tensor.set_tensor_shape(shape);
-        tensor.set_string_val(RepeatedField::from_vec(vec![markdown.into_bytes()]));
-        let mut entry = Summary_Value::new();
-        entry.set_tag(format!("{name}/text_summary"));
-        entry.set_metadata(plugin("text", Vec::new()));
-        entry.set_tensor(tensor);
-        self.events.summary(summary(entry), 0)
     }
 
     /// Hands everything to the system.
@@ -279,65 +229,14 @@ impl Recorder {
 impl Line {
     /// The same for TensorBoard, once more.
     fn summary(&self) -> Summary {
-        scalar_summary(&self.tag, "", self.value.unwrap_or(f64::NAN))
+        scalar(&self.tag, "", self.value.unwrap_or(f64::NAN))
     }
-}
-
-/// What makes TensorBoard forget all from its step on.
-fn restart() -> Event {
-    let mut log = SessionLog::new();
-    log.set_status(SessionLog_SessionStatus::START);
-    let mut event = Event::new();
-    event.set_session_log(log);
-    event
-}
-
-fn scalar_summary(tag: &str, meaning: &str, value: f64) -> Summary {
-    let mut metadata = plugin("scalars", Vec::new());
-    metadata.set_summary_description(meaning.to_owned());
-    let mut entry = Summary_Value::new();
-    entry.set_tag(tag.to_owned());
-    entry.set_metadata(metadata);
-    entry.set_simple_value(value as f32);
-    summary(entry)
-}
-
-fn summary(entry: Summary_Value) -> Summary {
-    let mut summary = Summary::new();
-    summary.set_value(RepeatedField::from_vec(vec![entry]));
-    summary
-}
-
-fn plugin(name: &str, content: Vec<u8>) -> SummaryMetadata {
-    let mut data = SummaryMetadata_PluginData::new();
-    data.set_plugin_name(name.to_owned());
-    data.set_content(content);
-    let mut metadata = SummaryMetadata::new();
-    metadata.set_plugin_data(data);
-    metadata
-}
-
-/// `{"a": {"b": 1}}` as `a.b` = 1; lists become text.
-fn flatten(prefix: &str, value: &serde_json::Value, into: &mut Vec<(String, ProtoValue)>) {
-    if let serde_json::Value::Object(table) = value {
-        for (key, value) in table {
-            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-            flatten(&name, value, into);
-        }
-        return;
-    }
-    let mut leaf = ProtoValue::new();
-    match value {
-        serde_json::Value::Bool(flag) => leaf.set_bool_value(*flag),
-        serde_json::Value::Number(number) => leaf.set_number_value(number.as_f64().unwrap_or(f64::NAN)),
-        serde_json::Value::String(text) => leaf.set_string_value(text.clone()),
-        other => leaf.set_string_value(other.to_string()),
-    }
-    into.push((prefix.to_owned(), leaf));
 }
 
 #[cfg(test)]
 mod tests {
+    use tensorboard_proto::event::Event;
+
     use super::*;
     use crate::evaluation::Evaluated;
     use crate::metrics::{EVAL_RETURN, LOSS, ROLLOUT_RETURN};

@@ -213,7 +213,7 @@ impl AdapterFolder {
             };
             let key = own_name(name);
             let tensor = file.read_weight(name, device)?;
-            let Some(Key { module, part, of_table, .. }) = Key::of(key) else {
+            let Some(Key { module, part, of_table }) = Key::of(key) else {
                 let plain = plain_name(key);
                 if !rules.replaces(&plain) {
                     return refuse(

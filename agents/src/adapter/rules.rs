@@ -102,7 +102,7 @@ impl Rules {
     pub fn targets(&self, module: &str) -> bool {
         match &self.targets {
             Targets::All => true,
-            Targets::Matching(rule) => matches(rule, module),
+            Targets::Matching(rule) => rule.is_match(module).unwrap_or(true), // what cannot be said rules nothing out
             Targets::Named(ends) => {
                 ends.iter().any(|end| module == end || module.ends_with(&format!(".{end}")))
             }

@@ -272,7 +272,7 @@ impl PolicyConfig {
             }
         }
         if self.n_layer > MAX_BLOCKS {
-            return bad("n_layer", self.n_layer.to_string(), "at most 4,096 blocks");
+            return bad("n_layer", self.n_layer.to_string(), "a number of blocks up to 4,096");
         }
         if self.hidden_size % self.n_head != 0 {
             return bad(
@@ -359,6 +359,6 @@ mod tests {
     #[test]
     fn a_number_of_blocks_is_believed_within_reason() {
         let error = PolicyConfig { n_layer: 10_000_000, ..PolicyConfig::default() }.check().unwrap_err();
-        assert_eq!(error.to_string(), "`n_layer` is 10000000, and at most 4,096 blocks is wanted");
+        assert_eq!(error.to_string(), "`n_layer` is 10000000, and a number of blocks up to 4,096 is wanted");
     }
 }

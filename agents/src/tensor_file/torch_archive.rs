@@ -21,7 +21,7 @@ pub(super) fn is_torch_script(file: File) -> bool {
 pub(super) fn places(file: File, path: &Rc<PathBuf>) -> Result<BTreeMap<String, Place>, String> {
     let mut archive = ZipArchive::new(file).map_err(|error| {
         format!(
-            "it is no TorchScript module and no zip archive, as torch.save has written since PyTorch 1.6; load it there and save it again ({error})"
+            "it is no TorchScript module, and no zip archive as torch.save has written since PyTorch 1.6; load an older file in Python and save it again ({error})"
         )
     })?;
     let mut names = Vec::new();
