@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
-use eva_rl_agents::model::{ActionKind, Conditioning, DecisionTransformer, Policy, PolicyConfig};
+use eva_rl_agents::model::{ActionKind, Conditioning, Policy, PolicyConfig, TransformerPolicy};
 use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
@@ -47,7 +47,7 @@ pub fn read_transformer(
     path: &Path,
     statistics: Option<&Path>,
     device: Device,
-) -> anyhow::Result<DecisionTransformer> {
+) -> anyhow::Result<TransformerPolicy> {
     match read_policy(path, statistics, device)? {
         Policy::Transformer(policy) => Ok(policy),
         Policy::TorchScript(_) => Err(InputError(format!(
@@ -60,10 +60,10 @@ pub fn read_transformer(
 /// Reads an adapter folder of `policy`.
 pub fn read_adapter(
     folder: &Path,
-    policy: &DecisionTransformer,
+    policy: &TransformerPolicy,
 ) -> anyhow::Result<(AdapterFolder, AdapterSet)> {
     let (facts, adapters) = AdapterFolder::read(folder, policy.device()).or_input()?;
-    facts.check_base(&adapters, folder, policy.weights()).or_input()?;
+    policy.check_adapters(&facts, &adapters, folder).or_input()?;
     Ok((facts, adapters))
 }
 

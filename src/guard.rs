@@ -1,55 +1,60 @@
-//! Where a batch goes wrong: the first linear map that is given, or makes, numbers that are not finite.
+//! Where a batch turns non-finite: the first linear module that is given, or computes, NaN or infinity.
 
 use std::fmt;
 
-use eva_rl_agents::linalg::Rows;
-use eva_rl_agents::pass::Tap;
-use eva_rl_agents::site::Site;
+use eva_rl_agents::adapter::site::ModuleName;
+use eva_rl_agents::model::{Tap, TransformerPolicy};
+use eva_rl_agents::tensor::Rows;
 
-/// Where numbers cease to be finite in a forward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Culprit {
-    /// The batch itself: the map's input is not finite, and nothing came before it.
-    Batch(Site),
-    /// This map, or what follows it up to the next.
-    Site(Site),
+/// Where activations cease to be finite in a forward pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NonFiniteSource {
+    /// The batch itself: this module's input is not finite, and nothing came before it.
+    Batch(ModuleName),
+    /// This module, or what follows it up to the next.
+    Module(ModuleName),
 }
 
-impl fmt::Display for Culprit {
+impl fmt::Display for NonFiniteSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Batch(site) => {
-                write!(f, "the batch holds numbers that are not finite, which `{site}` reads")
+            Self::Batch(module) => {
+                write!(f, "the batch holds numbers that are not finite, which `{module}` reads")
             }
-            Self::Site(site) => write!(f, "`{site}` is the first whose outputs are not finite"),
+            Self::Module(module) => write!(f, "`{module}` is the first whose outputs are not finite"),
         }
     }
 }
 
 /// A tap that looks for the first input that is not finite.
-#[derive(Debug, Default)]
-pub struct Watch {
-    last: Option<Site>,
-    found: Option<Culprit>,
+pub struct NonFiniteProbe<'a> {
+    policy: &'a TransformerPolicy,
+    last: Option<ModuleName>,
+    found: Option<NonFiniteSource>,
 }
 
-impl Watch {
-    /// What it saw; where `ends_finite` is false and no input was to blame, the last map is.
-    pub fn culprit(&self, ends_finite: bool) -> Option<Culprit> {
-        let last = self.last.filter(|_| !ends_finite).map(Culprit::Site);
+impl<'a> NonFiniteProbe<'a> {
+    /// For a forward pass of this policy.
+    pub fn new(policy: &'a TransformerPolicy) -> Self {
+        Self { policy, last: None, found: None }
+    }
+
+    /// What it found; where `ends_finite` is false and no input was not finite, the last module.
+    pub fn source(self, ends_finite: bool) -> Option<NonFiniteSource> {
+        let last = self.last.filter(|_| !ends_finite).map(NonFiniteSource::Module);
         self.found.or(last)
     }
 }
 
-impl Tap for Watch {
-    fn record(&mut self, site: Site, x: &Rows) {
+impl Tap for NonFiniteProbe<'_> {
+    fn record(&mut self, module: &ModuleName, x: &Rows) {
         if self.found.is_none() && x.dense().isfinite().all().int64_value(&[]) == 0 {
-            // The embeddings read the batch; every later map reads what the one before it made.
-            self.found = Some(match self.last {
-                Some(last) if !matches!(site, Site::Embed(_)) => Culprit::Site(last),
-                _ => Culprit::Batch(site),
+            // The embeddings read the batch; every later module reads an earlier one's output.
+            self.found = Some(match &self.last {
+                Some(last) if !self.policy.reads_inputs(module) => NonFiniteSource::Module(last.clone()),
+                _ => NonFiniteSource::Batch(module.clone()),
             });
         }
-        self.last = Some(site);
+        self.last = Some(module.clone());
     }
 }

@@ -1,27 +1,28 @@
-//! Where a run starts: a new policy's config, and adapters as random LoRA, EVA or a checkpoint has them.
+//! How a run's policy and adapters are initialised: a new policy's config, and adapters by a method or from a
+//! checkpoint.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::time::Instant;
 
 use anyhow::Context;
-
-use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Origin, Scaling, fingerprint};
-use eva_rl_agents::eva::{self, Eva, Found, Progress, Settings};
-use eva_rl_agents::methods;
-use eva_rl_agents::model::{ActionKind, Conditioning, DecisionTransformer, PolicyConfig as HfConfig};
-use eva_rl_agents::site::{Site, Token};
+use eva_rl_agents::adapter::site::Site;
+use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, LoraOptions, Scaling, fingerprint};
+use eva_rl_agents::adapter_init::eva::Progress;
+use eva_rl_agents::adapter_init::{Initialised, TaskData};
+use eva_rl_agents::model::{
+    self, ActionKind, Conditioning, Inputs, PolicyConfig as HfConfig, Token, TransformerPolicy,
+};
 use eva_rl_envs::ActionSpace;
 use tch::Tensor;
 
-use crate::config::{ActionHeadConfig, AdapterConfig, LoraConfig, NewPolicyConfig, PolicyConfig, RunPlan};
+use crate::config::{ActionHeadConfig, AdapterConfig, NewPolicyConfig, PolicyConfig, RunPlan};
 use crate::data::{Dataset, Replay, observation_moments};
 use crate::failure::{InputError, OrInput, tell};
 use crate::interrupt;
 use crate::learner::ADAPTER_SCALE;
 use crate::metrics::{self, Recorder};
 use crate::output::absolute;
-use crate::rank_map::RankMap;
+use crate::rank_map::EvaSummary;
 use crate::rng::{self, Purpose};
 use crate::run_dir::RunDir;
 
@@ -43,7 +44,7 @@ pub fn new_policy(new: &NewPolicyConfig, datasets: &[Dataset]) -> HfConfig {
         ActionHeadConfig::Binned { bins } if action_kind == ActionKind::Binned => Some(bins),
         _ => None,
     };
-    let mut config = HfConfig {
+    model::new_config(HfConfig {
         state_dim: dataset.observation_width as i64,
         act_dim: act_dim as i64,
         hidden_size: new.hidden_size,
@@ -69,50 +70,33 @@ pub fn new_policy(new: &NewPolicyConfig, datasets: &[Dataset]) -> HfConfig {
         action_low: low,
         action_high: high,
         ..HfConfig::default()
-    };
-    config.model_type = config.own_model_type().to_owned();
-    if config.model_type != HfConfig::default().model_type {
-        config.other.remove("architectures"); // transformers has no class for it
-    }
-    config
+    })
 }
 
 /// What the adapters' folder says, whatever they have learned.
-fn facts(plan: &RunPlan, policy: &DecisionTransformer) -> AdapterFolder {
+fn folder_facts(plan: &RunPlan, policy: &TransformerPolicy) -> AdapterFolder {
     let base = match &plan.policy {
         PolicyConfig::Pretrained { path, .. } => absolute(path).display().to_string(),
         PolicyConfig::New(_) => String::new(),
     };
-    let origin = match &plan.adapter {
-        AdapterConfig::Eva(eva) => eva.settings().origin(),
-        _ => Origin::Lora,
-    };
-    let lora = plan.adapter.lora();
+    let method = plan.adapter.as_method();
     AdapterFolder {
         base,
         fingerprint: Some(fingerprint(policy.weights())),
-        rank: lora.map_or(1, |lora| lora.rank.get()),
-        scaling: lora.map_or(Scaling { alpha: 1.0, rank_stabilised: false }, scaling),
-        origin,
+        rank: method.lora().map_or(1, |lora| lora.rank.get()),
+        scaling: method.lora().map_or(Scaling { alpha: 1.0, rank_stabilised: false }, LoraOptions::scaling),
+        origin: method.origin(),
+        fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
     }
 }
 
-fn scaling(lora: &LoraConfig) -> Scaling {
-    Scaling { alpha: lora.alpha, rank_stabilised: lora.rslora }
-}
-
-/// Refuses a rank that some map of the policy is too small for.
-pub fn check_rank(plan: &RunPlan, policy: &DecisionTransformer) -> anyhow::Result<()> {
-    let Some(lora) = plan.adapter.lora() else { return Ok(()) };
-    let wanted = match &plan.adapter {
-        AdapterConfig::LoraGa(_) => 2 * lora.rank.get(), // A and B take different directions
-        _ => lora.rank.get(),
-    };
-    for site in policy.sites() {
-        let (input, output) = policy.site_shape(site).expect("a site of this policy");
-        if wanted > input.min(output) {
+/// Refuses a rank that some module of the policy is too small for.
+pub fn check_rank(plan: &RunPlan, policy: &TransformerPolicy) -> anyhow::Result<()> {
+    let wanted = plan.adapter.as_method().components();
+    for Site { module, input, output, .. } in policy.sites() {
+        if wanted > *input.min(output) {
             return Err(InputError(format!(
-                "{} takes {wanted} directions, and {site} maps {input} numbers to {output}: lower the rank",
+                "{} takes {wanted} components, and {module} maps {input} dimensions to {output}: lower the rank",
                 plan.adapter.label()
             ))
             .into());
@@ -122,162 +106,116 @@ pub fn check_rank(plan: &RunPlan, policy: &DecisionTransformer) -> anyhow::Resul
 }
 
 /// Refuses kinds of tokens that the policy does not have, of which no activation could count.
-pub fn check_tokens(tokens: &[Token], policy: &DecisionTransformer) -> anyhow::Result<()> {
-    let known = &policy.config().token_order;
-    match tokens.iter().find(|token| !known.contains(token)) {
+pub fn check_tokens(method: &AdapterConfig, policy: &TransformerPolicy) -> anyhow::Result<()> {
+    let AdapterConfig::Eva(options) = method else { return Ok(()) };
+    let known: Vec<Token> = policy.tokens().collect();
+    match options.tokens.iter().find(|token| !known.contains(token)) {
         None => Ok(()),
         Some(token) => {
             let word = |tokens| serde_json::to_string(tokens).expect("tokens can be written as JSON");
-            let (token, known) = (word(std::slice::from_ref(token)), word(known));
+            let (token, known) = (word(std::slice::from_ref(token)), word(&known));
             Err(InputError(format!("EVA's `tokens` holds {token}, expected some of the policy's, {known}"))
                 .into())
         }
     }
 }
 
-/// What initialisation looks at.
-pub struct Material<'a> {
-    /// The policy to be adapted.
-    pub policy: &'a DecisionTransformer,
-    /// Its keys for acting.
+/// The task's trajectories, as adapter initialisation looks at them.
+pub struct TaskWindows<'a> {
+    /// How the policy reads its environment.
     pub conditioning: &'a Conditioning,
-    /// The task's trajectories.
-    pub offline: &'a Replay,
+    /// The trajectories.
+    pub data: &'a Replay,
+    /// Windows a batch.
+    pub batch_size: usize,
+    /// Decides the windows.
+    pub seed: u64,
+    /// The pass that `order` is of.
+    pass: Option<usize>,
+    /// Where the windows of a pass start.
+    order: Vec<usize>,
 }
 
-/// Adapters as the config wants them at the start; nothing in full fine-tuning. Abandoned where the run is to
-/// stop.
+impl<'a> TaskWindows<'a> {
+    /// Batches of so many windows, decided by the seed.
+    pub fn new(conditioning: &'a Conditioning, data: &'a Replay, batch_size: usize, seed: u64) -> Self {
+        Self { conditioning, data, batch_size, seed, pass: None, order: Vec::new() }
+    }
+}
+
+impl TaskData for TaskWindows<'_> {
+    fn batches_per_pass(&self) -> usize {
+        self.data.steps_of_a_pass().div_ceil(self.batch_size)
+    }
+
+    fn batch_of_pass(&mut self, pass: usize, batch: usize) -> Inputs {
+        if self.pass.replace(pass) != Some(pass) {
+            self.order = self.data.pass(&mut rng::generator(self.seed, Purpose::EvaWindows, pass));
+        }
+        let starts = self.order.chunks(self.batch_size).nth(batch).expect("a pass has so many batches");
+        self.conditioning.inputs(&self.data.windows(starts, self.conditioning.context_length).view())
+    }
+
+    fn sampled_batch(&mut self, batch: usize) -> Inputs {
+        let mut windows_rng = rng::generator(self.seed, Purpose::EvaWindows, batch);
+        let windows = self.data.sample(self.batch_size, self.conditioning.context_length, &mut windows_rng);
+        self.conditioning.inputs(&windows.view())
+    }
+
+    fn is_interrupted(&self) -> bool {
+        interrupt::asked().is_some()
+    }
+}
+
+/// Adapters as the config's method initialises them; nothing in full fine-tuning. Abandoned where the run is to stop.
 pub fn initialise_adapters(
     plan: &RunPlan,
-    material: &Material,
+    policy: &TransformerPolicy,
+    mut data: TaskWindows,
     run_dir: &RunDir,
     recorder: &mut Recorder,
 ) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
-    let Material { policy, conditioning, offline } = material;
     let begun = Instant::now();
     rng::seed_torch(plan.seed, Purpose::Weights, 1);
-    let mut adapters = match &plan.adapter {
-        AdapterConfig::FullFineTuning {} => return Ok(None),
-        AdapterConfig::HeadOnly {} => methods::head_only(policy),
-        AdapterConfig::Eva(eva) => {
-            let search = Search {
-                settings: eva.settings(),
-                sites: &policy.sites(),
-                tokens: &eva.tokens,
-                batch_size: plan.optimiser.batch_size,
-                max_batches: eva.max_batches,
-                seed: plan.seed,
-            };
-            let each = |batch, progress: Progress| {
-                interrupt::check()?;
-                recorder.scalar(metrics::EVA_SETTLED, batch, progress.settled)
-            };
-            let (found, outcome) = search.run(policy, conditioning, offline, each)?;
-            recorder.sites(&found.reports)?;
-            RankMap::new(&found.reports, outcome.batches).write(run_dir.root())?;
-            tell(&format!("EVA: {outcome}, {:.1} s", begun.elapsed().as_secs_f64()));
-            eva::adapters(&found, policy, scaling(&eva.lora).scale(eva.lora.rank.get()), 0.0)
-        }
-        _ => {
-            let (method, count) = plan.adapter.method().expect("the others have a method");
-            let lora = plan.adapter.lora().expect("the others have adapters");
-            let going_on = |_: &usize| interrupt::asked().is_none();
-            let batches = (0..count).take_while(going_on).map(|batch| {
-                let mut windows_rng = rng::generator(plan.seed, Purpose::EvaWindows, batch);
-                let steps = conditioning.context_length;
-                let windows = offline.sample(plan.optimiser.batch_size, steps, &mut windows_rng);
-                conditioning.inputs(&windows.view())
-            });
-            let begun = methods::begin(policy, method.as_ref(), lora.rank, scaling(lora), batches);
-            interrupt::check()?;
-            begun.or_input()?
+    let sites: Vec<Site> = policy.sites().cloned().collect();
+    let mut recorded = Ok(());
+    let mut progress = |now: Progress| {
+        if recorded.is_ok() {
+            recorded = recorder.scalar(metrics::EVA_CONVERGED, now.batches, now.converged_fraction);
         }
     };
-    if let Some(lora) = plan.adapter.lora() {
+    let initialised = plan.adapter.as_method().initialise(policy, &sites, &mut data, &mut progress);
+    interrupt::check()?;
+    let Initialised { adapters, eva } = initialised.or_input()?;
+    recorded?;
+    let Some(mut adapters) = adapters else { return Ok(None) };
+    if let Some(eva) = eva {
+        recorder.sites(&eva.sites)?;
+        EvaSummary::new(&eva).write(run_dir.root())?;
+        tell(&format!("EVA: {eva}, {:.1} s", begun.elapsed().as_secs_f64()));
+    }
+    if let Some(lora) = plan.adapter.as_method().lora() {
         adapters.dropout = lora.dropout;
         if lora.dora {
             policy.start_dora(&mut adapters);
         }
     }
     recorder.scalar(metrics::INITIALISATION_SECS, 0, begun.elapsed().as_secs_f64())?;
-    Ok(Some((facts(plan, policy), adapters)))
+    Ok(Some((folder_facts(plan, policy), adapters)))
 }
 
 /// Adapters as a checkpoint has them; nothing in full fine-tuning.
 pub fn restore_adapters(
     plan: &RunPlan,
-    policy: &DecisionTransformer,
+    policy: &TransformerPolicy,
     tensors: &HashMap<String, Tensor>,
 ) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
-    if matches!(plan.adapter, AdapterConfig::FullFineTuning {}) {
+    if matches!(plan.adapter, AdapterConfig::FullFineTuning(_)) {
         return Ok(None);
     }
     let scale = tensors.get(ADAPTER_SCALE).context("the checkpoint lacks the adapters' scale")?;
     let scale = f64::from_bits(scale.int64_value(&[]).cast_unsigned());
-    let dropout = plan.adapter.lora().map_or(0.0, |lora| lora.dropout);
+    let dropout = plan.adapter.as_method().lora().map_or(0.0, |lora| lora.dropout);
     let adapters = AdapterSet::from_state(tensors, scale, dropout, policy.device())?;
-    Ok(Some((facts(plan, policy), adapters)))
-}
-
-/// EVA's search over a dataset.
-pub struct Search<'a> {
-    /// What is looked for.
-    pub settings: Settings,
-    /// Where.
-    pub sites: &'a [Site],
-    /// Kinds of tokens that count; all where empty.
-    pub tokens: &'a [Token],
-    /// Windows a batch.
-    pub batch_size: usize,
-    /// Batches after which it ends, settled or not.
-    pub max_batches: usize,
-    /// Decides the windows.
-    pub seed: u64,
-}
-
-/// How a search ended.
-#[derive(Clone, Copy, Debug)]
-pub struct Outcome {
-    /// Batches that it took.
-    pub batches: usize,
-    /// How far it came.
-    pub progress: Progress,
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Progress { settled, done } = self.progress;
-        let how = if done { "settled" } else { "ended, not yet settled," };
-        write!(f, "{how} after {} batches, {:.0}% of the sites by themselves", self.batches, 100.0 * settled)
-    }
-}
-
-impl Search<'_> {
-    /// Shows EVA batches of windows until it has settled; `each` hears of every batch.
-    pub fn run(
-        &self,
-        policy: &DecisionTransformer,
-        conditioning: &Conditioning,
-        data: &Replay,
-        mut each: impl FnMut(usize, Progress) -> anyhow::Result<()>,
-    ) -> anyhow::Result<(Found<Site>, Outcome)> {
-        // Every window once in a random order, before any comes again in another.
-        let whole = data.steps_of_a_pass().div_ceil(self.batch_size);
-        let mut order = Vec::new();
-        let inputs = eva::inputs_of(policy, self.sites);
-        let mut eva = Eva::new(inputs, self.settings, Some(whole), policy.device());
-        let mut progress = Progress { settled: 0.0, done: false };
-        while !progress.done && eva.batches() < self.max_batches {
-            let (round, batch) = (eva.batches() / whole, eva.batches() % whole);
-            if batch == 0 {
-                order = data.pass(&mut rng::generator(self.seed, Purpose::EvaWindows, round));
-            }
-            let starts = order.chunks(self.batch_size).nth(batch).expect("a round has so many batches");
-            let inputs = conditioning.inputs(&data.windows(starts, conditioning.context_length).view());
-            progress = eva::observe_policy(&mut eva, policy, &inputs, self.tokens).or_input()?;
-            each(eva.batches(), progress)?;
-        }
-        let batches = eva.batches();
-        Ok((eva.finish().or_input()?, Outcome { batches, progress }))
-    }
+    Ok(Some((folder_facts(plan, policy), adapters)))
 }

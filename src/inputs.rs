@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use eva_rl_agents::model::Token;
 use eva_rl_agents::model::{Inputs, PolicyConfig};
-use eva_rl_agents::site::Token;
-use eva_rl_agents::tensor_file::TensorFile;
+use eva_rl_agents::tensor::file::TensorFile;
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::{InputError, OrInput};
@@ -43,9 +43,9 @@ pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs>
             format!("holds `timesteps` from {least} to {greatest}, and 0..{} is wanted", config.max_ep_len);
         return Err(refuse(text).into());
     }
-    let rewards = match config.place(Token::Reward) {
-        Some(_) => Some(shaped("rewards", &[batch, steps, 1], Kind::Float)?),
-        None => None,
+    let rewards = match config.reads(Token::Reward) {
+        true => Some(shaped("rewards", &[batch, steps, 1], Kind::Float)?),
+        false => None,
     };
     Ok(Inputs {
         states: shaped("states", &[batch, steps, config.state_dim], Kind::Float)?,

@@ -5,18 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
-use eva_rl_agents::fold::Fold;
-use eva_rl_agents::methods::{RankAllocator, Schedule, orthogonality};
-use eva_rl_agents::model::{self, DecisionTransformer, Inputs};
-use eva_rl_agents::objective::{self, Spread, StochasticHead};
+use eva_rl_agents::adapter_init::{Method, RankAllocator, orthogonality};
+use eva_rl_agents::loss::{self, Spread, StochasticHead};
+use eva_rl_agents::model::{self, ForwardContext, FusedLora, Inputs, TransformerPolicy};
 use eva_rl_agents::optimiser::{Decay, Optimiser, Rule, Settings, learning_rate};
-use eva_rl_agents::pass::{NoTap, Pass};
 use tch::{Device, Tensor};
 
-use crate::config::{
-    AdapterConfig, ObjectiveConfig, OptimiserConfig, PrecisionConfig, RuleConfig, RunPlan, ScheduleConfig,
-};
-use crate::guard::{Culprit, Watch};
+use crate::config::{ObjectiveConfig, OptimiserConfig, PrecisionConfig, RuleConfig, RunPlan, ScheduleConfig};
+use crate::guard::{NonFiniteProbe, NonFiniteSource};
 use crate::metrics::{self, Metric};
 
 /// The adapters' scale among a checkpoint's tensors, as the bits of an f64.
@@ -28,7 +24,7 @@ const NO_STD_YET: f64 = 0.3;
 /// What a run trains.
 pub struct Learner {
     /// The policy; frozen where there are adapters.
-    pub policy: DecisionTransformer,
+    pub policy: TransformerPolicy,
     /// The adapters; none in full fine-tuning.
     pub adapters: AdapterSet,
     /// What the adapters' folder says; absent in full fine-tuning.
@@ -52,8 +48,8 @@ pub struct Objective {
     pub temperature: Option<Tensor>,
     /// What it is made of, to be recorded.
     pub parts: Vec<(Metric, f64)>,
-    /// The maps of the passes that made it, where they folded their adapters.
-    pub fold: Fold,
+    /// What the passes that computed it kept of their adapters.
+    pub fused: FusedLora,
 }
 
 /// What one step of the optimiser did.
@@ -70,7 +66,7 @@ pub struct Descent {
 impl Learner {
     /// Ready for the first update. Without adapters the policy's own weights are trained.
     pub fn new(
-        mut policy: DecisionTransformer,
+        mut policy: TransformerPolicy,
         adapters: Option<(AdapterFolder, AdapterSet)>,
         plan: &RunPlan,
     ) -> Self {
@@ -103,17 +99,9 @@ impl Learner {
         let (folder, adapters) = adapters.unzip();
         let adapters = adapters.unwrap_or_default();
         let allocator = match &plan.adapter {
-            AdapterConfig::Adalora(ada) => {
-                let schedule = Schedule {
-                    target_rank: ada.target_rank,
-                    total: plan.total_updates(),
-                    warm_up: ada.warm_up,
-                    last: ada.last,
-                    every: ada.every,
-                    beta1: ada.beta1,
-                    beta2: ada.beta2,
-                };
-                Some((RankAllocator::new(&adapters, schedule), ada.orthogonality))
+            Method::Adalora(ada) => {
+                let schedule = ada.schedule(plan.total_updates());
+                Some((RankAllocator::new(&adapters, schedule), ada.orth_reg_weight))
             }
             _ => None,
         };
@@ -132,28 +120,28 @@ impl Learner {
 
     /// The run's objective on a batch.
     pub fn objective(&self, inputs: &Inputs) -> Objective {
-        let mut fold = Fold::default();
-        let pass = &mut Pass { adapters: &self.adapters, tap: &mut fold, train: true, mixed: self.mixed };
+        let mut fused = FusedLora::default();
+        let context = &mut self.context().train(true).mixed(self.mixed).fused(&mut fused);
         let Some(head) = &self.head else {
-            let loss = objective::imitation(&self.policy, pass, inputs);
-            return Objective { loss, temperature: None, parts: Vec::new(), fold };
+            let loss = loss::behaviour_cloning(&self.policy, context, inputs);
+            return Objective { loss, temperature: None, parts: Vec::new(), fused };
         };
-        let loss = head.loss(&self.policy, pass, inputs);
+        let loss = head.loss(&self.policy, context, inputs);
         let mut parts = vec![
             (metrics::LOG_LIKELIHOOD, loss.log_likelihood),
             (metrics::ENTROPY, loss.entropy),
             (metrics::TEMPERATURE, head.temperature()),
         ];
         parts.extend(spread_parts(loss.spread));
-        Objective { loss: loss.policy, temperature: Some(loss.temperature), parts, fold }
+        Objective { loss: loss.policy, temperature: Some(loss.temperature), parts, fused }
     }
 
     /// The run's objective on a batch, without dropout and without consequences.
     pub fn validation_loss(&self, inputs: &Inputs) -> f64 {
-        let pass = &mut Pass { adapters: &self.adapters, tap: &mut NoTap, train: false, mixed: false };
+        let context = &mut self.context();
         let loss = tch::no_grad(|| match &self.head {
-            None => objective::imitation(&self.policy, pass, inputs),
-            Some(head) => head.loss(&self.policy, pass, inputs).policy,
+            None => loss::behaviour_cloning(&self.policy, context, inputs),
+            Some(head) => head.loss(&self.policy, context, inputs).policy,
         });
         loss.double_value(&[])
     }
@@ -192,7 +180,7 @@ impl Learner {
             Some((_, weight)) => loss + orthogonality(&self.adapters) * *weight,
             None => loss.shallow_clone(),
         };
-        objective.fold.backward(&loss, &self.adapters, &self.optimiser.parameters());
+        objective.fused.backward(&loss, &self.adapters, &self.optimiser.parameters());
         let grad_norm = self.optimiser.grad_norm();
         if !grad_norm.is_finite() {
             return Err(match self.optimiser.first_not_finite() {
@@ -216,30 +204,34 @@ impl Learner {
     /// Log-probability of every step's recorded action under Online DT's distribution, without dropout:
     /// `[B, T]`, 0 where a step pads; with what is to be recorded of it. None where the objective has no
     /// distribution.
-    pub fn log_probs(&self, fold: &mut Fold, inputs: &Inputs) -> Option<(Tensor, Vec<(Metric, f64)>)> {
+    pub fn log_probs(&self, fused: &mut FusedLora, inputs: &Inputs) -> Option<(Tensor, Vec<(Metric, f64)>)> {
         let head = self.head.as_ref()?;
-        let pass = &mut Pass { adapters: &self.adapters, tap: fold, train: false, mixed: self.mixed };
-        let (log_probs, spread) = head.log_probs(&self.policy, pass, inputs);
+        let context = &mut self.context().mixed(self.mixed).fused(fused);
+        let (log_probs, spread) = head.log_probs(&self.policy, context, inputs);
         Some((log_probs, spread_parts(spread)))
     }
 
     /// The mean action of every step, without dropout: `[B, T, A]`, probabilities where discrete.
-    pub fn mean_actions(&self, fold: &mut Fold, inputs: &Inputs) -> Tensor {
-        let pass = &mut Pass { adapters: &self.adapters, tap: fold, train: false, mixed: self.mixed };
-        self.policy.mean_actions(pass, inputs)
+    pub fn mean_actions(&self, fused: &mut FusedLora, inputs: &Inputs) -> Tensor {
+        let context = &mut self.context().mixed(self.mixed).fused(fused);
+        self.policy.mean_actions(context, inputs)
     }
 
-    /// The linear map at which a batch first gives numbers that are not finite, if there is one.
-    pub fn first_not_finite(&self, inputs: &Inputs) -> Option<Culprit> {
-        let mut watch = Watch::default();
-        let pass = &mut Pass { adapters: &self.adapters, tap: &mut watch, train: false, mixed: self.mixed };
-        let encoded = tch::no_grad(|| self.policy.encode_for_actions(pass, inputs)); // [B, T, D]
-        let head = tch::no_grad(|| self.policy.action_head(pass, &encoded)); // [B, T, A] or [B, T, A · bins]
-        watch.culprit(head.isfinite().all().int64_value(&[]) == 1)
+    fn context(&self) -> ForwardContext<'_> {
+        ForwardContext::with_adapters(&self.adapters)
+    }
+
+    /// The linear module at which a batch first gives numbers that are not finite, if there is one.
+    pub fn first_not_finite(&self, inputs: &Inputs) -> Option<NonFiniteSource> {
+        let mut probe = NonFiniteProbe::new(&self.policy);
+        let context = &mut self.context().mixed(self.mixed).observed_by(&mut probe);
+        let encoded = tch::no_grad(|| self.policy.encode_for_actions(context, inputs)); // [B, T, D]
+        let head = tch::no_grad(|| self.policy.action_head(context, &encoded)); // [B, T, A] or [B, T, A · bins]
+        probe.source(head.isfinite().all().int64_value(&[]) == 1)
     }
 
     /// A frozen copy that acts as the learner does now, its adapters merged.
-    pub fn acting(&self) -> DecisionTransformer {
+    pub fn acting(&self) -> TransformerPolicy {
         tch::no_grad(|| self.policy.merged(&self.adapters))
     }
 
@@ -289,7 +281,7 @@ impl Learner {
         if let (Some(head), Some((optimiser, _))) = (&self.head, &mut self.temperature) {
             let mut parameters = head.parameters();
             parameters.extend(head.temperature_parameters());
-            objective::restore(&parameters, find)
+            loss::restore(&parameters, find)
                 .map_err(|name| anyhow::anyhow!("the checkpoint lacks `{name}`"))?;
             optimiser.load_state(|name| find(&format!("temperature.{name}")))?;
         }
@@ -307,9 +299,9 @@ fn spread_parts(spread: Option<Spread>) -> Vec<(Metric, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use eva_rl_agents::adapter::site::ModuleName;
     use eva_rl_agents::adapter::{Lora, Origin, Rank, Scaling, lora};
     use eva_rl_agents::model::Activation;
-    use eva_rl_agents::site::{Layer, Site, Token};
     use tch::Kind;
 
     use super::*;
@@ -320,12 +312,24 @@ mod tests {
         config::load(&demo, &[]).unwrap().plan().unwrap()
     }
 
-    fn base() -> DecisionTransformer {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/policies/plain");
+    fn facts(scaling: Scaling) -> AdapterFolder {
+        let origin = Origin::Lora;
+        AdapterFolder {
+            base: String::new(),
+            fingerprint: None,
+            rank: 2,
+            scaling,
+            origin,
+            fan_in_fan_out: true,
+        }
+    }
+
+    fn base() -> TransformerPolicy {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("agents/tests/golden/policies/plain");
         model::read(&folder, None, Device::Cpu).unwrap()
     }
 
-    fn inputs(policy: &DecisionTransformer) -> Inputs {
+    fn inputs(policy: &TransformerPolicy) -> Inputs {
         let float = (Kind::Float, Device::Cpu);
         Inputs {
             states: Tensor::randn([4, 3, policy.config().state_dim], float),
@@ -343,14 +347,13 @@ mod tests {
         let (rank, scaling) = (Rank::try_from(2).unwrap(), Scaling { alpha: 2.0, rank_stabilised: false });
         let mut adapters = AdapterSet::default();
         for site in policy.sites() {
-            let (input, output) = policy.site_shape(site).unwrap();
-            adapters.sites.insert(site, lora(input, output, rank, scaling, Device::Cpu));
+            let lora = lora(site.input, site.output, rank, scaling, Device::Cpu);
+            adapters.sites.insert(site.module.clone(), lora);
         }
         policy.start_dora(&mut adapters);
         let begun: Vec<Tensor> =
             adapters.parameters().iter().map(|(_, tensor)| tensor.detach().copy()).collect();
-        let facts =
-            AdapterFolder { base: String::new(), fingerprint: None, rank: 2, scaling, origin: Origin::Lora };
+        let facts = facts(scaling);
         let inputs = inputs(&policy);
         let mut learner = Learner::new(policy, Some((facts, adapters)), &plan);
         for update in 0..10 {
@@ -367,7 +370,7 @@ mod tests {
     /// The loss of a first update, and the gradient that it leaves at each of the adapters' tensors.
     fn first_update(
         precision: PrecisionConfig,
-        policy: &DecisionTransformer,
+        policy: &TransformerPolicy,
         adapters: AdapterSet,
         inputs: &Inputs,
     ) -> (f64, Vec<(String, Tensor)>) {
@@ -375,12 +378,11 @@ mod tests {
         let mut config = config::load(&demo, &["objective={ imitation = {} }".to_owned()]).unwrap();
         (config.online, config.optimiser.precision) = (None, precision);
         let scaling = Scaling { alpha: 2.0, rank_stabilised: false };
-        let facts =
-            AdapterFolder { base: String::new(), fingerprint: None, rank: 2, scaling, origin: Origin::Lora };
+        let facts = facts(scaling);
         let policy = policy.merged(&AdapterSet::default()); // a copy
         let learner = Learner::new(policy, Some((facts, adapters)), &config.plan().unwrap());
         let objective = learner.objective(inputs);
-        objective.fold.backward(&objective.loss, &learner.adapters, &learner.optimiser.parameters());
+        objective.fused.backward(&objective.loss, &learner.adapters, &learner.optimiser.parameters());
         let parameters = learner.adapters.parameters().into_iter();
         (objective.loss.double_value(&[]), parameters.map(|(name, tensor)| (name, tensor.grad())).collect())
     }
@@ -395,17 +397,18 @@ mod tests {
             attn_pdrop: 0.0,
             ..base().config().clone()
         };
-        let policy = DecisionTransformer::new(smooth_without_dropout, Device::Cpu);
+        let policy = TransformerPolicy::new(smooth_without_dropout, Device::Cpu);
         let inputs = inputs(&policy);
         let (rank, scaling) = (Rank::try_from(2).unwrap(), Scaling { alpha: 2.0, rank_stabilised: false });
         for dora in [false, true] {
             let (mut one, mut other) = (AdapterSet::default(), AdapterSet::default());
             for site in policy.sites() {
-                let (input, output) = policy.site_shape(site).unwrap();
-                let lora = lora(input, output, rank, scaling, Device::Cpu);
-                let (down, up) = (lora.down.detach(), Tensor::randn([output, 2], (Kind::Float, Device::Cpu)));
+                let lora = lora(site.input, site.output, rank, scaling, Device::Cpu);
+                let up = Tensor::randn([site.output, 2], (Kind::Float, Device::Cpu));
+                let down = lora.down.detach();
                 for set in [&mut one, &mut other] {
-                    set.sites.insert(site, Lora::new(down.copy(), up.copy() * 0.1, lora.scale));
+                    set.sites
+                        .insert(site.module.clone(), Lora::new(down.copy(), up.copy() * 0.1, lora.scale));
                 }
             }
             if dora {
@@ -457,16 +460,16 @@ mod tests {
     }
 
     #[test]
-    fn the_map_that_spoils_a_batch_is_found_and_a_spoilt_batch_too() {
+    fn the_module_that_is_not_finite_is_found_and_a_batch_too() {
         let policy = base();
-        let (map, inputs) = (Site::Block { block: 0, layer: Layer::MlpIn }, inputs(&policy));
+        let (module, inputs) = (ModuleName::from("encoder.h.0.mlp.c_fc"), inputs(&policy));
         let learner = Learner::new(policy, None, &plan());
         assert_eq!(learner.first_not_finite(&inputs), None);
-        let mut bias = learner.policy.weights()[&format!("{map}.bias")].shallow_clone();
+        let mut bias = learner.policy.weights()[&format!("{module}.bias")].shallow_clone();
         let _ = tch::no_grad(|| bias.fill_(f64::INFINITY));
-        assert_eq!(learner.first_not_finite(&inputs), Some(Culprit::Site(map)));
+        assert_eq!(learner.first_not_finite(&inputs), Some(NonFiniteSource::Module(module)));
         let spoilt = Inputs { states: &inputs.states * f64::NAN, ..inputs };
-        assert_eq!(learner.first_not_finite(&spoilt), Some(Culprit::Batch(Site::Embed(Token::State))));
+        assert_eq!(learner.first_not_finite(&spoilt), Some(NonFiniteSource::Batch("embed_state".into())));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The map that EVA makes of a policy: rank and explained variance of each site, as a table, JSON and a figure.
+//! What EVA found: rank and explained variance of each module, as a table, JSON and a figure.
 
 use std::path::Path;
 
 use anyhow::Context;
-use eva_rl_agents::eva::SiteReport;
-use eva_rl_agents::site::Site;
+use eva_rl_agents::adapter::site::ModuleName;
+use eva_rl_agents::adapter_init::eva::{EvaResult, SiteReport};
 use maud::html;
 use serde::{Deserialize, Serialize};
 
@@ -14,41 +14,41 @@ const NUMBERS: &str = "eva.json";
 /// The file of the figure.
 const FIGURE: &str = "eva.svg";
 
-/// Rank and explained variance of each site.
+/// Rank and explained variance of each module.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RankMap {
+pub struct EvaSummary {
     /// Batches of data that the numbers come from.
     pub batches: usize,
-    /// Every site that could have got an adapter, in the order of the forward pass.
+    /// Every module that could have got an adapter, in the order of the forward pass.
     pub sites: Vec<SiteNumbers>,
 }
 
-/// What EVA found at one site.
+/// EVA's result at one module.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SiteNumbers {
     /// Its name.
     pub site: String,
     /// Rank of its adapter; 0 means that it has none.
     pub rank: i64,
-    /// Share of the site's variance that the adapter's directions explain together.
+    /// Fraction of the module's variance that the adapter's components explain together.
     pub explained_variance: f64,
-    /// Share that each candidate direction explains, descending.
+    /// Fraction that each candidate component explains, descending.
     pub explained_variance_ratio: Vec<f64>,
-    /// How sure the directions are, by the rule that ended the search.
+    /// How sure the components are, by the rule that ended the search.
     pub cosine: f64,
 }
 
-impl RankMap {
-    /// The map of what EVA found.
-    pub fn new(reports: &[SiteReport<Site>], batches: usize) -> Self {
-        let numbers = |report: &SiteReport<Site>| SiteNumbers {
+impl EvaSummary {
+    /// The summary of EVA's result.
+    pub fn new(result: &EvaResult<ModuleName>) -> Self {
+        let numbers = |report: &SiteReport<ModuleName>| SiteNumbers {
             site: report.site.to_string(),
             rank: report.rank,
-            explained_variance: report.covered(),
+            explained_variance: report.explained_variance(),
             explained_variance_ratio: report.explained.clone(),
             cosine: report.cosine,
         };
-        Self { batches, sites: reports.iter().map(numbers).collect() }
+        Self { batches: result.progress.batches, sites: result.sites.iter().map(numbers).collect() }
     }
 
     /// Writes the numbers and the figure into `folder`, which exists.
@@ -60,12 +60,12 @@ impl RankMap {
         std::fs::write(&path, self.figure()).with_context(|| format!("cannot write {path:?}"))
     }
 
-    /// The map that an adapter's folder holds, if EVA made it.
+    /// The summary in an adapter's folder, if EVA made it.
     pub fn read(folder: &Path) -> Option<Self> {
         serde_json::from_str(&std::fs::read_to_string(folder.join(NUMBERS)).ok()?).ok()
     }
 
-    /// The map for people.
+    /// A table for people.
     pub fn table(&self) -> String {
         let mut table =
             format!("{:<28} {:>4}  {:>9}  {:>6}  first components", "site", "rank", "explained", "cosine");
@@ -132,7 +132,7 @@ mod tests {
             explained_variance_ratio: Vec::new(),
             cosine: 1.0,
         };
-        let svg = RankMap { batches: 1, sites: vec![site("a<b", 4, 0.5), site("c", 1, 1.0)] }.figure();
+        let svg = EvaSummary { batches: 1, sites: vec![site("a<b", 4, 0.5), site("c", 1, 1.0)] }.figure();
         assert!(svg.contains("a&lt;b"), "{svg}");
         for (length, colour) in [(220, "#0072b2"), (55, "#0072b2"), (110, "#d55e00"), (220, "#d55e00")] {
             assert!(svg.contains(&format!("width=\"{length}\" height=\"15\" fill=\"{colour}\"")), "{svg}");

@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use eva_rl_agents::model::{self, DecisionTransformer};
-use eva_rl_agents::tensor_file::{self, TensorFile};
+use eva_rl_agents::model::{self, TransformerPolicy};
+use eva_rl_agents::tensor::file::{self as tensor_file, TensorFile};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
@@ -297,7 +297,7 @@ impl Checkpoint {
     }
 
     /// The policy of a run that trains all of it.
-    pub fn policy(&self, device: Device) -> anyhow::Result<DecisionTransformer> {
+    pub fn policy(&self, device: Device) -> anyhow::Result<TransformerPolicy> {
         model::read(&self.folder.join("policy"), None, device).or_input()
     }
 }

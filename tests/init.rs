@@ -37,7 +37,7 @@ fn every_method_has_a_config_to_start_from() {
         "adalora",
     ];
     for method in methods {
-        let shrink = ["adapter.adalora.warm_up=1", "adapter.adalora.last=1"];
+        let shrink = ["adapter.adalora.tinit=1", "adapter.adalora.tfinal=1"];
         let more = if method == "adalora" { &shrink[..] } else { &[] };
         let text = check_trains(&bench, method, &["--policy", "policy", "--method", method], more);
         let table = if method == "full" { "full_fine_tuning" } else { method };

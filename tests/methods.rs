@@ -14,27 +14,27 @@ pub const METHODS: [(&str, &str); 14] = [
     ("pissa", "{ pissa = {} }"),
     ("milora", "{ milora = {} }"),
     ("olora", "{ olora = {} }"),
-    ("corda-preview", "{ corda = { batches = 2, mode = \"preview\", lora = {} } }"),
-    ("corda-preserve", "{ corda = { batches = 2, mode = \"preserve\", lora = {} } }"),
+    ("corda-preview", "{ corda = { batches = 2, mode = \"ipm\", lora = {} } }"),
+    ("corda-preserve", "{ corda = { batches = 2, mode = \"kpm\", lora = {} } }"),
     ("lora-ga", "{ lora_ga = { batches = 2, gamma = 16.0, lora = {} } }"),
     ("lora-one", "{ lora_one = { batches = 2, gamma = 128.0, lora = {} } }"),
     ("ipa", "{ ipa = { batches = 2, frozen = false, lora = {} } }"),
     ("ipa-frozen", "{ ipa = { batches = 2, frozen = true, lora = {} } }"),
     (
         "adalora",
-        "{ adalora = { target_rank = 1, warm_up = 8, last = 8, every = 2, beta1 = 0.85, beta2 = 0.85, orthogonality = 0.5, lora = {} } }",
+        "{ adalora = { target_rank = 1, tinit = 8, tfinal = 8, delta_t = 2, beta1 = 0.85, beta2 = 0.85, orth_reg_weight = 0.5, lora = {} } }",
     ),
     (
         "eva-rotated",
-        "{ eva = { rho = 2.0, tau = 0.99, max_batches = 9, directions = \"rotated\", lora = {} } }",
+        "{ eva = { rho = 2.0, tau = 0.99, max_batches = 9, components = \"rotated\", lora = {} } }",
     ),
     (
         "eva-minor",
-        "{ eva = { rho = 1.0, tau = 0.99, max_batches = 9, directions = \"trailing\", solver = \"gram\", lora = {} } }",
+        "{ eva = { rho = 1.0, tau = 0.99, max_batches = 9, components = \"minor\", solver = \"gram\", lora = {} } }",
     ),
     (
         "eva-peft",
-        "{ eva = { rho = 2.0, tau = 0.99, max_batches = 9, solver = \"incremental\", stop = \"turn\", whiten = true, score = \"paper\", tokens = [\"state\"], lora = {} } }",
+        "{ eva = { rho = 2.0, tau = 0.99, max_batches = 9, solver = \"incremental\", stop = \"component_cosine\", whiten = true, allocation = \"l1_norm\", tokens = [\"state\"], lora = {} } }",
     ),
 ];
 
@@ -121,7 +121,7 @@ fn settings_that_contradict_each_other_are_refused() {
         format!("{{ eva = {{ rho = 1.0, tau = 0.9, max_batches = 3, lora = {LORA}, {extra} }} }}")
     };
     check_refused(&eva("solver = \"incremental\""), &["incremental", "stop `turn`"]);
-    check_refused(&eva("solver = \"sketch\", directions = \"trailing\""), &["trailing", "gram"]);
-    let adalora = "{ adalora = { target_rank = 1, warm_up = 30, last = 30, every = 2, beta1 = 0.85, beta2 = 0.85, orthogonality = 0.5, lora = {} } }";
+    check_refused(&eva("solver = \"sketch\", components = \"minor\""), &["trailing", "gram"]);
+    let adalora = "{ adalora = { target_rank = 1, tinit = 30, tfinal = 30, delta_t = 2, beta1 = 0.85, beta2 = 0.85, orth_reg_weight = 0.5, lora = {} } }";
     check_refused(&adalora.replace("{}", LORA), &["warm_up + last", "60"]);
 }

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use crate::support::{Bench, PRETRAIN, golden};
+use crate::support::{Bench, PRETRAIN, shipped};
 
 /// What `evaluate --json` says of a shipped policy, with further flags.
 fn evaluated(bench: &Bench, policy: &str, env: &str, flags: &[&str]) -> Vec<Value> {
-    let policy = golden("../../policies").join(policy);
+    let policy = shipped(policy);
     let episodes = ["--env", env, "--episodes", "10", "--json"];
     let found = bench.succeed(&[&["evaluate", policy.to_str().unwrap()][..], &episodes, flags].concat());
     serde_json::from_str::<Value>(&found).unwrap()["results"].as_array().unwrap().clone()
@@ -21,7 +21,7 @@ fn evaluations_read_windows_unless_the_cache_is_named_and_say_which() {
     assert_ne!(cached["mean_return"], window["mean_return"], "they look back on different steps");
     assert_eq!((&window["inference"], &cached["inference"]), (&"window".into(), &"cached".into()));
 
-    let policy = golden("../../policies/pendulum");
+    let policy = shipped("pendulum");
     let flags =
         ["--env", "Pendulum-v1", "--episodes", "2", "--inference", "cached", "--max-return-to-go", "-1"];
     let said = bench.succeed(&[&["evaluate", policy.to_str().unwrap()][..], &flags].concat());
@@ -45,7 +45,7 @@ fn targets_above_what_the_policy_s_data_reached_differ_unless_they_are_capped() 
     );
 
     // Its data reached 156 at most.
-    let policy = golden("../../policies/cartpole-medium");
+    let policy = shipped("cartpole-medium");
     let said = |target: &str| {
         let flags = ["--env", "CartPole-v1", "--episodes", "1", "--target-return", target];
         let output = bench.run(&[&["evaluate", policy.to_str().unwrap()][..], &flags].concat());
@@ -90,7 +90,7 @@ fn one_target_serves_a_run_unless_evaluation_or_exploration_names_its_own() {
 #[test]
 fn what_is_played_does_not_depend_on_threads() {
     let bench = Bench::new();
-    let policy = golden("../../policies/pendulum");
+    let policy = shipped("pendulum");
     let evaluated = |threads: &str, inference: &str| {
         let mut command = bench.command(&["evaluate", policy.to_str().unwrap(), "--env", "Pendulum-v1"]);
         command.args(["--episodes", "9", "--num-envs", "7", "--inference", inference, "--json"]);

@@ -238,7 +238,7 @@ fn a_long_exploration_is_abandoned_and_made_when_the_run_is_resumed() {
 fn a_run_stopped_before_its_first_update_says_so_and_begins_when_it_is_resumed() {
     let bench = Bench::with_policy();
     // Half a million batches, none of which turns the directions little enough.
-    let long = ["adapter.eva.stop=turn", "adapter.eva.tau=1.0", "adapter.eva.max_batches=500000"];
+    let long = ["adapter.eva.stop=component_cosine", "adapter.eva.tau=1.0", "adapter.eva.max_batches=500000"];
     let child = start(&bench, "run", &long, ".lock");
     std::thread::sleep(Duration::from_millis(300));
     send("INT", &child);

@@ -75,9 +75,14 @@ impl Bench {
     }
 }
 
-/// A fixture.
+/// A fixture of the library of policies.
 pub fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("agents/tests/golden").join(name)
+}
+
+/// A policy of the repository.
+pub fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("policies").join(name)
 }
 
 pub fn copy_folder(from: &Path, to: &Path) {

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from golden_policies import predict  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-GOLDEN = REPOSITORY / "tests" / "golden" / "policies"
+GOLDEN = REPOSITORY / "agents" / "tests" / "golden" / "policies"
 EXPORTS = REPOSITORY / "target" / "tmp" / "methods"
 METHODS = {"lora", "pissa", "milora", "olora", "corda-ipm", "corda-kpm", "lora-ga", "lora-one", "ipa", "adalora",
            "pissa-dora", "adalora-dora", "head-only"}  # fmt: skip

@@ -1,6 +1,6 @@
 """Records what Gymnasium's classic control environments do, for the Rust ones to be compared with.
 
-Writes one file an environment into tests/golden/envs. Needs gymnasium 1.4 and numpy; run it from
+Writes one file an environment into envs/tests/golden/classic. Needs gymnasium 1.4 and numpy; run it from
 the repository root: python tools/golden_envs.py
 """
 
@@ -11,7 +11,7 @@ import pathlib
 import gymnasium
 import numpy as np
 
-OUT = pathlib.Path("tests/golden/envs")
+OUT = pathlib.Path("envs/tests/golden/classic")
 
 
 class Play:

@@ -1,6 +1,6 @@
-"""Make the fixtures under tests/golden/foreign: files as other programs leave them, and what they should be read as.
+"""Make the fixtures under tests/golden/foreign and agents/tests/golden/foreign: files as other programs leave them, and what they should be read as.
 
-Needs torch, transformers, PEFT, minari with hdf5, and the policy tests/golden/policies/plain. Run from the
+Needs torch, transformers, PEFT, minari with hdf5, and the policy agents/tests/golden/policies/plain. Run from the
 repository's root:
     python tools/golden_foreign.py
 """
@@ -10,9 +10,11 @@ import os
 import shutil
 from pathlib import Path
 
-GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
-ROOT, PLAIN = GOLDEN / "foreign", GOLDEN / "policies" / "plain"
-os.environ["MINARI_DATASETS_PATH"] = str(ROOT / "minari")
+REPOSITORY = Path(__file__).resolve().parent.parent
+GOLDEN = REPOSITORY / "tests" / "golden"
+POLICIES = REPOSITORY / "agents" / "tests" / "golden"
+ROOT, PLAIN = POLICIES / "foreign", POLICIES / "policies" / "plain"
+os.environ["MINARI_DATASETS_PATH"] = str(GOLDEN / "foreign" / "minari")
 
 import h5py  # noqa: E402
 import minari  # noqa: E402
@@ -112,12 +114,12 @@ def datasets():
         "observations": torch.tensor(np.array(flat, np.float32)).reshape(2, 5, -1),
         "actions": torch.tensor(actions, dtype=torch.float32).reshape(2, 4),
     }
-    save_file(expected, ROOT / "minari" / "spaces.safetensors")
+    save_file(expected, GOLDEN / "foreign" / "minari" / "spaces.safetensors")
 
     # As Minari wrote before 0.5: what metadata.json says are attributes of the HDF5 file. Flags are integers here,
     # and numbers are float16.
     metadata = json.loads((GOLDEN / "minari/cartpole/random-v0/data/metadata.json").read_text())
-    folder = ROOT / "minari" / "old-v0" / "data"
+    folder = GOLDEN / "foreign" / "minari" / "old-v0" / "data"
     folder.mkdir(parents=True)
     with h5py.File(folder / "main_data.hdf5", "w") as file:
         file.attrs.update({key: metadata[key] for key in ("observation_space", "action_space", "algorithm_name")})
@@ -133,7 +135,7 @@ def datasets():
 
 def hard_links():
     """An episode that the file has once and names a hundred times, of zeros that deflate makes small."""
-    folder = ROOT / "minari" / "hard-links-v0" / "data"
+    folder = GOLDEN / "foreign" / "minari" / "hard-links-v0" / "data"
     folder.mkdir(parents=True)
     metadata = json.loads((GOLDEN / "minari/cartpole/random-v0/data/metadata.json").read_text())
     (folder / "metadata.json").write_text(json.dumps({**metadata, "total_episodes": 100}) + "\n")
@@ -149,7 +151,7 @@ def hard_links():
 
 def main():
     shutil.rmtree(ROOT, ignore_errors=True)
-    (ROOT / "minari").mkdir(parents=True)
+    (GOLDEN / "foreign" / "minari").mkdir(parents=True)
     adapter("peft-look-ahead", target_modules=r".*\.h\.(?!1\b)\d+\.attn\.c_attn", rank_pattern={r"h\.(?=0)\d+.attn.c_attn": 2})
     adapter("peft-tables", target_modules=["c_attn", "embed_timestep", "embed_state"])
     adapter("peft-tables-dora", target_modules=["embed_timestep", "c_fc"], use_dora=True, rank_pattern={"embed_timestep": 2})

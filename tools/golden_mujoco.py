@@ -1,6 +1,6 @@
 """Records what Gymnasium's MuJoCo environments do, for the Rust ones to be compared with.
 
-Writes one file an environment into tests/golden/mujoco: for each play its kwargs, positions and
+Writes one file an environment into envs/tests/golden/mujoco: for each play its kwargs, positions and
 velocities at the start, actions, and what was shown, earned and ended; and how the first observations
 of many episodes are spread. Wide observations are thinned to every tenth. Needs gymnasium 1.4, mujoco 3.17.0 and safetensors; run it from the repository root:
 python tools/golden_mujoco.py
@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 from safetensors.numpy import save_file
 
-OUT = pathlib.Path("tests/golden/mujoco")
+OUT = pathlib.Path("envs/tests/golden/mujoco")
 STEPS, SHORT = 200, 30
 STARTS = 1000
 WIDE = 200

@@ -1,4 +1,4 @@
-"""Make the fixtures under tests/golden/vision with transformers and PEFT: EVA on a model that is no policy.
+"""Make the fixtures under agents/tests/golden/vision with transformers and PEFT: EVA on a model that is no policy.
 
 Needs torch 2.11.0, transformers 5.23.0 and peft 0.21.2 (CPU). Run from the repository's root:
     python tools/golden_vision.py
@@ -15,7 +15,7 @@ from peft.tuners.lora import EvaConfig
 from safetensors.torch import save_file
 from transformers import ViTConfig, ViTModel
 
-ROOT = Path(__file__).resolve().parent.parent / "tests" / "golden" / "vision"
+ROOT = Path(__file__).resolve().parent.parent / "agents" / "tests" / "golden" / "vision"
 SMALL = {
     "hidden_size": 16,
     "num_hidden_layers": 2,

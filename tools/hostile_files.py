@@ -1,4 +1,4 @@
-"""Make the hostile weight files under tests/golden/hostile: what a policy's reader must refuse in one sentence.
+"""Make the hostile weight files under agents/tests/golden/hostile: what a policy's reader must refuse in one sentence.
 
 Needs torch 2.11.0. Run from the repository's root:
     python tools/hostile_files.py
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent / "tests" / "golden" / "hostile"
+ROOT = Path(__file__).resolve().parent.parent / "agents" / "tests" / "golden" / "hostile"
 
 
 def archive(name, data_pkl, storages=(), compression=zipfile.ZIP_STORED, order="little"):

@@ -4,11 +4,11 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use eva_rl_agents::adapter::{self, AdapterSet, Rank, Scaling};
-use eva_rl_agents::linalg::{End, Gram, IncrementalPca, Rows, Sketch, Solver};
-use eva_rl_agents::model::{DecisionTransformer, Inputs, Policy, PolicyConfig};
-use eva_rl_agents::objective;
+use eva_rl_agents::loss::behaviour_cloning;
+use eva_rl_agents::model::{ForwardContext, Inputs, Policy, PolicyConfig, TransformerPolicy};
 use eva_rl_agents::optimiser::{Optimiser, Settings};
-use eva_rl_agents::pass::{NoTap, Pass};
+use eva_rl_agents::pca::{Covariance, End, IncrementalPca, NystromSketch, Solver};
+use eva_rl_agents::tensor::Rows;
 use tch::{Device, Kind, Tensor};
 
 const BATCH: i64 = 64;
@@ -30,24 +30,23 @@ fn policy(criterion: &mut Criterion) {
     let config =
         PolicyConfig { state_dim: 11, act_dim: 3, n_head: 4, max_ep_len: 1000, ..PolicyConfig::default() };
     let inputs = inputs(&config);
-    let policy = DecisionTransformer::new(config, Device::Cpu);
-    let none = AdapterSet::default();
+    let policy = TransformerPolicy::new(config, Device::Cpu);
     criterion.bench_function("forward of a whole window", |bencher| {
-        let mut pass = Pass { adapters: &none, tap: &mut NoTap, train: false, mixed: false };
-        bencher.iter(|| tch::no_grad(|| policy.forward(&mut pass, &inputs)));
+        let mut context = ForwardContext::bare();
+        bencher.iter(|| tch::no_grad(|| policy.forward(&mut context, &inputs)));
     });
     criterion.bench_function("LoRA update", |bencher| {
         let rank = Rank::try_from(8).expect("8 is no zero");
         let scaling = Scaling { alpha: 1.0, rank_stabilised: false };
         let mut adapters = AdapterSet::default();
         for site in policy.sites() {
-            let (input, output) = policy.site_shape(site).expect("a site of this policy");
-            adapters.sites.insert(site, adapter::lora(input, output, rank, scaling, Device::Cpu));
+            let lora = adapter::lora(site.input, site.output, rank, scaling, Device::Cpu);
+            adapters.sites.insert(site.module.clone(), lora);
         }
         let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
         bencher.iter(|| {
-            let mut pass = Pass { adapters: &adapters, tap: &mut NoTap, train: true, mixed: false };
-            let loss = objective::imitation(&policy, &mut pass, &inputs);
+            let mut context = ForwardContext::with_adapters(&adapters).train(true);
+            let loss = behaviour_cloning(&policy, &mut context, &inputs);
             optimiser.zero_grad();
             loss.backward();
             optimiser.step(1e-4);
@@ -63,8 +62,8 @@ fn solver(criterion: &mut Criterion) {
     for width in [128, 512] {
         let rows = Rows::of(&Tensor::randn([3 * BATCH * STEPS, width], (Kind::Float, Device::Cpu)));
         let solvers: [(&str, Box<dyn Solver>); 3] = [
-            ("gram", Box::new(Gram::new(16, width, true, End::Leading))),
-            ("sketch", Box::new(Sketch::new(16, width, true))),
+            ("gram", Box::new(Covariance::new(16, width, true, End::Leading))),
+            ("sketch", Box::new(NystromSketch::new(16, width, true))),
             ("incremental", Box::new(IncrementalPca::new(16, width, true, Device::Cpu))),
         ];
         for (name, mut solver) in solvers {

@@ -385,7 +385,7 @@ mod tests {
     /// `gymnasium.spaces.flatten` makes of them.
     #[test]
     fn values_are_flattened_as_gymnasium_flattens_them() {
-        let text = include_str!("../../tests/golden/spaces.json");
+        let text = include_str!("../tests/golden/spaces.json");
         let cases: Vec<Value> = serde_json::from_str(text).unwrap();
         assert!(cases.len() >= 10);
         for case in cases {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{EnvArgs, EvaSearchArgs, StatisticsArgs, word};
+use super::{EnvArgs, EvaFlags, StatisticsArgs, word};
 use crate::rollout::Inference;
 
 /// Arguments of `bench`.
@@ -82,9 +82,9 @@ pub struct BenchEvaArgs {
     /// Windows a batch
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
-    /// How EVA searches
+    /// EVA's options
     #[command(flatten)]
-    pub search: EvaSearchArgs,
+    pub eva: EvaFlags,
     /// Searches to take the median of
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeats: u32,

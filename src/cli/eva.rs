@@ -2,77 +2,160 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use eva_rl_agents::adapter::Rank;
-use eva_rl_agents::eva::{Directions, Score, Settings, SolverKind, Stop};
-use eva_rl_agents::site::Token;
+use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use eva_rl_agents::adapter::{OptionChecks, Rank, RunSize};
+use eva_rl_agents::adapter_init::eva::EvaOptions;
+use serde_json::{Map, Value};
 
-use super::{ReadingArgs, StatisticsArgs, word};
-use crate::failure::{InputError, OrInput};
+use super::{ReadingArgs, StatisticsArgs, possible_values};
+use crate::config::{Key, Kind};
+use crate::failure::InputError;
 
-/// How EVA finds directions and shares out ranks.
-#[derive(Clone, Debug, Args)]
-pub struct EvaSearchArgs {
-    /// Mean rank of a site
-    #[arg(long, value_name = "R", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
-    pub rank: u16,
-    /// A site's rank may grow to rho times the mean
-    #[arg(long, value_name = "X", default_value_t = 2.0)]
-    pub rho: f64,
-    /// Cosine at which directions count as converged: to those of all data with --stop halves (0.995 where absent), to
-    /// the last batch's with turn (0.99)
-    #[arg(long, value_name = "X")]
-    pub tau: Option<f64>,
-    /// When data suffices: halves (tell how far off the whole is) or turn (PEFT's rule: a batch turns nothing)
-    #[arg(long, value_name = "RULE", default_value = "halves", value_parser = word::<Stop>())]
-    pub stop: Stop,
-    /// auto, gram (exact), sketch (for wide maps) or incremental (PEFT's, with --stop turn)
-    #[arg(long, value_name = "SOLVER", default_value = "auto", value_parser = word::<SolverKind>())]
-    pub solver: SolverKind,
-    /// Share ranks out by ratio (of explained variance, as PEFT) or paper (its Eq. 6)
-    #[arg(long, value_name = "SCORE", default_value = "ratio", value_parser = word::<Score>())]
-    pub score: Score,
-    /// Which directions A gets: leading, or a control: rotated, permuted, trailing, random
-    #[arg(long, value_name = "WHICH", default_value = "leading", value_parser = word::<Directions>())]
-    pub directions: Directions,
-    /// Take E[x xᵀ] as it is, without centring activations
-    #[arg(long)]
-    pub uncentred: bool,
-    /// Divide each row of A by the root of its singular value
-    #[arg(long)]
-    pub whiten: bool,
-    /// Kinds of tokens that count: return, state, action, reward; all where absent
-    #[arg(long, value_name = "KIND", num_args = 1.., value_parser = word::<Token>())]
-    pub tokens: Vec<Token>,
-    /// Stop after this many batches, converged or not
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_batches: u32,
+/// EVA's options as flags: one for each key of [`EvaOptions`], with the same documentation, values and defaults.
+#[derive(Clone, Debug)]
+pub struct EvaFlags(EvaOptions);
+
+const DEFAULT_RANK: u16 = 8;
+
+/// Every key with the table that it lies in, `lora` or EVA's own.
+fn keys() -> Vec<(Option<String>, Key)> {
+    let mut keys = Vec::new();
+    for key in Kind::of::<EvaOptions>().into_keys() {
+        match key.kind {
+            Kind::Table(inner) => {
+                keys.extend(inner.into_iter().map(|inner| (Some(key.name.clone()), inner)));
+            }
+            _ => keys.push((None, key)),
+        }
+    }
+    keys
 }
 
-impl EvaSearchArgs {
-    /// The settings, checked.
-    pub fn settings(&self) -> anyhow::Result<Settings> {
-        let refuse = |text: String| Err(InputError(text).into());
-        if !(1.0..=1000.0).contains(&self.rho) {
-            return refuse(format!("--rho is {}, and a number in [1, 1000] is wanted", self.rho));
+/// `max_batches` as `--max-batches`.
+fn flag(key: &str) -> String {
+    key.replace('_', "-")
+}
+
+fn argument(key: &Key, default: Option<&Value>) -> Arg {
+    let arg =
+        Arg::new(key.name.clone()).long(flag(&key.name)).help(key.docs.trim_end_matches('.').to_owned());
+    let shown = match default {
+        Some(Value::String(word)) => word.clone(),
+        Some(Value::Array(_)) | None => String::new(),
+        Some(value) => value.to_string(),
+    };
+    let arg = match &key.kind {
+        Kind::Flag => {
+            arg.value_name("BOOL").num_args(0..=1).require_equals(true).default_missing_value("true")
         }
-        let tau = self.tau.unwrap_or(self.stop.usual_tau());
-        if !(tau > 0.0 && tau <= 1.0) {
-            return refuse(format!("--tau is {tau}, and a number in (0, 1] is wanted"));
+        Kind::Words(_) => arg.value_name("WORD"),
+        Kind::List(_) => arg.value_name("WORD").num_args(1..).action(ArgAction::Append),
+        Kind::Whole { .. } => arg.value_name("N"),
+        _ => arg.value_name("X"),
+    };
+    let arg = match &key.kind {
+        Kind::Words(words) => arg.value_parser(PossibleValuesParser::new(possible_values(words.clone()))),
+        Kind::List(each) => match &**each {
+            Kind::Words(words) => arg.value_parser(PossibleValuesParser::new(possible_values(words.clone()))),
+            _ => arg,
+        },
+        Kind::Flag => arg.value_parser(PossibleValuesParser::new(["true", "false"])),
+        _ => arg,
+    };
+    match shown.is_empty() {
+        true => arg,
+        false => arg.default_value(shown),
+    }
+}
+
+/// What a key's flag was given; nothing where it was left out.
+fn given(matches: &ArgMatches, key: &Key) -> Result<Option<Value>, clap::Error> {
+    if matches.value_source(&key.name) != Some(clap::parser::ValueSource::CommandLine) {
+        return Ok(None);
+    }
+    let texts: Vec<&String> = matches.get_many(&key.name).into_iter().flatten().collect();
+    let word = |text: &String| Value::String(text.clone());
+    let refuse = |text: &str| {
+        let expected = key.kind.expected(&key.name);
+        let said = format!("--{} is {text:?}, and {expected} is expected\n", flag(&key.name));
+        clap::Error::raw(ErrorKind::ValueValidation, said)
+    };
+    let number = |text: &String| serde_json::from_str(text).ok().filter(Value::is_number);
+    Ok(Some(match &key.kind {
+        Kind::List(_) => texts.into_iter().map(word).collect(),
+        Kind::Words(_) => word(texts[0]),
+        Kind::Flag => Value::Bool(texts[0] == "true"),
+        Kind::Whole { min, max } => {
+            let value: Value = number(texts[0]).ok_or_else(|| refuse(texts[0]))?;
+            let fits = value.as_i64().is_some_and(|value| {
+                min.is_none_or(|min| min <= value) && max.is_none_or(|max| value <= max)
+            });
+            if !fits {
+                return Err(refuse(texts[0]));
+            }
+            value
         }
-        let settings = Settings {
-            rank: Rank::try_from(self.rank).or_input()?,
-            rho: self.rho,
-            solver: self.solver,
-            centred: !self.uncentred,
-            score: self.score,
-            stop: self.stop,
-            tau,
-            directions: self.directions,
-            whiten: self.whiten,
-        };
-        settings.check().or_input()?;
-        Ok(settings)
+        _ => number(texts[0]).ok_or_else(|| refuse(texts[0]))?,
+    }))
+}
+
+impl Args for EvaFlags {
+    fn augment_args(command: Command) -> Command {
+        let rank = Rank::try_from(DEFAULT_RANK).expect("it is not zero");
+        let defaults = serde_json::to_value(EvaOptions::new(rank)).expect("options can be written as JSON");
+        keys().into_iter().fold(command, |command, (table, key)| {
+            let values = table.as_ref().map_or(&defaults, |table| &defaults[table]);
+            // Alpha follows the rank.
+            let default = values.get(&key.name).filter(|_| key.name != "alpha");
+            command.arg(argument(&key, default))
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for EvaFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let (mut own, mut lora) = (Map::new(), Map::new());
+        for (table, key) in keys() {
+            if let Some(value) = given(matches, &key)? {
+                let into = if table.is_some() { &mut lora } else { &mut own };
+                into.insert(key.name, value);
+            }
+        }
+        let rank = lora.get("rank").and_then(Value::as_u64).map_or(DEFAULT_RANK, |rank| rank as u16);
+        let rank = Rank::try_from(rank)
+            .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("--rank: {error}\n")))?;
+        let mut options =
+            serde_json::to_value(EvaOptions::new(rank)).expect("options can be written as JSON");
+        options["lora"].as_object_mut().expect("it is a table").extend(lora);
+        options.as_object_mut().expect("it is a table").extend(own);
+        let options = serde_json::from_value(options)
+            .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))?;
+        Ok(Self(options))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl EvaFlags {
+    /// The options, checked for batches of so many windows.
+    pub fn options(&self, batch_size: u32) -> anyhow::Result<EvaOptions> {
+        let mut checks = OptionChecks::default();
+        self.0.check(RunSize { batch_size: batch_size as usize, updates: 0 }, &mut checks);
+        let alone = checks.bad.iter().find(|bad| bad.alone);
+        if let Some(bad) = alone.or(checks.bad.first()) {
+            let key = flag(bad.key.trim_start_matches("lora."));
+            return Err(InputError(format!("--{key} is {}, and {}", bad.found, bad.wanted)).into());
+        }
+        Ok(self.0.clone())
     }
 }
 
@@ -90,21 +173,12 @@ pub struct EvaArgs {
     /// How faults in the dataset are taken
     #[command(flatten)]
     pub reading: ReadingArgs,
-    /// How EVA searches
+    /// EVA's options
     #[command(flatten)]
-    pub search: EvaSearchArgs,
-    /// The adapters' scale is alpha / rank; alpha = rank where absent
-    #[arg(long, value_name = "X")]
-    pub alpha: Option<f64>,
-    /// Ends of the names of the maps to adapt; all of the blocks' where absent
+    pub eva: EvaFlags,
+    /// Ends of the names of the modules to adapt; all of the blocks' where absent
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub target_modules: Vec<String>,
-    /// Scale by alpha / √rank, as rsLoRA does
-    #[arg(long)]
-    pub rslora: bool,
-    /// Add DoRA's magnitudes
-    #[arg(long)]
-    pub dora: bool,
     /// Windows a batch
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,

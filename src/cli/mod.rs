@@ -20,7 +20,7 @@ use crate::rollout::Inference;
 pub use bench::{
     BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchUpdateArgs, BenchWhat,
 };
-pub use eva::{EvaArgs, EvaSearchArgs};
+pub use eva::{EvaArgs, EvaFlags};
 
 /// Fine-tunes pretrained decision-transformer policies with EVA and LoRA adapters.
 #[derive(Debug, Parser)]
@@ -67,7 +67,7 @@ pub enum Command {
     Merge(MergeArgs),
     /// Compute a policy's predictions for the inputs in a safetensors file
     #[command(
-        after_help = "Example:\n  eva-rl predict tests/golden/policies/plain --inputs tests/golden/policies/plain/inputs.safetensors --out predictions.safetensors"
+        after_help = "Example:\n  eva-rl predict agents/tests/golden/policies/plain --inputs agents/tests/golden/policies/plain/inputs.safetensors --out predictions.safetensors"
     )]
     Predict(PredictArgs),
     /// Say what a policy, adapter, dataset or run holds
@@ -483,11 +483,16 @@ where
 
 /// What `T` chooses among, each with the first sentence of its documentation.
 fn possible<T: JsonSchema>() -> Vec<PossibleValue> {
+    possible_values(config::choices::<T>())
+}
+
+/// Names, each with the first sentence of its documentation.
+fn possible_values(choices: Vec<(String, String)>) -> Vec<PossibleValue> {
     let value = |(name, docs): (String, String)| {
         let sentence = docs.split(". ").next().unwrap_or_default().trim_end_matches('.').to_owned();
         PossibleValue::new(name).help(sentence)
     };
-    config::choices::<T>().into_iter().map(value).collect()
+    choices.into_iter().map(value).collect()
 }
 
 fn methods() -> PossibleValuesParser {

@@ -1,19 +1,21 @@
 //! `eva`: EVA initialisation alone, as an adapter that PEFT can go on with.
 
-use eva_rl_agents::adapter::{AdapterFolder, Scaling, fingerprint};
-use eva_rl_agents::eva;
-use eva_rl_agents::site::Site;
+use eva_rl_agents::adapter::site::Site;
+use eva_rl_agents::adapter::{AdapterFolder, fingerprint};
+use eva_rl_agents::adapter_init::{AdapterMethod, Initialised};
 use serde_json::json;
 use tch::Device;
 
 use super::{print, print_json};
 use crate::agent;
 use crate::cli::EvaArgs;
+use crate::config::AdapterConfig;
 use crate::data::{self, Replay};
 use crate::failure::{InputError, OrInput, tell};
-use crate::initialise::{Search, check_tokens};
+use crate::initialise::{TaskWindows, check_tokens};
+use crate::interrupt;
 use crate::output::{absolute, refuse_existing, write_folder};
-use crate::rank_map::RankMap;
+use crate::rank_map::EvaSummary;
 use crate::rng::{self, Purpose};
 use crate::threads;
 
@@ -21,12 +23,8 @@ use crate::threads;
 pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
     let refuse = |text: String| -> anyhow::Result<()> { Err(InputError(text).into()) };
-    let settings = args.search.settings()?;
-    let rank = settings.rank.get();
-    let alpha = args.alpha.unwrap_or(rank as f64);
-    if !(alpha.is_finite() && alpha > 0.0) {
-        return refuse(format!("--alpha is {alpha}, and a positive number is wanted"));
-    }
+    let options = args.eva.options(args.batch_size)?;
+    let rank = options.lora.rank.get();
     let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
     let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
     threads::for_eva(policy.config(), args.batch_size as usize);
@@ -37,75 +35,74 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     }
     agent::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
     agent::tell_far_states(policy.config(), &dataset.trajectories, &whose);
-    check_tokens(&args.search.tokens, &policy)?;
-    let sites = chosen_sites(&policy.sites(), &args.target_modules)?;
-    let narrowest = sites.iter().filter_map(|site| policy.site_shape(*site)).map(|(input, _)| input).min();
-    if let Some(width) = narrowest.filter(|width| rank > *width) {
-        return refuse(format!("--rank is {rank}, and the narrowest site has {width} inputs"));
+    check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
+    let sites = chosen_sites(policy.sites(), &args.target_modules)?;
+    if let Some(width) = sites.iter().map(|site| site.input).min().filter(|width| rank > *width) {
+        return refuse(format!("--rank is {rank}, and the narrowest module has {width} inputs"));
     }
 
     let mut replay =
         Replay::new(dataset.trajectories.len(), dataset.observation_width, dataset.action.width());
     dataset.trajectories.into_iter().for_each(|trajectory| replay.push(trajectory));
-    let search = Search {
-        settings,
-        sites: &sites,
-        tokens: &args.search.tokens,
-        batch_size: args.batch_size as usize,
-        max_batches: args.search.max_batches as usize,
-        seed: args.seed,
-    };
+    let mut windows = TaskWindows::new(&conditioning, &replay, args.batch_size as usize, args.seed);
     rng::seed_torch(args.seed, Purpose::Weights, 1);
-    let (found, outcome) = search.run(&policy, &conditioning, &replay, |_, _| Ok(()))?;
-    let scaling = Scaling { alpha, rank_stabilised: args.rslora };
-    let mut adapters = eva::adapters(&found, &policy, scaling.scale(rank), 0.0);
-    if args.dora {
+    let initialised = options.initialise(&policy, &sites, &mut windows, &mut |_| {});
+    interrupt::check()?;
+    let Initialised { adapters, eva } = initialised.or_input()?;
+    let mut adapters = adapters.expect("EVA makes adapters");
+    let eva = eva.expect("EVA has a result");
+    adapters.dropout = options.lora.dropout;
+    if options.lora.dora {
         policy.start_dora(&mut adapters);
     }
     let facts = AdapterFolder {
         base: absolute(&args.policy).display().to_string(),
         fingerprint: Some(fingerprint(policy.weights())),
         rank,
-        scaling,
-        origin: settings.origin(),
+        scaling: options.lora.scaling(),
+        origin: options.origin(),
+        fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
     };
-    let map = RankMap::new(&found.reports, outcome.batches);
+    let summary = EvaSummary::new(&eva);
     write_folder(&args.out, |folder| {
         facts.write(&adapters, folder)?;
-        map.write(folder)
+        summary.write(folder)
     })?;
 
-    if !outcome.progress.done {
-        tell(&format!("the search {outcome}, because --max-batches ended it"));
+    if !eva.progress.done {
+        tell(&format!("EVA {eva}, because --max-batches ended it"));
     }
     if args.json {
         return print_json(&json!({
-            "batches": outcome.batches,
-            "settled": outcome.progress.done,
-            "converged_share": outcome.progress.settled,
-            "sites": map.sites,
+            "batches": eva.progress.batches,
+            "converged": eva.progress.done,
+            "converged_fraction": eva.progress.converged_fraction,
+            "sites": summary.sites,
         }));
     }
-    print(&map.table())?;
+    print(&summary.table())?;
     print(&format!(
         "{} batches; the adapter, its table and its figure are in {}",
-        outcome.batches,
+        eva.progress.batches,
         args.out.display()
     ))
 }
 
 /// The sites whose names end in one of `ends`; all where there are none.
-fn chosen_sites(sites: &[Site], ends: &[String]) -> anyhow::Result<Vec<Site>> {
+fn chosen_sites<'a>(sites: impl Iterator<Item = &'a Site>, ends: &[String]) -> anyhow::Result<Vec<Site>> {
+    let sites: Vec<&Site> = sites.collect();
     let fits = |site: &Site, end: &str| {
-        let name = site.to_string();
+        let name = site.module.as_str();
         name == end || name.ends_with(&format!(".{end}"))
     };
     if let Some(end) = ends.iter().find(|end| !sites.iter().any(|site| fits(site, end))) {
-        let known: Vec<String> = sites.iter().map(Site::to_string).collect();
-        let text =
-            format!("--target-modules names `{end}`, which ends no map of the policy: {}", known.join(", "));
+        let known: Vec<&str> = sites.iter().map(|site| site.module.as_str()).collect();
+        let text = format!(
+            "--target-modules names `{end}`, which ends no linear module of the policy: {}",
+            known.join(", ")
+        );
         return Err(InputError(text).into());
     }
     let wanted = |site: &&Site| ends.is_empty() || ends.iter().any(|end| fits(site, end));
-    Ok(sites.iter().filter(wanted).copied().collect())
+    Ok(sites.into_iter().filter(wanted).cloned().collect())
 }

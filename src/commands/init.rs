@@ -1,11 +1,8 @@
 //! `init`: a commented config for a policy, a dataset and a method, to be edited and run.
 
 use anyhow::Context;
-use eva_rl_agents::adapter::Rank;
-use eva_rl_agents::eva::{Directions, Score, SolverKind, Stop};
-use eva_rl_agents::methods::Mode;
-use eva_rl_agents::model::{Activation, DecisionTransformer};
-use eva_rl_agents::site::Token;
+use eva_rl_agents::adapter::{LoraOptions, Rank};
+use eva_rl_agents::model::{Activation, Token, TransformerPolicy};
 use eva_rl_envs::{Kwargs, is_bridged};
 use tch::Device;
 
@@ -13,11 +10,10 @@ use super::print;
 use crate::agent;
 use crate::cli::InitArgs;
 use crate::config::{
-    self, ActionHeadConfig, AdaloraConfig, AdapterConfig, CheckpointConfig, CordaConfig, DataConfig,
-    EnvConfig, EvaConfig, EvaluationConfig, ExplorationConfig, FilteredBcConfig, GrpoConfig, IpaConfig,
-    LoraConfig, LoraGaConfig, LoraOneConfig, NewPolicyConfig, ObjectiveConfig, OdtConfig, OfflineConfig,
-    OnlineConfig, OnlineDtConfig, OptimiserConfig, PolicyConfig, PrecisionConfig, RolloutConfig, RuleConfig,
-    RunConfig, ScheduleConfig, Td3OdtConfig,
+    self, ActionHeadConfig, AdapterConfig, CheckpointConfig, DataConfig, EnvConfig, EvaluationConfig,
+    ExplorationConfig, FilteredBcConfig, GrpoConfig, NewPolicyConfig, ObjectiveConfig, OdtConfig,
+    OfflineConfig, OnlineConfig, OnlineDtConfig, OptimiserConfig, PolicyConfig, PrecisionConfig,
+    RolloutConfig, RuleConfig, RunConfig, ScheduleConfig, Td3OdtConfig,
 };
 use crate::data::{self, Dataset, OnBadEpisode, Trajectory};
 use crate::failure::{InputError, OrInput, tell};
@@ -130,7 +126,7 @@ fn heading(args: &InitArgs, task: &Task) -> String {
 /// The config that the arguments ask for; what they do not say is as in this repository's configs.
 fn starting_point(
     args: &InitArgs,
-    policy: Option<&DecisionTransformer>,
+    policy: Option<&TransformerPolicy>,
     task: &Task,
 ) -> anyhow::Result<RunConfig> {
     let method = match args.method.as_deref() {
@@ -227,61 +223,17 @@ fn new_policy(task: &Task) -> NewPolicyConfig {
     }
 }
 
-/// The table of a method, with the constants of its paper or of PEFT.
-fn adapter(method: &str, policy: Option<&DecisionTransformer>, total: usize) -> AdapterConfig {
-    let sides = policy.into_iter().flat_map(|policy| {
-        policy
-            .sites()
-            .into_iter()
-            .filter_map(|site| policy.site_shape(site))
-            .map(|(input, output)| input.min(output))
-    });
+/// The table of a method, with the constants of its paper or of PEFT, at the greatest rank up to 8 that every target
+/// module has components for.
+fn adapter(method: &str, policy: Option<&TransformerPolicy>, total: usize) -> AdapterConfig {
+    let sides = policy.into_iter().flat_map(TransformerPolicy::sites).map(|site| site.input.min(site.output));
     let narrowest = sides.min().unwrap_or(1);
-    // LoRA-GA takes two directions a rank, and AdaLoRA begins with more than it ends with.
-    let most = if matches!(method, "lora_ga" | "adalora") { narrowest / 2 } else { narrowest };
-    let rank = most.clamp(1, 8) as u16;
-    let lora = |rank: u16| LoraConfig {
-        rank: Rank::try_from(rank).expect("it is at least 1"),
-        alpha: f64::from(rank),
-        dropout: 0.0,
-        rslora: false,
-        dora: false,
+    let of_rank = |rank: u16| {
+        let lora = LoraOptions::new(Rank::try_from(rank).expect("it is at least 1"));
+        AdapterConfig::with_defaults(method, lora, total).expect("the command line knows the methods")
     };
-    match method {
-        "full_fine_tuning" => AdapterConfig::FullFineTuning {},
-        "head_only" => AdapterConfig::HeadOnly {},
-        "eva" => AdapterConfig::Eva(EvaConfig {
-            lora: lora(rank),
-            rho: 2.0,
-            tau: Stop::Halves.usual_tau(),
-            max_batches: 100,
-            stop: Stop::Halves,
-            solver: SolverKind::Auto,
-            centred: true,
-            score: Score::Ratio,
-            directions: Directions::Leading,
-            whiten: false,
-            tokens: Vec::new(),
-        }),
-        "pissa" => AdapterConfig::Pissa(lora(rank)),
-        "milora" => AdapterConfig::Milora(lora(rank)),
-        "olora" => AdapterConfig::Olora(lora(rank)),
-        "corda" => AdapterConfig::Corda(CordaConfig { lora: lora(rank), batches: 16, mode: Mode::Preview }),
-        "lora_ga" => AdapterConfig::LoraGa(LoraGaConfig { lora: lora(rank), batches: 8, gamma: 16.0 }),
-        "lora_one" => AdapterConfig::LoraOne(LoraOneConfig { lora: lora(rank), batches: 8, gamma: 128.0 }),
-        "ipa" => AdapterConfig::Ipa(IpaConfig { lora: lora(rank), batches: 16, frozen: false }),
-        "adalora" => AdapterConfig::Adalora(AdaloraConfig {
-            lora: lora(rank + rank / 2),
-            target_rank: Rank::try_from(rank).expect("it is at least 1"),
-            warm_up: total / 10,
-            last: total / 2,
-            every: 10,
-            beta1: 0.85,
-            beta2: 0.85,
-            orthogonality: 0.5,
-        }),
-        _ => AdapterConfig::Lora(lora(rank)),
-    }
+    let fits = |config: &AdapterConfig| config.as_method().components() <= narrowest;
+    (1..=8).rev().map(of_rank).find(fits).unwrap_or_else(|| of_rank(1))
 }
 
 /// The table of an algorithm, with the constants of the configs of this repository; none for `none`.

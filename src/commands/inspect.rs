@@ -13,7 +13,7 @@ use crate::cli::InspectArgs;
 use crate::data::{self, Reading, Trajectory};
 use crate::evaluation::Evaluated;
 use crate::failure::{InputError, OrInput, tell};
-use crate::rank_map::RankMap;
+use crate::rank_map::EvaSummary;
 use crate::run_dir::{Checkpoint, RunDir};
 
 /// What an adapter that EVA began is listed with: ranks and explained variance.
@@ -46,7 +46,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     for (name, value) in facts {
         match value {
             Value::Object(_) if name == MAP => {
-                let map: RankMap = serde_json::from_value(value.clone())?;
+                let map: EvaSummary = serde_json::from_value(value.clone())?;
                 print(&format!("{name}, from {} batches:\n{}", map.batches, map.table()))?;
             }
             Value::Array(rows) if name == EVALUATIONS => {
@@ -128,7 +128,7 @@ fn adapter(path: &Path) -> anyhow::Result<Value> {
         "sites": sites,
         "replaced": adapters.replaced.keys().collect::<Vec<_>>(),
     });
-    if let Some(map) = RankMap::read(path) {
+    if let Some(map) = EvaSummary::read(path) {
         found[MAP] = serde_json::to_value(map)?;
     }
     Ok(found)

@@ -1,9 +1,9 @@
 //! `predict`: one forward pass on given inputs, as transformers' model would make it.
 
 use eva_rl_agents::adapter::AdapterSet;
+use eva_rl_agents::model::ForwardContext;
 use eva_rl_agents::model::{Inputs, Policy};
-use eva_rl_agents::pass::{NoTap, Pass};
-use eva_rl_agents::tensor_file;
+use eva_rl_agents::tensor::file as tensor_file;
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -48,7 +48,7 @@ fn predict(policy: &Policy, adapters: &AdapterSet, inputs: &Inputs) -> anyhow::R
     let mut found = Vec::new();
     match policy {
         Policy::Transformer(policy) => {
-            let mut pass = Pass { adapters, tap: &mut NoTap, train: false, mixed: false };
+            let mut pass = ForwardContext::with_adapters(adapters);
             let predictions = tch::no_grad(|| policy.forward(&mut pass, inputs));
             found.push(named("action_preds", predictions.actions));
             found.push(named("state_preds", predictions.states));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs};
+use eva_rl_agents::model::{Conditioning, Inputs, TransformerPolicy};
 use eva_rl_envs::{EnvSpec, Kwargs, VecEnv};
 use serde_json::Value;
 use tch::Device;
@@ -17,7 +17,7 @@ use crate::data::{self, Dataset, Replay};
 use crate::evaluation::{Evaluated, Task};
 use crate::failure::{InputError, OrInput, env_failure, tell};
 use crate::initialise::{
-    Material, check_rank, check_tokens, initialise_adapters, new_policy, restore_adapters,
+    TaskWindows, check_rank, check_tokens, initialise_adapters, new_policy, restore_adapters,
 };
 use crate::interrupt::{self, Stopped, unless_abandoned};
 use crate::learner::Learner;
@@ -35,7 +35,7 @@ const INITIAL_STD_BATCHES: usize = 4;
 
 /// What a run needs from outside, read and checked before anything is written.
 struct Given {
-    policy: DecisionTransformer,
+    policy: TransformerPolicy,
     conditioning: Conditioning,
     /// What updates draw from.
     offline: Replay,
@@ -181,13 +181,13 @@ fn read(plan: &RunPlan, device: Device, allow_imports: bool) -> anyhow::Result<G
         }
         PolicyConfig::New(new) => {
             rng::seed_torch(plan.seed, Purpose::Weights, 0);
-            let policy = DecisionTransformer::new(new_policy(new, &datasets), device);
+            let policy = TransformerPolicy::new(new_policy(new, &datasets), device);
             let conditioning = Conditioning::new(policy.config(), device)?;
             (policy, conditioning)
         }
     };
     check_rank(plan, &policy)?;
-    check_tokens(plan.adapter.tokens(), &policy)?;
+    check_tokens(&plan.adapter, &policy)?;
     conditioning.target_return = plan.env.target_return.unwrap_or(conditioning.target_return);
     conditioning.return_cap = plan.rollout.max_return_to_go;
     check_split(plan, &datasets)?;
@@ -331,8 +331,8 @@ fn train(
     let adapters = match &resumed {
         Some(checkpoint) => restore_adapters(plan, &policy, &checkpoint.tensors).or_input()?,
         None => {
-            let material = Material { policy: &policy, conditioning: &conditioning, offline: &offline };
-            let begun = initialise_adapters(plan, &material, run_dir, recorder);
+            let windows = TaskWindows::new(&conditioning, &offline, plan.optimiser.batch_size, plan.seed);
+            let begun = initialise_adapters(plan, &policy, windows, run_dir, recorder);
             unless_abandoned(begun)?.ok_or_else(|| Stopped {
                 signal: interrupt::asked().expect("nothing else abandons it"),
                 text: format!(

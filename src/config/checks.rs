@@ -27,11 +27,6 @@ impl Checks {
         }
     }
 
-    /// The same in words of one's own.
-    pub fn refuse(&mut self, key: &str, text: String) {
-        self.unfit.push(Mistake { paths: vec![path(key)], text });
-    }
-
     /// All that was found, if anything was.
     pub fn done(self) -> Result<(), ConfigError> {
         let found = if self.wrong.is_empty() { self.unfit } else { self.wrong };

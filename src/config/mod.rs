@@ -20,6 +20,7 @@ mod template;
 use std::ops::Deref;
 use std::path::PathBuf;
 
+use eva_rl_agents::adapter::RunSize;
 use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,16 +30,14 @@ use crate::rollout::Inference;
 use checks::Checks;
 use mistakes::Mistake;
 
-pub use adapter::{
-    AdaloraConfig, AdapterConfig, CordaConfig, EvaConfig, IpaConfig, LoraConfig, LoraGaConfig, LoraOneConfig,
-};
+pub use adapter::AdapterConfig;
 pub use differences::{Difference, differences};
 pub use load::{load, load_plan, to_toml};
 pub use new_policy::{ActionHeadConfig, NewPolicyConfig};
 pub use objective::{ObjectiveConfig, OnlineDtConfig};
 pub use online::{ExplorationConfig, FilteredBcConfig, GrpoConfig, OdtConfig, OnlineConfig, Td3OdtConfig};
 pub use optimiser::{OptimiserConfig, PrecisionConfig, RuleConfig, ScheduleConfig};
-use schema::Kind;
+pub use schema::{Key, Kind};
 pub use sweep::{SweepPlan, SweepRun};
 pub use template::commented;
 
@@ -266,7 +265,7 @@ impl RunConfig {
     fn check(&self, checks: &mut Checks) {
         if let PolicyConfig::New(new) = &self.policy {
             new.check(checks);
-            let full = matches!(self.adapter, AdapterConfig::FullFineTuning {});
+            let full = matches!(self.adapter, AdapterConfig::FullFineTuning(_));
             checks.relation(
                 "adapter",
                 "not full_fine_tuning",
@@ -351,7 +350,8 @@ impl RunConfig {
         if let Some(online) = &self.online {
             online.check(self, checks);
         }
-        self.adapter.check(self.optimiser.batch_size, self.total_updates(), checks);
+        let run = RunSize { batch_size: self.optimiser.batch_size, updates: self.total_updates() };
+        adapter::check(&self.adapter, run, checks);
     }
 
     /// How it adapts, and how it goes on online, for reports.

@@ -1,7 +1,7 @@
 //! `[policy.new]`: a decision transformer with random weights.
 
 use eva_rl_agents::model::Activation;
-use eva_rl_agents::site::Token;
+use eva_rl_agents::model::Token;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

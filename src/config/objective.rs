@@ -1,6 +1,6 @@
 //! `[objective]`: what an update minimises.
 
-use eva_rl_agents::objective::START_STD_RANGE;
+use eva_rl_agents::loss::START_STD_RANGE;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

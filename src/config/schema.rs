@@ -6,18 +6,20 @@ use serde_json::Value;
 
 /// One key of a table, or one table of a choice.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Key {
+pub struct Key {
+    /// Its name.
     pub name: String,
     /// Its documentation, on one line.
     pub docs: String,
     /// Whether it has no default.
     pub required: bool,
+    /// What its value may be.
     pub kind: Kind,
 }
 
 /// What a value may be.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// A table of these keys.
     Table(Vec<Key>),
     /// A table of any keys.
@@ -88,6 +90,14 @@ impl Kind {
     }
 
     /// The keys of a table, or of a choice.
+    pub fn into_keys(self) -> Vec<Key> {
+        match self {
+            Self::Table(keys) | Self::Choice(keys) => keys,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same by reference.
     pub fn keys(&self) -> &[Key] {
         match self {
             Self::Table(keys) | Self::Choice(keys) => keys,

@@ -153,7 +153,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use std::fs;
 
-    use eva_rl_agents::tensor_file::TensorFile;
+    use eva_rl_agents::tensor::file::TensorFile;
     use eva_rl_envs::{ActionSpace, Kwargs, Phase};
 
     use super::*;

@@ -111,8 +111,10 @@ pub const CLIPPED_SHARE: Metric = Metric {
     meaning: "share of a batch's sub-trajectories whose likelihood ratio lies outside the clip, last update",
 };
 /// EVA's convergence; its axis is EVA's batches.
-pub const EVA_SETTLED: Metric =
-    Metric { tag: "eva/converged_share", meaning: "share of the sites whose used components have settled" };
+pub const EVA_CONVERGED: Metric = Metric {
+    tag: "eva/converged_fraction",
+    meaning: "fraction of the modules whose used components have converged",
+};
 /// What a start costs.
 pub const INITIALISATION_SECS: Metric =
     Metric { tag: "time/initialisation", meaning: "seconds that the adapters' start took" };

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use eva_rl_agents::eva::SiteReport;
-use eva_rl_agents::site::Site;
+use eva_rl_agents::adapter::site::ModuleName;
+use eva_rl_agents::adapter_init::eva::SiteReport;
 use protobuf::Message;
 use serde::{Deserialize, Serialize};
 use tensorboard_proto::plugin_hparams::{HParamsPluginData, SessionStartInfo};
@@ -15,7 +15,7 @@ use tensorboard_proto::summary::{Summary, Summary_Image, Summary_Value};
 
 use super::events::{EventFile, PREFIX};
 use super::summaries::{flatten, histogram, plugin, restart, scalar, summary, text};
-use super::{EVA_SETTLED, EVAL_FILM, Metric};
+use super::{EVA_CONVERGED, EVAL_FILM, Metric};
 use crate::film::Film;
 use crate::output::write_file;
 use crate::run_dir::RunState;
@@ -101,7 +101,7 @@ impl Recorder {
                 && line.env_steps.is_none_or(|steps| steps <= state.env_steps)
                 && (evaluated || line.step < state.updates || !line.tag.starts_with("eval/"))
         };
-        let kept: Vec<Line> = read.filter(|line| line.tag == EVA_SETTLED.tag || before(line)).collect();
+        let kept: Vec<Line> = read.filter(|line| line.tag == EVA_CONVERGED.tag || before(line)).collect();
         let mut text = String::new();
         for line in &kept {
             text += &(serde_json::to_string(line)? + "\n");
@@ -160,8 +160,8 @@ impl Recorder {
         writeln!(self.lines, "{}", serde_json::to_string(&line)?).context("cannot write metrics.jsonl")
     }
 
-    /// Records each site's rank and what its adapter's directions explain: one table, and how both spread.
-    pub fn sites(&mut self, reports: &[SiteReport<Site>]) -> anyhow::Result<()> {
+    /// Records each site's rank and what its adapter's components explain: one table, and how both are distributed.
+    pub fn sites(&mut self, reports: &[SiteReport<ModuleName>]) -> anyhow::Result<()> {
         let start = Place { updates: 0, env_steps: None };
         let mut table = "| site | rank | explained variance | cosine |\n|---|---|---|---|".to_owned();
         for SiteReport { site, rank, .. } in reports {
@@ -169,15 +169,16 @@ impl Recorder {
         }
         for report in reports {
             let SiteReport { site, rank, cosine, .. } = report;
-            self.line(&format!("eva/explained_variance/{site}"), start, report.covered())?;
-            table += &format!("\n| {site} | {rank} | {:.1}% | {cosine:.3} |", 100.0 * report.covered());
+            self.line(&format!("eva/explained_variance/{site}"), start, report.explained_variance())?;
+            table +=
+                &format!("\n| {site} | {rank} | {:.1}% | {cosine:.3} |", 100.0 * report.explained_variance());
         }
         self.events.summary(text("eva/sites", table), 0)?;
         let ranks: Vec<f64> = reports.iter().map(|report| report.rank as f64).collect();
         self.events.summary(histogram("eva/ranks", "ranks of the sites", &ranks), 0)?;
         for report in reports {
             let tag = format!("eva/components/{}", report.site);
-            let meaning = "share of the site's variance that each candidate component explains";
+            let meaning = "fraction of the module's variance that each candidate component explains";
             self.events.summary(histogram(&tag, meaning, &report.explained), 0)?;
         }
         self.flush()
@@ -448,7 +449,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut recorder = Recorder::create(folder.path()).unwrap();
         let report = |name: &str, rank, explained: &[f64]| SiteReport {
-            site: name.parse().unwrap(),
+            site: name.into(),
             rank,
             explained: explained.to_vec(),
             cosine: 0.99,

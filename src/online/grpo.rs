@@ -9,9 +9,8 @@
 use std::collections::HashMap;
 
 use anyhow::Context as _;
-use eva_rl_agents::fold::Fold;
-use eva_rl_agents::model::Inputs;
-use eva_rl_agents::policy_gradient::sequence_policy_gradient;
+use eva_rl_agents::loss::sequence_policy_gradient;
+use eva_rl_agents::model::{FusedLora, Inputs};
 use rand::seq::index;
 use tch::{Kind, Tensor};
 
@@ -52,17 +51,17 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
         let before =
             round.before.index_select(0, &Tensor::from_slice(&index)).to_device(run.learner.policy.device());
         let inputs = run.conditioning.inputs(&windows.view());
-        let mut fold = Fold::default();
-        let (now, mut parts) = log_probs(&run.learner, &mut fold, &inputs); // [B, T]
+        let mut fused = FusedLora::default();
+        let (now, mut parts) = log_probs(&run.learner, &mut fused, &inputs); // [B, T]
         let found = sequence_policy_gradient(&now, &before, &advantages, &counted, settings.clip);
         parts.push((metrics::CLIPPED_SHARE, found.clipped));
-        run.step(&inputs, &Objective { loss: found.loss, temperature: None, parts, fold })?;
+        run.step(&inputs, &Objective { loss: found.loss, temperature: None, parts, fused })?;
     }
     Ok(())
 }
 
-fn log_probs(learner: &Learner, fold: &mut Fold, inputs: &Inputs) -> (Tensor, Vec<(Metric, f64)>) {
-    learner.log_probs(fold, inputs).expect("a plan with [online.grpo] has Online DT's distribution")
+fn log_probs(learner: &Learner, fused: &mut FusedLora, inputs: &Inputs) -> (Tensor, Vec<(Metric, f64)>) {
+    learner.log_probs(fused, inputs).expect("a plan with [online.grpo] has Online DT's distribution")
 }
 
 /// A sub-trajectory: a window, of which the steps from `counts_from` on count.
@@ -93,7 +92,7 @@ impl Round {
             .chunks(CHUNK)
             .map(|chosen| {
                 let inputs = run.conditioning.inputs(&round.windows(run, settings, chosen).view());
-                tch::no_grad(|| log_probs(&run.learner, &mut Fold::default(), &inputs).0)
+                tch::no_grad(|| log_probs(&run.learner, &mut FusedLora::default(), &inputs).0)
                     .to_device(tch::Device::Cpu)
             })
             .collect();
@@ -203,7 +202,7 @@ fn discounted(rewards: &[f32], discount: f64) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use eva_rl_agents::model::cached_steps;
+    use eva_rl_agents::model::cached_context_len;
 
     use super::*;
 
@@ -236,7 +235,7 @@ mod tests {
         for (longest, length) in [(1, 4), (2, 5), (5, 23), (8, 30)] {
             for Context { start, counts_from } in contexts(&[length], longest) {
                 for timestep in counts_from..(start + longest).min(length) {
-                    assert_eq!(timestep + 1 - start, cached_steps(timestep + 1, longest));
+                    assert_eq!(timestep + 1 - start, cached_context_len(timestep + 1, longest));
                 }
             }
         }

@@ -7,10 +7,9 @@
 //! all rewards. Exploration is the likeliest action with noise.
 
 use anyhow::Context;
-use eva_rl_agents::adapter::AdapterSet;
-use eva_rl_agents::critics::{CriticShape, TwinCritics, follow};
-use eva_rl_agents::model::{ActionKind, DecisionTransformer, Inputs};
-use eva_rl_agents::pass::{NoTap, Pass};
+use eva_rl_agents::loss::{CriticShape, TwinCritics, polyak_update};
+use eva_rl_agents::model::ForwardContext;
+use eva_rl_agents::model::{ActionKind, Inputs, TransformerPolicy};
 use tch::{Kind, Tensor};
 
 use crate::checkpoint::replay_state;
@@ -65,8 +64,8 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         let steps_policy = done.is_multiple_of(settings.policy_delay);
         if steps_policy && done > settings.critic_warm_up {
             let real = inputs.mask.flatten(0, -1).nonzero().squeeze_dim(-1); // [M]
-            let actions = rows(&run.learner.mean_actions(&mut objective.fold, &asking), &real); // [M, A]
-            let values = critics.value(&rows(&asking.states, &real), &actions); // [M]
+            let actions = rows(&run.learner.mean_actions(&mut objective.fused, &asking), &real); // [M, A]
+            let values = critics.q_value(&rows(&asking.states, &real), &actions); // [M]
             objective.loss -= scaled_worth(&values) * settings.rl_weight;
             let mean = values.mean(Kind::Float).double_value(&[]) * f64::from(run.conditioning.return_scale);
             objective.parts.push((metrics::CRITIC_VALUE, mean));
@@ -75,10 +74,10 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         run.step(&inputs, &objective)?;
         critics.step(settings.critic_learning_rate); // only now: an update is made whole or not at all
         if steps_policy {
-            critics.follow(settings.polyak);
+            critics.polyak_update(settings.polyak);
             let acting = run.learner.acting();
             for (slow, fast) in target.weights().values().zip(acting.weights().values()) {
-                follow(slow, fast, settings.polyak);
+                polyak_update(slow, fast, settings.polyak);
             }
         }
     }
@@ -92,7 +91,7 @@ fn scaled_worth(values: &Tensor) -> Tensor {
 }
 
 /// New critics and a target policy, or those of the run's checkpoint.
-fn begin(run: &mut Run, settings: &Td3OdtConfig) -> anyhow::Result<(TwinCritics, DecisionTransformer)> {
+fn begin(run: &mut Run, settings: &Td3OdtConfig) -> anyhow::Result<(TwinCritics, TransformerPolicy)> {
     let config = run.learner.policy.config();
     let shape = CriticShape {
         state_dim: config.state_dim,
@@ -115,7 +114,7 @@ fn begin(run: &mut Run, settings: &Td3OdtConfig) -> anyhow::Result<(TwinCritics,
     Ok((critics, target))
 }
 
-fn target_state(target: &DecisionTransformer) -> Vec<(String, Tensor)> {
+fn target_state(target: &TransformerPolicy) -> Vec<(String, Tensor)> {
     target
         .weights()
         .iter()
@@ -126,15 +125,14 @@ fn target_state(target: &DecisionTransformer) -> Vec<(String, Tensor)> {
 /// What the slow critics think of what the target policy would do at every slot, disturbed where actions
 /// are numbers: of each of the B·T slots of `inputs`.
 fn target_values(
-    target: &DecisionTransformer,
+    target: &TransformerPolicy,
     critics: &TwinCritics,
     inputs: &Inputs,
     settings: &Td3OdtConfig,
 ) -> Vec<f32> {
     let values = tch::no_grad(|| {
-        let no_adapters = AdapterSet::default();
-        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
-        let actions = target.mean_actions(pass, inputs); // [B, T, A]
+        let context = &mut ForwardContext::bare();
+        let actions = target.mean_actions(context, inputs); // [B, T, A]
         let actions = match target.config().action_kind {
             ActionKind::Discrete => actions,
             ActionKind::Continuous | ActionKind::Binned => {
@@ -143,7 +141,7 @@ fn target_values(
                 (actions + noise).clamp(-1.0, 1.0)
             }
         };
-        critics.target_value(&inputs.states.flatten(0, 1), &actions.flatten(0, 1)) // [B · T]
+        critics.target_q_value(&inputs.states.flatten(0, 1), &actions.flatten(0, 1)) // [B · T]
     });
     Vec::try_from(values.to_device(tch::Device::Cpu)).expect("values are f32")
 }

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use eva_rl_agents::adapter::AdapterSet;
+use eva_rl_agents::loss::StochasticHead;
 use eva_rl_agents::model::{
-    Cache, Conditioning, DecisionTransformer, Policy, SlidingWindows, TorchScript, begins_anew, cached_steps,
-    likeliest,
+    Cache, Conditioning, ForwardContext, Policy, SlidingWindows, TorchScript, TransformerPolicy,
+    cached_context_len, heads, resets_context,
 };
-use eva_rl_agents::objective::StochasticHead;
-use eva_rl_agents::pass::{NoTap, Pass};
 use eva_rl_envs::ActionSpace;
 use rand::Rng;
 use rand_distr::StandardNormal;
@@ -27,7 +25,7 @@ pub enum Choice<'a> {
     /// The likeliest one.
     Likeliest(&'a Policy),
     /// One drawn from Online DT's distribution.
-    Drawn(&'a DecisionTransformer, &'a StochasticHead),
+    Drawn(&'a TransformerPolicy, &'a StochasticHead),
 }
 
 /// What a decision transformer computes at a step. A TorchScript module always reads windows.
@@ -82,9 +80,9 @@ impl<'a> PolicyActor<'a> {
         let (policy, head) = match choice {
             Choice::Likeliest(Policy::TorchScript(module)) => return Self::Module(module, reader),
             Choice::Likeliest(Policy::Transformer(policy)) => (policy, None),
-            Choice::Drawn(policy, head) => (policy, Some(head.share())),
+            Choice::Drawn(policy, head) => (policy, Some(head.clone_for_thread())),
         };
-        let policy = policy.share();
+        let policy = policy.clone_for_thread();
         let (cache, windows) = (None, None);
         Self::Transformer(Box::new(TransformerActor { policy, head, reader, inference, cache, windows }))
     }
@@ -113,7 +111,7 @@ impl Actor for PolicyActor<'_> {
 
 /// A decision transformer that acts.
 pub struct TransformerActor {
-    policy: DecisionTransformer,
+    policy: TransformerPolicy,
     /// By which actions are drawn; the likeliest are taken where absent.
     head: Option<StochasticHead>,
     reader: Reader,
@@ -131,11 +129,9 @@ impl TransformerActor {
             Inference::Cached => self.encode_cached(live, num_envs),
             Inference::Window => self.encode_windows(live, num_envs),
         }; // [B, D]
-        let no_adapters = AdapterSet::default();
-        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
-        let outputs = self.policy.action_head(pass, &encoded); // [B, A] or [B, A · bins]
+        let outputs = self.policy.action_head(&mut ForwardContext::bare(), &encoded); // [B, A] or [B, A · bins]
         match &self.head {
-            None => likeliest(self.policy.config(), &outputs),
+            None => heads::mode(self.policy.config(), &outputs),
             Some(head) => draw(head, &outputs, &encoded, live),
         }
     }
@@ -156,12 +152,12 @@ impl TransformerActor {
     /// What the policy makes of every live episode's latest state, by way of the cache: `[B, D]`.
     fn encode_cached(&mut self, live: &[Live], num_envs: usize) -> Tensor {
         let longest = self.reader.conditioning.context_length;
-        let mut cache = self.cache.take().unwrap_or_else(|| Cache::new(&self.policy, num_envs, longest));
+        let mut cache = self.cache.take().unwrap_or_else(|| self.policy.cache(num_envs, longest));
         let (mut growing, mut beginning) = (Vec::new(), BTreeMap::<usize, Vec<usize>>::new());
         for (index, episode) in live.iter().enumerate() {
             let seen = episode.earned.len();
-            match begins_anew(seen, longest) {
-                true => beginning.entry(cached_steps(seen, longest)).or_default().push(index),
+            match resets_context(seen, longest) {
+                true => beginning.entry(cached_context_len(seen, longest)).or_default().push(index),
                 false => growing.push(index),
             }
         }
@@ -169,12 +165,12 @@ impl TransformerActor {
         let (mut encoded, mut order) = (Vec::new(), Vec::with_capacity(live.len()));
         if !growing.is_empty() {
             let inputs = self.reader.inputs(growing.iter().map(|index| &live[*index]), growing.len(), 2);
-            encoded.push(self.policy.extend(&mut cache, &rows(&growing), &inputs)); // [R, D]
+            encoded.push(self.policy.decode_step(&mut cache, &rows(&growing), &inputs)); // [R, D]
             order.extend(growing);
         }
         for (steps, members) in beginning {
             let inputs = self.reader.inputs(members.iter().map(|index| &live[*index]), members.len(), steps);
-            encoded.push(self.policy.prime(&mut cache, &rows(&members), &inputs)); // [R, D]
+            encoded.push(self.policy.prefill(&mut cache, &rows(&members), &inputs)); // [R, D]
             order.extend(members);
         }
         self.cache = Some(cache);
@@ -200,8 +196,8 @@ impl Actor for TransformerActor {
 
     fn twin(&self) -> Option<Box<dyn Actor + Send>> {
         Some(Box::new(Self {
-            policy: self.policy.share(),
-            head: self.head.as_ref().map(StochasticHead::share),
+            policy: self.policy.clone_for_thread(),
+            head: self.head.as_ref().map(StochasticHead::clone_for_thread),
             reader: self.reader.share(),
             inference: self.inference,
             cache: None,
@@ -224,7 +220,7 @@ fn draw(head: &StochasticHead, outputs: &Tensor, encoded: &Tensor, live: &mut [L
         }
     }
     let noise = Tensor::from_slice(&noise).view_as(outputs).to_device(outputs.device());
-    head.draw(outputs, encoded, &noise)
+    head.sample(outputs, encoded, &noise)
 }
 
 #[cfg(test)]
@@ -259,7 +255,7 @@ mod tests {
             ..PolicyConfig::default()
         };
         let conditioning = Conditioning::new(&config, Device::Cpu).unwrap();
-        let policy = DecisionTransformer::new(config, Device::Cpu);
+        let policy = TransformerPolicy::new(config, Device::Cpu);
         let head = StochasticHead::new(&policy, 0.3, 0.1);
         let policy = Policy::Transformer(policy);
         let choice = match &policy {

@@ -3,8 +3,8 @@
 use tch::{Device, Kind, Tensor};
 
 use super::config::{ActionKind, PolicyConfig};
-use super::decision_transformer::Inputs;
-use crate::site::Token;
+use super::inputs::Inputs;
+use super::tokens::Token;
 
 /// A window of steps as the environment knows them, in rows; `batch` windows of `steps` steps.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ impl Conditioning {
             return_cap: None,
             return_scale,
             action_kind: config.action_kind,
-            reads_rewards: config.place(Token::Reward).is_some(),
+            reads_rewards: config.reads(Token::Reward),
             act_dim: config.act_dim,
             max_timestep: config.max_ep_len - 1,
             state_mean: list(state_mean),

@@ -4,13 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::site::Token;
-
-/// `model_type` of what transformers' `DecisionTransformerModel` computes.
-const HUGGING_FACE: &str = "decision_transformer";
-
-/// `model_type` of what it does not, so that it does not try.
-const OWN: &str = "eva_rl_decision_transformer";
+use super::tokens::Token;
 
 /// The feed-forward part's activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -117,7 +111,7 @@ pub struct PolicyConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action_bins: Option<i64>,
     /// The tokens of a step. The action is read at the token before its own.
-    #[serde(skip_serializing_if = "is_usual_order")]
+    #[serde(skip_serializing_if = "is_original_order")]
     pub token_order: Vec<Token>,
     /// Whether token k of a window gets row k of the position embedding, and not row 0.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -164,7 +158,7 @@ impl Default for PolicyConfig {
         let mut other = Map::new();
         other.insert("architectures".to_owned(), serde_json::json!(["DecisionTransformerModel"]));
         Self {
-            model_type: HUGGING_FACE.to_owned(),
+            model_type: "decision_transformer".to_owned(),
             state_dim: 17,
             act_dim: 4,
             hidden_size: 128,
@@ -185,7 +179,7 @@ impl Default for PolicyConfig {
             initializer_range: 0.02,
             action_kind: ActionKind::Continuous,
             action_bins: None,
-            token_order: USUAL_ORDER.to_vec(),
+            token_order: ORIGINAL_ORDER.to_vec(),
             global_positions: false,
             context_length: None,
             state_mean: None,
@@ -203,10 +197,10 @@ impl Default for PolicyConfig {
 }
 
 /// The order of the original decision transformer, and of transformers'.
-const USUAL_ORDER: [Token; 3] = [Token::Return, Token::State, Token::Action];
+const ORIGINAL_ORDER: [Token; 3] = [Token::Return, Token::State, Token::Action];
 
-fn is_usual_order(order: &[Token]) -> bool {
-    order == USUAL_ORDER
+fn is_original_order(order: &[Token]) -> bool {
+    order == ORIGINAL_ORDER
 }
 
 /// A field of `config.json` that cannot be.
@@ -235,24 +229,19 @@ impl PolicyConfig {
         self.act_dim * self.action_bins.unwrap_or(1)
     }
 
-    /// The token's place in a step, if the policy has it.
-    pub fn place(&self, token: Token) -> Option<i64> {
-        self.token_order.iter().position(|other| *other == token).map(|place| place as i64)
+    /// Whether a step has this token.
+    pub fn reads(&self, token: Token) -> bool {
+        self.token_order.contains(&token)
     }
 
-    /// The `model_type` that says who computes this policy.
-    pub fn own_model_type(&self) -> &'static str {
-        let plain = is_usual_order(&self.token_order) && !self.global_positions;
-        if plain && self.action_kind != ActionKind::Binned { HUGGING_FACE } else { OWN }
+    /// Whether a step has the original decision transformer's tokens.
+    pub fn has_original_order(&self) -> bool {
+        is_original_order(&self.token_order)
     }
 
     /// Refuses fields that no model can be built from.
-    pub fn check(&self) -> Result<(), BadField> {
+    pub(super) fn check(&self) -> Result<(), BadField> {
         let bad = |key, found: String, wanted: &str| Err(BadField { key, found, wanted: wanted.to_owned() });
-        if self.model_type != self.own_model_type() {
-            let wanted = format!("\"{}\"", self.own_model_type());
-            return bad("model_type", format!("\"{}\"", self.model_type), &wanted);
-        }
         self.check_tokens()?;
         let sizes = [
             ("state_dim", self.state_dim),

@@ -1,25 +1,34 @@
-//! Decision transformers (arXiv 2106.01345) as Hugging Face's `DecisionTransformerModel` lays them out,
-//! their relatives with other tokens and heads, and TorchScript modules that do the same work.
+//! Policies: encoders of what they read, a transformer trunk, action heads, and one file a family that says which
+//! of these it takes and how its files name them.
 
-pub mod bins;
-mod block;
-mod cache;
+pub mod heads;
+pub mod layers;
+
+mod acting;
 mod conditioning;
 mod config;
-mod decision_transformer;
-mod folder;
+mod encoders;
+mod families;
+mod forward;
+mod fused_lora;
+mod hub;
+mod inputs;
 mod policy;
-mod releases;
 mod sliding;
-mod statistics;
-mod torch_script;
+mod tokens;
+mod transformer;
+mod trunk;
 mod weights;
 
-pub use cache::{Cache, begins_anew, cached_steps};
 pub use conditioning::{Conditioning, MissingKeys, Window};
 pub use config::{ActionKind, Activation, BadField, PolicyConfig, StatisticsSource};
-pub use decision_transformer::{DecisionTransformer, Inputs, Predictions};
-pub use folder::{PolicyError, read, write};
-pub use policy::{Policy, likeliest};
+pub use families::{check as check_config, new_config};
+pub use forward::{ForwardContext, Tap};
+pub use fused_lora::{FusedLora, FusedOutput};
+pub use hub::{PolicyError, ScriptError, ScriptPredictions, TorchScript, read, write};
+pub use inputs::{Inputs, Predictions};
+pub use policy::Policy;
 pub use sliding::SlidingWindows;
-pub use torch_script::{ScriptError, ScriptPredictions, TorchScript};
+pub use tokens::Token;
+pub use transformer::TransformerPolicy;
+pub use trunk::{Cache, cached_context_len, resets_context};

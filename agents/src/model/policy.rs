@@ -2,22 +2,21 @@
 
 use std::path::Path;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
-use super::bins;
-use super::config::{ActionKind, PolicyConfig};
-use super::decision_transformer::{DecisionTransformer, Inputs};
-use super::folder::{self, PolicyError};
-use super::torch_script::{ScriptError, TorchScript};
-use crate::adapter::AdapterSet;
-use crate::pass::{NoTap, Pass};
-use crate::tensor_file::TensorFile;
+use super::config::PolicyConfig;
+use super::forward::ForwardContext;
+use super::heads;
+use super::hub::{self, PolicyError, ScriptError, TorchScript};
+use super::inputs::Inputs;
+use super::transformer::TransformerPolicy;
+use crate::tensor::file::TensorFile;
 
 /// Anything that chooses actions from windows.
 #[derive(Debug)]
 pub enum Policy {
-    /// A decision transformer whose maps this program knows.
-    Transformer(DecisionTransformer),
+    /// A transformer of a family that this program knows.
+    Transformer(TransformerPolicy),
     /// A module whose code is its own.
     TorchScript(TorchScript),
 }
@@ -32,9 +31,9 @@ impl Policy {
             return TorchScript::read(&file, given, device).map(Self::TorchScript);
         }
         if file.is_file() {
-            return folder::read_file(&file, given, device).map(Self::Transformer);
+            return hub::read_file(&file, given, device).map(Self::Transformer);
         }
-        folder::read(path, given, device).map(Self::Transformer)
+        hub::read(path, given, device).map(Self::Transformer)
     }
 
     /// What `config.json` says.
@@ -53,37 +52,15 @@ impl Policy {
         }
     }
 
-    /// The likeliest action of each window's last step: `[B, A]` in [−1, 1], or `[B, 1]` indices.
+    /// The mode of the action distribution at each window's last step: `[B, A]` in [−1, 1], or `[B, 1]` indices.
     pub fn act(&self, inputs: &Inputs) -> Result<Tensor, ScriptError> {
         match self {
             Self::Transformer(policy) => {
-                let no_adapters = AdapterSet::default();
-                let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
-                let head = policy.action_head(pass, &policy.encode_for_acting(inputs)); // [B, A] or [B, A · bins]
-                Ok(likeliest(policy.config(), &head))
+                let encoded = policy.encode_for_acting(inputs); // [B, D]
+                let head = policy.action_head(&mut ForwardContext::bare(), &encoded); // [B, A] or [B, A · bins]
+                Ok(heads::mode(policy.config(), &head))
             }
             Self::TorchScript(script) => script.act(inputs),
         }
-    }
-}
-
-/// The mean action of each row of head outputs, which has a gradient: `[…, A]`, or `[…, A · bins]` where
-/// actions are binned → `[…, A]` in [−1, 1], or the probabilities of discrete actions.
-pub fn mean(config: &PolicyConfig, head: &Tensor) -> Tensor {
-    match config.action_kind {
-        ActionKind::Discrete => head.softmax(-1, Kind::Float),
-        ActionKind::Binned => bins::mean(&bins::split(head, config.act_dim)),
-        ActionKind::Continuous => likeliest(config, head),
-    }
-}
-
-/// The likeliest action of each row of head outputs: `[B, A]`, or `[B, A · bins]` where actions are
-/// binned → `[B, A]` in [−1, 1], or `[B, 1]` indices.
-pub fn likeliest(config: &PolicyConfig, head: &Tensor) -> Tensor {
-    match config.action_kind {
-        ActionKind::Continuous if config.action_tanh => head.tanh(),
-        ActionKind::Continuous => head.clamp(-1.0, 1.0),
-        ActionKind::Discrete => head.argmax(-1, true).to_kind(Kind::Float),
-        ActionKind::Binned => bins::likeliest(&bins::split(head, config.act_dim)),
     }
 }

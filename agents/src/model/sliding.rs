@@ -1,25 +1,25 @@
 //! Windows that slide by a step at a time, for acting.
 //!
-//! What a token is embedded as, and what the first block's attention reads of that, follows from the token and its
-//! timestep alone: both are computed once a step and kept while the token is in the window. All later numbers
+//! A token's embedding, and the first block's queries, keys and values of it, follow from the token and its
+//! timestep alone: both are computed once a step and kept while the token is in the window. All later activations
 //! depend on which tokens share the window, so they are computed anew at every step, and the result is that of
-//! [`DecisionTransformer::encode_for_acting`] up to rounding. A policy with global positions embeds a token's place
-//! in the window too, and has nothing to keep.
+//! [`TransformerPolicy::encode_for_acting`] up to rounding. A policy that embeds a token's position in the window
+//! has nothing to keep.
 
 use tch::{Device, Kind, Tensor};
 
-use super::block::KeysAndValues;
-use super::decision_transformer::{DecisionTransformer, Inputs};
-use crate::adapter::AdapterSet;
-use crate::pass::{NoTap, Pass};
+use super::forward::ForwardContext;
+use super::inputs::Inputs;
+use super::transformer::TransformerPolicy;
+use super::trunk::KeysAndValues;
 
 /// The tokens of N windows of at most K steps. Step t of an episode stands in the place of step t − K.
 #[derive(Debug)]
 pub struct SlidingWindows {
     /// The embedded tokens: `[N, K·P, D]` for P tokens a step.
     tokens: Tensor,
-    /// What the first block's attention reads of them: `[N, K·P, 3·D]`.
-    first_joint: Tensor,
+    /// The first block's queries, keys and values of them: `[N, K·P, 3·D]`.
+    first_qkv: Tensor,
     /// The part of the last block that every token needs.
     last_keys_and_values: KeysAndValues,
     /// Steps that each row's episode has shown.
@@ -30,16 +30,16 @@ pub struct SlidingWindows {
 
 impl SlidingWindows {
     /// `rows` empty windows of at most `longest` steps of `policy`; none where it embeds places in the window.
-    pub fn new(policy: &DecisionTransformer, rows: usize, longest: usize) -> Option<Self> {
-        if policy.config().global_positions {
+    pub fn new(policy: &TransformerPolicy, rows: usize, longest: usize) -> Option<Self> {
+        if !policy.encoder.is_position_free() {
             return None;
         }
-        let (width, tokens) = (policy.config().hidden_size, longest as i64 * policy.per_step());
+        let (width, tokens) = (policy.trunk.width(), longest as i64 * policy.encoder.tokens_per_step());
         let zeros = |width| Tensor::zeros([rows as i64, tokens, width], (Kind::Float, policy.device()));
         Some(Self {
             tokens: zeros(width),
-            first_joint: zeros(3 * width),
-            last_keys_and_values: policy.last_block().keys_and_values(),
+            first_qkv: zeros(3 * width),
+            last_keys_and_values: policy.trunk.last_keys_and_values(),
             seen: vec![0; rows],
             longest,
         })
@@ -81,16 +81,15 @@ impl SlidingWindows {
     }
 }
 
-impl DecisionTransformer {
-    /// What the blocks make of the last step, for acting, of windows that slide by one step: `[R, D]`.
+impl TransformerPolicy {
+    /// The trunk's output for the last step, for acting, of windows that slide by one step: `[R, D]`.
     ///
     /// `inputs` are the last two steps of `rows`, all different, `[R, 2]`; of an episode's first step the one before
     /// is padding, and empties the row. The last step's action and what follows it are left out.
     pub fn slide(&self, windows: &mut SlidingWindows, rows: &[usize], inputs: &Inputs) -> Tensor {
-        let no_adapters = AdapterSet::default();
-        let pass = &mut Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
-        let (per_step, width) = (self.per_step(), self.config().hidden_size);
-        let unread = per_step - self.action_place();
+        let context = &mut ForwardContext::bare();
+        let (per_step, width) = (self.encoder.tokens_per_step(), self.trunk.width());
+        let unread = self.tokens_after_state();
         let begins: Vec<bool> = Vec::try_from(inputs.mask.select(1, 0).logical_not().to_device(Device::Cpu))
             .expect("a mask is boolean");
         for (row, begins) in rows.iter().zip(begins) {
@@ -98,7 +97,10 @@ impl DecisionTransformer {
         }
 
         // The new tokens: the earlier step's action and what follows it, and the rest of the last step.
-        let new = self.tokens(pass, inputs).narrow(1, self.action_place(), per_step); // [R, P, D]
+        let new = self.encoder.embed_tokens(context, inputs); // [R, 2·P, D]
+        // Positions do not count, so any will do.
+        let new = self.encoder.add_positions(&new, &inputs.timesteps);
+        let new = new.narrow(1, self.encoder.action_index(), per_step); // [R, P, D]
         let places: Vec<i64> = rows
             .iter()
             .flat_map(|row| {
@@ -112,8 +114,8 @@ impl DecisionTransformer {
             })
             .collect();
         let places = Tensor::from_slice(&places).to_device(self.device()); // [R·P] of [N·K·P]
-        let joint = self.first_block().joint(pass, &new); // [R, P, 3·D]
-        for (all, new) in [(&windows.tokens, &new), (&windows.first_joint, &joint)] {
+        let qkv = self.trunk.first_qkv(context, &new); // [R, P, 3·D]
+        for (all, new) in [(&windows.tokens, &new), (&windows.first_qkv, &qkv)] {
             let width = new.size()[2];
             let _ = all.view([-1, width]).index_copy_(0, &places, &new.reshape([-1, width]));
         }
@@ -137,8 +139,9 @@ impl DecisionTransformer {
             at as i64 * tokens + slot * per_step + per_step - unread - 1
         });
         let latest = Tensor::from_slice(&latest.collect::<Vec<_>>()).to_device(self.device()); // [R] of [R·K']
-        let (x, joint) = (of_rows(&windows.tokens), of_rows(&windows.first_joint)); // [R, K', D], [R, K', 3·D]
-        let encoded = self.encode_slid(pass, &x, &joint, &bias, &latest, &windows.last_keys_and_values);
+        let (x, qkv) = (of_rows(&windows.tokens), of_rows(&windows.first_qkv)); // [R, K', D], [R, K', 3·D]
+        let encoded =
+            self.trunk.forward_from_qkv(context, &x, &qkv, &bias, &latest, &windows.last_keys_and_values);
         encoded.view([-1, width]) // [R, D]
     }
 }

@@ -9,7 +9,7 @@ const TOLERANCE: f64 = 1e-6;
 
 #[track_caller]
 fn check(id: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/golden/envs/{id}.json"));
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/classic/{id}.json"));
     let text = std::fs::read_to_string(&path).expect("the fixture is in the repository");
     let recorded: Value = serde_json::from_str(&text).expect("the fixture is JSON");
 

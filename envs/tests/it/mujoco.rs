@@ -25,7 +25,7 @@ struct Play {
 /// The plays of a task, how its starts are spread, and what Gymnasium says of it.
 fn recorded(id: &str) -> (Vec<Play>, Vec<f64>, HashMap<String, String>) {
     let path =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/golden/mujoco/{id}.safetensors"));
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/mujoco/{id}.safetensors"));
     let bytes = std::fs::read(path).expect("the fixture is in the repository");
     let (_, header) = SafeTensors::read_metadata(&bytes).expect("the fixture is safetensors");
     let metadata = header.metadata().clone().expect("the fixture has metadata");

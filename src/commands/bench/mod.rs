@@ -5,10 +5,10 @@ mod update;
 use std::path::Path;
 use std::time::Instant;
 
-use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Scaling};
-use eva_rl_agents::eva::{self, Eva, Progress};
-use eva_rl_agents::model::{Conditioning, DecisionTransformer, Inputs, Policy, PolicyConfig};
-use eva_rl_agents::pass::{NoTap, Pass};
+use eva_rl_agents::adapter::site::Site;
+use eva_rl_agents::adapter::{AdapterFolder, Scaling};
+use eva_rl_agents::adapter_init::{AdapterMethod, TaskData};
+use eva_rl_agents::model::{Conditioning, ForwardContext, Inputs, Policy, PolicyConfig, TransformerPolicy};
 use eva_rl_envs::{EnvError, StepBatch, VecEnv};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -19,11 +19,12 @@ use crate::cli::{
     BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchWhat, EnvArgs,
     StatisticsArgs,
 };
+use crate::config::AdapterConfig;
 use crate::failure::{InputError, OrInput, env_failure};
 use crate::initialise::check_tokens;
 use crate::inputs::read_inputs;
 use crate::output::{refuse_existing, write_folder};
-use crate::rank_map::RankMap;
+use crate::rank_map::EvaSummary;
 use crate::rng::{self, Purpose};
 use crate::rollout::{self, Choice, PolicyActor};
 
@@ -83,13 +84,12 @@ fn forward(args: &BenchForwardArgs) -> anyhow::Result<Value> {
     let policy = agent::read_transformer(&args.policy, None, Device::Cpu)?;
     let (batch, steps) = (i64::from(args.batch_size), i64::from(args.steps));
     let inputs = random_inputs(policy.config(), batch, steps)?;
-    let no_adapters = AdapterSet::default();
     let mut secs = Vec::new();
     let begun = Instant::now();
     while begun.elapsed().as_secs_f64() < args.seconds || secs.len() < 3 {
-        let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
+        let mut context = ForwardContext::bare();
         let one = Instant::now();
-        tch::no_grad(|| policy.forward(&mut pass, &inputs));
+        tch::no_grad(|| policy.forward(&mut context, &inputs));
         secs.push(one.elapsed().as_secs_f64());
     }
     Ok(json!({
@@ -131,7 +131,7 @@ fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> anyhow::Resul
 
 /// What the benchmarks of a policy need.
 struct Subject {
-    policy: DecisionTransformer,
+    policy: TransformerPolicy,
     conditioning: Conditioning,
     env: Box<dyn VecEnv>,
 }
@@ -186,72 +186,83 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
     if let Some(out) = &args.out {
         refuse_existing(out)?;
     }
-    let settings = args.search.settings()?;
+    let options = args.eva.options(args.batch_size)?;
     let policy = agent::read_transformer(&args.policy, None, Device::Cpu)?;
-    check_tokens(&args.search.tokens, &policy)?;
+    check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
+    let sites: Vec<Site> = policy.sites().cloned().collect();
     let size = i64::from(args.batch_size);
-    let all = match &args.inputs {
+    let windows = match &args.inputs {
         Some(path) => read_inputs(path, policy.config())?,
         None => random_inputs(policy.config(), 40 * size, longest_window(policy.config()).min(20))?,
     };
-    let (windows, _) = all.timesteps.size2()?;
-    let whole = windows.cast_unsigned().div_ceil(size.cast_unsigned()) as usize;
-    let batch = |index: usize| {
-        let start = (index % whole) as i64 * size;
-        all.narrow(start, size.min(windows - start))
-    };
-    let scale = SCALING.scale(settings.rank.get());
+    let mut batches = Batches { windows, size };
     let (mut eva_secs, mut forward_secs, mut last) = (Vec::new(), Vec::new(), None);
     for _ in 0..args.repeats {
         rng::seed_torch(0, Purpose::Weights, 0);
         let begun = Instant::now();
-        let mut search =
-            Eva::new(eva::inputs_of(&policy, &policy.sites()), settings, Some(whole), policy.device());
-        let mut progress = Progress { settled: 0.0, done: false };
-        while !progress.done && search.batches() < args.search.max_batches as usize {
-            let inputs = batch(search.batches());
-            progress = eva::observe_policy(&mut search, &policy, &inputs, &args.search.tokens).or_input()?;
-        }
-        let batches = search.batches();
-        let found = search.finish().or_input()?;
-        let adapters = eva::adapters(&found, &policy, scale, 0.0);
+        let initialised = options.initialise(&policy, &sites, &mut batches, &mut |_| {}).or_input()?;
         eva_secs.push(begun.elapsed().as_secs_f64());
+        let result = initialised.eva.expect("EVA has a result");
+        let adapters = initialised.adapters.expect("EVA makes adapters");
 
-        let no_adapters = AdapterSet::default();
         let begun = Instant::now();
-        for index in 0..batches {
-            let mut pass = Pass { adapters: &no_adapters, tap: &mut NoTap, train: false, mixed: false };
-            let _encoded = tch::no_grad(|| policy.encode(&mut pass, &batch(index)));
+        for index in 0..result.progress.batches {
+            let inputs = batches.sampled_batch(index);
+            let _encoded = tch::no_grad(|| policy.encode(&mut ForwardContext::bare(), &inputs));
         }
         forward_secs.push(begun.elapsed().as_secs_f64());
-        last = Some((batches, progress, found, adapters));
+        last = Some((result, adapters));
     }
-    let (batches, progress, found, adapters) = last.expect("there is at least one repeat");
+    let (result, adapters) = last.expect("there is at least one repeat");
     if let Some(out) = &args.out {
         let facts = AdapterFolder {
             base: args.policy.display().to_string(),
             fingerprint: None,
-            rank: settings.rank.get(),
-            scaling: SCALING,
-            origin: settings.origin(),
+            rank: options.lora.rank.get(),
+            scaling: options.lora.scaling(),
+            origin: options.origin(),
+            fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
         };
-        let map = RankMap::new(&found.reports, batches);
+        let summary = EvaSummary::new(&result);
         write_folder(out, |folder| {
             facts.write(&adapters, folder)?;
-            map.write(folder)
+            summary.write(folder)
         })?;
     }
     let (eva_secs, forward_secs) = (median(eva_secs), median(forward_secs));
     Ok(json!({
-        "batches": batches,
-        "settled": progress.done,
-        "converged_share": progress.settled,
+        "batches": result.progress.batches,
+        "converged": result.progress.done,
+        "converged_fraction": result.progress.converged_fraction,
         "batch_size": size,
-        "rank": args.search.rank,
+        "rank": options.lora.rank.get(),
         "eva_secs": eva_secs,
         "forward_secs": forward_secs,
         "ratio": eva_secs / forward_secs,
     }))
+}
+
+/// Windows in batches that come again and again, in the same order.
+struct Batches {
+    windows: Inputs,
+    size: i64,
+}
+
+impl TaskData for Batches {
+    fn batches_per_pass(&self) -> usize {
+        let windows = self.windows.timesteps.size()[0];
+        windows.cast_unsigned().div_ceil(self.size.cast_unsigned()) as usize
+    }
+
+    fn batch_of_pass(&mut self, _: usize, batch: usize) -> Inputs {
+        self.sampled_batch(batch)
+    }
+
+    fn sampled_batch(&mut self, batch: usize) -> Inputs {
+        let windows = self.windows.timesteps.size()[0];
+        let start = (batch % self.batches_per_pass()) as i64 * self.size;
+        self.windows.narrow(start, self.size.min(windows - start))
+    }
 }
 
 /// The middle one of an odd number, the upper of the two middle ones of an even number.

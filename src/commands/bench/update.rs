@@ -4,11 +4,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use eva_rl_agents::adapter::{self, AdapterSet, Rank};
-use eva_rl_agents::fold::Fold;
-use eva_rl_agents::model::{DecisionTransformer, Inputs};
-use eva_rl_agents::objective;
+use eva_rl_agents::loss::behaviour_cloning;
+use eva_rl_agents::model::{ForwardContext, FusedLora, Inputs, TransformerPolicy};
 use eva_rl_agents::optimiser::{Optimiser, Settings};
-use eva_rl_agents::pass::Pass;
 use eva_rl_envs::VecEnv;
 use serde_json::{Value, json};
 use tch::Device;
@@ -30,7 +28,7 @@ type Source = Box<dyn FnMut(usize) -> Inputs>;
 
 /// Reads the policy and what its windows come from: random episodes, from which they are drawn as `train`
 /// draws them, or a file, which is gone through again and again.
-fn read(args: &BenchUpdateArgs) -> anyhow::Result<(DecisionTransformer, Source)> {
+fn read(args: &BenchUpdateArgs) -> anyhow::Result<(TransformerPolicy, Source)> {
     let batch = i64::from(args.batch_size);
     if let Some(env) = &args.env {
         let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.statistics, env, true)?;
@@ -70,8 +68,8 @@ pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
     let rank = Rank::try_from(args.rank).or_input()?;
     let mut adapters = AdapterSet::default();
     for site in policy.sites() {
-        let (input, output) = policy.site_shape(site).expect("a site of this policy");
-        adapters.sites.insert(site, adapter::lora(input, output, rank, SCALING, policy.device()));
+        let lora = adapter::lora(site.input, site.output, rank, SCALING, policy.device());
+        adapters.sites.insert(site.module.clone(), lora);
     }
     if args.dora {
         policy.start_dora(&mut adapters);
@@ -87,12 +85,12 @@ pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
         let started = Instant::now();
         let inputs = source(update);
         let built = Instant::now();
-        let mut fold = Fold::default();
-        let mut pass = Pass { adapters: &adapters, tap: &mut fold, train: true, mixed: false };
-        let loss = objective::imitation(&policy, &mut pass, &inputs);
+        let mut fused = FusedLora::default();
+        let mut context = ForwardContext::with_adapters(&adapters).train(true).fused(&mut fused);
+        let loss = behaviour_cloning(&policy, &mut context, &inputs);
         let forwarded = Instant::now();
         optimiser.zero_grad();
-        fold.backward(&loss, &adapters, &optimiser.parameters());
+        fused.backward(&loss, &adapters, &optimiser.parameters());
         let differentiated = Instant::now();
         let norm = optimiser.grad_norm();
         optimiser.clip(norm, CLIP);

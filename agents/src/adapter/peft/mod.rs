@@ -1,0 +1,8 @@
+//! Adapter folders in PEFT's format.
+
+mod config;
+mod folder;
+mod origin;
+
+pub use folder::{AdapterFolder, fingerprint};
+pub use origin::Origin;

@@ -1,0 +1,261 @@
+//! EVA in progress: batches are observed, components found, ranks allocated.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+
+use tch::{Device, Tensor};
+
+use super::allocation::allocate;
+use super::input::{Input, SharedInput};
+use super::options::{EvaOptions, SolverKind, StopRule};
+use super::outcome::{EvaError, EvaResult, Progress, SiteReport};
+use super::recorder::{Destination, RecordedInput, Recorder};
+use crate::adapter::Rank;
+use crate::model::Tap;
+use crate::tensor::side_by_side;
+
+/// Batches after which halves are first compared.
+const FIRST_COMPARISON: usize = 6;
+
+/// EVA in progress: show it batches with [`Eva::observe`], then [`Eva::finish`].
+#[derive(Debug)]
+pub struct Eva<S> {
+    options: EvaOptions,
+    progress: Progress,
+    /// Batches when the components were last computed.
+    updated_at: usize,
+    /// Batches after which halves are compared next.
+    next_comparison: usize,
+    /// Batches after which all data was seen.
+    batches_per_pass: f64,
+    inputs: Vec<Input<S>>,
+}
+
+/// One of two passes that share a batch: see [`Eva::observe_split`].
+#[derive(Debug)]
+pub struct SplitPass<F> {
+    /// Positions that count, in this half: `[N]`; all of them where absent.
+    pub rows: Option<Tensor>,
+    /// Shows a tap what the model reads of this half.
+    pub pass: F,
+}
+
+impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
+    /// Ready for the first batch; `inputs` name the modules that may get an adapter, and `batches_per_pass` says after how many batches
+    /// all data was seen once, where it ends.
+    pub fn new(
+        inputs: Vec<SharedInput<S>>,
+        options: EvaOptions,
+        batches_per_pass: Option<usize>,
+        device: Device,
+    ) -> Self {
+        let inputs = inputs.into_iter().map(|input| Input::new(input, &options, device)).collect();
+        Self {
+            options,
+            progress: Progress::default(),
+            updated_at: 0,
+            next_comparison: FIRST_COMPARISON,
+            batches_per_pass: batches_per_pass.map_or(f64::INFINITY, |batches| batches as f64),
+            inputs,
+        }
+    }
+
+    /// Batches seen so far.
+    pub fn batches(&self) -> usize {
+        self.progress.batches
+    }
+
+    /// Takes in what one pass of the model shows: `rows` `[N]` are the positions that count, in each map's
+    /// input with all but its last axis flattened; all of them where absent.
+    pub fn observe(
+        &mut self,
+        rows: Option<&Tensor>,
+        pass: impl FnOnce(&mut dyn Tap<S>),
+    ) -> Result<Progress, EvaError> {
+        self.forward_taps(rows.map(Tensor::shallow_clone), pass)?;
+        Ok(self.after_a_batch())
+    }
+
+    /// Whether a batch may be shown as two halves at once.
+    pub fn can_split(&self) -> bool {
+        self.options.solver != SolverKind::Incremental
+    }
+
+    /// The same of a batch that two passes share: they run side by side, which spares libtorch's threads most of
+    /// their waiting for each other. Wants [`Eva::can_split`].
+    pub fn observe_split<F: FnOnce(&mut dyn Tap<S>), G: FnOnce(&mut dyn Tap<S>) + Send>(
+        &mut self,
+        first: SplitPass<F>,
+        second: SplitPass<G>,
+    ) -> Result<Progress, EvaError> {
+        let batch = self.progress.batches;
+        if let Some([feeds, others]) = self.split_inputs() {
+            let taken = side_by_side(
+                || Recorder::take(feeds, first.rows, batch, first.pass),
+                || Recorder::take(others, second.rows, batch, second.pass),
+            );
+            taken.0.and(taken.1)?;
+        } else {
+            self.forward_taps(first.rows, first.pass)?; // the first rows decide what both sum
+            self.forward_taps(second.rows, second.pass)?;
+        }
+        Ok(self.after_a_batch())
+    }
+
+    /// Takes in what one pass shows.
+    fn forward_taps(
+        &mut self,
+        rows: Option<Tensor>,
+        pass: impl FnOnce(&mut dyn Tap<S>),
+    ) -> Result<(), EvaError> {
+        let rests = self.options.solver == SolverKind::Incremental;
+        let feeds = self.inputs.iter_mut().map(|input| {
+            let destination = if rests && input.converged {
+                Destination::Nowhere
+            } else {
+                Destination::Solver(&mut *input.solver)
+            };
+            RecordedInput { sites: &input.sites, destination, fed: false }
+        });
+        Recorder::take(feeds.collect(), rows, self.progress.batches, pass)
+    }
+
+    /// Where two passes put what they show, if every solver has begun.
+    fn split_inputs(&mut self) -> Option<[Vec<RecordedInput<'_, S>>; 2]> {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for Input { sites, solver, .. } in &mut self.inputs {
+            let [one, other] = solver.halves()?;
+            first.push(RecordedInput { sites, destination: Destination::Half(one), fed: false });
+            second.push(RecordedInput { sites, destination: Destination::Half(other), fed: false });
+        }
+        Some([first, second])
+    }
+
+    /// Counts a batch, and looks whether it was the last that is needed.
+    fn after_a_batch(&mut self) -> Progress {
+        self.progress.batches += 1;
+        let enough = self.inputs.iter().all(|input| input.solver.rows() >= input.candidates);
+        let done = match self.options.stop {
+            _ if !enough => false,
+            StopRule::ComponentCosine => self.check_component_cosines(),
+            StopRule::SplitHalf if self.is_full_pass() => {
+                for input in &mut self.inputs {
+                    (input.cosine, input.converged) = (1.0, true);
+                }
+                true // nothing is left to learn
+            }
+            StopRule::SplitHalf if self.options.tau() == 1.0 => false, // only all of the data is within no angle of itself
+            StopRule::SplitHalf => self.progress.batches >= self.next_comparison && self.compare_halves(),
+        };
+        let sites: usize = self.inputs.iter().map(|input| input.sites.len()).sum();
+        let converged = self.inputs.iter().filter(|input| input.converged).map(|input| input.sites.len());
+        self.progress.converged_fraction = converged.sum::<usize>() as f64 / sites as f64;
+        self.progress.done = done;
+        self.progress
+    }
+
+    /// Whether all of the data was seen.
+    fn is_full_pass(&self) -> bool {
+        self.progress.batches as f64 >= self.batches_per_pass
+    }
+
+    /// Allocates the ranks and gives each module its components.
+    pub fn finish(mut self) -> Result<EvaResult<S>, EvaError> {
+        for input in &self.inputs {
+            let (found, wanted) = (input.solver.rows(), input.candidates);
+            if found < wanted {
+                let (site, batches) = (input.sites[0].to_string(), self.progress.batches);
+                return Err(EvaError::TooFewRows { site, batches, found, wanted });
+            }
+        }
+        if self.options.stop == StopRule::SplitHalf && !self.is_full_pass() {
+            self.compare_halves();
+        }
+        self.update_components();
+        let ranks = self.ranks();
+        let mut components = BTreeMap::new();
+        let mut reports = BTreeMap::new();
+        for input in &self.inputs {
+            let spectrum = input.spectrum.as_ref().expect("every input was updated");
+            for site in &input.sites {
+                let rank = ranks.get(site).map_or(0, |rank| rank.get());
+                if rank > 0 {
+                    let least = spectrum.scatter.double_value(&[rank - 1]);
+                    if self.options.whiten && least <= f64::EPSILON * spectrum.total {
+                        return Err(EvaError::NoVariance { site: site.to_string() });
+                    }
+                    components.insert(site.clone(), self.options.down(spectrum, rank));
+                }
+                let explained = spectrum.explained_ratio();
+                let report = SiteReport { site: site.clone(), rank, explained, cosine: input.cosine };
+                reports.insert(site.clone(), report);
+            }
+        }
+        Ok(EvaResult { components, sites: reports.into_values().collect(), progress: self.progress })
+    }
+
+    /// Computes the components of all rows so far.
+    fn update_components(&mut self) {
+        if std::mem::replace(&mut self.updated_at, self.progress.batches) == self.progress.batches {
+            return;
+        }
+        let waiting = Mutex::new(self.inputs.iter_mut());
+        let next = || waiting.lock().expect("no thread panics with it").next();
+        let work = || {
+            while let Some(input) = next() {
+                input.update();
+            }
+        };
+        side_by_side(work, work);
+    }
+
+    /// Ranks that the spectra last looked at give.
+    fn ranks(&self) -> BTreeMap<S, Rank> {
+        let mut candidates = BTreeMap::new();
+        for input in &self.inputs {
+            let spectrum = input.spectrum.as_ref().expect("every input was updated");
+            let scores = self.options.allocation.of(spectrum);
+            candidates.extend(input.sites.iter().map(|site| (site.clone(), scores.clone())));
+        }
+        allocate(&candidates, self.options.lora.rank.get() as usize * candidates.len())
+    }
+
+    /// PEFT's rule: every direction that the present ranks use turned by little in this batch. A site that
+    /// has settled rests, until a later sharing-out gives it a direction that has not.
+    fn check_component_cosines(&mut self) -> bool {
+        self.update_components();
+        let ranks = self.ranks();
+        for input in &mut self.inputs {
+            let used = input.used(&ranks);
+            let known = input.turns.get(..used).unwrap_or(&[0.0]); // no turn is known after the first batch
+            input.cosine = known.iter().copied().fold(1.0, f64::min);
+            input.converged = input.cosine >= self.options.tau();
+        }
+        self.inputs.iter().all(|input| input.converged)
+    }
+
+    /// Compares the halves' spans, and says when to do so next.
+    fn compare_halves(&mut self) -> bool {
+        self.update_components();
+        let ranks = self.ranks();
+        let (mut overlap, mut budget) = (0.0, 0.0);
+        let seen = self.progress.batches as f64;
+        let unseen = 1.0 - seen / self.batches_per_pass;
+        for input in &mut self.inputs {
+            let used = input.used(&ranks);
+            let Some(agreement) = &input.agreement else { return false };
+            let difference = if used == 0 { 0.0 } else { 1.0 - agreement[used] / used as f64 };
+            overlap += agreement[used];
+            input.cosine = (1.0 - difference / 4.0 * unseen).min(1.0).sqrt();
+            input.converged = input.cosine >= self.options.tau();
+            budget += used as f64;
+        }
+        let (error, allowed) = ((1.0 - overlap / budget) / 4.0, 1.0 - self.options.tau().powi(2));
+        // Errors fall as 1/n − 1/N, which says how many batches will do.
+        let enough = 1.0 / (allowed / (error * seen) + 1.0 / self.batches_per_pass);
+        let enough = enough.clamp(seen + 2.0, 4.0 * seen).min(self.batches_per_pass).ceil() as usize;
+        self.next_comparison = enough.next_multiple_of(2); // a batch that is shown whole goes to one half
+        error * unseen <= allowed
+    }
+}

@@ -1,0 +1,144 @@
+//! EVA over a policy: batches of the task's data, and which of their tokens count.
+
+use tch::{Device, Tensor};
+
+use super::eva::{Components, Eva, EvaError, EvaOptions, EvaResult, Progress, SharedInput, SplitPass};
+use super::method::{AdapterMethod, InitError, Initialised, TaskData, WithDefaults};
+use crate::adapter::site::{ModuleName, Site};
+use crate::adapter::{self, AdapterSet, LoraOptions, OptionChecks, Origin, RunSize};
+use crate::model::{ForwardContext, Inputs, Tap, Token, TransformerPolicy};
+
+impl WithDefaults for EvaOptions {
+    fn with_defaults(lora: LoraOptions, _: usize) -> Self {
+        let options = Self::new(lora.rank);
+        Self { lora, tau: Some(options.tau()), ..options }
+    }
+}
+
+impl AdapterMethod for EvaOptions {
+    fn name(&self) -> String {
+        let name = match self.components {
+            Components::Leading => "EVA",
+            Components::Rotated => "EVA-rot",
+            Components::Permuted => "EVA-perm",
+            Components::Minor => "EVA-minor",
+            Components::Random => "LoRA with EVA's ranks",
+        };
+        name.to_owned()
+    }
+
+    fn lora(&self) -> Option<&LoraOptions> {
+        Some(&self.lora)
+    }
+
+    fn check(&self, run: RunSize, checks: &mut OptionChecks) {
+        EvaOptions::check(self, run, checks);
+    }
+
+    fn origin(&self) -> Origin {
+        EvaOptions::origin(self)
+    }
+
+    fn initialise(
+        &self,
+        policy: &TransformerPolicy,
+        sites: &[Site],
+        data: &mut dyn TaskData,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Initialised, InitError> {
+        let result = search(self, policy, sites, data, progress)?;
+        let adapters = Some(adapters(&result, sites, self.lora.scale()));
+        Ok(Initialised { adapters, eva: Some(result) })
+    }
+}
+
+/// Observes batches of windows until the components have converged: every window once in a random order, before any
+/// comes again in another.
+fn search(
+    options: &EvaOptions,
+    policy: &TransformerPolicy,
+    sites: &[Site],
+    data: &mut dyn TaskData,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<EvaResult<ModuleName>, InitError> {
+    let per_pass = data.batches_per_pass();
+    let mut eva = Eva::new(shared_inputs(sites), options.clone(), Some(per_pass), policy.device());
+    let mut done = false;
+    while !done && eva.batches() < options.max_batches {
+        if data.is_interrupted() {
+            return Err(InitError::Interrupted);
+        }
+        let inputs = data.batch_of_pass(eva.batches() / per_pass, eva.batches() % per_pass);
+        let now = observe_policy(&mut eva, policy, &inputs, &options.tokens)?;
+        done = now.done;
+        progress(now);
+    }
+    Ok(eva.finish()?)
+}
+
+/// The inputs of `sites`: those of one input group are observed once.
+pub fn shared_inputs(sites: &[Site]) -> Vec<SharedInput<ModuleName>> {
+    let mut groups: Vec<usize> = Vec::new();
+    let mut inputs: Vec<SharedInput<ModuleName>> = Vec::new();
+    for site in sites {
+        match groups.iter().position(|group| *group == site.input_group) {
+            Some(known) => inputs[known].sites.push(site.module.clone()),
+            None => {
+                groups.push(site.input_group);
+                inputs.push(SharedInput { sites: vec![site.module.clone()], width: site.input });
+            }
+        }
+    }
+    inputs
+}
+
+/// Shows EVA one batch of windows; only unpadded tokens of these kinds count, all kinds where there are none.
+pub fn observe_policy(
+    eva: &mut Eva<ModuleName>,
+    policy: &TransformerPolicy,
+    inputs: &Inputs,
+    tokens: &[Token],
+) -> Result<Progress, EvaError> {
+    let windows = inputs.mask.size()[0];
+    if !eva.can_split() || windows < 2 || policy.device() != Device::Cpu {
+        let rows = counted(policy, inputs, tokens);
+        return eva.observe(rows.as_ref(), |tap| collect_inputs(policy, inputs, tap));
+    }
+    let (first, second) = (inputs.narrow(0, windows / 2), inputs.narrow(windows / 2, windows - windows / 2));
+    let other = policy.clone_for_thread();
+    eva.observe_split(
+        SplitPass {
+            rows: counted(policy, &first, tokens),
+            pass: |tap: &mut dyn Tap| collect_inputs(policy, &first, tap),
+        },
+        SplitPass {
+            rows: counted(policy, &second, tokens),
+            pass: move |tap: &mut dyn Tap| collect_inputs(&other, &second, tap),
+        },
+    )
+}
+
+/// The unpadded tokens of these kinds, by their places in `[B · K]`: `[N]`; nothing where all count.
+fn counted(policy: &TransformerPolicy, inputs: &Inputs, tokens: &[Token]) -> Option<Tensor> {
+    let counted: Vec<bool> =
+        policy.tokens().map(|token| tokens.is_empty() || tokens.contains(&token)).collect();
+    let steps = inputs.mask.size()[1];
+    let counted = Tensor::from_slice(&counted).to_device(policy.device()).repeat([steps]); // [K]
+    let counts = policy.token_mask(inputs).logical_and(&counted).flatten(0, -1); // [B · K]
+    let all = counts.all().int64_value(&[]) == 1;
+    (!all).then(|| counts.nonzero().squeeze_dim(-1))
+}
+
+fn collect_inputs(policy: &TransformerPolicy, inputs: &Inputs, tap: &mut dyn Tap) {
+    tch::no_grad(|| policy.collect_inputs(&mut ForwardContext::bare().observed_by(tap), inputs));
+}
+
+/// Adapters whose A holds the components found, all at one `scale`, with B zero.
+pub fn adapters(result: &EvaResult<ModuleName>, sites: &[Site], scale: f64) -> AdapterSet {
+    let mut adapters = AdapterSet::default();
+    for (module, down) in &result.components {
+        let site = sites.iter().find(|site| site.module == *module).expect("EVA was given this site");
+        adapters.sites.insert(module.clone(), adapter::from_down(down.copy(), site.output, scale));
+    }
+    adapters
+}

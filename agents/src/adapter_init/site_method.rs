@@ -1,0 +1,165 @@
+//! Methods that initialise one module at a time, from what the data shows of it.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use super::decomposition::SiteError;
+use super::eva::Progress;
+use super::gradient::mean_gradients;
+use super::method::{AdapterMethod, InitError, Initialised, TaskData};
+use crate::adapter::site::{ModuleName, Site};
+use crate::adapter::{AdapterSet, Lora, LoraOptions, OptionChecks, RunSize};
+use crate::model::{ForwardContext, Inputs, Tap, TransformerPolicy};
+use crate::pca::{Covariance, End, Solver};
+use crate::tensor::Rows;
+
+/// What a method may look at when it initialises one module's adapter.
+#[derive(Debug)]
+pub struct SiteContext<'a> {
+    /// W: `[out, in]`.
+    pub weight: &'a Tensor,
+    /// E[x xᵀ] of the module's inputs over the task's data, f64: `[in, in]`; there if the method requires it.
+    pub moments: Option<&'a Tensor>,
+    /// Mean gradient of the loss with respect to W: `[out, in]`; there if the method requires it.
+    pub gradient: Option<&'a Tensor>,
+}
+
+/// What a method requires beside the weights, over so many batches of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requires {
+    /// Nothing.
+    Weights,
+    /// [`SiteContext::moments`].
+    Moments(usize),
+    /// [`SiteContext::gradient`].
+    Gradients(usize),
+}
+
+/// A method that initialises one module at a time, all at the same rank.
+pub trait SiteMethod {
+    /// Its name in tables and figures.
+    fn name(&self) -> String;
+
+    /// The size of its adapters.
+    fn lora(&self) -> &LoraOptions;
+
+    /// The key of a size's option in the method's table.
+    fn lora_prefix(&self) -> &'static str {
+        "lora."
+    }
+
+    /// Refuses options of its own that it cannot have.
+    fn check(&self, _: RunSize, _: &mut OptionChecks) {}
+
+    /// Components of a module that its adapter takes.
+    fn components(&self) -> i64 {
+        self.lora().rank.get()
+    }
+
+    /// What it requires beside the weights.
+    fn requires(&self) -> Requires {
+        Requires::Weights
+    }
+
+    /// The adapter of one module, trainable.
+    fn init(&self, site: &SiteContext) -> Result<Lora, SiteError>;
+}
+
+impl<M: SiteMethod> AdapterMethod for M {
+    fn name(&self) -> String {
+        SiteMethod::name(self)
+    }
+
+    fn lora(&self) -> Option<&LoraOptions> {
+        Some(SiteMethod::lora(self))
+    }
+
+    fn check(&self, run: RunSize, checks: &mut OptionChecks) {
+        SiteMethod::lora(self).check(self.lora_prefix(), checks);
+        if let Requires::Moments(batches) | Requires::Gradients(batches) = self.requires() {
+            checks.value("batches", batches, batches >= 1, "must be at least 1");
+        }
+        SiteMethod::check(self, run, checks);
+    }
+
+    fn components(&self) -> i64 {
+        SiteMethod::components(self)
+    }
+
+    fn initialise(
+        &self,
+        policy: &TransformerPolicy,
+        sites: &[Site],
+        data: &mut dyn TaskData,
+        _: &mut dyn FnMut(Progress),
+    ) -> Result<Initialised, InitError> {
+        let (moments, gradients) = match self.requires() {
+            Requires::Weights => Default::default(),
+            Requires::Moments(batches) => {
+                (input_moments(policy, sites, sampled(data, batches))?, BTreeMap::new())
+            }
+            Requires::Gradients(batches) => {
+                (BTreeMap::new(), mean_gradients(policy, sites, sampled(data, batches)))
+            }
+        };
+        if data.is_interrupted() {
+            return Err(InitError::Interrupted);
+        }
+        let mut adapters = AdapterSet::default();
+        for Site { module, .. } in sites {
+            let weight = &policy.matrix(module);
+            let context =
+                SiteContext { weight, moments: moments.get(module), gradient: gradients.get(module) };
+            let lora =
+                self.init(&context).map_err(|source| InitError::Site { module: module.clone(), source })?;
+            adapters.sites.insert(module.clone(), lora);
+        }
+        Ok(Initialised { adapters: Some(adapters), eva: None })
+    }
+}
+
+/// So many batches, or fewer where the initialisation is interrupted.
+fn sampled(data: &mut dyn TaskData, batches: usize) -> impl Iterator<Item = Inputs> {
+    (0..batches).map_while(|batch| (!data.is_interrupted()).then(|| data.sampled_batch(batch)))
+}
+
+/// E[x xᵀ] of each module's unpadded inputs over `batches`, f64: `[in, in]`.
+fn input_moments(
+    policy: &TransformerPolicy,
+    sites: &[Site],
+    batches: impl IntoIterator<Item = Inputs>,
+) -> Result<BTreeMap<ModuleName, Tensor>, InitError> {
+    let mut covariances = BTreeMap::new();
+    for Site { module, input, .. } in sites {
+        covariances.insert(module.clone(), Covariance::new(*input, *input, false, End::Leading));
+    }
+    for inputs in batches {
+        let real = policy.token_mask(&inputs).flatten(0, -1).nonzero().squeeze_dim(-1); // [N]
+        let mut tap = Moments { covariances: &mut covariances, real: &real, not_finite: None };
+        tch::no_grad(|| policy.collect_inputs(&mut ForwardContext::bare().observed_by(&mut tap), &inputs));
+        if let Some(module) = tap.not_finite {
+            return Err(InitError::Site { module, source: SiteError::NotFinite });
+        }
+    }
+    Ok(covariances.into_iter().map(|(module, covariance)| (module, covariance.moments())).collect())
+}
+
+/// Sums the products of the modules' inputs.
+struct Moments<'a> {
+    covariances: &'a mut BTreeMap<ModuleName, Covariance>,
+    /// `[N]`, indices of unpadded tokens.
+    real: &'a Tensor,
+    not_finite: Option<ModuleName>,
+}
+
+impl Tap for Moments<'_> {
+    fn record(&mut self, module: &ModuleName, x: &Rows) {
+        let Some(covariance) = self.covariances.get_mut(module) else { return };
+        // In f64, because CorDA inverts the moments.
+        let rows = x.dense().index_select(0, self.real).to_kind(Kind::Double); // [N, in]
+        if covariance.update(&Rows::of(&rows)).is_err() {
+            self.not_finite.get_or_insert_with(|| module.clone());
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The decision transformer (arXiv 2106.01345) as Hugging Face's `DecisionTransformerModel` has it, and its
+//! relatives with other token orders, positions or binned actions, which transformers does not compute.
+//!
+//! A step is a return-to-go, a state and an action, the action read at the token before its own; the trunk is
+//! GPT-2's, whose linear layers keep their weights as `[in, out]`.
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use super::family::{Family, Parts};
+use crate::adapter::site::{ModuleName, Site};
+use crate::model::config::{ActionKind, BadField, PolicyConfig};
+use crate::model::encoders::{Positions, StepEncoder};
+use crate::model::heads::Heads;
+use crate::model::layers::{LayerNorm, Linear, Module};
+use crate::model::tokens::Token;
+use crate::model::trunk::{Attention, Block, Trunk};
+use crate::model::weights::{Initial, TensorSpec};
+
+/// `model_type` of what transformers' `DecisionTransformerModel` computes.
+const HUGGING_FACE: &str = "decision_transformer";
+
+/// `model_type` of what it does not, so that it does not try.
+const OWN: &str = "eva_rl_decision_transformer";
+
+pub(super) const FAMILY: Family = Family {
+    model_types: &[HUGGING_FACE, OWN],
+    aliases: &[
+        ("max_position_embeddings", "n_positions"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+    ],
+    check,
+    layout,
+    known_tensor: "embed_timestep.weight",
+    is_buffer,
+    is_own,
+    sites,
+    embedding_tables: &["embed_timestep", "encoder.wpe", "encoder.wte"],
+    build,
+};
+
+/// The linear layers of a block.
+const BLOCK_MODULES: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
+
+/// The heads.
+const ACTION_HEAD: &str = "predict_action.0";
+const STATE_HEAD: &str = "predict_state";
+const RETURN_HEAD: &str = "predict_return";
+
+fn embedding(token: Token) -> &'static str {
+    match token {
+        Token::Return => "embed_return",
+        Token::State => "embed_state",
+        Token::Action => "embed_action",
+        Token::Reward => "embed_reward",
+    }
+}
+
+fn token_width(config: &PolicyConfig, token: Token) -> i64 {
+    match token {
+        Token::Return | Token::Reward => 1,
+        Token::State => config.state_dim,
+        Token::Action => config.act_dim,
+    }
+}
+
+/// The `model_type` that says who computes a policy of this config.
+fn model_type(config: &PolicyConfig) -> &'static str {
+    let plain = config.has_original_order() && !config.global_positions;
+    if plain && config.action_kind != ActionKind::Binned { HUGGING_FACE } else { OWN }
+}
+
+/// The config of a new policy of this family: `model_type` says who can compute it.
+pub fn new_config(mut config: PolicyConfig) -> PolicyConfig {
+    config.model_type = model_type(&config).to_owned();
+    if config.model_type != HUGGING_FACE {
+        config.other.remove("architectures"); // transformers has no class for it
+    }
+    config
+}
+
+fn check(config: &PolicyConfig) -> Result<(), BadField> {
+    let wanted = model_type(config);
+    if config.model_type != wanted {
+        let found = format!("\"{}\"", config.model_type);
+        return Err(BadField { key: "model_type", found, wanted: format!("\"{wanted}\"") });
+    }
+    Ok(())
+}
+
+/// GPT-2's initialisation: normal weights, zero biases, and the last layer of each residual branch smaller by
+/// √(2·blocks).
+fn layout(config: &PolicyConfig) -> Vec<TensorSpec> {
+    let (width, inner) = (config.hidden_size, config.inner());
+    let normal = Initial::Normal(config.initializer_range);
+    let last = Initial::Normal(config.initializer_range / (2.0 * config.n_layer as f64).sqrt());
+    let (zero, one) = (Initial::Constant(0.0), Initial::Constant(1.0));
+
+    let mut layout = Vec::new();
+    let mut add = |name: String, shape: &[i64], initial| {
+        layout.push(TensorSpec { name, shape: shape.to_vec(), initial });
+    };
+    add("encoder.wte.weight".to_owned(), &[config.vocab_size, width], normal);
+    add("encoder.wpe.weight".to_owned(), &[config.n_positions, width], normal);
+    for block in 0..config.n_layer {
+        let shapes =
+            [(width, 3 * width, normal), (width, width, last), (width, inner, normal), (inner, width, last)];
+        for (module, (input, output, initial)) in BLOCK_MODULES.into_iter().zip(shapes) {
+            add(format!("encoder.h.{block}.{module}.weight"), &[input, output], initial);
+            add(format!("encoder.h.{block}.{module}.bias"), &[output], zero);
+        }
+        for norm in ["ln_1", "ln_2"] {
+            add(format!("encoder.h.{block}.{norm}.weight"), &[width], one);
+            add(format!("encoder.h.{block}.{norm}.bias"), &[width], zero);
+        }
+    }
+    for norm in ["encoder.ln_f", "embed_ln"] {
+        add(format!("{norm}.weight"), &[width], one);
+        add(format!("{norm}.bias"), &[width], zero);
+    }
+    add("embed_timestep.weight".to_owned(), &[config.max_ep_len, width], normal);
+    for token in &config.token_order {
+        add(format!("{}.weight", embedding(*token)), &[width, token_width(config, *token)], normal);
+        add(format!("{}.bias", embedding(*token)), &[width], zero);
+    }
+    for (head, output) in
+        [(STATE_HEAD, config.state_dim), (ACTION_HEAD, config.action_outputs()), (RETURN_HEAD, 1)]
+    {
+        add(format!("{head}.weight"), &[output, width], normal);
+        add(format!("{head}.bias"), &[output], zero);
+    }
+    layout
+}
+
+/// Masks, which old checkpoints carry.
+fn is_buffer(name: &str) -> bool {
+    name.starts_with("encoder.h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"))
+}
+
+fn is_own(name: &str) -> bool {
+    ["encoder.", "embed_", "predict_"].iter().any(|part| name.starts_with(part))
+}
+
+/// No two of them share an input: a block's queries, keys and values are one layer.
+fn sites(config: &PolicyConfig) -> Vec<Site> {
+    let (width, inner) = (config.hidden_size, config.inner());
+    let mut sites = Vec::new();
+    let mut add = |module: ModuleName, [input, output]: [i64; 2], in_block: bool| {
+        let input_group = sites.len();
+        sites.push(Site {
+            module,
+            input,
+            output,
+            fan_in_fan_out: in_block,
+            input_group,
+            adapted_by_default: in_block,
+        });
+    };
+    for token in &config.token_order {
+        add(embedding(*token).into(), [token_width(config, *token), width], false);
+    }
+    for block in 0..config.n_layer {
+        let shapes = [[width, 3 * width], [width, width], [width, inner], [inner, width]];
+        for (module, shape) in BLOCK_MODULES.into_iter().zip(shapes) {
+            add(format!("encoder.h.{block}.{module}").into(), shape, true);
+        }
+    }
+    for (head, output) in
+        [(ACTION_HEAD, config.action_outputs()), (STATE_HEAD, config.state_dim), (RETURN_HEAD, 1)]
+    {
+        add(head.into(), [width, output], false);
+    }
+    sites
+}
+
+fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
+    let tensor = |name: &str| weights[name].shallow_clone();
+    let module = |name: &str, fan_in_fan_out| Module {
+        name: name.into(),
+        linear: Linear {
+            weight: tensor(&format!("{name}.weight")),
+            bias: tensor(&format!("{name}.bias")),
+            fan_in_fan_out,
+        },
+    };
+    let norm = |name: &str, epsilon| LayerNorm {
+        weight: tensor(&format!("{name}.weight")),
+        bias: tensor(&format!("{name}.bias")),
+        epsilon,
+    };
+    let by_width = if config.scale_attn_weights {
+        ((config.hidden_size / config.n_head) as f64).sqrt().recip()
+    } else {
+        1.0
+    };
+    let block = |index: usize| {
+        let [attention_in, attention_out, mlp_in, mlp_out] =
+            BLOCK_MODULES.map(|name| module(&format!("encoder.h.{index}.{name}"), true));
+        let [attention_norm, mlp_norm] = ["ln_1", "ln_2"]
+            .map(|name| norm(&format!("encoder.h.{index}.{name}"), config.layer_norm_epsilon));
+        let by_depth = if config.scale_attn_by_inverse_layer_idx { index as f64 + 1.0 } else { 1.0 };
+        Block {
+            index,
+            attention_norm,
+            attention_in,
+            attention_out,
+            attention: Attention {
+                heads: config.n_head,
+                score_scale: by_width / by_depth,
+                dropout: config.attn_pdrop,
+            },
+            mlp_norm,
+            mlp_in,
+            activation: config.activation_function,
+            mlp_out,
+            residual_dropout: config.resid_pdrop,
+        }
+    };
+    let tokens = config.token_order.iter().map(|token| (*token, module(embedding(*token), false)));
+    Parts {
+        encoder: StepEncoder {
+            tokens: tokens.collect(),
+            timesteps: tensor("embed_timestep.weight"),
+            positions: tensor("encoder.wpe.weight"),
+            positioning: if config.global_positions { Positions::InWindow } else { Positions::First },
+            norm: norm("embed_ln", 1e-5),
+            dropout: config.embd_pdrop,
+        },
+        trunk: Trunk::new(
+            (0..config.n_layer as usize).map(block).collect(),
+            norm("encoder.ln_f", config.layer_norm_epsilon),
+        ),
+        heads: Heads {
+            action: module(ACTION_HEAD, false),
+            state: module(STATE_HEAD, false),
+            returns: module(RETURN_HEAD, false),
+        },
+    }
+}

@@ -1,0 +1,48 @@
+//! What a family says of its policies.
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use crate::adapter::site::Site;
+use crate::model::config::{BadField, PolicyConfig};
+use crate::model::encoders::StepEncoder;
+use crate::model::heads::Heads;
+use crate::model::trunk::Trunk;
+use crate::model::weights::TensorSpec;
+
+/// What a family says of its policies: how its files name things, and which parts a policy is made of.
+#[derive(Debug)]
+pub struct Family {
+    /// The values of `model_type` in `config.json` that name it; the first is that of its reference.
+    pub model_types: &'static [&'static str],
+    /// Other names of keys in `config.json`, with those that [`PolicyConfig`] knows.
+    pub aliases: &'static [(&'static str, &'static str)],
+    /// Refuses configs that the family has no policy for.
+    pub check: fn(&PolicyConfig) -> Result<(), BadField>,
+    /// Every tensor of its files.
+    pub layout: fn(&PolicyConfig) -> Vec<TensorSpec>,
+    /// A tensor of every file of the family, by which a prefix of all names is known.
+    pub known_tensor: &'static str,
+    /// Whether a tensor of the file is a buffer that no policy reads.
+    pub is_buffer: fn(&str) -> bool,
+    /// Whether a tensor of the file is named like a part of such a policy, so that it must not be left out.
+    pub is_own: fn(&str) -> bool,
+    /// Every linear module, in the order of the forward pass.
+    pub sites: fn(&PolicyConfig) -> Vec<Site>,
+    /// The modules that are embedding tables.
+    pub embedding_tables: &'static [&'static str],
+    /// The policy's parts, made of tensors by name; every one of the layout is there.
+    pub build: fn(&PolicyConfig, &BTreeMap<String, Tensor>) -> Parts,
+}
+
+/// The parts of a policy.
+#[derive(Debug)]
+pub struct Parts {
+    /// Embeds what the policy reads.
+    pub encoder: StepEncoder,
+    /// Its blocks.
+    pub trunk: Trunk,
+    /// What is read of their outputs.
+    pub heads: Heads,
+}

@@ -1,0 +1,39 @@
+//! Families of policies. A new one is a file here and a line in [`FAMILIES`].
+
+mod decision_transformer;
+mod family;
+
+use super::config::{BadField, PolicyConfig};
+
+pub use decision_transformer::new_config;
+pub use family::Family;
+
+/// Every family.
+const FAMILIES: [&Family; 1] = [&decision_transformer::FAMILY];
+
+/// The family of a config that was checked.
+pub(super) fn of(config: &PolicyConfig) -> &'static Family {
+    find(&config.model_type).expect("a checked config has a known model type")
+}
+
+fn find(model_type: &str) -> Option<&'static Family> {
+    FAMILIES.into_iter().find(|family| family.model_types.contains(&model_type))
+}
+
+/// The family of a `model_type`, or why there is none.
+pub(super) fn named(model_type: &str) -> Result<&'static Family, BadField> {
+    find(model_type).ok_or_else(|| {
+        let known: Vec<String> = FAMILIES
+            .iter()
+            .flat_map(|family| family.model_types)
+            .map(|model_type| format!("\"{model_type}\""))
+            .collect();
+        BadField { key: "model_type", found: format!("\"{model_type}\""), wanted: known.join(" or ") }
+    })
+}
+
+/// Refuses fields that no policy of the config's family can be built from.
+pub fn check(config: &PolicyConfig) -> Result<(), BadField> {
+    (named(&config.model_type)?.check)(config)?;
+    config.check()
+}

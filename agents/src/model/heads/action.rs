@@ -1,0 +1,27 @@
+//! Actions of the action head's outputs, by what an action is.
+
+use tch::{Kind, Tensor};
+
+use super::bins;
+use crate::model::config::{ActionKind, PolicyConfig};
+
+/// The mean action of each row of head outputs, which has a gradient: `[…, A]`, or `[…, A · bins]` where
+/// actions are binned → `[…, A]` in [−1, 1], or the probabilities of discrete actions.
+pub fn mean(config: &PolicyConfig, head: &Tensor) -> Tensor {
+    match config.action_kind {
+        ActionKind::Discrete => head.softmax(-1, Kind::Float),
+        ActionKind::Binned => bins::mean(&bins::split(head, config.act_dim)),
+        ActionKind::Continuous => mode(config, head),
+    }
+}
+
+/// The mode of each row of head outputs: `[B, A]`, or `[B, A · bins]` where actions are
+/// binned → `[B, A]` in [−1, 1], or `[B, 1]` indices.
+pub fn mode(config: &PolicyConfig, head: &Tensor) -> Tensor {
+    match config.action_kind {
+        ActionKind::Continuous if config.action_tanh => head.tanh(),
+        ActionKind::Continuous => head.clamp(-1.0, 1.0),
+        ActionKind::Discrete => head.argmax(-1, true).to_kind(Kind::Float),
+        ActionKind::Binned => bins::mode(&bins::split(head, config.act_dim)),
+    }
+}

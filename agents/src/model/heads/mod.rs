@@ -1,0 +1,20 @@
+//! Heads: what is read of the trunk's outputs; actions are continuous, discrete or binned.
+
+pub mod bins;
+
+mod action;
+
+pub use action::{mean, mode};
+
+use super::layers::Module;
+
+/// The heads of a policy.
+#[derive(Debug)]
+pub struct Heads {
+    /// The next action: D → A, or A · bins.
+    pub action: Module,
+    /// The next state: D → S.
+    pub state: Module,
+    /// The next return-to-go: D → 1.
+    pub returns: Module,
+}

@@ -1,0 +1,128 @@
+//! Policy folders in Hugging Face's format: `config.json`, and weights in safetensors or PyTorch's format,
+//! whole or in shards.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use tch::{Device, Tensor};
+
+use super::error::PolicyError;
+use super::statistics::{self, Origin};
+use crate::model::config::PolicyConfig;
+use crate::model::families;
+use crate::model::transformer::TransformerPolicy;
+use crate::model::weights::TensorSpec;
+use crate::tensor::file::{self as tensor_file, TensorFile};
+use crate::text::in_words;
+
+/// Reads a policy onto `device`, frozen; `given` is a file of statistics that the user names.
+pub fn read(folder: &Path, given: Option<&Path>, device: Device) -> Result<TransformerPolicy, PolicyError> {
+    let config = read_config(folder, given)?;
+    read_weights(config, TensorFile::find(folder, "model", "pytorch_model")?, device)
+}
+
+/// The same of weights in a file of any name, beside which `config.json` lies.
+pub fn read_file(
+    path: &Path,
+    given: Option<&Path>,
+    device: Device,
+) -> Result<TransformerPolicy, PolicyError> {
+    let file = TensorFile::open(path)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    if !folder.join("config.json").is_file() {
+        let reason = "it is a state dict, and no config.json lies beside it to say of what sizes".to_owned();
+        return Err(PolicyError::Read { path: path.to_owned(), reason });
+    }
+    read_weights(read_config(folder, given)?, file, device)
+}
+
+fn read_config(folder: &Path, given: Option<&Path>) -> Result<PolicyConfig, PolicyError> {
+    let path = folder.join("config.json");
+    let mut table = statistics::read_table(&path)?;
+    let origin = statistics::complete(&mut table, folder, given)?;
+    parse_config(table, &path, origin)
+}
+
+/// The policy of a config with the weights of a file.
+fn read_weights(
+    config: PolicyConfig,
+    file: TensorFile,
+    device: Device,
+) -> Result<TransformerPolicy, PolicyError> {
+    let family = families::of(&config);
+    let file = file.without_prefix(family.known_tensor);
+    let path = file.path().to_owned();
+    let layout = (family.layout)(&config);
+    for TensorSpec { name, shape: expected, .. } in &layout {
+        match file.shape(name) {
+            Some(found) if found == expected => {}
+            Some(found) => {
+                let (name, expected, found) = (name.clone(), expected.clone(), found.to_owned());
+                return Err(PolicyError::Shape { path, name, expected, found });
+            }
+            None => {
+                return Err(PolicyError::Missing { path, name: name.clone(), expected: expected.clone() });
+            }
+        }
+    }
+    let asked = |name: &str| layout.iter().any(|asked| asked.name == name);
+    let mut ignored = Vec::new();
+    for name in file.names().filter(|name| !asked(name) && !(family.is_buffer)(name)) {
+        if (family.is_own)(name) {
+            return Err(PolicyError::Unexpected { path, name: name.to_owned() });
+        }
+        ignored.push(name.to_owned());
+    }
+    let mut kept = BTreeMap::new();
+    for TensorSpec { name, .. } in layout {
+        let tensor = file.read_weight(&name, device)?;
+        kept.insert(name, tensor);
+    }
+    Ok(TransformerPolicy::from_weights(PolicyConfig { ignored, ..config }, kept))
+}
+
+/// The config in `table`, checked; `origin` says which of its keys are from another file than `path`.
+pub(super) fn parse_config(
+    mut table: Map<String, Value>,
+    path: &Path,
+    origin: Origin,
+) -> Result<PolicyConfig, PolicyError> {
+    let parse = |path: &Path, reason: String| PolicyError::Parse { path: path.to_owned(), reason };
+    let model_type = table.get("model_type").and_then(Value::as_str);
+    let aliases =
+        model_type.and_then(|name| families::named(name).ok()).map_or(&[][..], |family| family.aliases);
+    for (alias, name) in aliases {
+        if let Some(value) = table.remove(*alias)
+            && *table.entry(*name).or_insert_with(|| value.clone()) != value
+        {
+            return Err(parse(path, format!("`{alias}` and `{name}` are the same size, and they differ")));
+        }
+    }
+    let mut config: PolicyConfig =
+        serde_path_to_error::deserialize(Value::Object(table)).map_err(|error| {
+            let key = error.path().to_string();
+            let whose = origin.file_of(&key, path);
+            parse(whose, format!("`{key}`: {}", in_words(error.inner())))
+        })?;
+    families::check(&config).map_err(|source| {
+        let path = origin.file_of(source.key, path).to_owned();
+        PolicyError::Field { path, source }
+    })?;
+    config.statistics_from = origin.source;
+    Ok(config)
+}
+
+/// Writes a policy into `folder`, which exists.
+pub fn write(policy: &TransformerPolicy, folder: &Path) -> Result<(), PolicyError> {
+    let path = folder.join("config.json");
+    let text = serde_json::to_string_pretty(policy.config()).expect("a config can be written as JSON");
+    fs::write(&path, text + "\n").map_err(|error| PolicyError::Write { path, reason: error.to_string() })?;
+
+    let path = folder.join("model.safetensors");
+    let tensors: Vec<(String, Tensor)> =
+        policy.weights().iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+    tensor_file::write(&tensors, &path)
+        .map_err(|error| PolicyError::Write { path, reason: error.to_string() })
+}

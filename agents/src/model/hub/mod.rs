@@ -1,0 +1,11 @@
+//! Files of policies as other programs leave them: Hugging Face's folders, state dicts, TorchScript modules.
+
+mod error;
+mod folder;
+mod releases;
+mod statistics;
+mod torch_script;
+
+pub use error::PolicyError;
+pub use folder::{read, read_file, write};
+pub use torch_script::{ScriptError, ScriptPredictions, TorchScript};

@@ -1,0 +1,49 @@
+//! What a policy reads, and what it answers.
+
+use tch::Tensor;
+
+/// What a policy reads: normalised states, actions as the policy knows them, scaled returns-to-go.
+#[derive(Debug)]
+pub struct Inputs {
+    /// `[B, T, S]`.
+    pub states: Tensor,
+    /// `[B, T, A]`; one-hot where actions are discrete.
+    pub actions: Tensor,
+    /// `[B, T, 1]`, scaled as returns are; there where the policy reads it.
+    pub rewards: Option<Tensor>,
+    /// `[B, T, 1]`.
+    pub returns_to_go: Tensor,
+    /// `[B, T]`, whole numbers below `max_ep_len`.
+    pub timesteps: Tensor,
+    /// `[B, T]`, true where a step is real and false where it pads.
+    pub mask: Tensor,
+}
+
+impl Inputs {
+    /// Windows `start..start + count`; shares storage with these.
+    pub fn narrow(&self, start: i64, count: i64) -> Self {
+        let part = |x: &Tensor| x.narrow(0, start, count); // [B, …] → [count, …]
+        Self {
+            states: part(&self.states),
+            actions: part(&self.actions),
+            rewards: self.rewards.as_ref().map(part),
+            returns_to_go: part(&self.returns_to_go),
+            timesteps: part(&self.timesteps),
+            mask: part(&self.mask),
+        }
+    }
+}
+
+/// What a policy says of every step.
+#[derive(Debug)]
+pub struct Predictions {
+    /// `[B, T, A]`, read before the action token; after tanh where the policy has it, the likeliest
+    /// number of each dimension where actions are binned.
+    pub actions: Tensor,
+    /// `[B, T, A, bins]` where actions are binned.
+    pub action_logits: Option<Tensor>,
+    /// `[B, T, S]`, read at the action token.
+    pub states: Tensor,
+    /// `[B, T, 1]`, read at the action token.
+    pub returns: Tensor,
+}

@@ -1,0 +1,69 @@
+//! The layers that policies are made of, in the orientations that their files keep.
+
+use tch::Tensor;
+
+use crate::adapter::site::ModuleName;
+use crate::tensor::Rows;
+
+/// A linear layer.
+#[derive(Debug)]
+pub struct Linear {
+    /// `[out, in]`, or `[in, out]` where `fan_in_fan_out`.
+    pub weight: Tensor,
+    /// `[out]`.
+    pub bias: Tensor,
+    /// Whether the weight is kept as GPT-2's Conv1D keeps it.
+    pub fan_in_fan_out: bool,
+}
+
+impl Linear {
+    /// The weight as `[out, in]`; shares storage with it.
+    pub fn matrix(&self) -> Tensor {
+        if self.fan_in_fan_out { self.weight.tr() } else { self.weight.shallow_clone() }
+    }
+
+    /// `[…, in]` → `[…, out]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.shaped(&self.forward_rows(&Rows::of(x)), x)
+    }
+
+    /// The same of rows.
+    pub fn forward_rows(&self, rows: &Rows) -> Rows {
+        rows.linear(&self.matrix(), &self.bias)
+    }
+
+    /// The layer's outputs as rows, in the shape of its input `x` `[…, any]`: `[…, out]`.
+    pub fn shaped(&self, outputs: &Rows, x: &Tensor) -> Tensor {
+        let mut shape = x.size();
+        *shape.last_mut().expect("an input has an axis") = self.bias.size()[0];
+        outputs.dense().view(shape.as_slice())
+    }
+}
+
+/// A linear layer of a policy, with the name by which adapters and taps know it.
+#[derive(Debug)]
+pub struct Module {
+    /// Its name in the policy's files.
+    pub name: ModuleName,
+    /// The frozen layer.
+    pub linear: Linear,
+}
+
+/// Layer normalisation over the last axis.
+#[derive(Debug)]
+pub struct LayerNorm {
+    /// `[D]`.
+    pub weight: Tensor,
+    /// `[D]`.
+    pub bias: Tensor,
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+impl LayerNorm {
+    /// `[…, D]` → `[…, D]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let width = self.weight.size();
+        x.layer_norm(width, Some(&self.weight), Some(&self.bias), self.epsilon, false)
+    }
+}

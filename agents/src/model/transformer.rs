@@ -1,0 +1,261 @@
+//! A policy made of shared parts, as its family puts them together: step encoder, transformer trunk, heads.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::{ActionKind, PolicyConfig};
+use super::encoders::StepEncoder;
+use super::families::{self, Family};
+use super::forward::ForwardContext;
+use super::heads::{self, Heads, bins};
+use super::inputs::{Inputs, Predictions};
+use super::tokens::Token;
+use super::trunk::Trunk;
+use super::weights;
+use crate::adapter::site::{ModuleName, Site};
+use crate::adapter::{AdapterError, AdapterFolder, AdapterSet, row_norms};
+
+/// A policy of any family. Its weights are frozen until [`TransformerPolicy::unfreeze`].
+#[derive(Debug)]
+pub struct TransformerPolicy {
+    config: PolicyConfig,
+    weights: BTreeMap<String, Tensor>,
+    family: &'static Family,
+    sites: Vec<Site>,
+    pub(super) encoder: Box<StepEncoder>,
+    pub(super) trunk: Trunk,
+    heads: Box<Heads>,
+}
+
+impl TransformerPolicy {
+    /// A new policy with weights from torch's generator.
+    pub fn new(config: PolicyConfig, device: Device) -> Self {
+        let weights = weights::draw(&(families::of(&config).layout)(&config), device);
+        Self::from_weights(config, weights)
+    }
+
+    /// The policy that `weights` describe; every name and shape is as its family's layout says.
+    pub(super) fn from_weights(config: PolicyConfig, weights: BTreeMap<String, Tensor>) -> Self {
+        let family = families::of(&config);
+        let parts = (family.build)(&config, &weights);
+        Self {
+            family,
+            sites: (family.sites)(&config),
+            encoder: Box::new(parts.encoder),
+            trunk: parts.trunk,
+            heads: Box::new(parts.heads),
+            weights,
+            config,
+        }
+    }
+
+    /// What `config.json` says.
+    pub fn config(&self) -> &PolicyConfig {
+        &self.config
+    }
+
+    /// `config.json` may change where it describes the use of the policy, not its shape.
+    pub fn config_mut(&mut self) -> &mut PolicyConfig {
+        &mut self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.encoder.timesteps.device()
+    }
+
+    /// Every tensor by its name in the file; shares storage with the policy.
+    pub fn weights(&self) -> &BTreeMap<String, Tensor> {
+        &self.weights
+    }
+
+    /// Makes every weight trainable, for pretraining and full fine-tuning.
+    pub fn unfreeze(&mut self) {
+        for tensor in self.weights.values_mut() {
+            let _ = tensor.requires_grad_(true);
+        }
+    }
+
+    /// The same policy for another thread, to act with; the weights are shared.
+    pub fn clone_for_thread(&self) -> Self {
+        let weights = self.weights.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        Self::from_weights(self.config.clone(), weights.collect())
+    }
+
+    /// The tokens of a step, in order.
+    pub fn tokens(&self) -> impl Iterator<Item = Token> {
+        self.encoder.tokens.iter().map(|(token, _)| *token)
+    }
+
+    /// The sites that get adapters where nobody names others, in the order of the forward pass.
+    pub fn sites(&self) -> impl Iterator<Item = &Site> {
+        self.sites.iter().filter(|site| site.adapted_by_default)
+    }
+
+    /// Every linear module, in the order of the forward pass.
+    pub fn all_sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// Whether this module reads what the policy is given, rather than another module's output.
+    pub fn reads_inputs(&self, module: &ModuleName) -> bool {
+        self.encoder.tokens.iter().any(|(_, embedding)| embedding.name == *module)
+    }
+
+    /// The site of this name, if the policy has it.
+    pub fn site(&self, module: &ModuleName) -> Option<&Site> {
+        self.sites.iter().find(|site| site.module == *module)
+    }
+
+    /// Refuses `adapters`, read from the folder at `path`, that are not this policy's.
+    pub fn check_adapters(
+        &self,
+        folder: &AdapterFolder,
+        adapters: &AdapterSet,
+        path: &Path,
+    ) -> Result<(), AdapterError> {
+        folder.check_base(adapters, path, (&self.sites, self.family.embedding_tables), &self.weights)
+    }
+
+    /// Gives every adapter DoRA's magnitude, which starts as the norms of the module's own rows.
+    pub fn start_dora(&self, adapters: &mut AdapterSet) {
+        for (module, lora) in &mut adapters.sites {
+            let norms = tch::no_grad(|| row_norms(&self.matrix(module))); // [out]
+            lora.magnitude = Some(norms.set_requires_grad(true));
+        }
+    }
+
+    /// A site's weight `[out, in]`; shares storage with the policy.
+    pub fn matrix(&self, module: &ModuleName) -> Tensor {
+        let weight = &self.weights[&format!("{module}.weight")];
+        if self.is_transposed(module) { weight.tr() } else { weight.shallow_clone() }
+    }
+
+    /// The policy with the tensors that `adapters` bring in place of its own.
+    pub fn with_replaced(self, adapters: &AdapterSet) -> Self {
+        let mut weights = self.weights;
+        for (name, tensor) in &adapters.replaced {
+            weights.insert(name.clone(), tensor.shallow_clone());
+        }
+        merge_tables(&mut weights, adapters);
+        Self::from_weights(self.config, weights)
+    }
+
+    /// A copy of the policy with `adapters` folded into its weights.
+    pub fn merged(&self, adapters: &AdapterSet) -> Self {
+        let mut weights: BTreeMap<String, Tensor> = BTreeMap::new();
+        for (name, tensor) in &self.weights {
+            let tensor = adapters.replaced.get(name).unwrap_or(tensor);
+            weights.insert(name.clone(), tensor.detach().copy());
+        }
+        for (module, lora) in &adapters.sites {
+            let merged = tch::no_grad(|| lora.merged(&self.matrix(module))); // [out, in]
+            let merged = if self.is_transposed(module) { merged.tr().contiguous() } else { merged };
+            weights.insert(format!("{module}.weight"), merged);
+        }
+        merge_tables(&mut weights, adapters);
+        Self::from_weights(self.config.clone(), weights)
+    }
+
+    fn is_transposed(&self, module: &ModuleName) -> bool {
+        self.site(module).expect("a site of this policy").fan_in_fan_out
+    }
+
+    /// The trunk's output for every token: `[B, K, D]`.
+    pub fn encode(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
+        let (x, bias) = self.encoder.encode(context, inputs); // [B, K, D], [B, 1, K, K]
+        self.trunk.forward(context, x, &bias, None)
+    }
+
+    /// Shows the context's tap the inputs of every module of the trunk, and computes nothing that none of them reads.
+    pub fn collect_inputs(&self, context: &mut ForwardContext, inputs: &Inputs) {
+        let (x, bias) = self.encoder.encode(context, inputs); // [B, K, D], [B, 1, K, K]
+        self.trunk.collect_inputs(context, x, &bias);
+    }
+
+    /// The trunk's output for the tokens at which actions are read: `[B, T, D]`.
+    pub fn encode_for_actions(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
+        let (x, bias) = self.encoder.encode(context, inputs); // [B, K, D], [B, 1, K, K]
+        let first = self.encoder.action_index() - 1;
+        let options = (Kind::Int64, x.device());
+        let queried = Tensor::arange_start_step(first, x.size()[1], self.encoder.tokens_per_step(), options); // [T]
+        self.trunk.forward(context, x, &bias, Some(&queried))
+    }
+
+    /// The same for the last step alone, for acting: `[B, D]`.
+    ///
+    /// The last step's action, which nobody has chosen yet, and what follows it are left out.
+    pub fn encode_for_acting(&self, inputs: &Inputs) -> Tensor {
+        let context = &mut ForwardContext::bare();
+        let (x, bias) = self.encoder.encode(context, inputs);
+        let tokens = x.size()[1] - self.tokens_after_state();
+        let x = x.narrow(1, 0, tokens);
+        let bias = bias.narrow(2, 0, tokens).narrow(3, 0, tokens);
+        let last = Tensor::from_slice(&[tokens - 1]).to_device(x.device());
+        self.trunk.forward(context, x, &bias, Some(&last)).squeeze_dim(1)
+    }
+
+    /// The mask of tokens: `[B, K]`.
+    pub fn token_mask(&self, inputs: &Inputs) -> Tensor {
+        self.encoder.token_mask(inputs)
+    }
+
+    /// The action head before tanh: `[…, D]` → `[…, A]`, or `[…, A · bins]` where actions are binned.
+    pub fn action_head(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
+        context.project(&self.heads.action, x)
+    }
+
+    /// The module of the action head.
+    pub fn action_module(&self) -> &ModuleName {
+        &self.heads.action.name
+    }
+
+    /// The mean action of every step, which has a gradient: `[B, T, A]`, probabilities where discrete.
+    pub fn mean_actions(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
+        let encoded = self.encode_for_actions(context, inputs); // [B, T, D]
+        heads::mean(&self.config, &self.action_head(context, &encoded))
+    }
+
+    /// The whole forward pass, as the family's reference computes it.
+    pub fn forward(&self, context: &mut ForwardContext, inputs: &Inputs) -> Predictions {
+        let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
+        let (x, bias) = self.encoder.encode(context, inputs); // [B, K, D], [B, 1, K, K]
+        // Heads read the action token and the one before it, so the last block leaves out the others.
+        let steps_first = Tensor::arange(steps, (Kind::Int64, x.device())) * self.encoder.tokens_per_step(); // [T]
+        let action = self.encoder.action_index();
+        let queried = Tensor::stack(&[&steps_first + (action - 1), steps_first + action], 1).flatten(0, 1); // [2·T]
+        let read = self.trunk.forward(context, x, &bias, Some(&queried)).view([batch, steps, 2, -1]);
+        let (before, after) = (read.select(2, 0), read.select(2, 1)); // [B, T, D]
+
+        let head = self.action_head(context, &before);
+        let (actions, action_logits) = match self.config.action_kind {
+            ActionKind::Binned => {
+                let logits = bins::split(&head, self.config.act_dim); // [B, T, A, bins]
+                (bins::mode(&logits), Some(logits))
+            }
+            _ if self.config.action_tanh => (head.tanh(), None),
+            _ => (head, None),
+        };
+        Predictions {
+            actions,
+            action_logits,
+            states: context.project(&self.heads.state, &after),
+            returns: context.project(&self.heads.returns, &after),
+        }
+    }
+
+    /// Tokens of a step from its action on, which acting does not read of the last step.
+    pub(super) fn tokens_after_state(&self) -> i64 {
+        self.encoder.tokens_per_step() - self.encoder.action_index()
+    }
+}
+
+/// Merges the adapters of embedding tables: the table `[N, D]` is the map of one-hot vectors as GPT-2 keeps maps.
+fn merge_tables(weights: &mut BTreeMap<String, Tensor>, adapters: &AdapterSet) {
+    for (module, lora) in &adapters.tables {
+        let table = weights.get_mut(&format!("{module}.weight")).expect("the adapters were checked");
+        *table = tch::no_grad(|| lora.merged(&table.tr())).tr().contiguous(); // [N, D]
+    }
+}

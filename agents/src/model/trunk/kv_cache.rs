@@ -1,0 +1,166 @@
+//! Contexts that grow, with their keys and values kept, so that a step computes its own tokens alone.
+//!
+//! A token sees those before it and none after it, so what a block made of it stays true while its context
+//! grows. It does not when the first step leaves the window: every later token has seen that step. So a
+//! context never slides; one that is full starts anew from its latest half, as a window of its own.
+
+use tch::{Device, Kind, Tensor};
+
+/// Steps in the context of an episode's `seen`-th state, counted from 1, when a policy looks back on at most
+/// `longest`.
+///
+/// It depends on nothing else, so an episode is played alike whatever its neighbours do.
+pub fn cached_context_len(seen: usize, longest: usize) -> usize {
+    let kept = (longest / 2).max(1);
+    match seen.checked_sub(longest + 1) {
+        None => seen,
+        Some(since_full) => kept + since_full % (longest + 1 - kept),
+    }
+}
+
+/// Whether that context holds nothing of the one before it, rather than one step more.
+pub fn resets_context(seen: usize, longest: usize) -> bool {
+    seen == 1 || cached_context_len(seen, longest) <= cached_context_len(seen - 1, longest)
+}
+
+/// The keys and values of N contexts.
+#[derive(Debug)]
+pub struct Cache {
+    /// Of each block: `[N, H, M, D/H]`, of which each row's first tokens are filled.
+    keys: Vec<Tensor>,
+    /// The same for values.
+    values: Vec<Tensor>,
+    /// Tokens that each row holds.
+    lengths: Vec<i64>,
+}
+
+impl Cache {
+    /// `rows` empty contexts of at most `tokens` tokens for `blocks` blocks of `heads` heads, `head_width` wide.
+    pub(super) fn new(
+        rows: usize,
+        tokens: i64,
+        blocks: usize,
+        [heads, head_width]: [i64; 2],
+        device: Device,
+    ) -> Self {
+        let shape = [rows as i64, heads, tokens, head_width];
+        let empty = || (0..blocks).map(|_| Tensor::zeros(shape, (Kind::Float, device)));
+        Self { keys: empty().collect(), values: empty().collect(), lengths: vec![0; rows] }
+    }
+
+    /// N.
+    pub fn rows(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Empties some rows.
+    pub(in crate::model) fn reset(&mut self, rows: &[usize]) {
+        rows.iter().for_each(|row| self.lengths[*row] = 0);
+    }
+
+    /// Counts `count` tokens more in some rows, whose keys and values every block has appended.
+    pub(in crate::model) fn grow(&mut self, rows: &[usize], count: i64) {
+        rows.iter().for_each(|row| self.lengths[*row] += count);
+    }
+}
+
+/// Some contexts of a cache, while the same number of tokens is added to each.
+pub(in crate::model) struct CacheView<'a> {
+    cache: &'a mut Cache,
+    /// R rows of the cache.
+    rows: &'a [usize],
+    /// n.
+    count: i64,
+    /// L: tokens of the longest of these contexts, the new ones included.
+    longest: i64,
+    /// `[R]`, the rows; absent where they follow each other.
+    picked: Option<Tensor>,
+    /// `[R·H·n]`, where the new tokens' keys go among all `[N·H·M]`.
+    slots: Tensor,
+    /// `[R, 1, n, L]`, or `[1, 1, n, L]` where all are equally long: 0 where a new token may look, else −∞.
+    bias: Tensor,
+}
+
+impl<'a> CacheView<'a> {
+    pub fn new(cache: &'a mut Cache, rows: &'a [usize], count: i64, device: Device) -> Self {
+        let (_, heads, room, _) = cache.keys[0].size4().expect("keys are [N, H, M, D/H]");
+        let lengths: Vec<i64> = rows.iter().map(|row| cache.lengths[*row]).collect();
+        let longest = lengths.iter().max().copied().unwrap_or(0) + count;
+        assert!(longest <= room, "a context of {longest} tokens is too long for a cache of {room}");
+        let mut slots = Vec::with_capacity(rows.len() * (heads * count) as usize);
+        for (row, length) in rows.iter().zip(&lengths) {
+            for head in 0..heads {
+                let start = (*row as i64 * heads + head) * room + length;
+                slots.extend(start..start + count);
+            }
+        }
+        let alike = lengths.iter().all(|length| *length == lengths[0]);
+        let different = if alike { &lengths[..1] } else { &lengths[..] };
+        let mut bias = Vec::with_capacity(different.len() * (count * longest) as usize);
+        for length in different {
+            for token in 0..count {
+                bias.extend(
+                    (0..longest).map(|seen| if seen <= length + token { 0.0 } else { f32::NEG_INFINITY }),
+                );
+            }
+        }
+        let in_a_row = rows.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        let index = |numbers: Vec<i64>| Tensor::from_slice(&numbers).to_device(device);
+        Self {
+            longest,
+            picked: (!in_a_row).then(|| index(rows.iter().map(|row| *row as i64).collect())),
+            slots: index(slots),
+            bias: Tensor::from_slice(&bias).to_device(device).view([-1, 1, count, longest]),
+            cache,
+            rows,
+            count,
+        }
+    }
+
+    /// The new tokens' places in their contexts: `[R, n]`.
+    pub fn positions(&self) -> Tensor {
+        let lengths: Vec<i64> = self.rows.iter().map(|row| self.cache.lengths[*row]).collect();
+        let first = Tensor::from_slice(&lengths).to_device(self.bias.device()).unsqueeze(1); // [R, 1]
+        first + Tensor::arange(self.count, (Kind::Int64, self.bias.device()))
+    }
+
+    /// Appends the new tokens' keys and values of a block, `[R, H, n, D/H]` each, and returns those of the
+    /// whole contexts, `[R, H, L, D/H]` each.
+    pub fn append(&mut self, block: usize, keys: &Tensor, values: &Tensor) -> (Tensor, Tensor) {
+        let cache = &mut *self.cache;
+        let keep = |all: &mut Tensor, new: &Tensor| {
+            let width = new.size()[3];
+            let _ = all.view([-1, width]).index_copy_(0, &self.slots, &new.reshape([-1, width]));
+            let seen = all.narrow(2, 0, self.longest); // [N, H, L, D/H]
+            match &self.picked {
+                Some(picked) => seen.index_select(0, picked),
+                None => seen.narrow(0, self.rows[0] as i64, self.rows.len() as i64),
+            }
+        };
+        (keep(&mut cache.keys[block], keys), keep(&mut cache.values[block], values))
+    }
+
+    /// What is added to the new tokens' attention scores, or to the last one's; none where it may look at all.
+    pub fn bias(&self, only_last: bool) -> Option<Tensor> {
+        if !only_last {
+            return Some(self.bias.shallow_clone());
+        }
+        let alike = self.bias.size()[0] == 1;
+        (!alike).then(|| self.bias.narrow(2, self.count - 1, 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_context_starts_anew_from_its_latest_half() {
+        let steps = |longest| (1..=9).map(|seen| cached_context_len(seen, longest)).collect::<Vec<_>>();
+        assert_eq!(steps(1), [1; 9]);
+        assert_eq!(steps(2), [1, 2, 1, 2, 1, 2, 1, 2, 1]);
+        assert_eq!(steps(3), [1, 2, 3, 1, 2, 3, 1, 2, 3]);
+        assert_eq!(steps(4), [1, 2, 3, 4, 2, 3, 4, 2, 3]);
+        assert_eq!(steps(5), [1, 2, 3, 4, 5, 2, 3, 4, 5]);
+    }
+}

@@ -1,0 +1,10 @@
+//! The transformer trunk that families share: blocks, their attention, and its key/value cache.
+
+mod block;
+mod kv_cache;
+mod stack;
+
+pub use block::{Attention, Block, KeysAndValues};
+pub(in crate::model) use kv_cache::CacheView;
+pub use kv_cache::{Cache, cached_context_len, resets_context};
+pub use stack::Trunk;

@@ -1,0 +1,128 @@
+//! The blocks, one after another, and the norm that ends them.
+
+use tch::{Device, Tensor};
+
+use super::block::{Block, KeysAndValues};
+use super::kv_cache::{Cache, CacheView};
+use crate::model::forward::ForwardContext;
+use crate::model::layers::LayerNorm;
+
+/// A transformer's blocks, and the norm that ends them.
+#[derive(Debug)]
+pub struct Trunk {
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+}
+
+impl Trunk {
+    /// At least one block.
+    pub fn new(blocks: Vec<Block>, norm: LayerNorm) -> Self {
+        assert!(!blocks.is_empty(), "a trunk has at least one block");
+        Self { blocks, norm }
+    }
+
+    /// D.
+    pub fn width(&self) -> i64 {
+        self.norm.weight.size()[0]
+    }
+
+    /// `rows` empty contexts of at most `tokens` tokens.
+    pub fn cache(&self, rows: usize, tokens: i64) -> Cache {
+        let heads = self.first().attention.heads;
+        Cache::new(rows, tokens, self.blocks.len(), [heads, self.width() / heads], self.device())
+    }
+
+    /// `x` `[B, K, D]`, `bias` `[B, 1, K, K]` on attention scores → `[B, Q, D]` for the `queried` tokens `[Q]`, of
+    /// which alone the last block computes outputs; all where absent.
+    pub fn forward(
+        &self,
+        context: &mut ForwardContext,
+        mut x: Tensor,
+        bias: &Tensor,
+        queried: Option<&Tensor>,
+    ) -> Tensor {
+        let (last, earlier) = self.split_last();
+        for block in earlier {
+            x = block.forward(context, &x, bias, None);
+        }
+        self.norm.forward(&last.forward(context, &x, bias, queried))
+    }
+
+    /// Shows the context's tap the inputs of every linear module, and computes nothing that none of them reads:
+    /// `x` `[B, K, D]`, `bias` `[B, 1, K, K]`.
+    pub fn collect_inputs(&self, context: &mut ForwardContext, mut x: Tensor, bias: &Tensor) {
+        let (last, earlier) = self.split_last();
+        for block in earlier {
+            x = block.forward(context, &x, bias, None);
+        }
+        last.collect_inputs(context, &x, bias);
+    }
+
+    /// The output for the last of some new tokens, which also attend to the contexts that `view` holds:
+    /// `x` `[R, n, D]` → `[R, D]`.
+    pub(in crate::model) fn decode(
+        &self,
+        context: &mut ForwardContext,
+        mut x: Tensor,
+        view: &mut CacheView,
+    ) -> Tensor {
+        let (last, earlier) = self.split_last();
+        for block in earlier {
+            x = block.decode(context, &x, view, false); // [R, n, D]
+        }
+        self.norm.forward(&last.decode(context, &x, view, true)).squeeze_dim(1)
+    }
+
+    /// The first block's queries, keys and values of tokens `x` `[R, n, D]`: `[R, n, 3·D]`.
+    pub fn first_qkv(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
+        self.first().queries_keys_values(context, x)
+    }
+
+    /// The last block's map to keys and values.
+    pub fn last_keys_and_values(&self) -> KeysAndValues {
+        self.split_last().0.keys_and_values()
+    }
+
+    /// The output for one token of each window, for acting, by a policy whose adapters are merged: tokens `x`
+    /// `[R, K, D]` and the first block's `qkv` of them `[R, K, 3·D]`, `bias` `[R or 1, 1, K, K]` on attention scores
+    /// → `[R, D]` for the tokens `queried` `[R]` of all `[R·K]`. `last` is [`Trunk::last_keys_and_values`].
+    pub fn forward_from_qkv(
+        &self,
+        context: &mut ForwardContext,
+        x: &Tensor,
+        qkv: &Tensor,
+        bias: &Tensor,
+        queried: &Tensor,
+        last: &KeysAndValues,
+    ) -> Tensor {
+        let (rows, tokens, width) = x.size3().expect("windows are [R, K, D]");
+        let select = |x: &Tensor| x.reshape([rows * tokens, width]).index_select(0, queried).unsqueeze(1); // [R, 1, D]
+        let (last_block, earlier) = self.split_last();
+        let mut x = self.first().forward_from_qkv(context, x, qkv, bias); // [R, K, D]
+        let x = match earlier.split_first() {
+            None => select(&x),
+            Some((_, middle)) => {
+                for block in middle {
+                    x = block.forward(context, &x, bias, None);
+                }
+                let of_queried =
+                    bias.expand([rows, 1, tokens, tokens], false).reshape([rows * tokens, tokens]);
+                let of_queried = of_queried.index_select(0, queried).view([rows, 1, 1, tokens]);
+                last_block.one_query(context, last, &x, &select(&x), &of_queried)
+            }
+        };
+        self.norm.forward(&x).squeeze_dim(1)
+    }
+
+    fn first(&self) -> &Block {
+        &self.blocks[0]
+    }
+
+    fn split_last(&self) -> (&Block, &[Block]) {
+        self.blocks.split_last().expect("a trunk has at least one block")
+    }
+
+    fn device(&self) -> Device {
+        self.norm.weight.device()
+    }
+}

@@ -1,0 +1,12 @@
+//! What the rest computes with: tensors in rows, dropout's masks, threads, and files of named tensors.
+
+pub mod file;
+pub mod shapes;
+
+mod dropout;
+mod rows;
+mod threads;
+
+pub use dropout::dropout;
+pub use rows::{Rows, low_rank_product};
+pub(crate) use threads::side_by_side;
