@@ -152,7 +152,7 @@ impl EvaFlags {
         self.0.check(RunSize { batch_size: batch_size as usize, updates: 0 }, &mut checks);
         let alone = checks.bad.iter().find(|bad| bad.alone);
         if let Some(bad) = alone.or(checks.bad.first()) {
-            let key = flag(bad.key.trim_start_matches("lora."));
+            let key = flag(bad.key.trim_start_matches("lora.")).replace("optimiser.", "--");
             return Err(InputError(format!("--{key} is {}, and {}", bad.found, bad.wanted)).into());
         }
         Ok(self.0.clone())

@@ -123,7 +123,7 @@ impl EvaOptions {
         let windows = run.batch_size.saturating_mul(self.max_batches);
         let wanted = "must give a token for each of rho · rank components, at as many a window as `tokens` has kinds (3 where it is absent)";
         let fits = windows.saturating_mul(tokens) >= components;
-        checks.relation("max_batches · batch_size", windows, fits, wanted);
+        checks.relation("max_batches · optimiser.batch_size", windows, fits, wanted);
     }
 
     /// Components that are candidates at a module `width` wide.

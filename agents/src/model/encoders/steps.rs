@@ -2,10 +2,10 @@
 
 use tch::{Kind, Tensor};
 
-use crate::model::forward::ForwardContext;
-use crate::model::inputs::Inputs;
-use crate::model::layers::{LayerNorm, Module};
-use crate::model::tokens::Token;
+use crate::model::core::forward::ForwardContext;
+use crate::model::core::inputs::Inputs;
+use crate::model::core::layers::{LayerNorm, Module};
+use crate::model::core::tokens::Token;
 
 /// Which row of the position embedding a token is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,13 +10,13 @@ use tch::Tensor;
 
 use super::family::{Family, Parts};
 use crate::adapter::site::{ModuleName, Site};
-use crate::model::config::{ActionKind, BadField, PolicyConfig};
+use crate::model::core::config::{ActionKind, BadField, PolicyConfig};
+use crate::model::core::layers::{LayerNorm, Linear, Module};
+use crate::model::core::tokens::Token;
+use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{Positions, StepEncoder};
 use crate::model::heads::Heads;
-use crate::model::layers::{LayerNorm, Linear, Module};
-use crate::model::tokens::Token;
 use crate::model::trunk::{Attention, Block, Trunk};
-use crate::model::weights::{Initial, TensorSpec};
 
 /// `model_type` of what transformers' `DecisionTransformerModel` computes.
 const HUGGING_FACE: &str = "decision_transformer";

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use crate::adapter::site::Site;
-use crate::model::config::{BadField, PolicyConfig};
+use crate::model::core::config::{BadField, PolicyConfig};
+use crate::model::core::weights::TensorSpec;
 use crate::model::encoders::StepEncoder;
 use crate::model::heads::Heads;
 use crate::model::trunk::Trunk;
-use crate::model::weights::TensorSpec;
 
 /// What a family says of its policies: how its files name things, and which parts a policy is made of.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 mod decision_transformer;
 mod family;
 
-use super::config::{BadField, PolicyConfig};
+use crate::model::core::config::{BadField, PolicyConfig};
 
 pub use decision_transformer::new_config;
 pub use family::Family;

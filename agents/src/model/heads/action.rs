@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::bins;
-use crate::model::config::{ActionKind, PolicyConfig};
+use crate::model::core::config::{ActionKind, PolicyConfig};
 
 /// The mean action of each row of head outputs, which has a gradient: `[…, A]`, or `[…, A · bins]` where
 /// actions are binned → `[…, A]` in [−1, 1], or the probabilities of discrete actions.

@@ -6,7 +6,7 @@ mod action;
 
 pub use action::{mean, mode};
 
-use super::layers::Module;
+use crate::model::core::layers::Module;
 
 /// The heads of a policy.
 #[derive(Debug)]

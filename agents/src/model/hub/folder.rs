@@ -10,10 +10,10 @@ use tch::{Device, Tensor};
 
 use super::error::PolicyError;
 use super::statistics::{self, Origin};
-use crate::model::config::PolicyConfig;
+use crate::model::core::config::PolicyConfig;
+use crate::model::core::weights::TensorSpec;
 use crate::model::families;
-use crate::model::transformer::TransformerPolicy;
-use crate::model::weights::TensorSpec;
+use crate::model::policy::transformer::TransformerPolicy;
 use crate::tensor::file::{self as tensor_file, TensorFile};
 use crate::text::in_words;
 

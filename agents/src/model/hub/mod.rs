@@ -2,10 +2,12 @@
 
 mod error;
 mod folder;
+mod policy;
 mod releases;
 mod statistics;
 mod torch_script;
 
 pub use error::PolicyError;
-pub use folder::{read, read_file, write};
+pub use folder::{read, write};
+pub use policy::Policy;
 pub use torch_script::{ScriptError, ScriptPredictions, TorchScript};

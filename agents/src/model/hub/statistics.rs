@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::PolicyError;
 use super::releases;
-use crate::model::config::StatisticsSource;
+use crate::model::core::config::StatisticsSource;
 
 /// The file beside a policy's weights.
 const SIDECAR: &str = "statistics.json";

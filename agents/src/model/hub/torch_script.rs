@@ -12,8 +12,8 @@ use tch::{CModule, Device, IValue, Kind, TchError, Tensor};
 use super::error::PolicyError;
 use super::folder::parse_config;
 use super::statistics;
-use crate::model::config::{ActionKind, BadField, PolicyConfig};
-use crate::model::inputs::Inputs;
+use crate::model::core::config::{ActionKind, BadField, PolicyConfig};
+use crate::model::core::inputs::Inputs;
 
 /// A TorchScript module, and what is known of its use.
 #[derive(Debug)]

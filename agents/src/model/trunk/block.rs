@@ -3,9 +3,9 @@
 use tch::{Kind, Tensor};
 
 use super::kv_cache::CacheView;
-use crate::model::config::Activation;
-use crate::model::forward::ForwardContext;
-use crate::model::layers::{LayerNorm, Linear, Module};
+use crate::model::core::config::Activation;
+use crate::model::core::forward::ForwardContext;
+use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::tensor::Rows;
 
 /// The part of a block's attention that maps tokens to their keys and values alone: `[…, D]` → `[…, 2·D]`.
@@ -264,9 +264,9 @@ impl Block {
 mod tests {
     use tch::Device;
 
-    use crate::model::config::PolicyConfig;
-    use crate::model::inputs::Inputs;
-    use crate::model::transformer::TransformerPolicy;
+    use crate::model::core::config::PolicyConfig;
+    use crate::model::core::inputs::Inputs;
+    use crate::model::policy::transformer::TransformerPolicy;
 
     use super::*;
 

@@ -4,8 +4,8 @@ use tch::{Device, Tensor};
 
 use super::block::{Block, KeysAndValues};
 use super::kv_cache::{Cache, CacheView};
-use crate::model::forward::ForwardContext;
-use crate::model::layers::LayerNorm;
+use crate::model::core::forward::ForwardContext;
+use crate::model::core::layers::LayerNorm;
 
 /// A transformer's blocks, and the norm that ends them.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use tch::Tensor;
 
-use super::forward::ForwardContext;
-use super::inputs::Inputs;
 use super::transformer::TransformerPolicy;
-use super::trunk::{Cache, CacheView};
+use crate::model::core::forward::ForwardContext;
+use crate::model::core::inputs::Inputs;
+use crate::model::trunk::{Cache, CacheView};
 
 impl TransformerPolicy {
     /// `rows` empty contexts of at most `steps` steps.

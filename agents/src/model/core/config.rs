@@ -240,7 +240,7 @@ impl PolicyConfig {
     }
 
     /// Refuses fields that no model can be built from.
-    pub(super) fn check(&self) -> Result<(), BadField> {
+    pub(in crate::model) fn check(&self) -> Result<(), BadField> {
         let bad = |key, found: String, wanted: &str| Err(BadField { key, found, wanted: wanted.to_owned() });
         self.check_tokens()?;
         let sizes = [

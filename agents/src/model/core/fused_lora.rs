@@ -107,10 +107,10 @@ mod tests {
     use tch::{Device, Reduction};
 
     use super::*;
-    use crate::model::config::PolicyConfig;
-    use crate::model::forward::ForwardContext;
-    use crate::model::inputs::Inputs;
-    use crate::model::transformer::TransformerPolicy;
+    use crate::model::core::config::PolicyConfig;
+    use crate::model::core::forward::ForwardContext;
+    use crate::model::core::inputs::Inputs;
+    use crate::model::policy::transformer::TransformerPolicy;
 
     /// A policy, and windows of 512 steps: even its last block has rows enough for oneDNN.
     fn subject() -> (TransformerPolicy, Inputs) {

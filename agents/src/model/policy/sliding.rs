@@ -8,10 +8,10 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::forward::ForwardContext;
-use super::inputs::Inputs;
 use super::transformer::TransformerPolicy;
-use super::trunk::KeysAndValues;
+use crate::model::core::forward::ForwardContext;
+use crate::model::core::inputs::Inputs;
+use crate::model::trunk::KeysAndValues;
 
 /// The tokens of N windows of at most K steps. Step t of an episode stands in the place of step t − K.
 #[derive(Debug)]

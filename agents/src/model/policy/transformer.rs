@@ -5,17 +5,17 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::config::{ActionKind, PolicyConfig};
-use super::encoders::StepEncoder;
-use super::families::{self, Family};
-use super::forward::ForwardContext;
-use super::heads::{self, Heads, bins};
-use super::inputs::{Inputs, Predictions};
-use super::tokens::Token;
-use super::trunk::Trunk;
-use super::weights;
 use crate::adapter::site::{ModuleName, Site};
 use crate::adapter::{AdapterError, AdapterFolder, AdapterSet, row_norms};
+use crate::model::core::config::{ActionKind, PolicyConfig};
+use crate::model::core::forward::ForwardContext;
+use crate::model::core::inputs::{Inputs, Predictions};
+use crate::model::core::tokens::Token;
+use crate::model::core::weights;
+use crate::model::encoders::StepEncoder;
+use crate::model::families::{self, Family};
+use crate::model::heads::{self, Heads, bins};
+use crate::model::trunk::Trunk;
 
 /// A policy of any family. Its weights are frozen until [`TransformerPolicy::unfreeze`].
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl TransformerPolicy {
     }
 
     /// The policy that `weights` describe; every name and shape is as its family's layout says.
-    pub(super) fn from_weights(config: PolicyConfig, weights: BTreeMap<String, Tensor>) -> Self {
+    pub(in crate::model) fn from_weights(config: PolicyConfig, weights: BTreeMap<String, Tensor>) -> Self {
         let family = families::of(&config);
         let parts = (family.build)(&config, &weights);
         Self {

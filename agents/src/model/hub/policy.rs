@@ -4,12 +4,14 @@ use std::path::Path;
 
 use tch::{Device, Tensor};
 
-use super::config::PolicyConfig;
-use super::forward::ForwardContext;
-use super::heads;
-use super::hub::{self, PolicyError, ScriptError, TorchScript};
-use super::inputs::Inputs;
-use super::transformer::TransformerPolicy;
+use super::error::PolicyError;
+use super::folder;
+use super::torch_script::{ScriptError, TorchScript};
+use crate::model::core::config::PolicyConfig;
+use crate::model::core::forward::ForwardContext;
+use crate::model::core::inputs::Inputs;
+use crate::model::heads;
+use crate::model::policy::transformer::TransformerPolicy;
 use crate::tensor::file::TensorFile;
 
 /// Anything that chooses actions from windows.
@@ -31,9 +33,9 @@ impl Policy {
             return TorchScript::read(&file, given, device).map(Self::TorchScript);
         }
         if file.is_file() {
-            return hub::read_file(&file, given, device).map(Self::Transformer);
+            return folder::read_file(&file, given, device).map(Self::Transformer);
         }
-        hub::read(path, given, device).map(Self::Transformer)
+        folder::read(path, given, device).map(Self::Transformer)
     }
 
     /// What `config.json` says.
