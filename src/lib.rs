@@ -4,39 +4,25 @@
 //! The program is a library so that a user's own can be the same with environments of their own:
 //! `examples/custom_env.rs`.
 
-mod agent;
-mod checkpoint;
 mod cli;
 mod commands;
 mod config;
 mod data;
 mod evaluation;
-mod failure;
-mod film;
-mod guard;
-mod heap;
-mod initialise;
-mod inputs;
-mod interrupt;
-mod learner;
 mod metrics;
-mod model_card;
-mod online;
-mod output;
-mod rank_map;
+mod policies;
 mod report;
-mod rng;
 mod rollout;
-mod run;
-mod run_dir;
-mod source;
-mod threads;
+mod run_folder;
+mod support;
+mod training;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use crate::support::{errors, malloc, signals, threads};
 
 /// Environments, of which a user may [`envs::register`] more.
 pub use eva_rl_envs as envs;
@@ -44,7 +30,7 @@ pub use eva_rl_envs as envs;
 /// The whole program: takes the command line, and answers with the exit code. It may start the process anew
 /// from its beginning, with a variable set ([`threads`]).
 pub fn run() -> ExitCode {
-    heap::keep();
+    malloc::keep();
     let Cli { command, threads } = Cli::parse();
     let outcome = threads::begin(threads).and_then(|()| match command {
         Command::Init(args) => commands::init::run(args),
@@ -64,11 +50,11 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            failure::tell(&format!("eva-rl: {error:#}"));
-            if let Some(stopped) = error.downcast_ref::<interrupt::Stopped>() {
-                interrupt::end_by(stopped.signal);
+            errors::tell(&format!("eva-rl: {error:#}"));
+            if let Some(stopped) = error.downcast_ref::<signals::Stopped>() {
+                signals::end_by(stopped.signal);
             }
-            ExitCode::from(failure::exit_code(&error))
+            ExitCode::from(errors::exit_code(&error))
         }
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{EnvArgs, EvaFlags, StatisticsArgs, word};
+use super::eva::EvaFlags;
+use super::shared::{EnvArgs, StatisticsArgs, word};
 use crate::rollout::Inference;
 
 /// Arguments of `bench`.

@@ -9,9 +9,9 @@ use eva_rl_agents::adapter::{OptionChecks, Rank, RunSize};
 use eva_rl_agents::adapter_init::eva::EvaOptions;
 use serde_json::{Map, Value};
 
-use super::{ReadingArgs, StatisticsArgs, possible_values};
+use super::shared::{ReadingArgs, StatisticsArgs, possible_values};
 use crate::config::{Key, Kind};
-use crate::failure::InputError;
+use crate::support::errors::InputError;
 
 /// EVA's options as flags: one for each key of [`EvaOptions`], with the same documentation, values and defaults.
 #[derive(Clone, Debug)]

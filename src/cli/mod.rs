@@ -2,25 +2,20 @@
 
 mod bench;
 mod eva;
+mod shared;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
-use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 
-use crate::config::{self, AdapterConfig, OnlineConfig};
-use crate::data::{OnBadEpisode, Reading};
-use crate::failure::InputError;
+use self::shared::{algorithms, device, kwarg, methods};
 use crate::report::{Axis, Measure};
-use crate::rollout::Inference;
 
 pub use bench::{
     BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchUpdateArgs, BenchWhat,
 };
-pub use eva::{EvaArgs, EvaFlags};
+pub use eva::EvaArgs;
+pub use shared::{ActingArgs, EnvArgs, ReadingArgs, StatisticsArgs};
 
 /// Fine-tunes pretrained decision-transformer policies with EVA and LoRA adapters.
 #[derive(Debug, Parser)]
@@ -155,121 +150,6 @@ pub struct TrainArgs {
     /// The process without which this one is to stop: its sweep
     #[arg(long, value_name = "PID", hide = true)]
     pub parent: Option<i32>,
-}
-
-/// The environment that a command acts in.
-#[derive(Debug, Args)]
-pub struct EnvArgs {
-    /// Gymnasium's id, such as Pendulum-v1; with envpool: or gymnasium: before it, in Python
-    #[arg(long = "env", value_name = "ID")]
-    pub id: String,
-    /// An option of the environment, such as g=14
-    #[arg(long = "env-kwarg", value_name = "KEY=VALUE", value_parser = kwarg)]
-    pub kwargs: Vec<(String, serde_json::Value)>,
-    /// Environments that step together
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub num_envs: u32,
-    /// Python for envpool: and gymnasium:; else EVA_RL_PYTHON, .bridge/bin/python or python3
-    #[arg(long = "env-python", value_name = "FILE")]
-    pub python: Option<PathBuf>,
-    /// A Python module to import first, which may register the environment
-    #[arg(long = "env-import", value_name = "MODULE")]
-    pub imports: Vec<String>,
-    /// A number of Python's infos to look at, such as is_success
-    #[arg(long = "env-info", value_name = "NAME")]
-    pub infos: Vec<String>,
-    /// Processes that share the environments of gymnasium:; as many as cores where absent
-    #[arg(long = "env-processes", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub processes: Option<u32>,
-}
-
-impl EnvArgs {
-    /// How Python workers are run, if the environment has any.
-    pub fn bridge(&self) -> anyhow::Result<BridgeSettings> {
-        let given = [
-            ("--env-python", self.python.is_some()),
-            ("--env-import", !self.imports.is_empty()),
-            ("--env-info", !self.infos.is_empty()),
-            ("--env-processes", self.processes.is_some()),
-        ];
-        if let Some((flag, _)) = given.iter().find(|(_, given)| *given && !is_bridged(&self.id)) {
-            return Err(InputError(format!(
-                "{flag} is given for the native `{}`, and it is for ids that begin with `envpool:` or `gymnasium:`",
-                self.id
-            ))
-            .into());
-        }
-        let usual = BridgeSettings::default();
-        Ok(BridgeSettings {
-            python: self.python.clone(),
-            imports: self.imports.clone(),
-            infos: self.infos.clone(),
-            processes: self.processes.map_or(usual.processes, |processes| processes as usize),
-            ..usual
-        })
-    }
-
-    /// The options by name.
-    pub fn kwargs(&self) -> Kwargs {
-        self.kwargs.iter().cloned().collect()
-    }
-}
-
-/// What a policy's own files may lack.
-#[derive(Debug, Args)]
-pub struct StatisticsArgs {
-    /// JSON with state_mean, state_std, return_scale, target_return, …, over those of the policy
-    #[arg(long, value_name = "FILE")]
-    pub statistics: Option<PathBuf>,
-}
-
-impl StatisticsArgs {
-    /// The file, if one was named.
-    pub fn file(&self) -> Option<&Path> {
-        self.statistics.as_deref()
-    }
-}
-
-/// How faults in the episodes of a dataset are taken.
-#[derive(Debug, Args)]
-pub struct ReadingArgs {
-    /// Of an episode that cannot be read: refuse the dataset, or skip the episode
-    #[arg(long, value_name = "HOW", default_value = "refuse", value_parser = word::<OnBadEpisode>())]
-    pub on_bad_episode: OnBadEpisode,
-    /// Clip recorded actions to their Box; those outside make an episode bad where absent
-    #[arg(long)]
-    pub clip_actions: bool,
-}
-
-impl ReadingArgs {
-    /// The same for readers.
-    pub fn reading(&self) -> Reading {
-        Reading { on_bad_episode: self.on_bad_episode, clip_actions: self.clip_actions }
-    }
-}
-
-/// How a policy acts.
-#[derive(Debug, Args)]
-pub struct ActingArgs {
-    /// What a step computes: window (the whole context, as decision transformers are evaluated) or cached (its own
-    /// tokens; faster, and another policy once an episode outgrows the context)
-    #[arg(long, value_name = "HOW", default_value = "window", value_parser = word::<Inference>())]
-    pub inference: Inference,
-    /// Cap on the return-to-go that the policy is conditioned on at any step; none where absent
-    #[arg(long, value_name = "X", allow_hyphen_values = true)]
-    pub max_return_to_go: Option<f32>,
-}
-
-impl ActingArgs {
-    /// The cap on returns-to-go, checked.
-    pub fn cap(&self) -> anyhow::Result<Option<f32>> {
-        match self.max_return_to_go {
-            Some(cap) if !cap.is_finite() => {
-                Err(InputError(format!("--max-return-to-go is {cap}, expected a finite number")).into())
-            }
-            cap => Ok(cap),
-        }
-    }
 }
 
 /// Arguments of `evaluate`.
@@ -455,64 +335,6 @@ pub struct ReportArgs {
 pub struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,
-}
-
-fn device(text: &str) -> Result<tch::Device, String> {
-    let index = match text {
-        "cpu" => return Ok(tch::Device::Cpu),
-        "cuda" => Some(0),
-        _ => text.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
-    };
-    let index = index.ok_or("cpu, cuda or cuda:N is wanted")?;
-    let count = tch::Cuda::device_count();
-    if (index as i64) < count {
-        Ok(tch::Device::Cuda(index))
-    } else {
-        Err(format!("this libtorch sees {count} CUDA devices"))
-    }
-}
-
-/// One of a few words, which `--help` and completions list.
-fn word<T>() -> impl TypedValueParser<Value = T>
-where
-    T: JsonSchema + DeserializeOwned + Clone + Send + Sync + 'static,
-{
-    PossibleValuesParser::new(possible::<T>())
-        .map(|text| serde_json::from_value(text.into()).expect("the schema lists the words that can be read"))
-}
-
-/// What `T` chooses among, each with the first sentence of its documentation.
-fn possible<T: JsonSchema>() -> Vec<PossibleValue> {
-    possible_values(config::choices::<T>())
-}
-
-/// Names, each with the first sentence of its documentation.
-fn possible_values(choices: Vec<(String, String)>) -> Vec<PossibleValue> {
-    let value = |(name, docs): (String, String)| {
-        let sentence = docs.split(". ").next().unwrap_or_default().trim_end_matches('.').to_owned();
-        PossibleValue::new(name).help(sentence)
-    };
-    choices.into_iter().map(value).collect()
-}
-
-fn methods() -> PossibleValuesParser {
-    let values = possible::<AdapterConfig>().into_iter();
-    PossibleValuesParser::new(values.map(|value| match value.get_name() {
-        "full_fine_tuning" => value.alias("full"),
-        _ => value,
-    }))
-}
-
-fn algorithms() -> PossibleValuesParser {
-    let none = PossibleValue::new("none").help("Not at all: the run is offline only");
-    PossibleValuesParser::new([none].into_iter().chain(possible::<OnlineConfig>()))
-}
-
-/// `g=14` as a name and a JSON value; what is no JSON value is a string.
-fn kwarg(text: &str) -> Result<(String, serde_json::Value), String> {
-    let (key, value) = text.split_once('=').ok_or("no `=`; write KEY=VALUE, such as g=14")?;
-    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-    Ok((key.to_owned(), value))
 }
 
 #[cfg(test)]

@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 
 use tch::Device;
 
-use super::{print, print_json};
-use crate::agent;
 use crate::cli::CollectArgs;
 use crate::data::{self, Collected, Spool, Trajectory};
 use crate::evaluation::{Evaluation, Play};
-use crate::failure::{InputError, OrInput, env_failure, tell};
-use crate::output::refuse_existing;
-use crate::rng::{self, Purpose};
+use crate::policies;
+use crate::policies::Source;
 use crate::rollout::{self, Actor, Choice, NoisyActor, RandomActor, ScriptedActor};
-use crate::source::Source;
-use crate::threads;
+use crate::support::atomic::refuse_existing;
+use crate::support::errors::{InputError, OrInput, env_failure, tell};
+use crate::support::seeds::{self, Purpose};
+use crate::support::stdout::{print, print_json};
+use crate::support::threads;
 
 /// Runs `collect`.
 pub fn run(args: CollectArgs) -> anyhow::Result<()> {
@@ -27,10 +27,10 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     let bridge = args.env.bridge()?;
     let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
     let spec = env.spec().clone();
-    if let Err(reason) = agent::check_actions(&spec.action, &format!("`{}`", spec.id)) {
+    if let Err(reason) = policies::check_actions(&spec.action, &format!("`{}`", spec.id)) {
         tell(&format!("note: {reason}: `train` will refuse this dataset"));
     }
-    let seed = rng::seed(args.seed, Purpose::Collection, 0);
+    let seed = seeds::seed(args.seed, Purpose::Collection, 0);
     // The folders above the dataset's are made with it.
     let above = args.out.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
     let spool = Spool::new(above, spec.observation_width(), spec.action.width())?;
@@ -56,19 +56,19 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         path => {
             let path = policy_folder(path)?;
             let source = Source::of(&path, None, args.statistics.file())?;
-            let policy = agent::read_merged(&source, Device::Cpu)?;
+            let policy = policies::read_merged(&source, Device::Cpu)?;
             threads::for_rollouts(policy.config(), num_envs);
-            let mut conditioning = agent::conditioning(policy.config(), policy.device(), &path)?;
+            let mut conditioning = policies::conditioning(policy.config(), policy.device(), &path)?;
             conditioning.return_cap = args.acting.cap()?;
             let whose = format!("`{}`", spec.id);
-            agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
+            policies::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
             let target_return = args.target_return.unwrap_or(conditioning.target_return);
             if !target_return.is_finite() {
                 let text = format!("--target-return is {target_return}, expected a finite number");
                 return Err(InputError(text).into());
             }
-            agent::tell_long_episodes(policy.config(), &spec);
-            agent::tell_far_targets(&[target_return], conditioning.max_return_to_go);
+            policies::tell_long_episodes(policy.config(), &spec);
+            policies::tell_far_targets(&[target_return], conditioning.max_return_to_go);
             let (choice, inference) = (Choice::Likeliest(&policy), args.acting.inference.by(&policy));
             let how = Play { choice, conditioning: &conditioning, target_return, inference };
             let found = play(&mut how.actor(&spec.action))?;
@@ -101,7 +101,7 @@ fn policy_folder(text: &str) -> anyhow::Result<PathBuf> {
     if path.exists() {
         return Ok(path.to_owned());
     }
-    let hint = agent::hub_hint(path);
+    let hint = policies::hub_hint(path);
     Err(InputError(format!("--policy is {text:?}; expected `scripted`, `random` or a policy's path{hint}"))
         .into())
 }

@@ -2,8 +2,8 @@
 
 use clap::CommandFactory;
 
-use super::print;
 use crate::cli::{Cli, CompletionsArgs};
+use crate::support::stdout::print;
 
 /// Runs `completions`.
 pub fn run(args: CompletionsArgs) -> anyhow::Result<()> {

@@ -3,8 +3,8 @@
 use eva_rl_envs::ActionSpace;
 use serde_json::json;
 
-use super::{print, print_json};
 use crate::cli::EnvsArgs;
+use crate::support::stdout::{print, print_json};
 
 /// Runs `envs`.
 pub fn run(args: EnvsArgs) -> anyhow::Result<()> {

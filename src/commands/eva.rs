@@ -6,18 +6,18 @@ use eva_rl_agents::adapter_init::{AdapterMethod, Initialised};
 use serde_json::json;
 use tch::Device;
 
-use super::{print, print_json};
-use crate::agent;
 use crate::cli::EvaArgs;
 use crate::config::AdapterConfig;
 use crate::data::{self, Replay};
-use crate::failure::{InputError, OrInput, tell};
-use crate::initialise::{TaskWindows, check_tokens};
-use crate::interrupt;
-use crate::output::{absolute, refuse_existing, write_folder};
-use crate::rank_map::EvaSummary;
-use crate::rng::{self, Purpose};
-use crate::threads;
+use crate::policies;
+use crate::report::eva_summary::EvaSummary;
+use crate::support::atomic::{absolute, refuse_existing, write_folder};
+use crate::support::errors::{InputError, OrInput, tell};
+use crate::support::seeds::{self, Purpose};
+use crate::support::signals;
+use crate::support::stdout::{print, print_json};
+use crate::support::threads;
+use crate::training::{TaskWindows, check_tokens};
 
 /// Runs `eva`.
 pub fn run(args: EvaArgs) -> anyhow::Result<()> {
@@ -25,16 +25,16 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let refuse = |text: String| -> anyhow::Result<()> { Err(InputError(text).into()) };
     let options = args.eva.options(args.batch_size)?;
     let rank = options.lora.rank.get();
-    let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
-    let conditioning = agent::conditioning(policy.config(), policy.device(), &args.policy)?;
+    let policy = policies::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
+    let conditioning = policies::conditioning(policy.config(), policy.device(), &args.policy)?;
     threads::for_eva(policy.config(), args.batch_size as usize);
     let dataset = data::read_with(&args.data, args.reading.reading()).or_input()?;
     let whose = format!("the dataset {:?}", args.data);
     if let Some(faults) = dataset.faults() {
         tell(&format!("{whose}: {faults}"));
     }
-    agent::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
-    agent::tell_far_states(policy.config(), &dataset.trajectories, &whose);
+    policies::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
+    policies::tell_far_states(policy.config(), &dataset.trajectories, &whose);
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
     let sites = chosen_sites(policy.sites(), &args.target_modules)?;
     if let Some(width) = sites.iter().map(|site| site.input).min().filter(|width| rank > *width) {
@@ -45,9 +45,9 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         Replay::new(dataset.trajectories.len(), dataset.observation_width, dataset.action.width());
     dataset.trajectories.into_iter().for_each(|trajectory| replay.push(trajectory));
     let mut windows = TaskWindows::new(&conditioning, &replay, args.batch_size as usize, args.seed);
-    rng::seed_torch(args.seed, Purpose::Weights, 1);
+    seeds::seed_torch(args.seed, Purpose::Weights, 1);
     let initialised = options.initialise(&policy, &sites, &mut windows, &mut |_| {});
-    interrupt::check()?;
+    signals::check()?;
     let Initialised { adapters, eva } = initialised.or_input()?;
     let mut adapters = adapters.expect("EVA makes adapters");
     let eva = eva.expect("EVA has a result");

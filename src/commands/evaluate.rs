@@ -3,17 +3,17 @@
 use serde_json::json;
 use tch::Device;
 
-use super::{print, print_json};
-use crate::agent;
 use crate::cli::EvaluateArgs;
+use crate::evaluation::video;
 use crate::evaluation::{self, Play};
-use crate::failure::{InputError, env_failure, tell};
-use crate::film;
-use crate::output::refuse_existing;
-use crate::rng::{self, Purpose};
+use crate::policies;
+use crate::policies::Source;
 use crate::rollout::Choice;
-use crate::source::Source;
-use crate::threads;
+use crate::support::atomic::refuse_existing;
+use crate::support::errors::{InputError, env_failure, tell};
+use crate::support::seeds::{self, Purpose};
+use crate::support::stdout::{print, print_json};
+use crate::support::threads;
 
 /// Runs `evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
@@ -28,35 +28,35 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let bridge = args.env.bridge()?;
     let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
     let source = Source::of(&args.policy, args.adapter.as_deref(), args.statistics.file())?;
-    let policy = agent::read_merged(&source, Device::Cpu)?;
+    let policy = policies::read_merged(&source, Device::Cpu)?;
     threads::for_rollouts(policy.config(), num_envs);
     let spec = env.spec().clone();
-    let mut conditioning = agent::conditioning(policy.config(), policy.device(), &source.policy)?;
+    let mut conditioning = policies::conditioning(policy.config(), policy.device(), &source.policy)?;
     conditioning.return_cap = args.acting.cap()?;
     let whose = format!("`{}`", spec.id);
-    agent::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
+    policies::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
     if let Some(target) = args.target_returns.iter().find(|target| !target.is_finite()) {
         return Err(InputError(format!("--target-return is {target}, expected a finite number")).into());
     }
     let targets =
         if args.target_returns.is_empty() { vec![conditioning.target_return] } else { args.target_returns };
-    agent::tell_long_episodes(policy.config(), &spec);
-    agent::tell_far_targets(&targets, conditioning.max_return_to_go);
+    policies::tell_long_episodes(policy.config(), &spec);
+    policies::tell_far_targets(&targets, conditioning.max_return_to_go);
 
-    let seed = rng::seed(args.seed, Purpose::Evaluation, 0);
+    let seed = seeds::seed(args.seed, Purpose::Evaluation, 0);
     let episodes = args.episodes as usize;
     let inference = args.acting.inference.by(&policy);
     let found =
         evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed, inference)?;
     if let Some(gif) = &args.gif {
-        let env = film::drawable(&args.env.id, &kwargs, &bridge).map_err(env_failure)?;
+        let env = video::drawable(&args.env.id, &kwargs, &bridge).map_err(env_failure)?;
         let play = Play {
             choice: Choice::Likeliest(&policy),
             conditioning: &conditioning,
             target_return: targets[0],
             inference,
         };
-        let film = film::film(env, &mut play.actor(&spec.action), seed)?;
+        let film = video::film(env, &mut play.actor(&spec.action), seed)?;
         film.write(gif)?;
         tell(&format!("the film {gif:?} shows {}", film.pace));
     }

@@ -6,8 +6,6 @@ use eva_rl_agents::model::{Activation, Token, TransformerPolicy};
 use eva_rl_envs::{Kwargs, is_bridged};
 use tch::Device;
 
-use super::print;
-use crate::agent;
 use crate::cli::InitArgs;
 use crate::config::{
     self, ActionHeadConfig, AdapterConfig, CheckpointConfig, DataConfig, EnvConfig, EvaluationConfig,
@@ -16,9 +14,11 @@ use crate::config::{
     RolloutConfig, RuleConfig, RunConfig, ScheduleConfig, Td3OdtConfig,
 };
 use crate::data::{self, Dataset, OnBadEpisode, Trajectory};
-use crate::failure::{InputError, OrInput, tell};
-use crate::output::{refuse_existing, write_file};
+use crate::policies;
 use crate::rollout::Inference;
+use crate::support::atomic::{refuse_existing, write_file};
+use crate::support::errors::{InputError, OrInput, tell};
+use crate::support::stdout::print;
 
 /// Environments that step together; GRPO's groups divide it.
 const NUM_ENVS: usize = 16;
@@ -47,16 +47,16 @@ pub fn run(args: InitArgs) -> anyhow::Result<()> {
     let policy = match &args.policy {
         None => None,
         Some(path) => {
-            let policy = agent::read_transformer(path, args.statistics.file(), Device::Cpu)?;
-            agent::conditioning(policy.config(), Device::Cpu, path)?;
+            let policy = policies::read_transformer(path, args.statistics.file(), Device::Cpu)?;
+            policies::conditioning(policy.config(), Device::Cpu, path)?;
             Some(policy)
         }
     };
     for (path, dataset) in args.data.iter().zip(&datasets) {
         let whose = format!("the dataset {path:?}");
-        agent::check_actions(&dataset.action, &whose)?;
+        policies::check_actions(&dataset.action, &whose)?;
         if let Some(policy) = &policy {
-            agent::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
+            policies::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
         }
     }
     let task = task(&args, &datasets)?;

@@ -7,14 +7,14 @@ use eva_rl_agents::model::{Conditioning, Policy};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
-use super::{brief, print, print_json};
-use crate::agent;
 use crate::cli::InspectArgs;
 use crate::data::{self, Reading, Trajectory};
 use crate::evaluation::Evaluated;
-use crate::failure::{InputError, OrInput, tell};
-use crate::rank_map::EvaSummary;
-use crate::run_dir::{Checkpoint, RunDir};
+use crate::policies;
+use crate::report::eva_summary::EvaSummary;
+use crate::run_folder::{Checkpoint, RunDir};
+use crate::support::errors::{InputError, OrInput, tell};
+use crate::support::stdout::{brief, print, print_json};
 
 /// What an adapter that EVA began is listed with: ranks and explained variance.
 const MAP: &str = "map";
@@ -88,7 +88,7 @@ fn print_evaluation(row: &Value) -> anyhow::Result<()> {
 }
 
 fn policy(path: &Path, statistics: Option<&Path>) -> anyhow::Result<Value> {
-    let policy = agent::read_policy(path, statistics, Device::Cpu)?;
+    let policy = policies::read_policy(path, statistics, Device::Cpu)?;
     let (format, parameters) = match &policy {
         Policy::Transformer(policy) => {
             ("decision transformer", policy.weights().values().map(Tensor::numel).sum())

@@ -4,12 +4,12 @@ use eva_rl_agents::model;
 use serde_json::json;
 use tch::Device;
 
-use super::{print, print_json};
-use crate::agent;
 use crate::cli::MergeArgs;
-use crate::failure::InputError;
-use crate::output::{refuse_existing, write_folder};
-use crate::source::Source;
+use crate::policies;
+use crate::policies::Source;
+use crate::support::atomic::{refuse_existing, write_folder};
+use crate::support::errors::InputError;
+use crate::support::stdout::{print, print_json};
 
 /// Runs `merge`.
 pub fn run(args: MergeArgs) -> anyhow::Result<()> {
@@ -19,8 +19,8 @@ pub fn run(args: MergeArgs) -> anyhow::Result<()> {
         let text = format!("{:?} has no adapter to merge; --adapter names one", source.policy);
         return Err(InputError(text).into());
     };
-    let policy = agent::read_transformer(&source.policy, source.statistics.as_deref(), Device::Cpu)?;
-    let (_, adapters) = agent::read_adapter(adapter, &policy)?;
+    let policy = policies::read_transformer(&source.policy, source.statistics.as_deref(), Device::Cpu)?;
+    let (_, adapters) = policies::read_adapter(adapter, &policy)?;
     let merged = tch::no_grad(|| policy.merged(&adapters));
     write_folder(&args.out, |folder| Ok(model::write(&merged, folder)?))?;
     if args.json {

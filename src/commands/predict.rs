@@ -7,13 +7,13 @@ use eva_rl_agents::tensor::file as tensor_file;
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
-use super::{print, print_json};
-use crate::agent;
 use crate::cli::PredictArgs;
-use crate::failure::OrInput;
-use crate::inputs::read_inputs;
-use crate::output::{refuse_existing, write_file};
-use crate::source::Source;
+use crate::policies;
+use crate::policies::Source;
+use crate::policies::read_inputs;
+use crate::support::atomic::{refuse_existing, write_file};
+use crate::support::errors::OrInput;
+use crate::support::stdout::{print, print_json};
 
 /// Runs `predict`.
 pub fn run(args: PredictArgs) -> anyhow::Result<()> {
@@ -22,13 +22,13 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
     let statistics = source.statistics.as_deref();
     let predictions = match &source.adapter {
         None => {
-            let policy = agent::read_policy(&source.policy, statistics, Device::Cpu)?;
+            let policy = policies::read_policy(&source.policy, statistics, Device::Cpu)?;
             let inputs = read_inputs(&args.inputs, policy.config())?;
             predict(&policy, &AdapterSet::default(), &inputs)?
         }
         Some(folder) => {
-            let policy = agent::read_transformer(&source.policy, statistics, Device::Cpu)?;
-            let (_, adapters) = agent::read_adapter(folder, &policy)?;
+            let policy = policies::read_transformer(&source.policy, statistics, Device::Cpu)?;
+            let (_, adapters) = policies::read_adapter(folder, &policy)?;
             let inputs = read_inputs(&args.inputs, policy.config())?;
             predict(&Policy::Transformer(policy.with_replaced(&adapters)), &adapters, &inputs)?
         }

@@ -3,11 +3,11 @@
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{print, print_json};
 use crate::cli::ReportArgs;
-use crate::failure::tell;
-use crate::output::{refuse_existing, write_file, write_folder};
 use crate::report::{Comparison, Table, check_axis, draw, label, page, tables, warnings};
+use crate::support::atomic::{refuse_existing, write_file, write_folder};
+use crate::support::errors::tell;
+use crate::support::stdout::{print, print_json};
 
 /// Runs `report`.
 pub fn run(args: ReportArgs) -> anyhow::Result<()> {

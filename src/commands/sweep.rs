@@ -12,13 +12,13 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::{print, print_json};
 use crate::cli::SweepArgs;
 use crate::config::{self, Difference, SweepPlan, SweepRun};
-use crate::failure::{InputError, OrInput, tell};
-use crate::interrupt::{self, Stopped};
-use crate::run_dir::Writer;
-use crate::threads;
+use crate::run_folder::Writer;
+use crate::support::errors::{InputError, OrInput, tell};
+use crate::support::signals::{self, Stopped};
+use crate::support::stdout::{print, print_json};
+use crate::support::threads;
 
 /// Between two looks at a run in its process.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -53,14 +53,14 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
     }
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {:?}", args.out))?;
     let _writer = Writer::of(&args.out, "sweep")?;
-    interrupt::listen().context("cannot listen for signals")?;
+    signals::listen().context("cannot listen for signals")?;
     let next = AtomicUsize::new(0);
     let outcomes: Mutex<Vec<(&SweepRun, Outcome)>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..args.jobs {
             scope.spawn(|| {
                 while let Some(run) = plan.runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if interrupt::asked().is_some() {
+                    if signals::asked().is_some() {
                         break;
                     }
                     let outcome = one(run, &args).unwrap_or_else(|e| Outcome::Failed(format!("{e:#}")));
@@ -91,7 +91,7 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
     let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
     let skipped = count(|outcome| matches!(outcome, Outcome::Skipped));
     let (done, all) = (count(|outcome| matches!(outcome, Outcome::Done)), plan.runs.len());
-    if let Some(signal) = interrupt::asked() {
+    if let Some(signal) = signals::asked() {
         let text = format!("after {} of {all} runs; the same command goes on", done + skipped);
         return Err(Stopped { signal, text }.into());
     }
@@ -173,7 +173,7 @@ fn one(run: &SweepRun, args: &SweepArgs) -> anyhow::Result<Outcome> {
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        if let Some(signal) = interrupt::asked().filter(|_| !told) {
+        if let Some(signal) = signals::asked().filter(|_| !told) {
             told = true;
             tell(&format!("{}: stopping at its next update", run.name));
             // It is still ours to wait for, so its number is nobody else's.
@@ -185,7 +185,7 @@ fn one(run: &SweepRun, args: &SweepArgs) -> anyhow::Result<Outcome> {
     if status.success() {
         return Ok(Outcome::Done);
     }
-    if interrupt::asked().is_some() && status.signal().is_some() {
+    if signals::asked().is_some() && status.signal().is_some() {
         return Ok(Outcome::Stopped);
     }
     let text = fs::read_to_string(&log).unwrap_or_default();

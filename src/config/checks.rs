@@ -1,6 +1,6 @@
 //! What values cannot be though their types are right, gathered so that all of it is told at once.
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::mistakes::Mistake;
 
 /// Checks that were made, and what they found.

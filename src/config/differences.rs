@@ -5,7 +5,7 @@ use std::fmt;
 use eva_rl_envs::is_bridged;
 use toml::Value;
 
-use super::RunConfig;
+use super::run::RunConfig;
 
 /// A key that two configs give different values.
 #[derive(Clone, Debug, PartialEq)]

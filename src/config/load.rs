@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use toml_edit::{Document, DocumentMut, Item};
 
+use super::error::ConfigError;
 use super::mistakes::{self, Mistake};
 use super::overrides::Override;
+use super::run::{RunConfig, RunPlan};
 use super::schema::Kind;
-use super::{ConfigError, RunConfig, RunPlan};
 
 /// Reads a config file and applies overrides `a.b=1` to it, in order.
 pub fn load(path: &Path, overrides: &[String]) -> Result<RunConfig, ConfigError> {

@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Checks;
-use super::{ObjectiveConfig, RunConfig};
 use crate::rollout::Inference;
 
 /// `[online.odt]`, `[online.td3_odt]`, `[online.grpo]` or `[online.filtered_bc]`.
@@ -104,6 +103,17 @@ pub struct FilteredBcConfig {
     pub exploration: ExplorationConfig,
 }
 
+/// What an online algorithm's options are checked beside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnlineContext {
+    /// Environments that step together.
+    pub num_envs: usize,
+    /// Whether the loss has an action distribution to sample from.
+    pub draws: bool,
+    /// How the policy acts in exploration.
+    pub inference: Inference,
+}
+
 impl OnlineConfig {
     /// Its rounds.
     pub fn exploration(&self) -> &ExplorationConfig {
@@ -126,9 +136,8 @@ impl OnlineConfig {
     }
 
     /// Checks what types cannot, as a part of `run`.
-    pub(super) fn check(&self, run: &RunConfig, checks: &mut Checks) {
-        let num_envs = run.env.num_envs;
-        let draws = matches!(run.objective, ObjectiveConfig::OnlineDt(_));
+    pub(super) fn check(&self, run: OnlineContext, checks: &mut Checks) {
+        let OnlineContext { num_envs, draws, inference } = run;
         match self {
             Self::Odt(odt) => {
                 odt.exploration.check("odt", checks);
@@ -157,7 +166,7 @@ impl OnlineConfig {
                 checks.relation(
                     "rollout.inference",
                     "window",
-                    run.rollout.inference == Inference::Cached,
+                    inference == Inference::Cached,
                     "must be \"cached\" for [online.grpo], which compares likelihoods in the contexts of the cache",
                 );
                 grpo.check(num_envs, checks);

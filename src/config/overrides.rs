@@ -4,7 +4,7 @@ use std::fmt;
 
 use toml_edit::{DocumentMut, Item, Key, Table, TableLike};
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::schema::{Kind, listed};
 
 /// `--set a.b=1` sets a key, and `--set a.b=` takes it out.

@@ -137,6 +137,15 @@ impl Kind {
     }
 }
 
+/// The names that `T` chooses among, words or tables, each with its documentation.
+pub fn choices<T: JsonSchema>() -> Vec<(String, String)> {
+    match Kind::of::<T>() {
+        Kind::Choice(options) => options.into_iter().map(|option| (option.name, option.docs)).collect(),
+        Kind::Words(words) => words,
+        _ => Vec::new(),
+    }
+}
+
 /// `key = { choice = { a = …, b = … } }`, with the keys that a choice must have.
 pub(super) fn form(choice: &Key, key: &str) -> String {
     let inner: Vec<String> = choice.kind.keys().iter().filter(|key| key.required).map(value_of).collect();

@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::checks::Checks;
+use super::error::ConfigError;
 use super::load::{load_plan, read, read_text};
-use super::{ConfigError, RunPlan};
+use super::run::RunPlan;
 
 /// Every config with every combination of one choice an axis and with every seed is a run.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::RunConfig;
+use super::run::RunConfig;
 use super::schema::{Key, Kind};
 
 /// The config with every key commented; what is absent stands in comments.

@@ -7,8 +7,8 @@ use eva_rl_envs::{ActionSpace, Kwargs, Space};
 use hdf5_pure::AttrValue;
 use serde_json::{Map, Value};
 
-use super::minari::DatasetError;
 use super::minari_write::env_of;
+use super::reading::DatasetError;
 
 /// Characters of a value that a message repeats.
 const SHOWN: usize = 200;

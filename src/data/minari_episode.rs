@@ -6,8 +6,8 @@ use eva_rl_envs::{ActionSpace, Phase, Space};
 use half::f16;
 use hdf5_pure::{Datatype, DatatypeByteOrder, Group, Layout, make_f32_type};
 
-use super::minari::{Reading, one_line};
 use super::numbers::{MappedFile, Numbers};
+use super::reading::{Reading, one_line};
 use super::trajectory::Trajectory;
 
 /// Numbers of a chunk that may be larger than its dataset.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 #[cfg(test)]
 use super::trajectory::Dataset;
 use super::trajectory::Trajectory;
-use crate::output::write_folder;
+use crate::support::atomic::write_folder;
 
 /// The format's version that this writes, as `minari` names it.
 const MINARI_VERSION: &str = "0.5.4";

@@ -5,15 +5,17 @@ mod minari;
 mod minari_episode;
 mod minari_write;
 mod numbers;
+mod reading;
 mod replay;
 mod spool;
 mod trajectory;
 mod windows;
 
-pub use minari::{OnBadEpisode, Reading, read, read_with};
+pub use minari::{read, read_with};
 #[cfg(test)]
 pub use minari_write::write;
 pub use minari_write::{Collected, write_collected};
+pub use reading::{OnBadEpisode, Reading};
 pub use replay::Replay;
 pub use spool::Spool;
 pub use trajectory::{Dataset, Outcome, Trajectory, observation_moments};

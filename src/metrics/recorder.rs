@@ -16,9 +16,9 @@ use tensorboard_proto::summary::{Summary, Summary_Image, Summary_Value};
 use super::events::{EventFile, PREFIX};
 use super::summaries::{flatten, histogram, plugin, restart, scalar, summary, text};
 use super::{EVA_CONVERGED, EVAL_FILM, Metric};
-use crate::film::Film;
-use crate::output::write_file;
-use crate::run_dir::RunState;
+use crate::evaluation::video::Film;
+use crate::run_folder::RunState;
+use crate::support::atomic::write_file;
 
 const FILE: &str = "metrics.jsonl";
 

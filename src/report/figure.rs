@@ -11,9 +11,9 @@ use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{Options, Tree, fontdb};
 
 use super::axis::Axis;
+use super::comparison::{Comparison, Measure};
 use super::panel::{Panel, Shown, marker, px};
 use super::series::styles;
-use super::{Comparison, Measure};
 
 /// Size of a panel where there are several, and of a single one.
 const PANEL: (f64, f64) = (430.0, 330.0);

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::config::RunConfig;
-use crate::failure::InputError;
+use crate::support::errors::InputError;
 
 /// A run's settings by their dotted keys.
 pub type Settings = BTreeMap<String, String>;

@@ -8,12 +8,12 @@ use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::axis::Axis;
+use super::comparison::{Comparison, LabelledRun, Measure};
 use super::figure::{caption, runs as count_runs};
 use super::groups::Settings;
 use super::panel::{Panel, Shown, marker};
 use super::series::styles;
 use super::tabular::Table;
-use super::{Comparison, LabelledRun, Measure};
 
 /// Bytes of films that a page holds at most.
 const MOST_FILMS: usize = 24_000_000;

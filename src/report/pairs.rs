@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Comparison;
+use super::comparison::Comparison;
 use super::statistics::{improvement_interval, probability_of_improvement};
 use super::table::split_rank;
 use super::tabular::Table;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::axis::{self, Axis};
+use super::comparison::{Group, Measure};
 use super::series::{Point, Style, env_steps_at, points};
-use super::{Group, Measure};
 
 /// Methods between whose lowest and highest run there is a band, at most.
 pub const MOST_BANDS: usize = 8;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::axis::Axis;
+use super::comparison::{Comparison, Group};
 use super::statistics::mean;
 use super::table::split_rank;
-use super::{Comparison, Group};
 
 /// Colours that stay apart for colour-blind readers (Okabe and Ito), without the yellow that white swallows.
 const COLOURS: [[u8; 3]; 10] = [

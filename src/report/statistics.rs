@@ -5,7 +5,7 @@
 
 use rand::Rng;
 
-use crate::rng::{self, Purpose};
+use crate::support::seeds::{self, Purpose};
 
 /// Resamples of a bootstrap interval.
 const RESAMPLES: usize = 2000;
@@ -31,7 +31,7 @@ pub fn interquartile_mean(values: &[f64]) -> f64 {
 
 /// 95% percentile interval of `statistic`: every task's runs are drawn again, with replacement.
 pub fn bootstrap(tasks: &[&[f64]], statistic: impl Fn(&[f64]) -> f64) -> [f64; 2] {
-    let mut draw = rng::generator(0, Purpose::Bootstrap, 0);
+    let mut draw = seeds::generator(0, Purpose::Bootstrap, 0);
     let found = (0..RESAMPLES).map(|_| {
         let again: Vec<f64> = tasks
             .iter()
@@ -65,7 +65,7 @@ pub fn probability_of_improvement(tasks: &[(&[f64], &[f64])]) -> f64 {
 
 /// 95% percentile interval of the probability of improvement: both methods' runs are drawn again, task by task.
 pub fn improvement_interval(tasks: &[(&[f64], &[f64])]) -> [f64; 2] {
-    let mut draw = rng::generator(0, Purpose::Bootstrap, 0);
+    let mut draw = seeds::generator(0, Purpose::Bootstrap, 0);
     let mut again =
         |runs: &[f64]| -> Vec<f64> { (0..runs.len()).map(|_| runs[draw.gen_range(0..runs.len())]).collect() };
     let found = (0..RESAMPLES).map(|_| {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::comparison::{Comparison, Group, Measure};
 use super::statistics::{bootstrap, interquartile_mean, mean, share_interval};
 use super::tabular::Table;
-use super::{Comparison, Group, Measure};
 
 /// A row a task and method: before, after with its interval over runs, and how many runs improved.
 pub fn by_task(comparison: &Comparison) -> Table {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::LabelledRun;
+use super::comparison::LabelledRun;
 use super::statistics::mean;
 use super::tabular::Table;
-use crate::failure::InputError;
 use crate::metrics::{self, Line};
-use crate::run_dir::RunState;
+use crate::run_folder::RunState;
+use crate::support::errors::InputError;
 
 /// Updates after which the loss is looked at.
 const LOSS_AT: [usize; 2] = [100, 1000];

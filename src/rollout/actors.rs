@@ -5,7 +5,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
-use super::{Actor, Live, row_of};
+use super::actor::{Actor, Live, row_of};
 
 /// Uniformly random play.
 #[derive(Clone, Debug)]

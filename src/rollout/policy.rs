@@ -15,9 +15,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::actor::{Actor, Live};
 use super::reader::Reader;
-use super::{Actor, Live};
-use crate::failure::OrInput;
+use crate::support::errors::OrInput;
 
 /// How a policy's actions are chosen.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use eva_rl_agents::model::{Conditioning, Inputs};
 use eva_rl_envs::ActionSpace;
 use tch::{Device, Kind, Tensor};
 
-use super::{Live, idle_actions, row_of};
+use super::actor::{Live, idle_actions, row_of};
 use crate::data::{Step, Windows};
 
 /// How a policy reads its environment, and what it is conditioned on.

@@ -5,11 +5,25 @@ use std::time::Instant;
 
 use eva_rl_envs::{EnvSpec, Episodes, Phase, StepBatch, Success, VecEnv};
 
-use super::{Actor, Clock, Keep, Live, idle_actions};
+use super::actor::{Actor, Live, idle_actions};
 use crate::data::Trajectory;
-use crate::failure::tell;
-use crate::interrupt;
-use crate::rng::{self, Purpose};
+use crate::support::errors::tell;
+use crate::support::seeds::{self, Purpose};
+use crate::support::signals;
+
+/// Where a thread's time went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    /// Steps of its environments, all of them at once.
+    pub steps: usize,
+    /// Choosing actions.
+    pub policy_secs: f64,
+    /// Waiting for its environments to step.
+    pub env_secs: f64,
+}
+
+/// What becomes of an episode that has ended, by its number. Both halves' threads call it.
+pub type Keep<'a> = dyn Fn(usize, Trajectory) -> anyhow::Result<()> + Sync + 'a;
 
 /// What one thread has played.
 #[derive(Debug, Default)]
@@ -45,7 +59,7 @@ pub(super) fn play_share(
             succeeded: None,
         },
         earned: vec![0.0],
-        noise: rng::generator(numbers.seed, Purpose::Acting, number),
+        noise: seeds::generator(numbers.seed, Purpose::Acting, number),
     };
     let mut live: Vec<Live> = (0..count)
         .map(|env| (env, numbers.first_of(env) as usize))
@@ -56,7 +70,7 @@ pub(super) fn play_share(
     let mut share = Share::default();
 
     while !live.is_empty() && !stop.load(Ordering::Relaxed) {
-        interrupt::check()?;
+        signals::check()?;
         let begun = Instant::now();
         actor.act(&mut live, &mut actions)?;
         let chosen = Instant::now();

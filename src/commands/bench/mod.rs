@@ -1,35 +1,30 @@
 //! `bench`: throughput on this machine, the stages apart.
 
+mod subject;
 mod update;
 
-use std::path::Path;
 use std::time::Instant;
 
+use eva_rl_agents::adapter::AdapterFolder;
 use eva_rl_agents::adapter::site::Site;
-use eva_rl_agents::adapter::{AdapterFolder, Scaling};
 use eva_rl_agents::adapter_init::{AdapterMethod, TaskData};
-use eva_rl_agents::model::{Conditioning, ForwardContext, Inputs, Policy, PolicyConfig, TransformerPolicy};
-use eva_rl_envs::{EnvError, StepBatch, VecEnv};
+use eva_rl_agents::model::{ForwardContext, Inputs, Policy, PolicyConfig};
+use eva_rl_envs::{EnvError, StepBatch};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use super::{brief, print, print_json};
-use crate::agent;
-use crate::cli::{
-    BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchWhat, EnvArgs,
-    StatisticsArgs,
-};
+use self::subject::{Subject, median, subject};
+use crate::cli::{BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchWhat};
 use crate::config::AdapterConfig;
-use crate::failure::{InputError, OrInput, env_failure};
-use crate::initialise::check_tokens;
-use crate::inputs::read_inputs;
-use crate::output::{refuse_existing, write_folder};
-use crate::rank_map::EvaSummary;
-use crate::rng::{self, Purpose};
+use crate::policies;
+use crate::policies::read_inputs;
+use crate::report::eva_summary::EvaSummary;
 use crate::rollout::{self, Choice, PolicyActor};
-
-/// Scaling of the adapters, which costs the same whatever it is.
-const SCALING: Scaling = Scaling { alpha: 1.0, rank_stabilised: false };
+use crate::support::atomic::{refuse_existing, write_folder};
+use crate::support::errors::{InputError, OrInput, env_failure};
+use crate::support::seeds::{self, Purpose};
+use crate::support::stdout::{brief, print, print_json};
+use crate::training::check_tokens;
 
 /// Runs `bench`.
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
@@ -56,7 +51,7 @@ fn env(args: &BenchEnvArgs) -> anyhow::Result<Value> {
     let mut env = eva_rl_envs::make_with(&args.env.id, &args.env.kwargs(), count, &args.env.bridge()?)
         .map_err(env_failure)?;
     let space = env.spec().action.clone();
-    let mut draw = rng::generator(0, Purpose::Acting, 0);
+    let mut draw = seeds::generator(0, Purpose::Acting, 0);
     let mut actions = vec![vec![0.0; count * space.width()]; 16];
     for row in actions.iter_mut().flat_map(|actions| actions.chunks_exact_mut(space.width())) {
         rollout::draw_uniform(&space, &mut draw, row);
@@ -81,7 +76,7 @@ fn env(args: &BenchEnvArgs) -> anyhow::Result<Value> {
 
 /// Whole forward passes, every prediction of every step, as transformers' model makes them.
 fn forward(args: &BenchForwardArgs) -> anyhow::Result<Value> {
-    let policy = agent::read_transformer(&args.policy, None, Device::Cpu)?;
+    let policy = policies::read_transformer(&args.policy, None, Device::Cpu)?;
     let (batch, steps) = (i64::from(args.batch_size), i64::from(args.steps));
     let inputs = random_inputs(policy.config(), batch, steps)?;
     let mut secs = Vec::new();
@@ -129,24 +124,6 @@ fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> anyhow::Resul
     })
 }
 
-/// What the benchmarks of a policy need.
-struct Subject {
-    policy: TransformerPolicy,
-    conditioning: Conditioning,
-    env: Box<dyn VecEnv>,
-}
-
-fn subject(path: &Path, statistics: &StatisticsArgs, args: &EnvArgs, whole: bool) -> anyhow::Result<Subject> {
-    let (kwargs, count) = (args.kwargs(), args.num_envs as usize);
-    let make = if whole { eva_rl_envs::make_with } else { eva_rl_envs::make_halves };
-    let env = make(&args.id, &kwargs, count, &args.bridge()?).or_input()?;
-    let policy = agent::read_transformer(path, statistics.file(), Device::Cpu)?;
-    let conditioning = agent::conditioning(policy.config(), policy.device(), path)?;
-    let whose = format!("`{}`", args.id);
-    agent::check_spaces(policy.config(), env.spec().observation_width(), &env.spec().action, &whose)?;
-    Ok(Subject { policy, conditioning, env })
-}
-
 /// Environments and policy together, one episode each and again; times are of one step of all environments.
 fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
     let Subject { policy, conditioning, mut env } =
@@ -187,7 +164,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
         refuse_existing(out)?;
     }
     let options = args.eva.options(args.batch_size)?;
-    let policy = agent::read_transformer(&args.policy, None, Device::Cpu)?;
+    let policy = policies::read_transformer(&args.policy, None, Device::Cpu)?;
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
     let sites: Vec<Site> = policy.sites().cloned().collect();
     let size = i64::from(args.batch_size);
@@ -198,7 +175,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
     let mut batches = Batches { windows, size };
     let (mut eva_secs, mut forward_secs, mut last) = (Vec::new(), Vec::new(), None);
     for _ in 0..args.repeats {
-        rng::seed_torch(0, Purpose::Weights, 0);
+        seeds::seed_torch(0, Purpose::Weights, 0);
         let begun = Instant::now();
         let initialised = options.initialise(&policy, &sites, &mut batches, &mut |_| {}).or_input()?;
         eva_secs.push(begun.elapsed().as_secs_f64());
@@ -263,10 +240,4 @@ impl TaskData for Batches {
         let start = (batch % self.batches_per_pass()) as i64 * self.size;
         self.windows.narrow(start, self.size.min(windows - start))
     }
-}
-
-/// The middle one of an odd number, the upper of the two middle ones of an even number.
-fn median(mut secs: Vec<f64>) -> f64 {
-    secs.sort_by(f64::total_cmp);
-    secs[secs.len() / 2]
 }

@@ -11,14 +11,14 @@ use eva_rl_envs::VecEnv;
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::{SCALING, Subject, median, subject};
-use crate::agent;
+use super::subject::{SCALING, Subject, median, subject};
 use crate::cli::BenchUpdateArgs;
 use crate::data::Replay;
-use crate::failure::{InputError, OrInput};
-use crate::inputs::read_inputs;
-use crate::rng::{self, Purpose};
+use crate::policies;
+use crate::policies::read_inputs;
 use crate::rollout::{self, RandomActor};
+use crate::support::errors::{InputError, OrInput};
+use crate::support::seeds::{self, Purpose};
 
 /// Joint norm that the gradients are scaled down to.
 const CLIP: f64 = 0.25;
@@ -33,7 +33,7 @@ fn read(args: &BenchUpdateArgs) -> anyhow::Result<(TransformerPolicy, Source)> {
     if let Some(env) = &args.env {
         let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.statistics, env, true)?;
         let replay = random_replay(env.as_mut())?;
-        let mut draw = rng::generator(0, Purpose::UpdateWindows, 0);
+        let mut draw = seeds::generator(0, Purpose::UpdateWindows, 0);
         let source = move |_| {
             let windows = replay.sample(batch as usize, conditioning.context_length, &mut draw);
             conditioning.inputs(&windows.view())
@@ -41,7 +41,7 @@ fn read(args: &BenchUpdateArgs) -> anyhow::Result<(TransformerPolicy, Source)> {
         return Ok((policy, Box::new(source)));
     }
     let path = args.inputs.as_ref().context("clap lets neither --env nor --inputs be absent")?;
-    let policy = agent::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
+    let policy = policies::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
     let inputs = read_inputs(path, policy.config())?;
     let windows = inputs.timesteps.size()[0];
     if windows < batch {

@@ -12,12 +12,12 @@ use eva_rl_agents::model::ForwardContext;
 use eva_rl_agents::model::{ActionKind, Inputs, TransformerPolicy};
 use tch::{Kind, Tensor};
 
-use crate::checkpoint::replay_state;
 use crate::config::Td3OdtConfig;
 use crate::data::{Replay, Windows};
 use crate::metrics;
-use crate::rng::{self, Purpose};
-use crate::run::{Explorer, Run};
+use crate::run_folder::replay_state;
+use crate::support::seeds::{self, Purpose};
+use crate::training::session::{Explorer, Run};
 
 /// Before the names of the target policy's weights among a checkpoint's tensors.
 const TARGET: &str = "target_policy.";
@@ -99,7 +99,7 @@ fn begin(run: &mut Run, settings: &Td3OdtConfig) -> anyhow::Result<(TwinCritics,
         discrete: config.action_kind == ActionKind::Discrete,
         width: settings.critic_width,
     };
-    rng::seed_torch(run.plan.seed, Purpose::Critics, 0);
+    seeds::seed_torch(run.plan.seed, Purpose::Critics, 0);
     let mut critics = TwinCritics::new(shape, run.learner.policy.device());
     let target = run.learner.acting();
     if run.saved.keys().any(|name| name.starts_with(TARGET)) {

@@ -17,21 +17,21 @@ use tch::Tensor;
 
 use crate::config::{ActionHeadConfig, AdapterConfig, NewPolicyConfig, PolicyConfig, RunPlan};
 use crate::data::{Dataset, Replay, observation_moments};
-use crate::failure::{InputError, OrInput, tell};
-use crate::interrupt;
-use crate::learner::ADAPTER_SCALE;
 use crate::metrics::{self, Recorder};
-use crate::output::absolute;
-use crate::rank_map::EvaSummary;
-use crate::rng::{self, Purpose};
-use crate::run_dir::RunDir;
+use crate::report::eva_summary::EvaSummary;
+use crate::run_folder::RunDir;
+use crate::support::atomic::absolute;
+use crate::support::errors::{InputError, OrInput, tell};
+use crate::support::seeds::{self, Purpose};
+use crate::support::signals;
+use crate::training::session::ADAPTER_SCALE;
 
 /// The config of a new policy, normalised by its data.
 pub fn new_policy(new: &NewPolicyConfig, datasets: &[Dataset]) -> HfConfig {
     let (dataset, (mean, deviation)) = (&datasets[0], observation_moments(datasets));
     let (act_dim, action_kind, low, high) = match &dataset.action {
         ActionSpace::Discrete { n, .. } => (*n, ActionKind::Discrete, None, None),
-        ActionSpace::MultiDiscrete { .. } => unreachable!("`agent::check_actions` refuses it"),
+        ActionSpace::MultiDiscrete { .. } => unreachable!("`policies::check_actions` refuses it"),
         ActionSpace::Box { low, high } => {
             let kind = match new.action_head {
                 ActionHeadConfig::Continuous {} => ActionKind::Continuous,
@@ -150,20 +150,20 @@ impl TaskData for TaskWindows<'_> {
 
     fn batch_of_pass(&mut self, pass: usize, batch: usize) -> Inputs {
         if self.pass.replace(pass) != Some(pass) {
-            self.order = self.data.pass(&mut rng::generator(self.seed, Purpose::EvaWindows, pass));
+            self.order = self.data.pass(&mut seeds::generator(self.seed, Purpose::EvaWindows, pass));
         }
         let starts = self.order.chunks(self.batch_size).nth(batch).expect("a pass has so many batches");
         self.conditioning.inputs(&self.data.windows(starts, self.conditioning.context_length).view())
     }
 
     fn sampled_batch(&mut self, batch: usize) -> Inputs {
-        let mut windows_rng = rng::generator(self.seed, Purpose::EvaWindows, batch);
+        let mut windows_rng = seeds::generator(self.seed, Purpose::EvaWindows, batch);
         let windows = self.data.sample(self.batch_size, self.conditioning.context_length, &mut windows_rng);
         self.conditioning.inputs(&windows.view())
     }
 
     fn is_interrupted(&self) -> bool {
-        interrupt::asked().is_some()
+        signals::asked().is_some()
     }
 }
 
@@ -176,7 +176,7 @@ pub fn initialise_adapters(
     recorder: &mut Recorder,
 ) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
     let begun = Instant::now();
-    rng::seed_torch(plan.seed, Purpose::Weights, 1);
+    seeds::seed_torch(plan.seed, Purpose::Weights, 1);
     let sites: Vec<Site> = policy.sites().cloned().collect();
     let mut recorded = Ok(());
     let mut progress = |now: Progress| {
@@ -185,7 +185,7 @@ pub fn initialise_adapters(
         }
     };
     let initialised = plan.adapter.as_method().initialise(policy, &sites, &mut data, &mut progress);
-    interrupt::check()?;
+    signals::check()?;
     let Initialised { adapters, eva } = initialised.or_input()?;
     recorded?;
     let Some(mut adapters) = adapters else { return Ok(None) };

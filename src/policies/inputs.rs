@@ -7,7 +7,7 @@ use eva_rl_agents::model::{Inputs, PolicyConfig};
 use eva_rl_agents::tensor::file::TensorFile;
 use tch::{Device, Kind, Tensor};
 
-use crate::failure::{InputError, OrInput};
+use crate::support::errors::{InputError, OrInput};
 
 /// The tensors, with the shapes that the policy asks for.
 pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs> {

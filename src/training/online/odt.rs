@@ -4,10 +4,10 @@
 //! the returns that they did earn (hindsight), and steps on −log π(a | s, R) − λ·H(π) over windows of a
 //! replay that begins with the best offline trajectories; λ holds the entropy at its target (their Eq. 5).
 
-use crate::checkpoint::replay_state;
 use crate::config::OdtConfig;
 use crate::data::Replay;
-use crate::run::{Explorer, Run};
+use crate::run_folder::replay_state;
+use crate::training::session::{Explorer, Run};
 
 /// Runs to its end.
 pub fn odt(run: &mut Run, settings: &OdtConfig, offline: Replay) -> anyhow::Result<()> {

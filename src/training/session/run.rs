@@ -8,17 +8,17 @@ use eva_rl_envs::VecEnv;
 use indicatif::{ProgressBar, ProgressStyle};
 use tch::Tensor;
 
+use super::learner::{Learner, Objective};
 use crate::config::{ExplorationConfig, RunPlan};
 use crate::data::{Replay, Trajectory, Windows};
+use crate::evaluation::video;
 use crate::evaluation::{Evaluated, Evaluation, Play, Task, evaluate, evaluate_tasks};
-use crate::failure::{OrInput, tell};
-use crate::film;
-use crate::interrupt::{self, Stopped, unless_abandoned};
-use crate::learner::{Learner, Objective};
 use crate::metrics::{self, Place, Recorder};
-use crate::rng::{self, Purpose};
 use crate::rollout::{self, Choice, NoisyActor};
-use crate::run_dir::{RunDir, RunState};
+use crate::run_folder::{RunDir, RunState};
+use crate::support::errors::{OrInput, tell};
+use crate::support::seeds::{self, Purpose};
+use crate::support::signals::{self, Stopped, unless_abandoned};
 
 /// Updates between two records of the training numbers.
 const RECORD_EVERY: usize = 10;
@@ -114,7 +114,7 @@ impl Run<'_> {
             }
             self.film_evaluation("after")?;
         }
-        let stopping = interrupt::asked().filter(|_| !over);
+        let stopping = signals::asked().filter(|_| !over);
         if updates.is_multiple_of(self.plan.checkpoint.every) || over || stopping.is_some() {
             self.save(state())?;
         }
@@ -150,7 +150,7 @@ impl Run<'_> {
         let begun = Instant::now();
         let space = self.env.spec().action.clone();
         let acting = self.learner.acting();
-        let seed = rng::seed(self.plan.seed, Purpose::Exploration, self.state.rounds);
+        let seed = seeds::seed(self.plan.seed, Purpose::Exploration, self.state.rounds);
         let (episodes, target_return) = (self.plan.env.num_envs, self.exploration_target(exploration));
         let (conditioning, inference) = (&self.conditioning, self.plan.rollout.inference);
         let env = self.env.as_mut();
@@ -241,7 +241,7 @@ impl Run<'_> {
     pub fn replay(&mut self, capacity: usize, offline: Replay) -> anyhow::Result<Replay> {
         let (observations, actions) = (self.env.spec().observation_width(), self.env.spec().action.width());
         let mut replay = Replay::new(capacity, observations, actions);
-        let restored = crate::checkpoint::restore_replay(&mut replay, &self.saved, observations, actions);
+        let restored = crate::run_folder::restore_replay(&mut replay, &self.saved, observations, actions);
         if !restored.or_input()? {
             replay.push_best(offline.into_trajectories());
         }
@@ -251,8 +251,8 @@ impl Run<'_> {
 
     /// The windows of the next update; torch draws the update's own noise from here on.
     pub fn windows(&self, replay: &Replay) -> Windows {
-        let mut draw = rng::generator(self.plan.seed, Purpose::UpdateWindows, self.state.updates);
-        rng::seed_torch(self.plan.seed, Purpose::UpdateNoise, self.state.updates);
+        let mut draw = seeds::generator(self.plan.seed, Purpose::UpdateWindows, self.state.updates);
+        seeds::seed_torch(self.plan.seed, Purpose::UpdateNoise, self.state.updates);
         replay.sample(self.plan.optimiser.batch_size, self.conditioning.context_length, &mut draw)
     }
 
@@ -298,7 +298,7 @@ impl Run<'_> {
     fn evaluate(&mut self) -> anyhow::Result<bool> {
         let updates = self.state.updates;
         let acting = Policy::Transformer(self.learner.acting());
-        let seed = rng::seed(self.plan.seed, Purpose::Evaluation, 0);
+        let seed = seeds::seed(self.plan.seed, Purpose::Evaluation, 0);
         let (episodes, targets) = (self.plan.evaluation.episodes, self.evaluation_targets());
         let inference = self.plan.evaluation.inference;
         let (conditioning, env) = (&self.conditioning, self.env.as_mut());
@@ -337,9 +337,9 @@ impl Run<'_> {
         }
         let mut sum = 0.0;
         for batch in 0..VALIDATION_BATCHES {
-            interrupt::check()?;
-            let mut draw = rng::generator(self.plan.seed, Purpose::Validation, batch);
-            rng::seed_torch(self.plan.seed, Purpose::Validation, batch);
+            signals::check()?;
+            let mut draw = seeds::generator(self.plan.seed, Purpose::Validation, batch);
+            seeds::seed_torch(self.plan.seed, Purpose::Validation, batch);
             let (size, steps) = (self.plan.optimiser.batch_size, self.conditioning.context_length);
             let windows = self.validation.sample(size, steps, &mut draw);
             sum += self.learner.validation_loss(&self.conditioning.inputs(&windows.view()));
@@ -368,9 +368,9 @@ impl Run<'_> {
             None => (&self.plan.env.id, &self.plan.env.kwargs),
         };
         let bridge = self.plan.env.bridge();
-        let seed = rng::seed(self.plan.seed, Purpose::Evaluation, 0);
+        let seed = seeds::seed(self.plan.seed, Purpose::Evaluation, 0);
         let acting = Policy::Transformer(self.learner.acting());
-        let film = film::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {
+        let film = video::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {
             let space = env.spec().action.clone();
             let task = self.tasks.first().map(|task| task.target_return);
             let play = Play {
@@ -379,7 +379,7 @@ impl Run<'_> {
                 target_return: task.unwrap_or_else(|| self.evaluation_targets()[0]),
                 inference: self.plan.evaluation.inference,
             };
-            film::film(env, &mut play.actor(&space), seed)
+            video::film(env, &mut play.actor(&space), seed)
         });
         let path = self.journal.run_dir.root().join(format!("{name}.gif"));
         match film.and_then(|film| film.write(&path).map(|()| film)) {

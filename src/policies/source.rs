@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, PolicyConfig};
-use crate::failure::{InputError, OrInput};
+use crate::support::errors::{InputError, OrInput};
 
 /// A policy, and an adapter of it where there is one.
 #[derive(Clone, Debug, PartialEq)]

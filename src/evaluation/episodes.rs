@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::RunPlan;
 use crate::data::{Outcome, Trajectory};
-use crate::failure::InputError;
 use crate::rollout::{self, Choice, Inference, Played, PolicyActor};
+use crate::support::errors::InputError;
 
 /// Episodes played with one target return.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,8 +11,8 @@ use eva_rl_agents::model::{self, ForwardContext, FusedLora, Inputs, TransformerP
 use eva_rl_agents::optimiser::{Decay, Optimiser, Rule, Settings, learning_rate};
 use tch::{Device, Tensor};
 
+use super::non_finite::{NonFiniteProbe, NonFiniteSource};
 use crate::config::{ObjectiveConfig, OptimiserConfig, PrecisionConfig, RuleConfig, RunPlan, ScheduleConfig};
-use crate::guard::{NonFiniteProbe, NonFiniteSource};
 use crate::metrics::{self, Metric};
 
 /// The adapters' scale among a checkpoint's tensors, as the bits of an f64.
@@ -228,6 +228,14 @@ impl Learner {
         let encoded = tch::no_grad(|| self.policy.encode_for_actions(context, inputs)); // [B, T, D]
         let head = tch::no_grad(|| self.policy.action_head(context, &encoded)); // [B, T, A] or [B, T, A · bins]
         probe.source(head.isfinite().all().int64_value(&[]) == 1)
+    }
+
+    /// Parameters that are trained.
+    pub fn trained_parameters(&self) -> usize {
+        match &self.folder {
+            Some(_) => self.adapters.parameter_count(),
+            None => self.policy.weights().values().map(Tensor::numel).sum(),
+        }
     }
 
     /// A frozen copy that acts as the learner does now, its adapters merged.

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use eva_rl_agents::model::PolicyConfig as PolicyFile;
 
+use super::folder::{RunDir, RunState};
 use crate::config::{PolicyConfig, RunPlan};
 use crate::evaluation::Evaluated;
-use crate::learner::Learner;
-use crate::output::absolute;
-use crate::run_dir::{RunDir, RunState};
+use crate::support::atomic::absolute;
 
 /// What a finished run has come to.
 #[derive(Clone, Copy, Debug)]
@@ -21,27 +20,29 @@ pub struct Facts<'a> {
     pub evaluations: &'a [Evaluated],
     /// Where it ended.
     pub state: &'a RunState,
+    /// The policy's config.
+    pub policy: &'a PolicyFile,
+    /// Parameters that were trained.
+    pub trained: usize,
+    /// Whether they are adapters, rather than the whole policy.
+    pub adapters: bool,
 }
 
 /// The model card of a finished run.
-pub fn text(plan: &RunPlan, run_dir: &RunDir, learner: &Learner, facts: &Facts) -> String {
-    let Facts { trajectories, steps, evaluations, state } = *facts;
+pub fn text(plan: &RunPlan, run_dir: &RunDir, facts: &Facts) -> String {
+    let Facts { trajectories, steps, evaluations, state, policy: config, trained, adapters } = *facts;
     let base = match &plan.policy {
         PolicyConfig::Pretrained { path, .. } => format!("the policy `{}`", path.display()),
         PolicyConfig::New(_) => "a new policy".to_owned(),
     };
     let method = plan.method_label();
-    let trained: usize = match &learner.folder {
-        Some(_) => learner.adapters.parameter_count(),
-        None => learner.policy.weights().values().map(tch::Tensor::numel).sum(),
-    };
     let kwargs = serde_json::to_string(&plan.env.kwargs).expect("options can be written as JSON");
     let name = run_dir.root().file_name().unwrap_or_default().to_string_lossy();
     let mut card = format!(
         "# {name}\n\nA decision transformer for `{}` {kwargs}, made by `eva-rl train` from {base}.\n",
         plan.env.id
     );
-    card += &format!("\n- Method: {method}; {trained} trained numbers.\n");
+    card += &format!("\n- Method: {method}; {trained} trained parameters.\n");
     card += &format!(
         "- Data: {trajectories} trajectories, {steps} steps, and {} steps of exploration.\n",
         state.env_steps
@@ -72,15 +73,14 @@ pub fn text(plan: &RunPlan, run_dir: &RunDir, learner: &Learner, facts: &Facts) 
             );
         }
     }
-    let config = learner.policy.config();
     if config.model_type != PolicyFile::default().model_type {
         card += "\ntransformers has no model for this policy's tokens and heads; `eva-rl evaluate` and `eva-rl predict` run it.\n";
         return card;
     }
     card += "\nIn Python:\n\n```python\n";
     let root = absolute(run_dir.root());
-    card += match (&plan.policy, &learner.folder) {
-        (PolicyConfig::Pretrained { path, .. }, Some(_)) => format!(
+    card += match (&plan.policy, adapters) {
+        (PolicyConfig::Pretrained { path, .. }, true) => format!(
             "from peft import PeftModel\nfrom transformers import DecisionTransformerModel\n\nbase = DecisionTransformerModel.from_pretrained({})\npolicy = PeftModel.from_pretrained(base, {})\n",
             python_string(&absolute(path)),
             python_string(&root.join("best/adapter")),

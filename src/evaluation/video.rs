@@ -8,8 +8,8 @@ use eva_rl_envs::{
 };
 use gif::{Encoder, Repeat};
 
-use crate::output::write_file;
 use crate::rollout::{self, Actor};
+use crate::support::atomic::write_file;
 
 /// Hundredths of a second that a frame is shown: at least, where a film is in real time, and at most.
 const DELAYS: (u16, u16) = (3, 10);

@@ -14,13 +14,13 @@ use eva_rl_agents::model::{FusedLora, Inputs};
 use rand::seq::index;
 use tch::{Kind, Tensor};
 
-use crate::checkpoint::replay_state;
 use crate::config::GrpoConfig;
 use crate::data::{Replay, Trajectory, Windows};
-use crate::learner::{Learner, Objective};
 use crate::metrics::{self, Metric};
-use crate::rng::{self, Purpose};
-use crate::run::{Explorer, Run};
+use crate::run_folder::replay_state;
+use crate::support::seeds::{self, Purpose};
+use crate::training::session::{Explorer, Run};
+use crate::training::session::{Learner, Objective};
 
 /// Log-probabilities by which a round's actions were chosen, among a checkpoint's tensors.
 const BEFORE: &str = "grpo.before";
@@ -41,8 +41,8 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
             round = Some(Round::new(run, settings, episodes));
         }
         let round = round.as_ref().expect("the first update of a phase begins a round");
-        let mut draw = rng::generator(run.plan.seed, Purpose::UpdateWindows, run.state.updates);
-        rng::seed_torch(run.plan.seed, Purpose::UpdateNoise, run.state.updates);
+        let mut draw = seeds::generator(run.plan.seed, Purpose::UpdateWindows, run.state.updates);
+        seeds::seed_torch(run.plan.seed, Purpose::UpdateNoise, run.state.updates);
         let batch = run.plan.optimiser.batch_size.min(round.contexts.len());
         let chosen = index::sample(&mut draw, round.contexts.len(), batch).into_vec();
         let windows = round.windows(run, settings, &chosen);

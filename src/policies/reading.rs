@@ -8,8 +8,8 @@ use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
 use crate::data::Trajectory;
-use crate::failure::{InputError, OrInput, tell};
-use crate::source::Source;
+use crate::policies::Source;
+use crate::support::errors::{InputError, OrInput, tell};
 
 /// Reads a policy of any kind, for acting; `statistics` is a file that the user names.
 pub fn read_policy(path: &Path, statistics: Option<&Path>, device: Device) -> anyhow::Result<Policy> {

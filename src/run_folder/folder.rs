@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::evaluation::{self, Evaluated};
-use crate::failure::{InputError, OrInput, tell};
-use crate::output::{is_aside, sync_parent, write_file, write_folder};
+use crate::support::atomic::{is_aside, sync_parent, write_file, write_folder};
+use crate::support::errors::{InputError, OrInput, tell};
 
 /// Held by the one writer, whose process it names.
 const LOCK: &str = ".lock";

@@ -3,10 +3,10 @@
 //! Every round plays the likeliest actions with noise; of all episodes, offline and online, those of
 //! highest return are imitated (the "%BC" of Chen et al. 2021, arXiv 2106.01345, kept up online).
 
-use crate::checkpoint::replay_state;
 use crate::config::FilteredBcConfig;
 use crate::data::Replay;
-use crate::run::{Explorer, Run};
+use crate::run_folder::replay_state;
+use crate::training::session::{Explorer, Run};
 
 /// Runs to its end.
 pub fn filtered_bc(run: &mut Run, settings: &FilteredBcConfig, offline: Replay) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 
-use crate::failure::InputError;
+use crate::support::errors::InputError;
 
 /// Refuses an output that exists already.
 pub fn refuse_existing(path: &Path) -> anyhow::Result<()> {

@@ -1,0 +1,349 @@
+//! A run's config, and the plan that it is once it was checked.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use eva_rl_agents::adapter::RunSize;
+use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::adapter::{self, AdapterConfig};
+use super::checks::Checks;
+use super::error::ConfigError;
+use super::new_policy::NewPolicyConfig;
+use super::objective::ObjectiveConfig;
+use super::online::{OnlineConfig, OnlineContext};
+use super::optimiser::OptimiserConfig;
+use crate::data::{OnBadEpisode, Reading};
+use crate::rollout::Inference;
+
+/// One experiment, complete.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Drives everything that is drawn.
+    pub seed: u64,
+    /// The policy that the run starts from.
+    pub policy: PolicyConfig,
+    /// The task's offline trajectories.
+    pub data: DataConfig,
+    /// What is trained.
+    pub adapter: AdapterConfig,
+    /// What an update minimises.
+    pub objective: ObjectiveConfig,
+    /// How an update steps.
+    pub optimiser: OptimiserConfig,
+    /// Updates on the offline trajectories.
+    pub offline: OfflineConfig,
+    /// Rollouts and updates on what they bring; absent means none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online: Option<OnlineConfig>,
+    /// The task's environment.
+    pub env: EnvConfig,
+    /// How the policy acts in exploration; absent means by the defaults.
+    #[serde(default)]
+    pub rollout: RolloutConfig,
+    /// How and how often the policy is evaluated.
+    pub evaluation: EvaluationConfig,
+    /// When the run is saved.
+    pub checkpoint: CheckpointConfig,
+}
+
+/// `[policy.pretrained]` or `[policy.new]`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PolicyConfig {
+    /// A policy folder.
+    Pretrained {
+        /// Relative to the folder that the program is run in.
+        path: PathBuf,
+        /// A file of statistics, where the policy's own are missing or not wanted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        statistics: Option<PathBuf>,
+    },
+    /// A decision transformer with random weights, normalised by the data.
+    New(NewPolicyConfig),
+}
+
+/// Minari datasets.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Folders, read as one dataset; relative to the folder that the program is run in.
+    pub datasets: Vec<PathBuf>,
+    /// Whether windows are drawn evenly over datasets, instead of over their steps.
+    #[serde(default)]
+    pub evenly: bool,
+    /// The last episodes of each dataset that no update sees; the loss on them is recorded as `eval/loss`. A new
+    /// policy's normalisation is of all episodes.
+    #[serde(default)]
+    pub validation_episodes: usize,
+    /// What to do with an episode that cannot be read, or holds what is no finite number: `"refuse"` (the default)
+    /// the dataset, or `"skip"` the episode.
+    #[serde(default)]
+    pub on_bad_episode: OnBadEpisode,
+    /// Whether recorded actions outside of their Box are clipped to it, as environments do; they make an episode bad
+    /// where not.
+    #[serde(default)]
+    pub clip_actions: bool,
+}
+
+impl DataConfig {
+    /// How faults in the episodes are taken.
+    pub fn reading(&self) -> Reading {
+        Reading { on_bad_episode: self.on_bad_episode, clip_actions: self.clip_actions }
+    }
+}
+
+/// Updates on the offline trajectories.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OfflineConfig {
+    /// How many; may be 0.
+    pub updates: usize,
+}
+
+/// The environment.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvConfig {
+    /// Gymnasium's id; `envpool:ID` and `gymnasium:ID` are hosted by Python workers.
+    pub id: String,
+    /// Environments that step together.
+    pub num_envs: usize,
+    /// The task's target return, in the environment's units, in evaluations and in exploration unless they name
+    /// their own; absent means the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_return: Option<f32>,
+    /// Passed on to the environment.
+    #[serde(default)]
+    pub kwargs: Kwargs,
+    /// How Python workers are run; absent means by their defaults, and native ids have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<BridgeSettings>,
+}
+
+impl EnvConfig {
+    /// How Python workers are run, if there are any.
+    pub fn bridge(&self) -> BridgeSettings {
+        self.bridge.clone().unwrap_or_default()
+    }
+}
+
+/// How the policy acts.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutConfig {
+    /// What it computes at a step of exploration: `"cached"` (the default), or `"window"`.
+    #[serde(default = "cached")]
+    pub inference: Inference,
+    /// The greatest return-to-go that the policy is conditioned on at any step, in exploration and in evaluations;
+    /// absent means no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_return_to_go: Option<f32>,
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self { inference: cached(), max_return_to_go: None }
+    }
+}
+
+fn cached() -> Inference {
+    Inference::Cached
+}
+
+fn window() -> Inference {
+    Inference::Window
+}
+
+/// How and how often the policy is evaluated.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Updates between evaluations; the start and the end are evaluated too.
+    pub every: usize,
+    /// Episodes of each evaluation, the same ones each time.
+    pub episodes: usize,
+    /// Target returns, in the environment's units, of which the first decides which policy is best; the task's
+    /// (`env.target_return`) where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_returns: Vec<f32>,
+    /// What the policy computes at a step: `"window"` (the default), as decision transformers are evaluated, or
+    /// `"cached"`, which is faster.
+    #[serde(default = "window")]
+    pub inference: Inference,
+    /// Whether each dataset's own environment is played instead of `env`, with the dataset's best return as its
+    /// target; what all of them say together decides which policy is best.
+    #[serde(default)]
+    pub on_datasets: bool,
+    /// The run ends after so many evaluations in a row without a better one; absent means never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+}
+
+/// When the run is saved.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// Updates between checkpoints; the end is saved too.
+    pub every: usize,
+    /// How many checkpoints are kept, the latest ones; absent means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<usize>,
+}
+
+/// A config that was checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunPlan(RunConfig);
+
+impl Deref for RunPlan {
+    type Target = RunConfig;
+
+    fn deref(&self) -> &RunConfig {
+        &self.0
+    }
+}
+
+impl RunConfig {
+    /// Checks what types cannot.
+    pub fn plan(self) -> Result<RunPlan, ConfigError> {
+        let mut checks = Checks::default();
+        self.check(&mut checks);
+        checks.done()?;
+        Ok(RunPlan(self))
+    }
+
+    fn check(&self, checks: &mut Checks) {
+        if let PolicyConfig::New(new) = &self.policy {
+            new.check(checks);
+            let full = matches!(self.adapter, AdapterConfig::FullFineTuning(_));
+            checks.relation(
+                "adapter",
+                "not full_fine_tuning",
+                full,
+                "a new policy has nothing to adapt: use [adapter.full_fine_tuning]",
+            );
+        }
+        checks.value(
+            "data.datasets",
+            "empty",
+            !self.data.datasets.is_empty(),
+            "must name at least one dataset",
+        );
+
+        if let ObjectiveConfig::OnlineDt(online_dt) = &self.objective {
+            online_dt.check(checks);
+        }
+        self.optimiser.check(checks);
+        checks.value(
+            "env.num_envs",
+            self.env.num_envs,
+            (1..=65_536).contains(&self.env.num_envs),
+            "must lie in 1..=65536",
+        );
+        if let Some(bridge) = &self.env.bridge {
+            checks.relation(
+                "env.bridge",
+                format!("given for the native `{}`", self.env.id),
+                is_bridged(&self.env.id),
+                "it is for ids that begin with `envpool:` or `gymnasium:`",
+            );
+            let processes = bridge.processes;
+            checks.value(
+                "env.bridge.processes",
+                processes,
+                (1..=1024).contains(&processes),
+                "must lie in 1..=1024",
+            );
+            let timeout = bridge.timeout_secs;
+            checks.value(
+                "env.bridge.timeout_secs",
+                timeout,
+                timeout > 0.0 && timeout <= 1e6,
+                "must lie in (0, 1000000]",
+            );
+            let restarts = bridge.restarts;
+            checks.value("env.bridge.restarts", restarts, restarts <= 1_000_000, "must be at most 1000000");
+        }
+        let evaluation = &self.evaluation;
+        checks.value("evaluation.every", evaluation.every, evaluation.every >= 1, "must be at least 1");
+        checks.value(
+            "evaluation.episodes",
+            evaluation.episodes,
+            evaluation.episodes >= 1,
+            "must be at least 1",
+        );
+        let targets = &evaluation.target_returns;
+        let fit = targets.is_empty() || !evaluation.on_datasets;
+        let wanted =
+            "must be absent where `evaluation.on_datasets` is true, which takes each dataset's best return";
+        checks.relation("evaluation.target_returns", format!("{targets:?}"), fit, wanted);
+        let fit = targets.iter().all(|target| target.is_finite());
+        checks.value("evaluation.target_returns", format!("{targets:?}"), fit, "must hold finite numbers");
+        for (key, found) in [
+            ("env.target_return", self.env.target_return),
+            ("rollout.max_return_to_go", self.rollout.max_return_to_go),
+        ] {
+            checks.value(key, found.unwrap_or_default(), found.is_none_or(f32::is_finite), "must be finite");
+        }
+        if let Some(patience) = evaluation.patience {
+            checks.value("evaluation.patience", patience, patience >= 1, "must be at least 1");
+        }
+        if let Some(keep) = self.checkpoint.keep {
+            checks.value("checkpoint.keep", keep, keep >= 1, "must be at least 1");
+        }
+        checks.value(
+            "checkpoint.every",
+            self.checkpoint.every,
+            self.checkpoint.every >= 1,
+            "must be at least 1",
+        );
+        if let Some(online) = &self.online {
+            let context = OnlineContext {
+                num_envs: self.env.num_envs,
+                draws: matches!(self.objective, ObjectiveConfig::OnlineDt(_)),
+                inference: self.rollout.inference,
+            };
+            online.check(context, checks);
+        }
+        let run = RunSize { batch_size: self.optimiser.batch_size, updates: self.total_updates() };
+        adapter::check(&self.adapter, run, checks);
+    }
+
+    /// How it adapts, and how it goes on online, for reports.
+    pub fn method_label(&self) -> String {
+        match &self.online {
+            Some(online) => format!("{}, {}", self.adapter.label(), online.label()),
+            None => self.adapter.label(),
+        }
+    }
+
+    /// Updates of the whole run.
+    pub fn total_updates(&self) -> usize {
+        let online = self.online.as_ref().map(OnlineConfig::exploration);
+        let rounds = online.map_or(0, |online| online.rounds.saturating_mul(online.updates_per_round));
+        self.offline.updates.saturating_add(rounds)
+    }
+
+    /// What a config is allowed to say and hardly means; each is a sentence.
+    pub fn remarks(&self) -> Vec<String> {
+        let (name, warm_up) = self.optimiser.schedule.warm_up();
+        let total = self.total_updates();
+        if warm_up <= total || total == 0 {
+            return Vec::new();
+        }
+        vec![format!(
+            "`optimiser.schedule.{name}.warm_up` is {warm_up}, and the run has {total} updates: the learning rate never reaches its peak, it ends at {:.1}% of it",
+            100.0 * total as f64 / warm_up as f64
+        )]
+    }
+
+    /// How the run's `update` steps, which counts from 0: online by a rate of its own, where there is one.
+    pub fn optimiser_of(&self, update: usize) -> OptimiserConfig {
+        let OptimiserConfig { learning_rate: rate, online_learning_rate: online, .. } = self.optimiser;
+        let learning_rate = if update < self.offline.updates { rate } else { online.unwrap_or(rate) };
+        OptimiserConfig { learning_rate, ..self.optimiser.clone() }
+    }
+}

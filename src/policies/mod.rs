@@ -1,0 +1,9 @@
+//! Policies and adapters that a user names, and what predictions read.
+
+mod inputs;
+mod reading;
+mod source;
+
+pub use inputs::read_inputs;
+pub use reading::*;
+pub use source::Source;

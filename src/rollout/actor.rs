@@ -1,0 +1,76 @@
+//! What acts, and what it sees of the episodes being played.
+
+use eva_rl_envs::ActionSpace;
+use rand_chacha::ChaCha8Rng;
+
+use crate::data::Trajectory;
+
+/// An episode being played: what an actor may look at.
+#[derive(Debug)]
+pub struct Live {
+    /// The environment's row.
+    pub env: usize,
+    /// Its number among the episodes that are played.
+    pub number: usize,
+    /// What has happened; one observation more than actions.
+    pub trajectory: Trajectory,
+    /// Sum of the rewards so far, before each step: one more than rewards.
+    pub earned: Vec<f32>,
+    /// The episode's own noise, so that it does not depend on its neighbours.
+    pub noise: ChaCha8Rng,
+}
+
+impl Live {
+    /// The latest observation.
+    pub fn observation(&self, width: usize) -> Vec<f32> {
+        self.trajectory.observations.row(self.trajectory.len(), width).into_owned()
+    }
+}
+
+/// Anything that chooses actions.
+pub trait Actor {
+    /// Writes the action of every live episode into its environment's row of `actions`.
+    ///
+    /// An episode's actions are chosen one after the other, from its first on.
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()>;
+
+    /// Another that acts alike, for another thread; none where there is only one.
+    fn twin(&self) -> Option<Box<dyn Actor + Send>>;
+}
+
+impl<A: Actor + ?Sized> Actor for &mut A {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+        (**self).act(live, actions)
+    }
+
+    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+        (**self).twin()
+    }
+}
+
+impl Actor for Box<dyn Actor + Send> {
+    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+        (**self).act(live, actions)
+    }
+
+    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+        (**self).twin()
+    }
+}
+
+/// An action for environments whose episodes nobody looks at.
+pub(super) fn idle_actions(space: &ActionSpace, count: usize) -> Vec<f32> {
+    match space {
+        ActionSpace::Discrete { .. } | ActionSpace::MultiDiscrete { .. } => vec![0.0; count * space.width()],
+        ActionSpace::Box { low, high } => {
+            let middle = low.iter().zip(high).map(|(low, high)| (low + high) / 2.0);
+            middle.collect::<Vec<f32>>().repeat(count)
+        }
+    }
+}
+
+/// The row of one environment.
+pub(super) fn row_of<'a>(actions: &'a mut [f32], space: &ActionSpace, env: usize) -> &'a mut [f32] {
+    let width = space.width();
+    &mut actions[env * width..][..width]
+}

@@ -1,0 +1,9 @@
+//! What every command leans on: errors and messages, files that are whole or absent, seeds, signals, threads.
+
+pub mod atomic;
+pub mod errors;
+pub mod malloc;
+pub mod seeds;
+pub mod signals;
+pub mod stdout;
+pub mod threads;

@@ -1,0 +1,190 @@
+//! What a run needs from outside, read and checked before anything is written.
+
+use std::path::PathBuf;
+
+use eva_rl_agents::model::{Conditioning, TransformerPolicy};
+use eva_rl_envs::{EnvSpec, Kwargs, VecEnv};
+use serde_json::Value;
+use tch::Device;
+
+use super::adapter_init::{check_rank, check_tokens, new_policy};
+use crate::config::{PolicyConfig, RunPlan};
+use crate::data::{self, Dataset, Replay};
+use crate::evaluation::Task;
+use crate::policies;
+use crate::support::errors::{InputError, OrInput, env_failure, tell};
+use crate::support::seeds::{self, Purpose};
+
+/// What a run needs from outside, read and checked before anything is written.
+pub struct TrainInputs {
+    /// The policy to be adapted.
+    pub policy: TransformerPolicy,
+    /// How it reads its environment.
+    pub conditioning: Conditioning,
+    /// What updates draw from.
+    pub offline: Replay,
+    /// What no update sees; may be nothing.
+    pub validation: Replay,
+    /// What evaluations play instead of the environment, if anything.
+    pub tasks: Vec<Task>,
+    /// The environment of exploration and evaluations.
+    pub env: Box<dyn VecEnv>,
+}
+
+/// Reads the policy, the data and the environment, and checks that they fit each other.
+pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyhow::Result<TrainInputs> {
+    let env = eva_rl_envs::make_halves(&plan.env.id, &plan.env.kwargs, plan.env.num_envs, &plan.env.bridge())
+        .map_err(env_failure)?;
+    policies::check_actions(&env.spec().action, &format!("`{}`", plan.env.id))?;
+    let datasets = read_datasets(plan, env.spec())?;
+    let tasks = if plan.evaluation.on_datasets { tasks(plan, &datasets, allow_imports)? } else { Vec::new() };
+    let (policy, mut conditioning) = match &plan.policy {
+        PolicyConfig::Pretrained { path, statistics } => {
+            let policy = policies::read_transformer(path, statistics.as_deref(), device)?;
+            let conditioning = policies::conditioning(policy.config(), device, path)?;
+            let whose = format!("`{}`", plan.env.id);
+            policies::check_spaces(
+                policy.config(),
+                env.spec().observation_width(),
+                &env.spec().action,
+                &whose,
+            )?;
+            (policy, conditioning)
+        }
+        PolicyConfig::New(new) => {
+            seeds::seed_torch(plan.seed, Purpose::Weights, 0);
+            let policy = TransformerPolicy::new(new_policy(new, &datasets), device);
+            let conditioning = Conditioning::new(policy.config(), device)?;
+            (policy, conditioning)
+        }
+    };
+    check_rank(plan, &policy)?;
+    check_tokens(&plan.adapter, &policy)?;
+    conditioning.target_return = plan.env.target_return.unwrap_or(conditioning.target_return);
+    conditioning.return_cap = plan.rollout.max_return_to_go;
+    check_split(plan, &datasets)?;
+    tell_other_environments(plan, &datasets);
+    if let PolicyConfig::Pretrained { .. } = &plan.policy {
+        let trajectories = datasets.iter().flat_map(|dataset| &dataset.trajectories);
+        policies::tell_far_states(policy.config(), trajectories, "the data");
+    }
+    policies::tell_long_episodes(policy.config(), env.spec());
+    let (offline, validation) = split(plan, datasets);
+    Ok(TrainInputs { policy, conditioning, offline, validation, tasks, env })
+}
+
+fn read_datasets(plan: &RunPlan, spec: &EnvSpec) -> anyhow::Result<Vec<Dataset>> {
+    let mut datasets = Vec::new();
+    for path in &plan.data.datasets {
+        let dataset = data::read_with(path, plan.data.reading()).or_input()?;
+        if let Some(faults) = dataset.faults() {
+            tell(&format!("the dataset {path:?}: {faults}"));
+        }
+        if let Some(difference) = dataset.differs_from(spec) {
+            return Err(InputError(format!("the dataset {path:?} {difference}")).into());
+        }
+        datasets.push(dataset);
+    }
+    Ok(datasets)
+}
+
+/// Says so where data was recorded in another environment than the run plays.
+fn tell_other_environments(plan: &RunPlan, datasets: &[Dataset]) {
+    if plan.evaluation.on_datasets {
+        return;
+    }
+    let recorded = plan.data.datasets.iter().zip(datasets);
+    let differences = recorded.filter_map(|(path, dataset)| {
+        let (id, kwargs) = dataset.env.as_ref()?;
+        Some(format!("{path:?} {}", env_difference(plan, id, kwargs)?))
+    });
+    let others: Vec<String> = differences.collect();
+    if let [first, others @ ..] = others.as_slice() {
+        let more = if others.is_empty() {
+            String::new()
+        } else {
+            format!("; and {} more datasets differ", others.len())
+        };
+        tell(&format!("the environments of data and run differ: {first}{more}"));
+    }
+}
+
+/// How the environment in which a dataset was recorded differs from the run's, where it does.
+fn env_difference(plan: &RunPlan, id: &str, kwargs: &Kwargs) -> Option<String> {
+    let own = &plan.env;
+    if id != own.id {
+        return Some(format!("was recorded in `{id}`, and the run plays `{}`", own.id));
+    }
+    let value = |kwargs: &Kwargs, name: &str| kwargs.get(name).cloned();
+    let same = |a: &Value, b: &Value| a == b || a.as_f64().is_some_and(|a| b.as_f64() == Some(a));
+    let names = kwargs.keys().chain(own.kwargs.keys()).filter(|name| *name != "render_mode");
+    let differing = names.filter(|name| match (value(kwargs, name), value(&own.kwargs, name)) {
+        (Some(theirs), Some(ours)) => !same(&theirs, &ours),
+        _ => true,
+    });
+    let said =
+        |kwargs: &Kwargs, name: &str| value(kwargs, name).map_or("the default".to_owned(), |v| v.to_string());
+    let differing: Vec<String> = differing
+        .map(|name| format!("{name} = {}, and the run has {}", said(kwargs, name), said(&own.kwargs, name)))
+        .collect();
+    let first = differing.first()?;
+    Some(format!("was recorded with {first}"))
+}
+
+/// Each dataset's environment with the dataset's best return.
+fn tasks(plan: &RunPlan, datasets: &[Dataset], allow_imports: bool) -> anyhow::Result<Vec<Task>> {
+    let task = |(path, dataset): (&PathBuf, &Dataset)| {
+        let (env, kwargs) = dataset.env.clone().ok_or_else(|| {
+            let wanted = "which `evaluation.on_datasets` wants to play";
+            InputError(format!("the dataset {path:?} does not name its environment, {wanted}"))
+        })?;
+        if let Some((module, _)) = env.strip_prefix("gymnasium:").and_then(|id| id.split_once(':'))
+            && !allow_imports
+        {
+            return Err(InputError(format!(
+                "the dataset {path:?} names the environment `{env}`, for which Python would import the module `{module}`; --allow-imports says that you trust it"
+            ))
+            .into());
+        }
+        let returns = dataset.trajectories.iter().map(|trajectory| trajectory.total_return() as f32);
+        let target_return = returns.reduce(f32::max).expect("a dataset has at least one trajectory");
+        Ok(Task { env, kwargs, target_return })
+    };
+    plan.data.datasets.iter().zip(datasets).map(task).collect()
+}
+
+/// Refuses to keep more episodes for validation than a dataset has.
+fn check_split(plan: &RunPlan, datasets: &[Dataset]) -> anyhow::Result<()> {
+    let held_out = plan.data.validation_episodes;
+    for (path, dataset) in plan.data.datasets.iter().zip(datasets) {
+        let episodes = dataset.trajectories.len();
+        if held_out >= episodes {
+            return Err(InputError(format!(
+                "`data.validation_episodes` is {held_out}, and must be less than the {episodes} episodes of {path:?}"
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// The episodes that updates draw from, and those kept for validation.
+fn split(plan: &RunPlan, datasets: Vec<Dataset>) -> (Replay, Replay) {
+    let (width, action_width) = (datasets[0].observation_width, datasets[0].action.width());
+    let count = datasets.iter().map(|dataset| dataset.trajectories.len()).sum();
+    let mut offline = Replay::new(count, width, action_width);
+    let mut validation = Replay::new(count, width, action_width);
+    let held_out = plan.data.validation_episodes;
+    for dataset in datasets {
+        let episodes = dataset.trajectories.len();
+        for (number, episode) in dataset.trajectories.into_iter().enumerate() {
+            let replay = if number < episodes - held_out { &mut offline } else { &mut validation };
+            replay.push(episode);
+        }
+        if plan.data.evenly {
+            offline.end_part();
+            validation.end_part();
+        }
+    }
+    (offline, validation)
+}

@@ -1,0 +1,11 @@
+//! Training: what a run reads, its loop, and each online algorithm.
+
+mod adapter_init;
+mod inputs;
+mod job;
+mod online;
+mod session;
+
+pub use adapter_init::{TaskWindows, check_tokens};
+pub use inputs::read_inputs;
+pub use job::train;

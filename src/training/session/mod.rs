@@ -1,0 +1,8 @@
+//! A run under way: what it trains, where it stands, and what is due between its updates.
+
+mod learner;
+mod non_finite;
+mod run;
+
+pub use learner::{ADAPTER_SCALE, Learner, Objective};
+pub use run::{Explorer, Journal, Run};
