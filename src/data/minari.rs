@@ -90,6 +90,7 @@ mod tests {
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
     use std::fs;
+    use std::path::PathBuf;
 
     use eva_rl_agents::tensor::file::TensorFile;
     use eva_rl_envs::{ActionSpace, Kwargs, Phase};
