@@ -1,5 +1,15 @@
 //! Environments: native tasks, and pools that step many of them in parallel over rows of `f32`.
 //!
+//! | folder | what it holds |
+//! |---|---|
+//! | `core` | tasks and batches of them, spaces, contracts, seeds, options, errors |
+//! | `classic`, `mujoco` | native tasks, a file each with its scripted controller |
+//! | `pool` | batches of native tasks on rayon's threads |
+//! | `python` | environments of EnvPool and Gymnasium in worker processes |
+//! | `gymnasium` | gymnasium-rs's interface, both ways |
+//! | `render` | pictures |
+//! | `registry.rs` | every environment by its id |
+//!
 //! ```
 //! use eva_rl_envs::{Kwargs, StepBatch, make};
 //!
@@ -11,41 +21,33 @@
 //! # Ok::<(), eva_rl_envs::EnvError>(())
 //! ```
 
-mod registry;
-mod space;
-mod spec;
-mod task;
-mod vec_env;
-
-mod error;
-mod frame;
-mod halves;
-mod kwargs;
+mod core;
 mod pool;
-mod seeding;
-mod trig;
+mod python;
+mod registry;
+mod render;
 
-mod bridge;
 pub mod classic;
 mod gymnasium;
 #[cfg(feature = "mujoco")]
 pub mod mujoco;
-pub mod scripted;
 
 /// The versions whose types our interface shows.
 pub use {gymnasium_rs, ndarray};
 
-pub use bridge::{BridgeSettings, Failure, Incident, is_bridged};
-pub use error::EnvError;
-pub use frame::Frame;
-pub use gymnasium::{Episode, GymnasiumTask, SingleEnv, register};
-pub use halves::{Halves, make_halves};
-pub use kwargs::{KwargReader, Kwargs};
-pub use pool::TaskPool;
-pub use registry::{episode, make, make_with, scripted, scripted_with, spec, specs, task};
-pub use scripted::{Controller, VecController};
-pub use seeding::{Episodes, episode_rng};
-pub use space::{Bound, Leaf, Space};
-pub use spec::{ActionSpace, EnvSpec, Phase, ReferenceScores, Success};
-pub use task::{NativeTask, Step, Task};
-pub use vec_env::{StepBatch, VecEnv, check_actions};
+pub use crate::core::controller::{Controller, VecController};
+pub use crate::core::error::EnvError;
+pub use crate::core::kwargs::{KwargReader, Kwargs};
+pub use crate::core::seeding::{Episodes, episode_rng};
+pub use crate::core::space::{Bound, Leaf, Space};
+pub use crate::core::spec::{ActionSpace, EnvSpec, Phase, ReferenceScores, Success};
+pub use crate::core::task::{NativeTask, Step, Task};
+pub use crate::core::vec_env::{StepBatch, VecEnv, check_actions};
+pub use crate::core::worker_failure::{Failure, Incident};
+pub use crate::gymnasium::{Episode, GymnasiumTask, SingleEnv};
+pub use crate::pool::{Halves, TaskPool};
+pub use crate::python::{BridgeSettings, is_bridged};
+pub use crate::registry::{
+    episode, make, make_halves, make_with, register, scripted, scripted_with, spec, specs, task,
+};
+pub use crate::render::Frame;

@@ -1,14 +1,22 @@
 //! Environments by their ids: native ones by Gymnasium's, a user's as they were registered, bridged ones by a
 //! prefix.
 
-use crate::bridge::{self, BridgeSettings, is_bridged};
+use gymnasium_rs::core::Env;
+use ndarray::Array1;
+
 use crate::classic::{Acrobot, CartPole, MountainCar, MountainCarContinuous, Pendulum};
-use crate::gymnasium::{registered, registered_ids};
-use crate::kwargs::KwargReader;
+use crate::core::controller::{Controller, VecController};
+use crate::core::error::EnvError;
+use crate::core::kwargs::{KwargReader, Kwargs};
+use crate::core::registered::Registered;
+use crate::core::spec::EnvSpec;
+use crate::core::task::NativeTask;
+use crate::core::vec_env::VecEnv;
+use crate::gymnasium::{self, Episode, SingleEnv, registered, registered_ids};
 #[cfg(feature = "mujoco")]
 use crate::mujoco::{self, MujocoTask};
-use crate::scripted::{self, Controller, VecController};
-use crate::{EnvError, EnvSpec, Episode, Kwargs, NativeTask, SingleEnv, TaskPool, VecEnv};
+use crate::pool::{Halves, TaskPool};
+use crate::python::{self, BridgeSettings, is_bridged};
 
 /// Makes a pool of `num_envs` environments, with workers as by default where it has any.
 pub fn make(id: &str, kwargs: &Kwargs, num_envs: usize) -> Result<Box<dyn VecEnv>, EnvError> {
@@ -26,13 +34,37 @@ pub fn make_with(
         return Err(EnvError::EmptyPool { id: id.to_owned() });
     }
     if is_bridged(id) {
-        return Ok(Box::new(bridge::pool(id, kwargs, num_envs, settings)?));
+        return Ok(Box::new(python::pool(id, kwargs, num_envs, settings)?));
     }
     if let Some(make) = registered(id) {
         let tasks: Result<Vec<_>, _> = (0..num_envs).map(|_| make(kwargs)).collect();
         return Ok(Box::new(TaskPool::new(tasks?)));
     }
     (find(id)?.pool)(kwargs, num_envs)
+}
+
+/// Makes `num_envs` environments as a batch of two halves; one environment is a batch of its own.
+///
+/// The halves are the same whatever the threads and processes. Those of a Python library have workers each, at
+/// least one.
+pub fn make_halves(
+    id: &str,
+    kwargs: &Kwargs,
+    num_envs: usize,
+    settings: &BridgeSettings,
+) -> Result<Box<dyn VecEnv>, EnvError> {
+    if num_envs < 2 {
+        return make_with(id, kwargs, num_envs, settings);
+    }
+    let half = |num_envs: usize, processes: usize| {
+        make_with(id, kwargs, num_envs, &BridgeSettings { processes: processes.max(1), ..settings.clone() })
+    };
+    let (more, fewer) = (num_envs.div_ceil(2), num_envs / 2);
+    let first = || half(more, settings.processes.div_ceil(2));
+    let second = || half(fewer, settings.processes / 2);
+    // Python takes seconds to start.
+    let (first, second) = if is_bridged(id) { rayon::join(first, second) } else { (first(), second()) };
+    Ok(Box::new(Halves::new(first?, second?)))
 }
 
 /// Makes one task, outside any pool.
@@ -62,8 +94,23 @@ pub fn specs() -> Vec<EnvSpec> {
     native.chain(registered).collect()
 }
 
+/// Makes a gymnasium-rs environment known by `id`, wherever an id is asked for in this process.
+///
+/// `make` is called once an environment, with the kwargs that a config or a command line gives; what it does
+/// not read is refused. An id that is taken stays what it was, and is refused.
+pub fn register<E, F>(id: &str, max_episode_steps: u32, make: F) -> Result<(), EnvError>
+where
+    E: Env<Array1<f32>, Array1<f32>> + Send + 'static,
+    F: Fn(&mut KwargReader) -> Result<E, EnvError> + Send + Sync + 'static,
+{
+    if is_native(id) {
+        return Err(EnvError::TakenId { id: id.to_owned() });
+    }
+    gymnasium::register(id, max_episode_steps, make)
+}
+
 /// Whether an id is native, to this build or to one with all features.
-pub(crate) fn is_native(id: &str) -> bool {
+fn is_native(id: &str) -> bool {
     entries().any(|entry| entry.id == id) || MUJOCO_IDS.contains(&id)
 }
 
@@ -80,7 +127,7 @@ pub fn scripted_with(
     settings: &BridgeSettings,
 ) -> Result<Box<dyn VecController>, EnvError> {
     if is_bridged(id) {
-        return bridge::expert(id, kwargs, num_envs, settings);
+        return python::expert(id, kwargs, num_envs, settings);
     }
     if registered(id).is_some() {
         return Err(EnvError::NoController { id: id.to_owned() });
@@ -143,18 +190,6 @@ struct Entry {
 
 type Made<T> = Result<Box<T>, EnvError>;
 
-/// What a task tells the registry.
-trait Registered: NativeTask + Clone + 'static {
-    const ID: &'static str;
-    /// Fewest environments that are worth a thread of their own: about 20 µs of steps.
-    const GRAIN: usize;
-
-    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError>;
-
-    /// A controller that is worth imitating, if there is one.
-    fn controller(&self) -> Option<Box<dyn Controller>>;
-}
-
 const fn entry<T: Registered>() -> Entry {
     Entry {
         id: T::ID,
@@ -189,86 +224,6 @@ fn find(id: &str) -> Result<&'static Entry, EnvError> {
         ids.truncate(3);
         EnvError::UnknownEnv { id: id.to_owned(), nearest: ids }
     })
-}
-
-impl Registered for CartPole {
-    const ID: &'static str = Self::ID;
-    const GRAIN: usize = 1024;
-
-    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
-        Ok(Self::new(kwargs.boolean("sutton_barto_reward", false)?))
-    }
-
-    fn controller(&self) -> Option<Box<dyn Controller>> {
-        Some(Box::new(scripted::BalancePole))
-    }
-}
-
-impl Registered for Pendulum {
-    const ID: &'static str = Self::ID;
-    const GRAIN: usize = 1024;
-
-    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
-        Ok(Self::new(kwargs.number("g", 10.0)?))
-    }
-
-    fn controller(&self) -> Option<Box<dyn Controller>> {
-        Some(Box::new(scripted::SwingUp::new(self.gravity())))
-    }
-}
-
-impl Registered for MountainCar {
-    const ID: &'static str = Self::ID;
-    const GRAIN: usize = 1024;
-
-    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
-        Ok(Self::new(kwargs.number("goal_velocity", 0.0)?))
-    }
-
-    fn controller(&self) -> Option<Box<dyn Controller>> {
-        Some(Box::new(scripted::RockCar))
-    }
-}
-
-impl Registered for MountainCarContinuous {
-    const ID: &'static str = Self::ID;
-    const GRAIN: usize = 1024;
-
-    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
-        Ok(Self::new(kwargs.number("goal_velocity", 0.0)?))
-    }
-
-    fn controller(&self) -> Option<Box<dyn Controller>> {
-        Some(Box::new(scripted::RockCarThriftily))
-    }
-}
-
-impl Registered for Acrobot {
-    const ID: &'static str = Self::ID;
-    const GRAIN: usize = 64;
-
-    fn from_kwargs(_kwargs: &mut KwargReader) -> Result<Self, EnvError> {
-        Ok(Self::new())
-    }
-
-    fn controller(&self) -> Option<Box<dyn Controller>> {
-        Some(Box::new(scripted::PumpLinks))
-    }
-}
-
-#[cfg(feature = "mujoco")]
-impl<R: mujoco::Rules> Registered for MujocoTask<R> {
-    const ID: &'static str = R::FACTS.id;
-    const GRAIN: usize = 1;
-
-    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
-        Self::from_kwargs(kwargs)
-    }
-
-    fn controller(&self) -> Option<Box<dyn Controller>> {
-        let width = crate::Task::spec(self).observation_width();
-        Some(Box::new(scripted::Gait::of(R::FACTS.id, width)?))
-    }
 }
 
 #[cfg(test)]

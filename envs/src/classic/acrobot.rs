@@ -8,9 +8,16 @@ use std::sync::Arc;
 
 use rand::{Rng, RngCore};
 
-use super::{draw, index, state, write};
-use crate::trig::{cos, sin_cos};
-use crate::{ActionSpace, EnvSpec, Frame, NativeTask, ReferenceScores, Step, Success, Task};
+use super::rows::{index, state, write};
+use crate::core::controller::Controller;
+use crate::core::error::EnvError;
+use crate::core::kwargs::KwargReader;
+use crate::core::registered::Registered;
+use crate::core::spec::{ActionSpace, EnvSpec, ReferenceScores, Success};
+use crate::core::task::{NativeTask, Step, Task};
+use crate::render::Frame;
+use crate::render::classic as draw;
+use crate::render::trig::{cos, sin_cos};
 
 const STEP_SECS: f64 = 0.2;
 const GRAVITY: f64 = 9.8;
@@ -142,4 +149,32 @@ fn wrap(mut angle: f64) -> f64 {
         angle += 2.0 * PI;
     }
     angle
+}
+
+/// Swings Acrobot up by pumping energy: the motor works with the joint and against the first link. The weights were
+/// found by random search.
+#[derive(Clone, Copy, Debug)]
+pub struct AcrobotController;
+
+impl Controller for AcrobotController {
+    fn act(&mut self, observation: &[f32], action: &mut [f32]) {
+        let &[_, first_sin, _, second_sin, first_spin, second_spin] = observation else {
+            panic!("Acrobot shows 6 numbers, not {}", observation.len())
+        };
+        let swing = 0.29 * second_spin - first_spin - 1.22 * first_sin - second_sin;
+        action[0] = if swing > 0.0 { 2.0 } else { 0.0 };
+    }
+}
+
+impl Registered for Acrobot {
+    const ID: &'static str = Self::ID;
+    const GRAIN: usize = 64;
+
+    fn from_kwargs(_kwargs: &mut KwargReader) -> Result<Self, EnvError> {
+        Ok(Self::new())
+    }
+
+    fn controller(&self) -> Option<Box<dyn Controller>> {
+        Some(Box::new(AcrobotController))
+    }
 }

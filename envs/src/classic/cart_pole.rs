@@ -9,9 +9,16 @@ use std::sync::Arc;
 
 use rand::{Rng, RngCore};
 
-use super::{draw, index, state, write};
-use crate::trig::sin_cos;
-use crate::{ActionSpace, EnvSpec, Frame, NativeTask, ReferenceScores, Step, Success, Task};
+use super::rows::{index, state, write};
+use crate::core::controller::Controller;
+use crate::core::error::EnvError;
+use crate::core::kwargs::KwargReader;
+use crate::core::registered::Registered;
+use crate::core::spec::{ActionSpace, EnvSpec, ReferenceScores, Success};
+use crate::core::task::{NativeTask, Step, Task};
+use crate::render::Frame;
+use crate::render::classic as draw;
+use crate::render::trig::sin_cos;
 
 const GRAVITY: f64 = 9.8;
 const POLE_MASS: f64 = 0.1;
@@ -119,5 +126,32 @@ impl NativeTask for CartPole {
 
     fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Option<Vec<(f64, f64)>> {
         Some(vec![(bound("low", -START), bound("high", START)); 4])
+    }
+}
+
+/// Balances the pole by linear feedback: push to where it will fall.
+#[derive(Clone, Copy, Debug)]
+pub struct CartPoleController;
+
+impl Controller for CartPoleController {
+    fn act(&mut self, observation: &[f32], action: &mut [f32]) {
+        let &[position, velocity, angle, spin] = observation else {
+            panic!("CartPole shows 4 numbers, not {}", observation.len())
+        };
+        let lean = 0.1 * position + 0.2 * velocity + angle + 0.3 * spin;
+        action[0] = if lean > 0.0 { 1.0 } else { 0.0 };
+    }
+}
+
+impl Registered for CartPole {
+    const ID: &'static str = Self::ID;
+    const GRAIN: usize = 1024;
+
+    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
+        Ok(Self::new(kwargs.boolean("sutton_barto_reward", false)?))
+    }
+
+    fn controller(&self) -> Option<Box<dyn Controller>> {
+        Some(Box::new(CartPoleController))
     }
 }

@@ -7,9 +7,16 @@ use std::sync::Arc;
 
 use rand::{Rng, RngCore};
 
-use super::{draw, index, state, write};
-use crate::trig::cos;
-use crate::{ActionSpace, EnvSpec, Frame, NativeTask, ReferenceScores, Step, Success, Task};
+use super::rows::{car, index, state, write};
+use crate::core::controller::Controller;
+use crate::core::error::EnvError;
+use crate::core::kwargs::KwargReader;
+use crate::core::registered::Registered;
+use crate::core::spec::{ActionSpace, EnvSpec, ReferenceScores, Success};
+use crate::core::task::{NativeTask, Step, Task};
+use crate::render::Frame;
+use crate::render::classic as draw;
+use crate::render::trig::cos;
 
 const MIN_POSITION: f64 = -1.2;
 const MAX_POSITION: f64 = 0.6;
@@ -88,5 +95,31 @@ impl NativeTask for MountainCar {
 
     fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Option<Vec<(f64, f64)>> {
         Some(vec![(bound("low", START.start), bound("high", START.end)), (0.0, 0.0)])
+    }
+}
+
+/// Drives the car out of its valley by pushing the way it already moves.
+#[derive(Clone, Copy, Debug)]
+pub struct MountainCarController;
+
+impl Controller for MountainCarController {
+    fn act(&mut self, observation: &[f32], action: &mut [f32]) {
+        let (position, velocity) = car(observation);
+        // Turning a little before the car does saves a tenth of the steps.
+        let turn = 0.0083 * (position + 0.5) - 0.0002;
+        action[0] = if velocity > turn { 2.0 } else { 0.0 };
+    }
+}
+
+impl Registered for MountainCar {
+    const ID: &'static str = Self::ID;
+    const GRAIN: usize = 1024;
+
+    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
+        Ok(Self::new(kwargs.number("goal_velocity", 0.0)?))
+    }
+
+    fn controller(&self) -> Option<Box<dyn Controller>> {
+        Some(Box::new(MountainCarController))
     }
 }

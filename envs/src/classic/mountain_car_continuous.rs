@@ -7,9 +7,16 @@ use std::sync::Arc;
 
 use rand::{Rng, RngCore};
 
-use super::{draw, state};
-use crate::trig::cos;
-use crate::{ActionSpace, EnvSpec, Frame, NativeTask, ReferenceScores, Step, Success, Task};
+use super::rows::{car, state};
+use crate::core::controller::Controller;
+use crate::core::error::EnvError;
+use crate::core::kwargs::KwargReader;
+use crate::core::registered::Registered;
+use crate::core::spec::{ActionSpace, EnvSpec, ReferenceScores, Success};
+use crate::core::task::{NativeTask, Step, Task};
+use crate::render::Frame;
+use crate::render::classic as draw;
+use crate::render::trig::cos;
 
 const MIN_POSITION: f32 = -1.2;
 const MAX_POSITION: f32 = 0.6;
@@ -93,5 +100,32 @@ impl NativeTask for MountainCarContinuous {
 
     fn start_ranges(&self, bound: &dyn Fn(&str, f64) -> f64) -> Option<Vec<(f64, f64)>> {
         Some(vec![(bound("low", START.start), bound("high", START.end)), (0.0, 0.0)])
+    }
+}
+
+/// Drives the car out of its valley by pushing the way it already moves, no harder than it must.
+#[derive(Clone, Copy, Debug)]
+pub struct MountainCarContinuousController;
+
+/// Less throttle saves fuel until it takes another swing; this is the least without one.
+const THROTTLE: f32 = 0.6;
+
+impl Controller for MountainCarContinuousController {
+    fn act(&mut self, observation: &[f32], action: &mut [f32]) {
+        let (_position, velocity) = car(observation);
+        action[0] = if velocity < 0.0 { -THROTTLE } else { THROTTLE };
+    }
+}
+
+impl Registered for MountainCarContinuous {
+    const ID: &'static str = Self::ID;
+    const GRAIN: usize = 1024;
+
+    fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError> {
+        Ok(Self::new(kwargs.number("goal_velocity", 0.0)?))
+    }
+
+    fn controller(&self) -> Option<Box<dyn Controller>> {
+        Some(Box::new(MountainCarContinuousController))
     }
 }

@@ -5,8 +5,11 @@ use ndarray::{Array1, Array3};
 use rand::Rng;
 use serde_json::Value;
 
-use crate::seeding::episode_rng;
-use crate::{ActionSpace, Frame, NativeTask, Phase, check_actions};
+use crate::core::seeding::episode_rng;
+use crate::core::spec::{ActionSpace, Phase};
+use crate::core::task::NativeTask;
+use crate::core::vec_env::check_actions;
+use crate::render::Frame;
 
 /// One environment that its user resets.
 ///

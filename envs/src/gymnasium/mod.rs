@@ -2,15 +2,10 @@
 
 mod episode;
 mod registered;
+mod single;
 mod user;
 
 pub use episode::Episode;
-pub use registered::register;
-pub(crate) use registered::{registered, registered_ids};
+pub(crate) use registered::{register, registered, registered_ids};
+pub use single::SingleEnv;
 pub use user::GymnasiumTask;
-
-use gymnasium_rs::core::Env;
-use ndarray::Array1;
-
-/// What a single environment is to its user.
-pub type SingleEnv = dyn Env<Array1<f32>, Array1<f32>> + Send;

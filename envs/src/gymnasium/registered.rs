@@ -5,19 +5,17 @@ use std::sync::{Arc, RwLock};
 use gymnasium_rs::core::Env;
 use ndarray::Array1;
 
-use super::GymnasiumTask;
-use crate::kwargs::{KwargReader, Kwargs};
-use crate::{EnvError, Task};
+use super::user::GymnasiumTask;
+use crate::core::error::EnvError;
+use crate::core::kwargs::{KwargReader, Kwargs};
+use crate::core::task::Task;
 
 /// Makes one task of a registered id.
 type Make = dyn Fn(&Kwargs) -> Result<Box<dyn Task>, EnvError> + Send + Sync;
 
 static REGISTERED: RwLock<Vec<(&'static str, Arc<Make>)>> = RwLock::new(Vec::new());
 
-/// Makes a gymnasium-rs environment known by `id`, wherever an id is asked for in this process.
-///
-/// `make` is called once an environment, with the kwargs that a config or a command line gives; what it does
-/// not read is refused. An id that is taken stays what it was, and is refused.
+/// Makes a user's environment known by an id that no native one has.
 pub fn register<E, F>(id: &str, max_episode_steps: u32, make: F) -> Result<(), EnvError>
 where
     E: Env<Array1<f32>, Array1<f32>> + Send + 'static,
@@ -31,7 +29,7 @@ where
         Ok(Box::new(GymnasiumTask::new(id, max_episode_steps, env)?))
     };
     let mut registered = REGISTERED.write().expect("no holder of the list panics");
-    if registered.iter().any(|(taken, _)| *taken == id) || crate::registry::is_native(id) {
+    if registered.iter().any(|(taken, _)| *taken == id) {
         return Err(EnvError::TakenId { id: id.to_owned() });
     }
     registered.push((id, Arc::new(task)));

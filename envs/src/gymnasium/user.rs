@@ -4,7 +4,10 @@ use gymnasium_rs::core::{Env, Options, Space};
 use ndarray::Array1;
 use rand::RngCore;
 
-use crate::{ActionSpace, EnvError, EnvSpec, Frame, Phase, Step, Success, Task};
+use crate::core::error::EnvError;
+use crate::core::spec::{ActionSpace, EnvSpec, Phase, Success};
+use crate::core::task::{Step, Task};
+use crate::render::Frame;
 
 /// A user's environment with the id and the step limit that gymnasium-rs does not know.
 ///

@@ -1,0 +1,83 @@
+//! What a worker says of its environment.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::settings::BridgeSettings;
+use crate::core::error::EnvError;
+use crate::core::space::Space;
+use crate::core::spec::{EnvSpec, Success};
+
+/// The contract as `worker.py` writes it.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EnvContract {
+    /// A [`Space`].
+    observation: Value,
+    /// A [`Space`].
+    action: Value,
+    max_episode_steps: Option<u32>,
+    reward_threshold: Option<f64>,
+    /// The info that says that an episode succeeded.
+    success: Option<String>,
+}
+
+/// What observations may be.
+const OBSERVATIONS: &str = "of Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple of these";
+
+/// The same where one key of a Dict is something else.
+const OBSERVATIONS_OF_DICT: &str = "of Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple of these; a wrapper can leave the key out, such as gymnasium.wrappers.FilterObservation in a module of your own (env.bridge.imports, --env-import)";
+
+impl EnvContract {
+    /// The contract in our terms, or why the environment cannot be taken.
+    pub(super) fn spec(self, id: &str, settings: &BridgeSettings) -> Result<EnvSpec, EnvError> {
+        let refuse =
+            |which, found: String, wanted| EnvError::Space { id: id.to_owned(), which, found, wanted };
+        let no_space = |which, value: &Value| {
+            let found: String = value.to_string().chars().take(200).collect();
+            refuse(which, found, "one of at most 16,777,216 numbers")
+        };
+        let observation =
+            Space::from_json(&self.observation).ok_or_else(|| no_space("observation", &self.observation))?;
+        if let Err((path, space)) = observation.leaves() {
+            return Err(match path.as_slice() {
+                [] => refuse("observation", space.to_string(), OBSERVATIONS),
+                path => {
+                    let found = format!("a Dict whose key `{}` is {space}", path.join("."));
+                    refuse("observation", found, OBSERVATIONS_OF_DICT)
+                }
+            });
+        }
+        let (low, high) = observation.bounds();
+        if low.is_empty() {
+            return Err(refuse("observation", observation.to_string(), "of at least one number"));
+        }
+        let action = Space::from_json(&self.action).ok_or_else(|| no_space("action", &self.action))?;
+        let action = action.actions().ok_or_else(|| {
+            let wanted = "Discrete, MultiDiscrete from 0 on, MultiBinary, or a Box of bounded floats";
+            refuse("action", action.to_string(), wanted)
+        })?;
+        let max_episode_steps = self
+            .max_episode_steps
+            .filter(|steps| *steps > 0)
+            .ok_or_else(|| EnvError::NoStepLimit { id: id.to_owned() })?;
+        let mut infos: Vec<String> = Vec::new();
+        for name in self.success.iter().chain(&settings.infos) {
+            if !infos.contains(name) {
+                infos.push(name.clone());
+            }
+        }
+        let success = infos.iter().position(|name| ["success", "is_success"].contains(&name.as_str()));
+        Ok(EnvSpec {
+            id: id.to_owned(),
+            observation_low: low,
+            observation_high: high,
+            action,
+            max_episode_steps,
+            reward_threshold: self.reward_threshold,
+            reference: None,
+            infos,
+            success: success.map_or(Success::Undefined, |column| Success::Info { column }),
+        })
+    }
+}

@@ -1,0 +1,435 @@
+//! A batch of environments in worker processes, which are started again where they fail.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use rand::RngCore;
+
+use super::env_contract::EnvContract;
+use super::fork_server::Starter;
+use super::interpreter::{interpreter, remedy};
+use super::library::{Library, split};
+use super::process::{Host, Process, Task, WorkerConfig};
+use super::settings::BridgeSettings;
+use super::shared_buffer::{Answer, SharedBuffer, Widths};
+use crate::core::error::EnvError;
+use crate::core::kwargs::Kwargs;
+use crate::core::seeding::Episodes;
+use crate::core::spec::{EnvSpec, Phase};
+use crate::core::vec_env::{StepBatch, VecEnv};
+use crate::core::vec_env::{assert_len, check_actions};
+use crate::core::worker_failure::{Failure, Incident};
+use crate::render::Frame;
+
+/// Makes a batch of `num_envs` environments, of an id with a prefix.
+pub(crate) fn pool(
+    id: &str,
+    kwargs: &Kwargs,
+    num_envs: usize,
+    settings: &BridgeSettings,
+) -> Result<BridgePool, EnvError> {
+    let (library, inner) = split(id).expect("the id is bridged");
+    let order = WorkerConfig {
+        host: match library {
+            Library::EnvPool => Host::EnvPool,
+            Library::Gymnasium => Host::Gymnasium,
+        },
+        id: inner.to_owned(),
+        kwargs: kwargs.clone(),
+        imports: settings.imports.clone(),
+        rows: 0,
+    };
+    let timeout = Duration::from_secs_f64(settings.timeout_secs);
+    let mut starter = Starter::new(interpreter(settings.python.as_deref()), order, timeout);
+    let processes = match library {
+        Library::EnvPool => 1,
+        Library::Gymnasium => settings.processes.clamp(1, num_envs),
+    };
+    // All start at once; then each says what it hosts.
+    let ranges = (0..processes).map(|index| share(num_envs, processes, index));
+    let started: Result<Vec<_>, Failure> =
+        ranges.map(|rows| Ok((starter.start(rows.len())?, rows))).collect();
+    let explain = |failure| start_error(id, starter.python(), failure);
+    let mut spec = None;
+    let mut seats = Vec::with_capacity(processes);
+    for (mut worker, rows) in started.map_err(explain)? {
+        let contract = contract(&mut worker).map_err(explain)?;
+        let spec = match &spec {
+            None => spec.insert(contract.spec(id, settings)?),
+            Some(spec) => spec,
+        };
+        let region = worker.map(rows.len(), widths(spec), &spec.infos).map_err(explain)?;
+        seats.push(Seat {
+            live: Some(Live { worker, region }),
+            rows,
+            failures: 0,
+            lives: 0,
+            steps: 0,
+            last: None,
+        });
+    }
+    let spec = spec.expect("there is at least one worker");
+    let scratch = Scratch { seeds: vec![0; num_envs], phases: vec![0; num_envs], finals: Vec::new() };
+    Ok(BridgePool {
+        spec,
+        library,
+        starter,
+        restarts: settings.restarts,
+        seats,
+        first_worker: 0,
+        episodes: None,
+        playing: vec![0; num_envs],
+        incidents: Vec::new(),
+        scratch,
+    })
+}
+
+/// Rows of a batch, shared out to workers.
+pub(crate) struct BridgePool {
+    spec: EnvSpec,
+    library: Library,
+    starter: Starter,
+    restarts: u32,
+    seats: Vec<Seat>,
+    /// Workers of the larger batch that come before these.
+    first_worker: usize,
+    episodes: Option<Episodes>,
+    /// Number of each environment's episode.
+    playing: Vec<u64>,
+    /// Failures that nobody has asked about yet.
+    incidents: Vec<Incident>,
+    scratch: Scratch,
+}
+
+/// Buffers of one number a row, and of the final observations of one worker.
+struct Scratch {
+    seeds: Vec<u32>,
+    phases: Vec<u8>,
+    finals: Vec<f32>,
+}
+
+/// A worker's place in a pool: the rows that it hosts, and its history.
+struct Seat {
+    /// Absent once it may not be started again.
+    live: Option<Live>,
+    rows: Range<usize>,
+    /// How often it has failed.
+    failures: u32,
+    /// How often it was started again since the last reset.
+    lives: u64,
+    /// Steps since it was reset or started.
+    steps: u64,
+    /// The error that its environment raised last, and at which step.
+    last: Option<(Failure, u64)>,
+}
+
+struct Live {
+    worker: Process,
+    region: SharedBuffer,
+}
+
+impl VecEnv for BridgePool {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn num_envs(&self) -> usize {
+        self.playing.len()
+    }
+
+    fn begin(&mut self, episodes: Episodes, observations: &mut [f32]) -> Result<(), EnvError> {
+        let width = self.spec.observation_width();
+        assert_len("observations", observations.len(), self.num_envs() * width);
+
+        self.episodes = Some(episodes);
+        for (i, episode) in self.playing.iter_mut().enumerate() {
+            *episode = episodes.first_of(i);
+        }
+        for index in 0..self.seats.len() {
+            self.seats[index].lives = 0;
+            self.seats[index].steps = 0;
+            self.draw_seeds(index, 0);
+        }
+        let told: Vec<_> =
+            self.seats.iter_mut().map(|seat| seat.tell(Task::Reset, &[], &self.scratch.seeds)).collect();
+        for (index, told) in told.into_iter().enumerate() {
+            let seat = &mut self.seats[index];
+            let rows = &mut observations[seat.rows.start * width..seat.rows.end * width];
+            if let Err(failure) = told.and_then(|deadline| seat.take_start(deadline, rows)) {
+                self.replace(index, failure, 0, observations)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError> {
+        let stride = self.episodes.expect("a pool is reset before its first step").stride;
+        let num_envs = self.num_envs();
+        let (wide, high) = (self.spec.observation_width(), self.spec.action.width());
+        assert_len("actions", actions.len(), num_envs * high);
+        batch.assert_fits(&self.spec, num_envs);
+        check_actions(&self.spec.action, actions)?;
+
+        for index in 0..self.seats.len() {
+            self.draw_seeds(index, stride); // of the episodes that follow
+        }
+        let told: Vec<_> = self
+            .seats
+            .iter_mut()
+            .map(|seat| {
+                let rows = seat.rows.start * high..seat.rows.end * high;
+                seat.tell(Task::Step, &actions[rows], &self.scratch.seeds)
+            })
+            .collect();
+        // The last one first: when it has answered, most others have too, and nobody sleeps for them.
+        let mut taken: Vec<_> = told
+            .into_iter()
+            .zip(&mut self.seats)
+            .rev()
+            .map(|(told, seat)| seat.take_step(told?, wide, batch, &mut self.scratch))
+            .collect();
+        taken.reverse();
+        for (index, taken) in taken.into_iter().enumerate() {
+            let rows = self.seats[index].rows.clone();
+            match taken {
+                Ok(()) => {
+                    self.seats[index].steps += 1;
+                    for row in rows.filter(|row| batch.phases[*row] != Phase::Running) {
+                        self.playing[row] += stride;
+                    }
+                }
+                Err(failure) => {
+                    self.replace(index, failure, rows.len(), &mut batch.observations)?;
+                    batch.phases[rows.clone()].fill(Phase::Lost);
+                    batch.rewards[rows.clone()].fill(0.0);
+                    let infos = self.spec.infos.len();
+                    batch.infos[rows.start * infos..rows.end * infos].fill(0.0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn render(&mut self, env: usize) -> Result<Option<Frame>, EnvError> {
+        let index =
+            self.seats.iter().position(|seat| seat.rows.contains(&env)).expect("the row is in the batch");
+        let seat = &mut self.seats[index];
+        let row = u32::try_from(env - seat.rows.start).expect("a batch has less than 2^32 rows");
+        let drawn = seat.live().and_then(|live| {
+            live.worker.tell(Task::Draw { row })?;
+            let deadline = live.worker.deadline();
+            picture(live.worker.message(deadline)?)
+        });
+        drawn.map(Some).map_err(|failure| EnvError::Drawing { id: self.spec.id.clone(), failure })
+    }
+
+    fn workers(&self) -> usize {
+        self.seats.len()
+    }
+
+    fn number_workers_from(&mut self, first: usize) {
+        self.first_worker = first;
+    }
+
+    fn incidents(&mut self) -> Vec<Incident> {
+        std::mem::take(&mut self.incidents)
+    }
+}
+
+impl BridgePool {
+    /// Draws the seeds with which a worker's rows begin the episode `ahead` of theirs.
+    ///
+    /// EnvPool draws all of an environment's episodes from the seed of its first, so there a seed is of
+    /// the environment; one that was started again must not play the same episodes again.
+    fn draw_seeds(&mut self, index: usize, ahead: u64) {
+        let episodes = self.episodes.expect("the pool was reset");
+        let seat = &self.seats[index];
+        for row in seat.rows.clone() {
+            self.scratch.seeds[row] = match self.library {
+                Library::Gymnasium => draw_seed(&episodes, self.playing[row] + ahead, 0),
+                Library::EnvPool if ahead == 0 => draw_seed(&episodes, episodes.first_of(row), seat.lives),
+                Library::EnvPool => 0, // nobody reads it
+            };
+        }
+    }
+
+    /// Starts a failed worker again, and the episodes of its rows; gives up after too many failures.
+    fn replace(
+        &mut self,
+        index: usize,
+        mut failure: Failure,
+        lost: usize,
+        observations: &mut [f32],
+    ) -> Result<(), EnvError> {
+        loop {
+            let seat = &mut self.seats[index];
+            if let Some(mut live) = seat.live.take() {
+                live.worker.kill();
+            }
+            seat.failures = (seat.failures + 1).min(self.restarts + 1);
+            let raised = matches!(failure, Failure::Raised { .. }).then(|| (failure.clone(), seat.steps));
+            if raised.is_some() && raised == seat.last {
+                let (id, step) = (self.spec.id.clone(), seat.steps);
+                seat.failures = self.restarts + 1; // it stays dead
+                return Err(EnvError::Deterministic { id, worker: self.first_worker + index, step, failure });
+            }
+            seat.last = raised;
+            if seat.failures > self.restarts {
+                return Err(EnvError::Worker {
+                    id: self.spec.id.clone(),
+                    worker: self.first_worker + index,
+                    failures: seat.failures,
+                    failure,
+                });
+            }
+            seat.lives += 1;
+            seat.steps = 0;
+            let incident = Incident {
+                id: self.spec.id.clone(),
+                worker: self.first_worker + index,
+                failure: failure.clone(),
+                lost,
+                failures: seat.failures,
+                restarts: self.restarts,
+            };
+            self.incidents.push(incident);
+            match self.revive(index, observations) {
+                Ok(()) => return Ok(()),
+                Err(next) => failure = next,
+            }
+        }
+    }
+
+    /// Starts a worker, and an episode in each of its rows.
+    fn revive(&mut self, index: usize, observations: &mut [f32]) -> Result<(), Failure> {
+        self.draw_seeds(index, 0);
+        let width = self.spec.observation_width();
+        let seat = &mut self.seats[index];
+        let mut worker = self.starter.start(seat.rows.len())?;
+        contract(&mut worker)?;
+        let region = worker.map(seat.rows.len(), widths(&self.spec), &self.spec.infos)?;
+        seat.live = Some(Live { worker, region });
+        let deadline = seat.tell(Task::Reset, &[], &self.scratch.seeds)?;
+        seat.take_start(deadline, &mut observations[seat.rows.start * width..seat.rows.end * width])
+    }
+}
+
+impl Seat {
+    fn live(&mut self) -> Result<&mut Live, Failure> {
+        self.live.as_mut().ok_or_else(|| Failure::Died("has failed too often already".to_owned()))
+    }
+
+    /// Hands a worker its rows of what it needs, and gives the time by which it must have answered.
+    fn tell(&mut self, task: Task, actions: &[f32], seeds: &[u32]) -> Result<Instant, Failure> {
+        let seeds = &seeds[self.rows.clone()];
+        let live = self.live()?;
+        live.region.write(seeds, actions)?;
+        live.worker.tell(task)?;
+        Ok(live.worker.deadline())
+    }
+
+    /// Reads the first observations of its rows.
+    fn take_start(&mut self, deadline: Instant, observations: &mut [f32]) -> Result<(), Failure> {
+        let live = self.live()?;
+        live.worker.done(deadline)?;
+        live.region.read_observations(observations)?;
+        check_finite("an observation", observations)
+    }
+
+    /// Reads what a step gave into its rows of the batch.
+    fn take_step(
+        &mut self,
+        deadline: Instant,
+        width: usize,
+        batch: &mut StepBatch,
+        scratch: &mut Scratch,
+    ) -> Result<(), Failure> {
+        let rows = self.rows.clone();
+        let live = self.live()?;
+        live.worker.done(deadline)?;
+        let columns = batch.infos.len() / batch.phases.len();
+        let answer = Answer {
+            observations: &mut batch.observations[rows.start * width..rows.end * width],
+            rewards: &mut batch.rewards[rows.clone()],
+            infos: &mut batch.infos[rows.start * columns..rows.end * columns],
+            phases: &mut scratch.phases[rows.clone()],
+        };
+        live.region.read(answer)?;
+        check_finite("an observation", &batch.observations[rows.start * width..rows.end * width])?;
+        check_finite("a reward", &batch.rewards[rows.clone()])?;
+        check_finite("an info", &batch.infos[rows.start * columns..rows.end * columns])?;
+        let mut ended = 0;
+        for row in rows.clone() {
+            batch.phases[row] = match scratch.phases[row] {
+                0 => Phase::Running,
+                1 => Phase::Terminated,
+                2 => Phase::Truncated,
+                other => {
+                    return Err(Failure::Nonsense(format!("it gave the phase {other}, which means nothing")));
+                }
+            };
+            ended += usize::from(batch.phases[row] != Phase::Running);
+        }
+        if ended == 0 {
+            return Ok(());
+        }
+        scratch.finals.resize(ended * width, 0.0);
+        live.region.read_finals(&mut scratch.finals)?;
+        check_finite("an observation", &scratch.finals)?;
+        let ended = rows.filter(|row| batch.phases[*row] != Phase::Running);
+        for (row, last) in ended.zip(scratch.finals.chunks_exact(width)) {
+            batch.final_observations[row * width..][..width].copy_from_slice(last);
+        }
+        Ok(())
+    }
+}
+
+/// The rows of one of several workers, whose shares differ by one at most.
+fn share(num_envs: usize, processes: usize, index: usize) -> Range<usize> {
+    let start = |index: usize| index * num_envs / processes;
+    start(index)..start(index + 1)
+}
+
+fn widths(spec: &EnvSpec) -> Widths {
+    Widths { action: spec.action.width(), observation: spec.observation_width(), infos: spec.infos.len() }
+}
+
+/// The n-th seed of an episode, such as Python's libraries take: 31 bits.
+fn draw_seed(episodes: &Episodes, episode: u64, n: u64) -> u32 {
+    let mut rng = episodes.rng(episode);
+    for _ in 0..n {
+        rng.next_u32();
+    }
+    rng.next_u32() >> 1
+}
+
+fn contract(worker: &mut Process) -> Result<EnvContract, Failure> {
+    worker.contract()?.ok_or_else(|| Failure::Nonsense("it has no contract".to_owned()))
+}
+
+pub(super) fn check_finite(what: &str, numbers: &[f32]) -> Result<(), Failure> {
+    match numbers.iter().find(|number| !number.is_finite()) {
+        None => Ok(()),
+        Some(found) => Err(Failure::Nonsense(format!("it gave {what} with {found}, and numbers are wanted"))),
+    }
+}
+
+/// Why an environment could not be made, with what to do about a missing package.
+pub(super) fn start_error(id: &str, python: &std::path::Path, failure: Failure) -> EnvError {
+    let remedy = match &failure {
+        Failure::Raised { package: Some(module), .. } => Some(remedy(python, module)),
+        _ => None,
+    };
+    EnvError::Start { id: id.to_owned(), failure, remedy }
+}
+
+fn picture(bytes: Vec<u8>) -> Result<Frame, Failure> {
+    let nonsense = || Failure::Nonsense("its picture has the wrong length".to_owned());
+    let (head, rgb) = bytes.split_at_checked(8).ok_or_else(nonsense)?;
+    let side = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
+    let (width, height) = (side(0), side(4));
+    if width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3)) != Some(rgb.len()) {
+        return Err(nonsense());
+    }
+    Ok(Frame { width, height, rgb: rgb.to_vec() })
+}
