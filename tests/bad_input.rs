@@ -78,10 +78,10 @@ fn configs() {
 }
 
 #[test]
-fn films() {
+fn videos() {
     let bench = Bench::with_policy();
-    let evaluate = ["evaluate", "policy", "--env", "Pendulum-v1", "--gif", "film.mp4"];
-    check(&bench, &evaluate, &["\"film.mp4\"", "expected a name that ends in .gif"]);
+    let evaluate = ["evaluate", "policy", "--env", "Pendulum-v1", "--gif", "video.mp4"];
+    check(&bench, &evaluate, &["\"video.mp4\"", "expected a name that ends in .gif"]);
 }
 
 #[test]

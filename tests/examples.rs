@@ -49,7 +49,7 @@ fn shortened(example: &str) -> String {
 fn every_example_of_help_runs() {
     let bench = Bench::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for name in ["configs", "policies", "tests"] {
+    for name in ["agents", "configs", "policies", "tests"] {
         symlink(root.join(name), bench.path(name)).unwrap();
     }
     let data = "collect --env Pendulum-v1 --env-kwarg g=14 --policy scripted --noise 0.5 --episodes 20 --seed 2 --out datasets/pendulum-g14-v0";

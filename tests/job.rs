@@ -56,7 +56,7 @@ fn a_policy_is_adapted_and_its_run_folder_is_whole() {
         "time/fps",
         "train/loss",
         "train/learning_rate",
-        "eva/converged_share",
+        "eva/converged_fraction",
         "eva/rank/encoder.h.0.attn.c_attn",
         "eva/explained_variance/encoder.h.0.mlp.c_proj",
     ] {

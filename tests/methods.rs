@@ -111,7 +111,7 @@ fn a_rank_that_a_map_is_too_small_for_is_refused() {
     let lora = "{ rank = 9, alpha = 2.0, dropout = 0.0 }";
     check_refused(
         &format!("{{ lora_ga = {{ batches = 1, gamma = 16.0, lora = {lora} }} }}"),
-        &["18 directions", "16"],
+        &["18 components", "16"],
     );
 }
 
@@ -120,8 +120,8 @@ fn settings_that_contradict_each_other_are_refused() {
     let eva = |extra: &str| {
         format!("{{ eva = {{ rho = 1.0, tau = 0.9, max_batches = 3, lora = {LORA}, {extra} }} }}")
     };
-    check_refused(&eva("solver = \"incremental\""), &["incremental", "stop `turn`"]);
-    check_refused(&eva("solver = \"sketch\", components = \"minor\""), &["trailing", "gram"]);
+    check_refused(&eva("solver = \"incremental\""), &["adapter.eva.stop", "incremental", "component_cosine"]);
+    check_refused(&eva("solver = \"sketch\", components = \"minor\""), &["minor", "gram"]);
     let adalora = "{ adalora = { target_rank = 1, tinit = 30, tfinal = 30, delta_t = 2, beta1 = 0.85, beta2 = 0.85, orth_reg_weight = 0.5, lora = {} } }";
-    check_refused(&adalora.replace("{}", LORA), &["warm_up + last", "60"]);
+    check_refused(&adalora.replace("{}", LORA), &["tinit + tfinal", "60"]);
 }

@@ -131,19 +131,16 @@ fn deviations_start_at_the_residuals_or_where_they_are_told_to() {
     };
     assert_eq!(found("once"), found("again"));
 
-    let told = ["train", "offline.toml", "--out", "told", "--set", "objective.online_dt.initial_std=0.2"];
+    let told = ["train", "offline.toml", "--out", "told", "--set", "loss.online_dt.initial_std=0.2"];
     let output = bench.run(&told);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("initial std"));
     let (update, std) = first_std("told");
     assert!(update == 10 && (std - 0.2).abs() < 0.02, "{std} at {update}");
-    let wide = ["train", "offline.toml", "--out", "wide", "--set", "objective.online_dt.initial_std=2.0"];
+    let wide = ["train", "offline.toml", "--out", "wide", "--set", "loss.online_dt.initial_std=2.0"];
     let output = bench.run(&wide);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        said.contains("`objective.online_dt.initial_std` is 2") && said.contains("[0.01, 0.95]"),
-        "{said}"
-    );
+    assert!(said.contains("`loss.online_dt.initial_std` is 2") && said.contains("[0.01, 0.95]"), "{said}");
 }
 
 #[test]
@@ -160,8 +157,9 @@ fn every_algorithm_trains_a_whole_policy_of_discrete_actions() {
         "--out",
         "data",
     ]);
-    let objective = "[objective.online_dt]\ninitial_std = 0.3\ninitial_temperature = 0.1\ntemperature_learning_rate = 1e-3\n";
-    let config = without(PRETRAIN, "[objective").replace("Pendulum-v1", "CartPole-v1") + objective;
+    let objective =
+        "[loss.online_dt]\ninitial_std = 0.3\ninitial_temperature = 0.1\ntemperature_learning_rate = 1e-3\n";
+    let config = without(PRETRAIN, "[loss").replace("Pendulum-v1", "CartPole-v1") + objective;
     let config = config.replace("updates = 20", "updates = 10").replace("every = 20\n\n", "every = 5\n");
     for (name, table) in algorithms() {
         let config = config.replacen("[checkpoint]\nevery = 20", "[checkpoint]\nevery = 5", 1);
@@ -173,13 +171,13 @@ fn every_algorithm_trains_a_whole_policy_of_discrete_actions() {
 fn algorithms_that_draw_refuse_an_objective_without_a_distribution() {
     let bench = Bench::with_policy();
     let adapt = without(&fs::read_to_string(bench.path("adapt.toml")).unwrap(), "[online");
-    let adapt = without(&adapt, "[objective") + "[objective.imitation]\n";
+    let adapt = without(&adapt, "[loss") + "[loss.behaviour_cloning]\n";
     for (name, table) in algorithms() {
         bench.write("config.toml", &format!("{adapt}{table}"));
         let output = bench.run(&["train", "config.toml", "--out", name]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let draws = matches!(name, "odt" | "grpo");
         assert_eq!(output.status.code(), Some(if draws { 2 } else { 0 }), "{name}: {said}");
-        assert_eq!(said.contains("explores with [objective.online_dt]"), draws, "{name}: {said}");
+        assert_eq!(said.contains("explores with [loss.online_dt]"), draws, "{name}: {said}");
     }
 }

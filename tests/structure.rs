@@ -1,7 +1,10 @@
 //! The rules that ARCHITECTURE.md states about the sources.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use crate::imports::Imports;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -56,6 +59,66 @@ fn principal_components_know_no_model() {
     }
 }
 
+/// Files that lie in no folder of their own are few.
+#[test]
+fn loose_files_are_few() {
+    for (folder, most) in [("src", 5), ("agents/src", 2), ("envs/src", 4)] {
+        let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        let loose: Vec<PathBuf> =
+            entries.filter(|path| path.extension().is_some_and(|e| e == "rs")).collect();
+        assert!(loose.len() <= most, "{folder} has more than {most} loose files: {loose:?}");
+    }
+}
+
+#[test]
+fn no_files_or_folders_import_each_other_in_a_circle() {
+    for crate_folder in ["src", "agents/src", "envs/src"] {
+        let files = sources(crate_folder);
+        let root = root().join(crate_folder);
+        let imports =
+            Imports::of(files.iter().map(|(path, text)| (path.strip_prefix(&root).unwrap(), text.as_str())));
+        assert!(
+            imports.edges.values().map(BTreeSet::len).sum::<usize>() > 100,
+            "{crate_folder}: few imports found"
+        );
+        assert_eq!(imports.circle_of_files(), None, "{crate_folder}");
+        assert_eq!(imports.circle_of_folders(), None, "{crate_folder}");
+    }
+}
+
+#[test]
+fn circles_are_found() {
+    let circle = |files: &[(&str, &str)]| {
+        let imports = Imports::of(files.iter().map(|(path, text)| (Path::new(*path), *text)));
+        (imports.circle_of_files().is_some(), imports.circle_of_folders().is_some())
+    };
+    let lib = ("lib.rs", "mod a; mod b;");
+    assert_eq!(circle(&[lib, ("a.rs", "use crate::b::B;"), ("b.rs", "")]), (false, false));
+    assert_eq!(circle(&[lib, ("a.rs", "use crate::b::B;"), ("b.rs", "use crate::a::A;")]), (true, false));
+    let nested = "use crate::{b::{C, B}, c};";
+    assert_eq!(circle(&[lib, ("a.rs", nested), ("b.rs", "fn f() { crate::a::g() }")]), (true, false));
+    // What a test imports does not count.
+    let in_test = "#[cfg(test)] mod tests { use crate::a::A; }";
+    assert_eq!(circle(&[lib, ("a.rs", "use crate::b::B;"), ("b.rs", in_test)]), (false, false));
+    // A file that only re-exports stands for what it re-exports.
+    let folder = [lib, ("a/mod.rs", "mod x; pub use x::X;"), ("a/x.rs", "use crate::b::B;")];
+    assert_eq!(circle(&[&folder[..], &[("b.rs", "")]].concat()), (false, false));
+    assert_eq!(circle(&[&folder[..], &[("b.rs", "use crate::a::X;")]].concat()), (true, false));
+    // Whose children use it, defines nothing that they need.
+    let parent = [lib, ("a/mod.rs", "mod x; pub use x::X; pub struct Y;"), ("a/x.rs", "use super::Y;")];
+    assert_eq!(circle(&parent), (true, false));
+    let folders = [
+        lib,
+        ("a/mod.rs", "pub mod x; pub mod z;"),
+        ("a/x.rs", "use crate::b::y::Y;"),
+        ("a/z.rs", ""),
+        ("b/mod.rs", "pub mod w; pub mod y;"),
+        ("b/w.rs", "use crate::a::z::Z;"),
+        ("b/y.rs", ""),
+    ];
+    assert_eq!(circle(&folders), (false, true));
+}
+
 #[test]
 fn only_config_sees_toml() {
     for (path, text) in sources("src") {
@@ -84,7 +147,8 @@ fn every_file_opens_with_what_it_is_for() {
 /// A function of `agents` that takes a tensor says its shape in its docs or on its first lines.
 #[test]
 fn functions_that_take_tensors_say_their_shapes() {
-    for (path, text) in sources("agents/src") {
+    let of_tests = |path: &Path| path.ends_with("tests.rs") || path.ends_with("testing.rs");
+    for (path, text) in sources("agents/src").into_iter().filter(|(path, _)| !of_tests(path)) {
         let code = text.split("#[cfg(test)]").next().unwrap();
         let lines: Vec<&str> = code.lines().collect();
         for (number, line) in lines.iter().enumerate() {

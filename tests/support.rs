@@ -107,13 +107,13 @@ target_return = -200.0
 [data]
 datasets = ["data"]
 [adapter.full_fine_tuning]
-[objective.imitation]
+[loss.behaviour_cloning]
 [optimiser]
 batch_size = 16
 learning_rate = 1e-3
 weight_decay = 0.0
 gradient_clip = 0.25
-schedule = { cosine = { warm_up = 2 } }
+schedule = { cosine = { warmup = 2 } }
 [offline]
 updates = 20
 [env]
@@ -138,7 +138,7 @@ rho = 2.0
 tau = 0.99
 max_batches = 20
 lora = { rank = 2, alpha = 2.0, dropout = 0.1 }
-[objective.online_dt]
+[loss.online_dt]
 initial_temperature = 0.1
 temperature_learning_rate = 1e-3
 [optimiser]
@@ -146,7 +146,7 @@ batch_size = 16
 learning_rate = 1e-3
 weight_decay = 1e-3
 gradient_clip = 0.25
-schedule = { constant = { warm_up = 4 } }
+schedule = { constant = { warmup = 4 } }
 [offline]
 updates = 10
 [online.odt]

@@ -69,7 +69,7 @@ fn a_grid_runs_every_cell_and_skips_what_is_done() {
     assert!(figure.contains("LoRA, rank 2, ODT") && figure.contains("<polyline"), "{figure}");
     assert!(fs::read(bench.path("compared/curves.png")).unwrap().starts_with(b"\x89PNG"));
     let page = fs::read_to_string(bench.path("compared.html")).unwrap();
-    assert_eq!(page.matches("data:image/gif;base64,").count(), 4, "both groups' films, before and after");
+    assert_eq!(page.matches("data:image/gif;base64,").count(), 4, "both groups' videos, before and after");
     assert!(
         page.contains("EVA, rank 2, ODT") && !page.contains("http:") && !page.contains("https:"),
         "{page}"

@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `job` | the main job, from a dataset to an adapted policy, and its run folder |
-//! | `methods` | every way to begin an adapter, trained and resumed |
+//! | `methods` | every method of adapter initialisation, trained and resumed |
 //! | `policies` | policies of every kind, from every format, and what they may lack |
 //! | `online` | every algorithm of online fine-tuning, stopped within a round too |
 //! | `rollout` | how policies act: by a cache or by whole windows |
@@ -13,12 +13,15 @@
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `init` | configs to start from |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
-//! | `structure` | the rules that ARCHITECTURE.md states about the sources |
+//! | `examples` | every example of `--help` |
+//! | `faults` | kills, full disks and damaged files |
+//! | `structure`, `imports` | the rules that ARCHITECTURE.md states about the sources |
 
 mod bad_input;
 mod bridge;
 mod examples;
 mod faults;
+mod imports;
 mod init;
 mod job;
 mod methods;

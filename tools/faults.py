@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 
 LORA = "lora = { rank = 2, alpha = 2.0, dropout = 0.0 }"
-ONLINE_DT = "objective={ online_dt = { initial_temperature = 0.1, temperature_learning_rate = 1e-3 } }"
+ONLINE_DT = "loss={ online_dt = { initial_temperature = 0.1, temperature_learning_rate = 1e-3 } }"
 ROUNDS = "exploration = { rounds = 3, updates_per_round = 6 }"
 # What each kind of run sets beside the common config.
 KINDS = {
@@ -37,23 +37,23 @@ KINDS = {
                   f"online={{ odt = {{ replay_capacity = 6, {ROUNDS} }} }}"],
     "GRPO": [f"adapter={{ {LORA} }}", ONLINE_DT, "checkpoint.keep=1",
              f"online={{ grpo = {{ group_size = 2, discount = 0.99, clip = 0.2, {ROUNDS} }} }}"],
-    "TD3+ODT": [f"adapter={{ {LORA} }}", "objective={ imitation = {} }",
-                "online={ td3_odt = { replay_capacity = 6, noise = 0.1, rl_weight = 1.0, critic_warm_up = 2, "
-                "discount = 0.9, trace = 0.9, critic_width = 8, critic_learning_rate = 1e-3, polyak = 0.05, "
+    "TD3+ODT": [f"adapter={{ {LORA} }}", "loss={ behaviour_cloning = {} }",
+                "online={ td3_odt = { replay_capacity = 6, noise = 0.1, rl_weight = 1.0, critic_warmup = 2, "
+                "discount = 0.9, lambda = 0.9, critic_width = 8, critic_learning_rate = 1e-3, polyak = 0.05, "
                 f"target_noise = 0.1, target_noise_clip = 0.2, policy_delay = 2, {ROUNDS} }} }}"],
-    "full": ["adapter={ full_fine_tuning = {} }", "objective={ imitation = {} }", "offline.updates=30"],
-    "AdaLoRA": ["adapter={ adalora = { target_rank = 2, warm_up = 4, last = 4, every = 2, beta1 = 0.85, beta2 = 0.85, "
+    "full": ["adapter={ full_fine_tuning = {} }", "loss={ behaviour_cloning = {} }", "offline.updates=30"],
+    "AdaLoRA": ["adapter={ adalora = { target_rank = 2, warmup = 4, last = 4, every = 2, beta1 = 0.85, beta2 = 0.85, "
                 "orthogonality = 0.5, lora = { rank = 4, alpha = 4.0, dropout = 0.1 } } }",
-                "objective={ imitation = {} }", "offline.updates=30"],
+                "loss={ behaviour_cloning = {} }", "offline.updates=30"],
 }  # fmt: skip
 CONFIG = """
 seed = 3
 policy.pretrained.path = "policy"
 data.datasets = ["data"]
 adapter.full_fine_tuning = {}
-objective.imitation = {}
+loss.behaviour_cloning = {}
 offline.updates = 12
-optimiser = { batch_size = 8, learning_rate = 1e-3, weight_decay = 0.0, gradient_clip = 0.25, schedule = { constant = { warm_up = 0 } } }
+optimiser = { batch_size = 8, learning_rate = 1e-3, weight_decay = 0.0, gradient_clip = 0.25, schedule = { constant = { warmup = 0 } } }
 env = { id = "Pendulum-v1", num_envs = 2 }
 evaluation = { every = 10, episodes = 2 }
 checkpoint = { every = 7 }

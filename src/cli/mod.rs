@@ -178,7 +178,7 @@ pub struct EvaluateArgs {
     /// How the policy acts
     #[command(flatten)]
     pub acting: ActingArgs,
-    /// Film the first episode; must not exist
+    /// Video the first episode; must not exist
     #[arg(long, value_name = "FILE")]
     pub gif: Option<PathBuf>,
     /// One JSON document on stdout
@@ -322,7 +322,7 @@ pub struct ReportArgs {
     /// Gets report.md, curves.svg and curves.png; must not exist
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Gets one page that stands alone: tables that sort, curves, films, settings; must not exist
+    /// Gets one page that stands alone: tables that sort, curves, videos, settings; must not exist
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// One JSON document on stdout: each group's scores, and the tables

@@ -9,7 +9,7 @@ use crate::data::{self, Collected, Spool, Trajectory};
 use crate::evaluation::{Evaluation, Play};
 use crate::policies;
 use crate::policies::Source;
-use crate::rollout::{self, Actor, Choice, NoisyActor, RandomActor, ScriptedActor};
+use crate::rollout::{self, ActionSelection, Actor, NoisyActor, RandomActor, ScriptedActor};
 use crate::support::atomic::refuse_existing;
 use crate::support::errors::{InputError, OrInput, env_failure, tell};
 use crate::support::seeds::{self, Purpose};
@@ -69,7 +69,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             }
             policies::tell_long_episodes(policy.config(), &spec);
             policies::tell_far_targets(&[target_return], conditioning.max_return_to_go);
-            let (choice, inference) = (Choice::Likeliest(&policy), args.acting.inference.by(&policy));
+            let (choice, inference) = (ActionSelection::Greedy(&policy), args.acting.inference.by(&policy));
             let how = Play { choice, conditioning: &conditioning, target_return, inference };
             let found = play(&mut how.actor(&spec.action))?;
             setting = found.clone().by(&how).setting();

@@ -8,7 +8,7 @@ use crate::evaluation::video;
 use crate::evaluation::{self, Play};
 use crate::policies;
 use crate::policies::Source;
-use crate::rollout::Choice;
+use crate::rollout::ActionSelection;
 use crate::support::atomic::refuse_existing;
 use crate::support::errors::{InputError, env_failure, tell};
 use crate::support::seeds::{self, Purpose};
@@ -51,14 +51,14 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     if let Some(gif) = &args.gif {
         let env = video::drawable(&args.env.id, &kwargs, &bridge).map_err(env_failure)?;
         let play = Play {
-            choice: Choice::Likeliest(&policy),
+            choice: ActionSelection::Greedy(&policy),
             conditioning: &conditioning,
             target_return: targets[0],
             inference,
         };
-        let film = video::film(env, &mut play.actor(&spec.action), seed)?;
-        film.write(gif)?;
-        tell(&format!("the film {gif:?} shows {}", film.pace));
+        let video = video::record(env, &mut play.actor(&spec.action), seed)?;
+        video.write(gif)?;
+        tell(&format!("the video {gif:?} shows {}", video.pace));
     }
     if args.json {
         return print_json(&json!({

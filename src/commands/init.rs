@@ -3,15 +3,16 @@
 use anyhow::Context;
 use eva_rl_agents::adapter::{LoraOptions, Rank};
 use eva_rl_agents::model::{Activation, Token, TransformerPolicy};
+use eva_rl_agents::optimiser::{Algorithm, Schedule};
 use eva_rl_envs::{Kwargs, is_bridged};
 use tch::Device;
 
 use crate::cli::InitArgs;
 use crate::config::{
     self, ActionHeadConfig, AdapterConfig, CheckpointConfig, DataConfig, EnvConfig, EvaluationConfig,
-    ExplorationConfig, FilteredBcConfig, GrpoConfig, NewPolicyConfig, ObjectiveConfig, OdtConfig,
-    OfflineConfig, OnlineConfig, OnlineDtConfig, OptimiserConfig, PolicyConfig, PrecisionConfig,
-    RolloutConfig, RuleConfig, RunConfig, ScheduleConfig, Td3OdtConfig,
+    ExplorationConfig, FilteredBcConfig, GrpoConfig, LossConfig, NewPolicyConfig, OdtConfig, OfflineConfig,
+    OnlineConfig, OnlineDtConfig, OptimiserConfig, PolicyConfig, Precision, RolloutConfig, RunConfig,
+    Td3OdtConfig,
 };
 use crate::data::{self, Dataset, OnBadEpisode, Trajectory};
 use crate::policies;
@@ -155,31 +156,31 @@ fn starting_point(
         },
         data: DataConfig {
             datasets: args.data.clone(),
-            evenly: false,
+            balanced: false,
             validation_episodes: 0,
             on_bad_episode: OnBadEpisode::default(),
             clip_actions: false,
         },
         adapter: adapter(method, policy, total),
-        objective: if draws {
-            ObjectiveConfig::OnlineDt(OnlineDtConfig {
+        loss: if draws {
+            LossConfig::OnlineDt(OnlineDtConfig {
                 initial_std: None,
                 initial_temperature: 0.1,
                 temperature_learning_rate: 1e-3,
             })
         } else {
-            ObjectiveConfig::Imitation {}
+            LossConfig::BehaviourCloning {}
         },
         optimiser: OptimiserConfig {
             batch_size: 64,
-            rule: RuleConfig::Adamw {},
+            algorithm: Algorithm::AdamW,
             online_learning_rate: None,
             learning_rate: if policy.is_some() && method == "full_fine_tuning" { 3e-4 } else { 1e-3 },
             weight_decay: if policy.is_some() { 0.0 } else { 1e-4 },
             lora_plus_ratio: 1.0,
             gradient_clip: 0.25,
-            schedule: ScheduleConfig::Cosine { warm_up: 20 },
-            precision: PrecisionConfig::Single,
+            schedule: Schedule::Cosine { warmup: 20 },
+            precision: Precision::Single,
         },
         offline: OfflineConfig { updates },
         online,
@@ -247,9 +248,9 @@ fn online(algorithm: &str, task: &Task) -> Option<OnlineConfig> {
             replay_capacity,
             noise: 0.1,
             rl_weight: 1.0,
-            critic_warm_up: 100,
+            critic_warmup: 100,
             discount: 0.99,
-            trace: 0.9,
+            lambda: 0.9,
             critic_width: 128,
             critic_learning_rate: 1e-3,
             polyak: 0.05,

@@ -241,7 +241,7 @@ mod tests {
         let text = text.replace("[offline]\nupdates = 300\n", "").replace("[adapter.eva]", "[adapter.evaa]");
         let text = text
             .replace("num_envs = 20\n", "")
-            .replace("schedule = { cosine = { warm_up = 20 } }", "schedule = \"cosine\"");
+            .replace("schedule = { cosine = { warmup = 20 } }", "schedule = \"cosine\"");
         let line = |needle: &str| text.lines().position(|line| line.starts_with(needle)).unwrap() + 1;
         let found = mistakes_in(&text, &["seed=-1", "env.kwarg.g=3"]);
         let wanted = [
@@ -255,7 +255,7 @@ mod tests {
                 line("gradient_clp")
             ),
             format!(
-                "mine.toml:{}:1: `optimiser.schedule`: expected a table with one of `constant`, `linear`, `cosine`; such as schedule = {{ constant = {{ warm_up = … }} }}, found \"cosine\"",
+                "mine.toml:{}:1: `optimiser.schedule`: expected a table with one of `constant`, `linear`, `cosine`; such as schedule = {{ constant = {{ warmup = … }} }}, found \"cosine\"",
                 line("schedule")
             ),
             format!(
@@ -288,7 +288,7 @@ mod tests {
             "`policy`",
             "[data]",
             "`adapter`",
-            "`objective`",
+            "`loss`",
             "[optimiser]",
             "[offline]",
             "[env]",
@@ -309,8 +309,8 @@ mod tests {
         check_refused(&["adapter.lora.rank=4"], &[both]);
         for (set, both) in [
             ("policy.new.layers=2", "`policy` holds both `new` and `pretrained`"),
-            ("objective.imitation={}", "`objective` holds both `imitation` and `online_dt`"),
-            ("optimiser.schedule.linear.warm_up=1", "`optimiser.schedule` holds both `cosine` and `linear`"),
+            ("loss.behaviour_cloning={}", "`loss` holds both `behaviour_cloning` and `online_dt`"),
+            ("optimiser.schedule.linear.warmup=1", "`optimiser.schedule` holds both `cosine` and `linear`"),
             ("optimiser.rule={adamw={},lamb={}}", "`optimiser.rule` holds both `adamw` and `lamb`"),
             ("online.grpo.clip=0.2", "`online` holds both `grpo` and `odt`"),
         ] {
@@ -431,14 +431,14 @@ mod tests {
     #[test]
     fn a_warm_up_that_outlasts_the_run_is_remarked_on() {
         let remarks = |set: &str| load_demo(&[set]).unwrap().plan().unwrap().remarks();
-        let found = remarks("optimiser.schedule.cosine.warm_up=10000");
+        let found = remarks("optimiser.schedule.cosine.warmup=10000");
         assert_eq!(
             found,
             [
-                "`optimiser.schedule.cosine.warm_up` is 10000, and the run has 600 updates: the learning rate never reaches its peak, it ends at 6.0% of it"
+                "`optimiser.schedule.cosine.warmup` is 10000, and the run has 600 updates: the learning rate never reaches its peak, it ends at 6.0% of it"
             ]
         );
-        assert!(remarks("optimiser.schedule.cosine.warm_up=600").is_empty());
+        assert!(remarks("optimiser.schedule.cosine.warmup=600").is_empty());
     }
 
     #[test]

@@ -8,9 +8,9 @@ mod checks;
 mod differences;
 mod error;
 mod load;
+mod loss;
 mod mistakes;
 mod new_policy;
-mod objective;
 mod online;
 mod optimiser;
 mod overrides;
@@ -22,10 +22,10 @@ mod template;
 pub use adapter::AdapterConfig;
 pub use differences::{Difference, differences};
 pub use load::{load, load_plan, to_toml};
+pub use loss::{LossConfig, OnlineDtConfig};
 pub use new_policy::{ActionHeadConfig, NewPolicyConfig};
-pub use objective::{ObjectiveConfig, OnlineDtConfig};
 pub use online::{ExplorationConfig, FilteredBcConfig, GrpoConfig, OdtConfig, OnlineConfig, Td3OdtConfig};
-pub use optimiser::{OptimiserConfig, PrecisionConfig, RuleConfig, ScheduleConfig};
+pub use optimiser::{OptimiserConfig, Precision};
 pub use run::{
     CheckpointConfig, DataConfig, EnvConfig, EvaluationConfig, OfflineConfig, PolicyConfig, RolloutConfig,
     RunConfig, RunPlan,

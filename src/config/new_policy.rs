@@ -55,7 +55,7 @@ fn usual_activation() -> Activation {
 pub enum ActionHeadConfig {
     /// A number a dimension, squashed by tanh and trained by squared error.
     Continuous {},
-    /// One of evenly spaced numbers a dimension, trained by cross entropy.
+    /// One of balanced spaced numbers a dimension, trained by cross entropy.
     Binned {
         /// How many.
         bins: i64,

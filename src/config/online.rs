@@ -53,14 +53,14 @@ pub struct Td3OdtConfig {
     pub replay_capacity: usize,
     /// Deviation of exploration's normal noise in half-ranges, or the probability of a random action.
     pub noise: f32,
-    /// Weight of TD3's part of the loss beside the objective's; a critic's values are scaled to 1.
+    /// Weight of TD3's part of the loss beside `[loss]`'s; a critic's values are scaled to 1.
     pub rl_weight: f64,
     /// Updates online before the critics are listened to.
-    pub critic_warm_up: usize,
+    pub critic_warmup: usize,
     /// Discount of the critics.
     pub discount: f64,
     /// λ of the critics' targets: 0 looks one step ahead, as TD3 does, and 1 to the window's end.
-    pub trace: f64,
+    pub lambda: f64,
     /// Width of the critics' two hidden layers.
     pub critic_width: i64,
     /// Learning rate of the critics.
@@ -95,7 +95,7 @@ pub struct GrpoConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilteredBcConfig {
-    /// Trajectories of highest return, offline and online, that are imitated.
+    /// Trajectories of highest return, offline and online, that are cloned.
     pub replay_capacity: usize,
     /// Deviation of exploration's normal noise in half-ranges, or the probability of a random action.
     pub noise: f32,
@@ -143,10 +143,10 @@ impl OnlineConfig {
                 odt.exploration.check("odt", checks);
                 check_capacity("odt", odt.replay_capacity, num_envs, checks);
                 checks.relation(
-                    "objective",
-                    "imitation",
+                    "loss",
+                    "behaviour_cloning",
                     draws,
-                    "[online.odt] explores with [objective.online_dt]",
+                    "[online.odt] explores with [loss.online_dt]",
                 );
             }
             Self::Td3Odt(td3) => {
@@ -158,10 +158,10 @@ impl OnlineConfig {
             Self::Grpo(grpo) => {
                 grpo.exploration.check("grpo", checks);
                 checks.relation(
-                    "objective",
-                    "imitation",
+                    "loss",
+                    "behaviour_cloning",
                     draws,
-                    "[online.grpo] explores with [objective.online_dt]",
+                    "[online.grpo] explores with [loss.online_dt]",
                 );
                 checks.relation(
                     "rollout.inference",
@@ -203,8 +203,8 @@ impl Td3OdtConfig {
         let from_0 = |x: f64| x.is_finite() && x >= 0.0;
         checks.value(key("rl_weight"), self.rl_weight, from_0(self.rl_weight), "must not be negative");
         check_discount("td3_odt", self.discount, checks);
-        let trace = self.trace;
-        checks.value(key("trace"), trace, (0.0..=1.0).contains(&trace), "must lie in [0, 1]");
+        let lambda = self.lambda;
+        checks.value(key("lambda"), lambda, (0.0..=1.0).contains(&lambda), "must lie in [0, 1]");
         let width = self.critic_width;
         checks.value(key("critic_width"), width, (1..=65_536).contains(&width), "must lie in 1..=65536");
         let rate = self.critic_learning_rate;

@@ -1,5 +1,6 @@
 //! `[optimiser]`: how an update steps.
 
+use eva_rl_agents::optimiser::{Algorithm, Schedule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,19 +10,15 @@ fn one() -> f64 {
     1.0
 }
 
-fn adamw() -> RuleConfig {
-    RuleConfig::Adamw {}
-}
-
 /// How an update steps.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OptimiserConfig {
     /// Windows a batch.
     pub batch_size: usize,
-    /// What a step makes of gradients.
-    #[serde(default = "adamw")]
-    pub rule: RuleConfig,
+    /// How a step follows from gradients.
+    #[serde(default)]
+    pub algorithm: Algorithm,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Peak learning rate of the updates that follow exploration; absent means the same.
@@ -35,64 +32,21 @@ pub struct OptimiserConfig {
     /// Gradients are scaled down to this joint norm.
     pub gradient_clip: f64,
     /// The learning rate over the run's updates.
-    pub schedule: ScheduleConfig,
+    pub schedule: Schedule,
     /// In what the forward and backward passes of updates multiply.
     #[serde(default)]
-    pub precision: PrecisionConfig,
+    pub precision: Precision,
 }
 
 /// `precision = "single"` or `"mixed"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum PrecisionConfig {
+pub enum Precision {
     /// float32.
     #[default]
     Single,
     /// bfloat16 in linear maps and attention; weights, sums and the optimiser stay float32. Meant for GPUs.
     Mixed,
-}
-
-/// `rule = { adamw = {} }` or `{ lamb = {} }`.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum RuleConfig {
-    /// AdamW (arXiv 1711.05101).
-    Adamw {},
-    /// LAMB (arXiv 1904.00962): a matrix's step is as long as its rate times its norm; vectors and adapters' B,
-    /// which begin at zero, step as AdamW's.
-    Lamb {},
-}
-
-/// `schedule = { constant = { … } }`, `{ linear = { … } }` or `{ cosine = { … } }`.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum ScheduleConfig {
-    /// Stays after warm-up.
-    Constant {
-        /// Updates over which the rate rises to its peak.
-        warm_up: usize,
-    },
-    /// Falls to zero along a line after warm-up.
-    Linear {
-        /// Updates over which the rate rises to its peak.
-        warm_up: usize,
-    },
-    /// Falls to zero along half a cosine after warm-up.
-    Cosine {
-        /// Updates over which the rate rises to its peak.
-        warm_up: usize,
-    },
-}
-
-impl ScheduleConfig {
-    /// Its table's name, and the updates over which the rate rises.
-    pub(super) fn warm_up(&self) -> (&'static str, usize) {
-        match *self {
-            Self::Constant { warm_up } => ("constant", warm_up),
-            Self::Linear { warm_up } => ("linear", warm_up),
-            Self::Cosine { warm_up } => ("cosine", warm_up),
-        }
-    }
 }
 
 impl OptimiserConfig {

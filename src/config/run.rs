@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::adapter::{self, AdapterConfig};
 use super::checks::Checks;
 use super::error::ConfigError;
+use super::loss::LossConfig;
 use super::new_policy::NewPolicyConfig;
-use super::objective::ObjectiveConfig;
 use super::online::{OnlineConfig, OnlineContext};
 use super::optimiser::OptimiserConfig;
 use crate::data::{OnBadEpisode, Reading};
@@ -31,7 +31,7 @@ pub struct RunConfig {
     /// What is trained.
     pub adapter: AdapterConfig,
     /// What an update minimises.
-    pub objective: ObjectiveConfig,
+    pub loss: LossConfig,
     /// How an update steps.
     pub optimiser: OptimiserConfig,
     /// Updates on the offline trajectories.
@@ -72,9 +72,9 @@ pub enum PolicyConfig {
 pub struct DataConfig {
     /// Folders, read as one dataset; relative to the folder that the program is run in.
     pub datasets: Vec<PathBuf>,
-    /// Whether windows are drawn evenly over datasets, instead of over their steps.
+    /// Whether windows are drawn balanced over datasets, instead of over their steps.
     #[serde(default)]
-    pub evenly: bool,
+    pub balanced: bool,
     /// The last episodes of each dataset that no update sees; the loss on them is recorded as `eval/loss`. A new
     /// policy's normalisation is of all episodes.
     #[serde(default)]
@@ -233,7 +233,7 @@ impl RunConfig {
             "must name at least one dataset",
         );
 
-        if let ObjectiveConfig::OnlineDt(online_dt) = &self.objective {
+        if let LossConfig::OnlineDt(online_dt) = &self.loss {
             online_dt.check(checks);
         }
         self.optimiser.check(checks);
@@ -303,7 +303,7 @@ impl RunConfig {
         if let Some(online) = &self.online {
             let context = OnlineContext {
                 num_envs: self.env.num_envs,
-                draws: matches!(self.objective, ObjectiveConfig::OnlineDt(_)),
+                draws: matches!(self.loss, LossConfig::OnlineDt(_)),
                 inference: self.rollout.inference,
             };
             online.check(context, checks);
@@ -329,14 +329,14 @@ impl RunConfig {
 
     /// What a config is allowed to say and hardly means; each is a sentence.
     pub fn remarks(&self) -> Vec<String> {
-        let (name, warm_up) = self.optimiser.schedule.warm_up();
+        let (name, warmup) = self.optimiser.schedule.warmup();
         let total = self.total_updates();
-        if warm_up <= total || total == 0 {
+        if warmup <= total || total == 0 {
             return Vec::new();
         }
         vec![format!(
-            "`optimiser.schedule.{name}.warm_up` is {warm_up}, and the run has {total} updates: the learning rate never reaches its peak, it ends at {:.1}% of it",
-            100.0 * total as f64 / warm_up as f64
+            "`optimiser.schedule.{name}.warmup` is {warmup}, and the run has {total} updates: the learning rate never reaches its peak, it ends at {:.1}% of it",
+            100.0 * total as f64 / warmup as f64
         )]
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::RunPlan;
 use crate::data::{Outcome, Trajectory};
-use crate::rollout::{self, Choice, Inference, Played, PolicyActor};
+use crate::rollout::{self, ActionSelection, Inference, Played, PolicyActor};
 use crate::support::errors::InputError;
 
 /// Episodes played with one target return.
@@ -55,7 +55,7 @@ pub struct Evaluated {
     /// One entry a task, where the datasets' own environments were played.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskEvaluation>,
-    /// Mean of the objective over windows of the validation episodes, where there are any.
+    /// Mean of the loss over windows of the validation episodes, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_loss: Option<f64>,
 }
@@ -95,7 +95,7 @@ pub struct TaskEvaluation {
 #[derive(Clone, Copy, Debug)]
 pub struct Play<'a> {
     /// How its actions are chosen.
-    pub choice: Choice<'a>,
+    pub choice: ActionSelection<'a>,
     /// How it reads the environment.
     pub conditioning: &'a Conditioning,
     /// The return that it is conditioned on, in the environment's units.
@@ -240,7 +240,7 @@ pub fn evaluate(
     let spec = env.spec().clone();
     let mut evaluations = Vec::with_capacity(target_returns.len());
     for &target_return in target_returns {
-        let play = Play { choice: Choice::Likeliest(policy), conditioning, target_return, inference };
+        let play = Play { choice: ActionSelection::Greedy(policy), conditioning, target_return, inference };
         let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed)?;
         evaluations.push(Evaluation::of_policy(&played, &spec, &play));
     }
@@ -270,7 +270,7 @@ pub fn evaluate_tasks(
             made.as_mut()
         };
         let spec = env.spec().clone();
-        let play = Play { choice: Choice::Likeliest(policy), conditioning, target_return, inference };
+        let play = Play { choice: ActionSelection::Greedy(policy), conditioning, target_return, inference };
         let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed)?;
         let evaluation = Evaluation::of_policy(&played, &spec, &play);
         found.push(TaskEvaluation { env: id.clone(), kwargs: kwargs.clone(), found: evaluation });

@@ -11,7 +11,7 @@ use gif::{Encoder, Repeat};
 use crate::rollout::{self, Actor};
 use crate::support::atomic::write_file;
 
-/// Hundredths of a second that a frame is shown: at least, where a film is in real time, and at most.
+/// Hundredths of a second that a frame is shown: at least, where a video is in real time, and at most.
 const DELAYS: (u16, u16) = (3, 10);
 
 /// The same where nobody knows how long a step lasts.
@@ -22,7 +22,7 @@ const MOST_FRAMES: u32 = 200;
 
 /// An animated GIF, which repeats.
 #[derive(Debug)]
-pub struct Film {
+pub struct Video {
     /// Pixels in a row.
     pub width: usize,
     /// Rows.
@@ -33,7 +33,7 @@ pub struct Film {
     pub pace: String,
 }
 
-impl Film {
+impl Video {
     /// Writes the file: whole or not at all.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         write_file(path, |aside| Ok(std::fs::write(aside, &self.gif)?))
@@ -49,24 +49,24 @@ pub fn drawable(id: &str, kwargs: &Kwargs, bridge: &BridgeSettings) -> Result<Bo
     eva_rl_envs::make_with(id, &kwargs, 1, bridge)
 }
 
-/// Films episode 0 of `seed` in a pool of one.
-pub fn film(env: Box<dyn VecEnv>, actor: &mut dyn Actor, seed: u64) -> anyhow::Result<Film> {
+/// Videos episode 0 of `seed` in a pool of one.
+pub fn record(env: Box<dyn VecEnv>, actor: &mut dyn Actor, seed: u64) -> anyhow::Result<Video> {
     let every = env.spec().max_episode_steps.div_ceil(MOST_FRAMES).max(1) as usize;
-    let mut filmed = Filmed { env, every, steps: 0, frames: Vec::new() };
-    rollout::play(&mut filmed, actor, 1, seed)?;
+    let mut recorded = Recorded { env, every, steps: 0, frames: Vec::new() };
+    rollout::play(&mut recorded, actor, 1, seed)?;
     let first =
-        filmed.frames.first().with_context(|| format!("`{}` cannot be drawn", filmed.env.spec().id))?;
-    let (delay, pace) = pace(every, filmed.env.spec().step_secs());
+        recorded.frames.first().with_context(|| format!("`{}` cannot be drawn", recorded.env.spec().id))?;
+    let (delay, pace) = pace(every, recorded.env.spec().step_secs());
     let mut gif = Vec::new();
     let mut encoder = Encoder::new(&mut gif, first.width as u16, first.height as u16, &[])?;
     encoder.set_repeat(Repeat::Infinite)?;
-    for frame in &filmed.frames {
+    for frame in &recorded.frames {
         let mut shown = gif::Frame::from_rgb_speed(frame.width as u16, frame.height as u16, &frame.rgb, 30);
         shown.delay = delay;
         encoder.write_frame(&shown)?;
     }
     drop(encoder);
-    Ok(Film { width: first.width, height: first.height, gif, pace })
+    Ok(Video { width: first.width, height: first.height, gif, pace })
 }
 
 /// How long a frame is shown, in hundredths of a second, and what that means.
@@ -85,14 +85,14 @@ fn pace(every: usize, step_secs: Option<f64>) -> (u16, String) {
 }
 
 /// A pool of one environment that is drawn before a step, now and then.
-struct Filmed {
+struct Recorded {
     env: Box<dyn VecEnv>,
     every: usize,
     steps: usize,
     frames: Vec<Frame>,
 }
 
-impl VecEnv for Filmed {
+impl VecEnv for Recorded {
     fn spec(&self) -> &EnvSpec {
         self.env.spec()
     }
@@ -123,9 +123,12 @@ mod tests {
     fn frames(id: &str) -> usize {
         let env = drawable(id, &Kwargs::new(), &BridgeSettings::default()).unwrap();
         let mut actor = RandomActor { space: env.spec().action.clone() };
-        let film = film(env, &mut actor, 0).unwrap();
-        let mut decoder = gif::Decoder::new(film.gif.as_slice()).unwrap();
-        assert_eq!((usize::from(decoder.width()), usize::from(decoder.height())), (film.width, film.height));
+        let video = record(env, &mut actor, 0).unwrap();
+        let mut decoder = gif::Decoder::new(video.gif.as_slice()).unwrap();
+        assert_eq!(
+            (usize::from(decoder.width()), usize::from(decoder.height())),
+            (video.width, video.height)
+        );
         let mut frames = 0;
         while decoder.read_next_frame().unwrap().is_some() {
             frames += 1;

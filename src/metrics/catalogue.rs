@@ -18,7 +18,7 @@ pub const ROLLOUT_LENGTH: Metric =
     Metric { tag: "rollout/ep_len_mean", meaning: "mean steps of the episodes of a round" };
 /// Success of an exploration.
 pub const ROLLOUT_SUCCESS: Metric =
-    Metric { tag: "rollout/success_rate", meaning: "share of a round's episodes that succeeded" };
+    Metric { tag: "rollout/success_rate", meaning: "fraction of a round's episodes that succeeded" };
 /// What failing workers cost an exploration.
 pub const ROLLOUT_LOST: Metric = Metric {
     tag: "rollout/lost_episodes",
@@ -39,7 +39,7 @@ pub const EVAL_LENGTH: Metric =
     Metric { tag: "eval/mean_ep_length", meaning: "mean steps of an evaluation's episodes" };
 /// Success of an evaluation.
 pub const EVAL_SUCCESS: Metric =
-    Metric { tag: "eval/success_rate", meaning: "share of an evaluation's episodes that succeeded" };
+    Metric { tag: "eval/success_rate", meaning: "fraction of an evaluation's episodes that succeeded" };
 /// Score of an evaluation.
 pub const EVAL_SCORE: Metric = Metric {
     tag: "eval/normalized_score",
@@ -47,9 +47,9 @@ pub const EVAL_SCORE: Metric = Metric {
 };
 /// Loss of an evaluation.
 pub const EVAL_LOSS: Metric =
-    Metric { tag: "eval/loss", meaning: "mean of the objective over windows of the validation episodes" };
-/// A film of an evaluation.
-pub const EVAL_FILM: Metric = Metric {
+    Metric { tag: "eval/loss", meaning: "mean of the loss over windows of the validation episodes" };
+/// A video of an evaluation.
+pub const EVAL_VIDEO: Metric = Metric {
     tag: "eval/episode",
     meaning: "the first episode of the first and of the last evaluation, in 200 frames at most",
 };
@@ -59,7 +59,7 @@ pub const FPS: Metric = Metric { tag: "time/fps", meaning: "environment steps a 
 pub const TIMESTEPS: Metric =
     Metric { tag: "time/total_timesteps", meaning: "environment steps of exploration so far" };
 /// The loss.
-pub const LOSS: Metric = Metric { tag: "train/loss", meaning: "mean of the objective since the last record" };
+pub const LOSS: Metric = Metric { tag: "train/loss", meaning: "mean of the loss since the last record" };
 /// The learning rate.
 pub const LEARNING_RATE: Metric = Metric { tag: "train/learning_rate", meaning: "of the last update" };
 /// Gradient.
@@ -76,9 +76,9 @@ pub const ENTROPY: Metric = Metric {
     meaning: "mean entropy of the actions, last update; what lies at the bounds counts as one action",
 };
 /// What the likelihood takes for being at a bound.
-pub const SATURATED_SHARE: Metric = Metric {
+pub const SATURATED_FRACTION: Metric = Metric {
     tag: "train/saturated_fraction",
-    meaning: "share of a batch's recorded action numbers that lie at their bounds, last update",
+    meaning: "fraction of a batch's recorded action numbers that lie at their bounds, last update",
 };
 /// How far drawn actions spread.
 pub const ACTION_STD: Metric = Metric {
@@ -99,9 +99,9 @@ pub const CRITIC_VALUE: Metric = Metric {
     meaning: "mean of the first critic over the policy's actions, in the environment's units, last update",
 };
 /// How far a policy gradient has gone.
-pub const CLIPPED_SHARE: Metric = Metric {
+pub const CLIP_FRACTION: Metric = Metric {
     tag: "train/clip_fraction",
-    meaning: "share of a batch's sub-trajectories whose likelihood ratio lies outside the clip, last update",
+    meaning: "fraction of a batch's sub-trajectories whose likelihood ratio lies outside the clip, last update",
 };
 /// EVA's convergence; its axis is EVA's batches.
 pub const EVA_CONVERGED: Metric = Metric {

@@ -15,8 +15,8 @@ use tensorboard_proto::summary::{Summary, Summary_Image, Summary_Value};
 
 use super::events::{EventFile, PREFIX};
 use super::summaries::{flatten, histogram, plugin, restart, scalar, summary, text};
-use super::{EVA_CONVERGED, EVAL_FILM, Metric};
-use crate::evaluation::video::Film;
+use super::{EVA_CONVERGED, EVAL_VIDEO, Metric};
+use crate::evaluation::video::Video;
 use crate::run_folder::RunState;
 use crate::support::atomic::write_file;
 
@@ -185,16 +185,16 @@ impl Recorder {
     }
 
     /// Shows an episode among TensorBoard's images, where it plays.
-    pub fn film(&mut self, step: usize, film: &Film) -> anyhow::Result<()> {
+    pub fn video(&mut self, step: usize, video: &Video) -> anyhow::Result<()> {
         let mut image = Summary_Image::new();
-        image.set_width(film.width as i32);
-        image.set_height(film.height as i32);
+        image.set_width(video.width as i32);
+        image.set_height(video.height as i32);
         image.set_colorspace(3); // RGB
-        image.set_encoded_image_string(film.gif.clone());
+        image.set_encoded_image_string(video.gif.clone());
         let mut metadata = plugin("images", Vec::new());
-        metadata.set_summary_description(EVAL_FILM.meaning.to_owned());
+        metadata.set_summary_description(EVAL_VIDEO.meaning.to_owned());
         let mut entry = Summary_Value::new();
-        entry.set_tag(EVAL_FILM.tag.to_owned());
+        entry.set_tag(EVAL_VIDEO.tag.to_owned());
         entry.set_metadata(metadata);
         entry.set_image(image);
         self.events.summary(summary(entry), step)?;
@@ -288,7 +288,7 @@ mod tests {
         recorder.scalar(LOSS, 3, 0.25).unwrap();
         recorder.scalar(EVAL_RETURN, 5, -150.5).unwrap();
         recorder
-            .film(5, &Film { width: 8, height: 4, gif: b"GIF89a".to_vec(), pace: String::new() })
+            .video(5, &Video { width: 8, height: 4, gif: b"GIF89a".to_vec(), pace: String::new() })
             .unwrap();
         recorder.flush().unwrap();
         drop(recorder);

@@ -220,8 +220,8 @@ mod tests {
     #[test]
     fn what_has_no_short_word_has_its_key() {
         check("optimiser.batch_size=8", [", optimiser.batch_size=64", ", optimiser.batch_size=8"]);
-        let warm_up = "optimiser.schedule.cosine.warm_up";
-        check(&format!("{warm_up}=10"), [&format!(", {warm_up}=20"), &format!(", {warm_up}=10")]);
+        let warmup = "optimiser.schedule.cosine.warmup";
+        check(&format!("{warmup}=10"), [&format!(", {warmup}=20"), &format!(", {warmup}=10")]);
         check("offline.updates=10", [", offline.updates=300", ", offline.updates=10"]);
         check("env.num_envs=4", [", env.num_envs=20", ", env.num_envs=4"]);
         check("evaluation.episodes=5", [", evaluation.episodes=40", ", evaluation.episodes=5"]);

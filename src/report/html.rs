@@ -1,4 +1,4 @@
-//! One page that stands alone: tables that sort, curves that tell their values, films, and what differs.
+//! One page that stands alone: tables that sort, curves that tell their values, videos, and what differs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::panel::{Panel, Shown, marker};
 use super::series::styles;
 use super::tabular::Table;
 
-/// Bytes of films that a page holds at most.
+/// Bytes of videos that a page holds at most.
 const MOST_FILMS: usize = 24_000_000;
 
 /// Size of a panel's drawing, which the page scales.
@@ -37,7 +37,7 @@ pub fn page(
     measure: Measure,
     axis: Axis,
 ) -> String {
-    let (films, left_out) = films(runs);
+    let (videos, left_out) = videos(runs);
     let differing = differing_settings(runs);
     html! {
         (DOCTYPE)
@@ -58,12 +58,12 @@ pub fn page(
                 @for table in tables { (shown(table)) }
                 h2 { "Learning curves" }
                 (curves(comparison, measure, axis))
-                @if !films.is_empty() || left_out > 0 {
+                @if !videos.is_empty() || left_out > 0 {
                     h2 { "Before and after" }
                     p.note { "The first episode of the first and of the last evaluation, one run of each group." }
-                    div.films { @for film in &films { (film) } }
+                    div.videos { @for video in &videos { (video) } }
                     @if left_out > 0 {
-                        p.note { (left_out) " more films would make this page larger than a browser likes; they are in the runs' folders." }
+                        p.note { (left_out) " more videos would make this page larger than a browser likes; they are in the runs' folders." }
                     }
                 }
                 @if let Some(differing) = &differing {
@@ -132,9 +132,9 @@ fn curves(comparison: &Comparison, measure: Measure, axis: Axis) -> Markup {
     }
 }
 
-/// A pair of films a group, of its first run that has both, and how many groups' would be too much.
-fn films(runs: &[LabelledRun]) -> (Vec<Markup>, usize) {
-    let (mut films, mut left_out, mut bytes) = (Vec::new(), 0, 0);
+/// A pair of videos a group, of its first run that has both, and how many groups' would be too much.
+fn videos(runs: &[LabelledRun]) -> (Vec<Markup>, usize) {
+    let (mut videos, mut left_out, mut bytes) = (Vec::new(), 0, 0);
     let mut done = BTreeSet::new();
     for run in runs {
         if done.contains(&(&run.task, &run.method)) {
@@ -149,8 +149,8 @@ fn films(runs: &[LabelledRun]) -> (Vec<Markup>, usize) {
             continue;
         }
         let uri = |gif: Vec<u8>| format!("data:image/gif;base64,{}", BASE64_STANDARD.encode(gif));
-        films.push(html! {
-            figure.film {
+        videos.push(html! {
+            figure.video {
                 div {
                     @for (name, gif) in [("before", before), ("after", after)] {
                         figure {
@@ -163,10 +163,10 @@ fn films(runs: &[LabelledRun]) -> (Vec<Markup>, usize) {
             }
         });
     }
-    (films, left_out)
+    (videos, left_out)
 }
 
-/// A file that is a GIF, and no larger than all films together may be.
+/// A file that is a GIF, and no larger than all videos together may be.
 fn gif(path: &Path) -> Option<Vec<u8>> {
     let small = path.metadata().ok()?.len() <= MOST_FILMS as u64;
     std::fs::read(path).ok().filter(|bytes| small && bytes.starts_with(b"GIF8"))
@@ -273,7 +273,7 @@ mod tests {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         for name in ["before.gif", "after.gif"] {
             std::fs::write(folders[0].path().join(name), b"GIF89a").unwrap();
-            std::fs::write(folders[1].path().join(name), b"<html>").unwrap(); // not a film
+            std::fs::write(folders[1].path().join(name), b"<html>").unwrap(); // not a video
         }
         let text = page_of(&[
             run(folders[0].path(), "EVA, alpha 8", &[]),

@@ -7,7 +7,7 @@ use crate::data::Trajectory;
 
 /// An episode being played: what an actor may look at.
 #[derive(Debug)]
-pub struct Live {
+pub struct ActiveEpisode {
     /// The environment's row.
     pub env: usize,
     /// Its number among the episodes that are played.
@@ -20,7 +20,7 @@ pub struct Live {
     pub noise: ChaCha8Rng,
 }
 
-impl Live {
+impl ActiveEpisode {
     /// The latest observation.
     pub fn observation(&self, width: usize) -> Vec<f32> {
         self.trajectory.observations.row(self.trajectory.len(), width).into_owned()
@@ -32,29 +32,29 @@ pub trait Actor {
     /// Writes the action of every live episode into its environment's row of `actions`.
     ///
     /// An episode's actions are chosen one after the other, from its first on.
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()>;
+    fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()>;
 
     /// Another that acts alike, for another thread; none where there is only one.
-    fn twin(&self) -> Option<Box<dyn Actor + Send>>;
+    fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>>;
 }
 
 impl<A: Actor + ?Sized> Actor for &mut A {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+    fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
         (**self).act(live, actions)
     }
 
-    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
-        (**self).twin()
+    fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>> {
+        (**self).clone_for_thread()
     }
 }
 
 impl Actor for Box<dyn Actor + Send> {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+    fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
         (**self).act(live, actions)
     }
 
-    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
-        (**self).twin()
+    fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>> {
+        (**self).clone_for_thread()
     }
 }
 

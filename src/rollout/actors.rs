@@ -5,7 +5,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
-use super::actor::{Actor, Live, row_of};
+use super::actor::{ActiveEpisode, Actor, row_of};
 
 /// Uniformly random play.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct RandomActor {
 }
 
 impl Actor for RandomActor {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+    fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
         for episode in live {
             let row = row_of(actions, &self.space, episode.env);
             draw_uniform(&self.space, &mut episode.noise, row);
@@ -23,7 +23,7 @@ impl Actor for RandomActor {
         Ok(())
     }
 
-    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+    fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>> {
         Some(Box::new(self.clone()))
     }
 }
@@ -39,7 +39,7 @@ pub struct ScriptedActor {
 }
 
 impl Actor for ScriptedActor {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+    fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
         let width = self.observation_width;
         let observations: Vec<f32> = live.iter().flat_map(|episode| episode.observation(width)).collect();
         let mut chosen = vec![0.0; live.len() * self.space.width()];
@@ -50,7 +50,7 @@ impl Actor for ScriptedActor {
         Ok(())
     }
 
-    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+    fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>> {
         None // a controller may be a process
     }
 }
@@ -67,7 +67,7 @@ pub struct NoisyActor<A> {
 }
 
 impl<A: Actor> Actor for NoisyActor<A> {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+    fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
         self.actor.act(live, actions)?;
         for episode in live {
             let row = row_of(actions, &self.space, episode.env);
@@ -96,8 +96,8 @@ impl<A: Actor> Actor for NoisyActor<A> {
         Ok(())
     }
 
-    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
-        let actor = self.actor.twin()?;
+    fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>> {
+        let actor = self.actor.clone_for_thread()?;
         Some(Box::new(NoisyActor { actor, space: self.space.clone(), scales: self.scales.clone() }))
     }
 }

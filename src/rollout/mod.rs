@@ -14,4 +14,4 @@ mod share;
 pub use actor::Actor;
 pub use actors::{NoisyActor, RandomActor, ScriptedActor, draw_uniform};
 pub use play::{Played, play, play_groups, play_into};
-pub use policy::{Choice, Inference, PolicyActor};
+pub use policy::{ActionSelection, Inference, PolicyActor};

@@ -65,7 +65,7 @@ pub fn play_into(
     keep: &Keep,
 ) -> anyhow::Result<(usize, Vec<Clock>)> {
     let all = Episodes { alike: group as u64, ..Episodes::all(seed, env.num_envs()) };
-    let twins = actor.twin().zip(actor.twin());
+    let twins = actor.clone_for_thread().zip(actor.clone_for_thread());
     let shares = match (twins, env.halves()) {
         (Some((first, second)), Some(halves)) => play_halves(halves, [first, second], all, episodes, keep)?,
         _ => vec![play_share(env, actor, all, episodes, keep, &AtomicBool::new(false))?],
@@ -76,7 +76,7 @@ pub fn play_into(
 
 /// Plays each half on a thread of its own, which has half of the threads that tasks and libtorch may use.
 ///
-/// Episodes alternate between the halves, so that a few are shared out too.
+/// Episodes alternate between the halves, so that a few are split too.
 fn play_halves(
     halves: [&mut dyn VecEnv; 2],
     actors: [Box<dyn Actor + Send>; 2],

@@ -15,17 +15,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::actor::{Actor, Live};
+use super::actor::{ActiveEpisode, Actor};
 use super::reader::Reader;
 use crate::support::errors::OrInput;
 
 /// How a policy's actions are chosen.
 #[derive(Clone, Copy, Debug)]
-pub enum Choice<'a> {
-    /// The likeliest one.
-    Likeliest(&'a Policy),
-    /// One drawn from Online DT's distribution.
-    Drawn(&'a TransformerPolicy, &'a StochasticHead),
+pub enum ActionSelection<'a> {
+    /// The mode of the policy's distribution.
+    Greedy(&'a Policy),
+    /// A sample of Online DT's distribution.
+    Sampled(&'a TransformerPolicy, &'a StochasticHead),
 }
 
 /// What a decision transformer computes at a step. A TorchScript module always reads windows.
@@ -70,7 +70,7 @@ pub enum PolicyActor<'a> {
 impl<'a> PolicyActor<'a> {
     /// Acts by `choice`, whose policy has its adapters merged, conditioned on `target_return`.
     pub fn new(
-        choice: Choice<'a>,
+        choice: ActionSelection<'a>,
         conditioning: &Conditioning,
         target_return: f32,
         space: &ActionSpace,
@@ -78,9 +78,9 @@ impl<'a> PolicyActor<'a> {
     ) -> Self {
         let reader = Reader { conditioning: conditioning.share(), target_return, space: space.clone() };
         let (policy, head) = match choice {
-            Choice::Likeliest(Policy::TorchScript(module)) => return Self::Module(module, reader),
-            Choice::Likeliest(Policy::Transformer(policy)) => (policy, None),
-            Choice::Drawn(policy, head) => (policy, Some(head.clone_for_thread())),
+            ActionSelection::Greedy(Policy::TorchScript(module)) => return Self::Module(module, reader),
+            ActionSelection::Greedy(Policy::Transformer(policy)) => (policy, None),
+            ActionSelection::Sampled(policy, head) => (policy, Some(head.clone_for_thread())),
         };
         let policy = policy.clone_for_thread();
         let (cache, windows) = (None, None);
@@ -89,7 +89,7 @@ impl<'a> PolicyActor<'a> {
 }
 
 impl Actor for PolicyActor<'_> {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+    fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
         match self {
             Self::Transformer(actor) => actor.act(live, actions),
             Self::Module(module, reader) => {
@@ -101,9 +101,9 @@ impl Actor for PolicyActor<'_> {
         }
     }
 
-    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+    fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>> {
         match self {
-            Self::Transformer(actor) => actor.twin(),
+            Self::Transformer(actor) => actor.clone_for_thread(),
             Self::Module(..) => None,
         }
     }
@@ -112,7 +112,7 @@ impl Actor for PolicyActor<'_> {
 /// A decision transformer that acts.
 pub struct TransformerActor {
     policy: TransformerPolicy,
-    /// By which actions are drawn; the likeliest are taken where absent.
+    /// By which actions are sampled; they are greedy where absent.
     head: Option<StochasticHead>,
     reader: Reader,
     inference: Inference,
@@ -124,7 +124,7 @@ pub struct TransformerActor {
 
 impl TransformerActor {
     /// One action a live episode of `num_envs` environments: `[B, A]` in [−1, 1], or `[B, 1]` indices.
-    fn choose(&mut self, live: &mut [Live], num_envs: usize) -> Tensor {
+    fn choose(&mut self, live: &mut [ActiveEpisode], num_envs: usize) -> Tensor {
         let encoded = match self.inference {
             Inference::Cached => self.encode_cached(live, num_envs),
             Inference::Window => self.encode_windows(live, num_envs),
@@ -137,7 +137,7 @@ impl TransformerActor {
     }
 
     /// What the policy makes of every live episode's latest state, in the window of its last steps: `[B, D]`.
-    fn encode_windows(&mut self, live: &[Live], num_envs: usize) -> Tensor {
+    fn encode_windows(&mut self, live: &[ActiveEpisode], num_envs: usize) -> Tensor {
         let longest = self.reader.conditioning.context_length;
         if self.windows.is_none() {
             self.windows = SlidingWindows::new(&self.policy, num_envs, longest);
@@ -150,7 +150,7 @@ impl TransformerActor {
     }
 
     /// What the policy makes of every live episode's latest state, by way of the cache: `[B, D]`.
-    fn encode_cached(&mut self, live: &[Live], num_envs: usize) -> Tensor {
+    fn encode_cached(&mut self, live: &[ActiveEpisode], num_envs: usize) -> Tensor {
         let longest = self.reader.conditioning.context_length;
         let mut cache = self.cache.take().unwrap_or_else(|| self.policy.cache(num_envs, longest));
         let (mut growing, mut beginning) = (Vec::new(), BTreeMap::<usize, Vec<usize>>::new());
@@ -187,14 +187,14 @@ impl TransformerActor {
 }
 
 impl Actor for TransformerActor {
-    fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+    fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
         let num_envs = actions.len() / self.reader.space.width();
         let chosen = tch::no_grad(|| self.choose(live, num_envs));
         self.reader.write(&chosen, live, actions);
         Ok(())
     }
 
-    fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+    fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>> {
         Some(Box::new(Self {
             policy: self.policy.clone_for_thread(),
             head: self.head.as_ref().map(StochasticHead::clone_for_thread),
@@ -208,7 +208,7 @@ impl Actor for TransformerActor {
 
 /// One action a live episode, by the episode's own noise: head outputs `[B, A]` or `[B, A · bins]` and
 /// encodings `[B, D]` → `[B, A]` in [−1, 1], or `[B, 1]` indices.
-fn draw(head: &StochasticHead, outputs: &Tensor, encoded: &Tensor, live: &mut [Live]) -> Tensor {
+fn draw(head: &StochasticHead, outputs: &Tensor, encoded: &Tensor, live: &mut [ActiveEpisode]) -> Tensor {
     let numbers = outputs.numel() / live.len();
     let mut noise = Vec::with_capacity(outputs.numel());
     for episode in live {
@@ -259,8 +259,8 @@ mod tests {
         let head = StochasticHead::new(&policy, 0.3, 0.1);
         let policy = Policy::Transformer(policy);
         let choice = match &policy {
-            Policy::Transformer(policy) if drawn => Choice::Drawn(policy, &head),
-            _ => Choice::Likeliest(&policy),
+            Policy::Transformer(policy) if drawn => ActionSelection::Sampled(policy, &head),
+            _ => ActionSelection::Greedy(&policy),
         };
         let settings = BridgeSettings::default();
         let mut env = make_halves("CartPole-v1", &Kwargs::new(), num_envs, &settings).unwrap();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     impl Actor for Both<'_> {
-        fn act(&mut self, live: &mut [Live], actions: &mut [f32]) -> anyhow::Result<()> {
+        fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
             let mut others = actions.to_vec();
             self.cached.act(live, &mut others)?;
             self.window.act(live, actions)?;
@@ -294,7 +294,7 @@ mod tests {
             Ok(())
         }
 
-        fn twin(&self) -> Option<Box<dyn Actor + Send>> {
+        fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>> {
             None
         }
     }
@@ -309,7 +309,7 @@ mod tests {
         let mut env = make_halves(env, &Kwargs::new(), 10, &BridgeSettings::default()).unwrap();
         let (space, target) = (env.spec().action.clone(), conditioning.target_return);
         let actor = |inference| {
-            PolicyActor::new(Choice::Likeliest(&policy), &conditioning, target, &space, inference)
+            PolicyActor::new(ActionSelection::Greedy(&policy), &conditioning, target, &space, inference)
         };
         let (window, cached) = (actor(Inference::Window), actor(Inference::Cached));
         let context_length = conditioning.context_length;

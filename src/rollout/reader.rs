@@ -4,7 +4,7 @@ use eva_rl_agents::model::{Conditioning, Inputs};
 use eva_rl_envs::ActionSpace;
 use tch::{Device, Kind, Tensor};
 
-use super::actor::{Live, idle_actions, row_of};
+use super::actor::{ActiveEpisode, idle_actions, row_of};
 use crate::data::{Step, Windows};
 
 /// How a policy reads its environment, and what it is conditioned on.
@@ -25,18 +25,23 @@ impl Reader {
     }
 
     /// The windows of all live episodes, padded to the longest of them.
-    pub fn whole_windows(&self, live: &[Live]) -> Inputs {
+    pub fn whole_windows(&self, live: &[ActiveEpisode]) -> Inputs {
         let seen = live.iter().map(|episode| episode.earned.len()).max().unwrap_or(0);
         self.inputs(live.iter(), live.len(), seen.min(self.conditioning.context_length))
     }
 
     /// The last `steps` steps of `batch` episodes as the policy reads them; the action still to be chosen is
     /// an idle one.
-    pub fn inputs<'l>(&self, live: impl Iterator<Item = &'l Live>, batch: usize, steps: usize) -> Inputs {
+    pub fn inputs<'l>(
+        &self,
+        live: impl Iterator<Item = &'l ActiveEpisode>,
+        batch: usize,
+        steps: usize,
+    ) -> Inputs {
         let (action_width, idle) = (self.space.width(), idle_actions(&self.space, 1));
         let state_width = self.conditioning.state_width();
         let mut windows = Windows::new(batch, steps, state_width, action_width);
-        for (row, Live { trajectory, earned, .. }) in live.enumerate() {
+        for (row, ActiveEpisode { trajectory, earned, .. }) in live.enumerate() {
             let seen = earned.len(); // states, the latest included
             for (timestep, earned) in earned.iter().enumerate().skip(seen.saturating_sub(steps)) {
                 let chosen = timestep + 1 < seen; // the latest state's action is still to be
@@ -58,7 +63,7 @@ impl Reader {
 
     /// Writes the policy's choices, `[B, A]` in [−1, 1] or `[B, 1]` indices, as the environment's actions into
     /// the rows of the live episodes.
-    pub fn write(&self, chosen: &Tensor, live: &[Live], actions: &mut [f32]) {
+    pub fn write(&self, chosen: &Tensor, live: &[ActiveEpisode], actions: &mut [f32]) {
         let chosen = match self.space {
             ActionSpace::Discrete { .. } | ActionSpace::MultiDiscrete { .. } => chosen.shallow_clone(),
             ActionSpace::Box { .. } => self.conditioning.to_environment(chosen),

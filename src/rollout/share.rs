@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use eva_rl_envs::{EnvSpec, Episodes, Phase, StepBatch, Success, VecEnv};
 
-use super::actor::{Actor, Live, idle_actions};
+use super::actor::{ActiveEpisode, Actor, idle_actions};
 use crate::data::Trajectory;
 use crate::support::errors::tell;
 use crate::support::seeds::{self, Purpose};
@@ -48,7 +48,7 @@ pub(super) fn play_share(
     let action_width = env.spec().action.width();
     let mut batch = StepBatch::new(env.spec(), count);
     env.begin(numbers, &mut batch.observations)?;
-    let start = |env: usize, number: usize, observation: &[f32]| Live {
+    let start = |env: usize, number: usize, observation: &[f32]| ActiveEpisode {
         env,
         number,
         trajectory: Trajectory {
@@ -61,7 +61,7 @@ pub(super) fn play_share(
         earned: vec![0.0],
         noise: seeds::generator(numbers.seed, Purpose::Acting, number),
     };
-    let mut live: Vec<Live> = (0..count)
+    let mut live: Vec<ActiveEpisode> = (0..count)
         .map(|env| (env, numbers.first_of(env) as usize))
         .filter(|(_, number)| *number < episodes)
         .map(|(env, number)| start(env, number, &batch.observations[env * width..][..width]))

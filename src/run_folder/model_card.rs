@@ -51,11 +51,13 @@ pub fn text(plan: &RunPlan, run_dir: &RunDir, facts: &Facts) -> String {
         "- {} updates in {:.0} s. The config is `config.toml`.\n",
         state.updates, state.elapsed_secs
     );
-    let films = ["before.gif", "after.gif"].map(|name| (run_dir.root().join(name).exists(), name));
-    let films: Vec<String> = films.iter().filter(|film| film.0).map(|film| format!("`{}`", film.1)).collect();
-    if !films.is_empty() {
-        let films = films.join(", ");
-        card += &format!("- The first episode of the first and of the last evaluation, filmed: {films}.\n");
+    let videos = ["before.gif", "after.gif"].map(|name| (run_dir.root().join(name).exists(), name));
+    let videos: Vec<String> =
+        videos.iter().filter(|video| video.0).map(|video| format!("`{}`", video.1)).collect();
+    if !videos.is_empty() {
+        let videos = videos.join(", ");
+        card +=
+            &format!("- The first episode of the first and of the last evaluation, recorded: {videos}.\n");
     }
     card += "- `best/` has the greatest mean return of the evaluations below; it was chosen by the same episodes that the table reports, so its own mean is optimistic.\n";
     card += "\n| updates | target return | mean return | 95% interval | episodes | success |\n|---|---|---|---|---|---|\n";

@@ -181,7 +181,7 @@ fn split(plan: &RunPlan, datasets: Vec<Dataset>) -> (Replay, Replay) {
             let replay = if number < episodes - held_out { &mut offline } else { &mut validation };
             replay.push(episode);
         }
-        if plan.data.evenly {
+        if plan.data.balanced {
             offline.end_part();
             validation.end_part();
         }

@@ -8,8 +8,8 @@ use super::adapter_init::{TaskWindows, initialise_adapters, restore_adapters};
 use super::inputs::TrainInputs;
 use super::online;
 use super::session::Learner;
-use super::session::{Journal, Run};
-use crate::config::{ObjectiveConfig, OnlineConfig, OnlineDtConfig, RunPlan};
+use super::session::{Run, RunLog};
+use crate::config::{LossConfig, OnlineConfig, OnlineDtConfig, RunPlan};
 use crate::data::Replay;
 use crate::evaluation::Evaluated;
 use crate::metrics::{self, Recorder};
@@ -71,12 +71,12 @@ pub fn train(
         }
         tell(&format!("going on from update {} of {total}", state.updates));
     }
-    let journal = Journal::new(run_dir, recorder, evaluations, &state, total);
-    let mut run = Run { plan, learner, conditioning, env, tasks, validation, state, saved, journal };
+    let log = RunLog::new(run_dir, recorder, evaluations, &state, total);
+    let mut run = Run { plan, learner, conditioning, env, tasks, validation, state, saved, log };
     run.learn_what_was_reached();
     run.tell_targets(&offline);
 
-    if imitate(&mut run, &offline)? {
+    if offline_updates(&mut run, &offline)? {
         match &plan.online {
             None => {}
             Some(OnlineConfig::Odt(odt)) => online::odt(&mut run, odt, offline)?,
@@ -85,18 +85,18 @@ pub fn train(
             Some(OnlineConfig::FilteredBc(bc)) => online::filtered_bc(&mut run, bc, offline)?,
         }
     }
-    let Run { learner, state, journal, .. } = run;
+    let Run { learner, state, log, .. } = run;
     let facts = Facts {
         trajectories: count,
         steps,
-        evaluations: &journal.evaluations,
+        evaluations: &log.evaluations,
         state: &state,
         policy: learner.policy.config(),
         trained: learner.trained_parameters(),
         adapters: learner.folder.is_some(),
     };
     run_dir.write("README.md", &model_card::text(plan, run_dir, &facts))?;
-    summarise(run_dir, &journal.evaluations, &state, json)
+    summarise(run_dir, &log.evaluations, &state, json)
 }
 
 /// Finds the deviations by which a new run's actions begin to spread, where its config names none.
@@ -107,7 +107,7 @@ fn start_spread(
     offline: &Replay,
     recorder: &mut Recorder,
 ) -> anyhow::Result<()> {
-    let ObjectiveConfig::OnlineDt(OnlineDtConfig { initial_std: None, .. }) = plan.objective else {
+    let LossConfig::OnlineDt(OnlineDtConfig { initial_std: None, .. }) = plan.loss else {
         return Ok(());
     };
     let batches: Vec<Inputs> = (0..INITIAL_STD_BATCHES)
@@ -127,17 +127,17 @@ fn start_spread(
 }
 
 /// The updates on the offline trajectories; false where the run ends with them.
-fn imitate(run: &mut Run, offline: &Replay) -> anyhow::Result<bool> {
+fn offline_updates(run: &mut Run, offline: &Replay) -> anyhow::Result<bool> {
     loop {
         if run.state.updates >= run.plan.offline.updates && run.plan.online.is_some() {
             return Ok(true);
         }
-        if !run.tend(Vec::new)? {
+        if !run.checkpoint_and_evaluate(Vec::new)? {
             return Ok(false);
         }
         let inputs = run.conditioning.inputs(&run.windows(offline).view());
-        let objective = run.learner.objective(&inputs);
-        run.step(&inputs, &objective)?;
+        let update_loss = run.learner.loss(&inputs);
+        run.step(&inputs, &update_loss)?;
     }
 }
 

@@ -46,7 +46,7 @@ pub fn entropy(mean: &Tensor, log_std: &Tensor) -> Tensor {
 }
 
 /// For each of A numbers the log-deviation between `low` and `high`, to half a hundredth, under which what was
-/// recorded is likeliest around these means: `[N, A]` each → `[A]`.
+/// recorded is most likely around these means: `[N, A]` each → `[A]`.
 pub fn most_likely_log_std(actions: &Tensor, mean: &Tensor, low: f64, high: f64) -> Tensor {
     let likelihood = |log_std: &Tensor| {
         log_prob(actions, mean, &log_std.expand_as(mean)).mean_dim(0i64, false, Kind::Float)
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_likeliest_deviation_is_the_one_that_the_noise_had() {
+    fn the_most_likely_deviation_is_the_one_that_the_noise_had() {
         tch::manual_seed(2);
         let mean = Tensor::rand([20_000, 3], (Kind::Float, Device::Cpu)) * 2.0 - 1.0; // [N, A]
         let known = [0.05, 0.5, 0.9];

@@ -141,7 +141,7 @@ impl StochasticHead {
         tch::no_grad(|| self.log_std_head.bias.shallow_clone().copy_(&unsquashed));
     }
 
-    /// For each of A numbers the deviation under which the recorded actions of some batches are likeliest
+    /// For each of A numbers the deviation under which the recorded actions of some batches are most likely
     /// around the policy's own, `[A]`; none where actions are not normal.
     pub fn residual_std(
         &self,

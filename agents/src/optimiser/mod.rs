@@ -4,29 +4,33 @@
 
 mod schedule;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-pub use schedule::{Decay, learning_rate};
+pub use schedule::Schedule;
 
-/// What a step makes of a parameter x and its moments. With r = m̂/(√v̂ + ε), λ the weight decay and η the
+/// How a step follows from a parameter x and its moments. With r = m̂/(√v̂ + ε), λ the weight decay and η the
 /// learning rate:
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// x ← x − η·(r + λx), its decay first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// AdamW (arXiv 1711.05101): x ← x − η·(r + λx), its decay first.
+    #[default]
     AdamW,
-    /// x ← x − η·‖x‖/‖r + λx‖·(r + λx), the paper's Algorithm 2 with φ(z) = z; the ratio is 1 where either
+    /// LAMB (arXiv 1904.00962): x ← x − η·‖x‖/‖r + λx‖·(r + λx), the paper's Algorithm 2 with φ(z) = z; the ratio is 1 where either
     /// norm is zero.
     ///
-    /// Vectors and an adapter's B step as AdamW's: they begin at zero, from where steps as long as a share of
-    /// their own norm would never lead them.
+    /// Vectors and an adapter's B step as AdamW's: they are initialised at zero, where steps
+    /// as long as a fraction of their own norm would leave them.
     Lamb,
 }
 
 /// Constants of the optimiser.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// What a step makes of the moments.
-    pub rule: Rule,
+    /// How a step follows from the moments.
+    pub algorithm: Algorithm,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
@@ -39,7 +43,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { rule: Rule::AdamW, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+        Self { algorithm: Algorithm::AdamW, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
     }
 }
 
@@ -151,7 +155,7 @@ impl Optimiser {
     /// One step at learning rate `rate`, or each parameter's multiple of it.
     pub fn step(&mut self, rate: f64) {
         self.steps += 1;
-        let Settings { rule, beta1, beta2, epsilon, weight_decay } = self.settings;
+        let Settings { algorithm, beta1, beta2, epsilon, weight_decay } = self.settings;
         let first_bias = 1.0 - beta1.powi(self.steps);
         let second_bias = 1.0 - beta2.powi(self.steps);
         tch::no_grad(|| {
@@ -167,7 +171,7 @@ impl Optimiser {
                 parameter.second *= beta2;
                 parameter.second += gradient.square() * (1.0 - beta2);
                 let root = (&parameter.second / second_bias).sqrt() + epsilon;
-                if rule == Rule::Lamb && parameter.scales {
+                if algorithm == Algorithm::Lamb && parameter.scales {
                     let direction = &parameter.first / root / first_bias + &parameter.value * decay;
                     let norm = |x: &Tensor| x.norm().double_value(&[]); // `[…]`
                     let (size, length) = (norm(&parameter.value), norm(&direction));
@@ -241,8 +245,8 @@ mod tests {
 
     #[test]
     fn a_restored_optimiser_goes_on_as_if_nothing_had_happened() {
-        let run = |rule: Rule, stop: bool| {
-            let settings = Settings { rule, ..Settings::default() };
+        let run = |algorithm: Algorithm, stop: bool| {
+            let settings = Settings { algorithm, ..Settings::default() };
             let weight = Tensor::ones([2, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
             let named = || vec![("w".to_owned(), weight.shallow_clone())];
             let mut optimiser = Optimiser::new(named(), settings);
@@ -259,8 +263,8 @@ mod tests {
             }
             weight.detach().copy()
         };
-        for rule in [Rule::AdamW, Rule::Lamb] {
-            assert_eq!(run(rule, true), run(rule, false));
+        for algorithm in [Algorithm::AdamW, Algorithm::Lamb] {
+            assert_eq!(run(algorithm, true), run(algorithm, false));
         }
     }
 
@@ -308,7 +312,7 @@ mod tests {
         let expected = expect(numbers(&start), &gradients);
 
         let value = start.copy().set_requires_grad(true);
-        let settings = Settings { rule: Rule::Lamb, weight_decay: 0.05, ..Settings::default() };
+        let settings = Settings { algorithm: Algorithm::Lamb, weight_decay: 0.05, ..Settings::default() };
         let named = vec![(name.to_owned(), value.shallow_clone())];
         let mut optimiser = Optimiser::new(named, settings).with_lora_plus(4.0);
         for gradient in &given {

@@ -25,7 +25,7 @@ impl SplitMoments {
         half.add(rows)
     }
 
-    /// Both, for rows that are shared out already.
+    /// Both, for rows that are split already.
     pub fn started_mut(&mut self) -> Option<&mut [Moments; 2]> {
         self.0.as_mut()
     }

@@ -19,7 +19,7 @@ use crate::config::AdapterConfig;
 use crate::policies;
 use crate::policies::read_inputs;
 use crate::report::eva_summary::EvaSummary;
-use crate::rollout::{self, Choice, PolicyActor};
+use crate::rollout::{self, ActionSelection, PolicyActor};
 use crate::support::atomic::{refuse_existing, write_folder};
 use crate::support::errors::{InputError, OrInput, env_failure};
 use crate::support::seeds::{self, Purpose};
@@ -134,7 +134,7 @@ fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
     let target = conditioning.target_return;
     let (mut steps, mut clocks, begun) = (0, Vec::new(), Instant::now());
     while begun.elapsed().as_secs_f64() < args.seconds {
-        let choice = Choice::Likeliest(&policy);
+        let choice = ActionSelection::Greedy(&policy);
         let mut actor = PolicyActor::new(choice, &conditioning, target, &space, args.inference);
         let played = rollout::play(env.as_mut(), &mut actor, count, steps as u64)?;
         steps += played.episodes.iter().map(crate::data::Trajectory::len).sum::<usize>();

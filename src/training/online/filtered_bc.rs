@@ -1,7 +1,7 @@
-//! Filtered behaviour cloning: imitation of the best trajectories seen so far, the simplest control.
+//! Filtered behaviour cloning of the best trajectories so far, the simplest baseline.
 //!
-//! Every round plays the likeliest actions with noise; of all episodes, offline and online, those of
-//! highest return are imitated (the "%BC" of Chen et al. 2021, arXiv 2106.01345, kept up online).
+//! Every round plays the greedy actions with noise; of all episodes, offline and online, those of
+//! highest return are cloned (the "%BC" of Chen et al. 2021, arXiv 2106.01345, kept up online).
 
 use crate::config::FilteredBcConfig;
 use crate::data::Replay;
@@ -11,7 +11,7 @@ use crate::training::session::{Explorer, Run};
 /// Runs to its end.
 pub fn filtered_bc(run: &mut Run, settings: &FilteredBcConfig, offline: Replay) -> anyhow::Result<()> {
     let mut replay = run.replay(settings.replay_capacity, offline)?;
-    while run.tend(|| replay_state(&replay))? {
+    while run.checkpoint_and_evaluate(|| replay_state(&replay))? {
         if run.round_begins(&settings.exploration) {
             let Some(episodes) = run.explore(&settings.exploration, Explorer::Noisy(settings.noise), 1)?
             else {
@@ -22,8 +22,8 @@ pub fn filtered_bc(run: &mut Run, settings: &FilteredBcConfig, offline: Replay) 
             }
         }
         let inputs = run.conditioning.inputs(&run.windows(&replay).view());
-        let objective = run.learner.objective(&inputs);
-        run.step(&inputs, &objective)?;
+        let update_loss = run.learner.loss(&inputs);
+        run.step(&inputs, &update_loss)?;
     }
     Ok(())
 }

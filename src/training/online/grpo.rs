@@ -20,7 +20,7 @@ use crate::metrics::{self, Metric};
 use crate::run_folder::replay_state;
 use crate::support::seeds::{self, Purpose};
 use crate::training::session::{Explorer, Run};
-use crate::training::session::{Learner, Objective};
+use crate::training::session::{Learner, UpdateLoss};
 
 /// Log-probabilities by which a round's actions were chosen, among a checkpoint's tensors.
 const BEFORE: &str = "grpo.before";
@@ -34,9 +34,9 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
         0 => None,
         _ => Some(Round::restore(run, settings)?),
     };
-    while run.tend(|| round.as_ref().map_or_else(Vec::new, Round::state))? {
+    while run.checkpoint_and_evaluate(|| round.as_ref().map_or_else(Vec::new, Round::state))? {
         if run.round_begins(&settings.exploration) {
-            let explored = run.explore(&settings.exploration, Explorer::Drawn, settings.group_size)?;
+            let explored = run.explore(&settings.exploration, Explorer::Sampled, settings.group_size)?;
             let Some(episodes) = explored else { continue };
             round = Some(Round::new(run, settings, episodes));
         }
@@ -54,8 +54,8 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
         let mut fused = FusedLora::default();
         let (now, mut parts) = log_probs(&run.learner, &mut fused, &inputs); // [B, T]
         let found = sequence_policy_gradient(&now, &before, &advantages, &counted, settings.clip);
-        parts.push((metrics::CLIPPED_SHARE, found.clipped));
-        run.step(&inputs, &Objective { loss: found.loss, temperature: None, parts, fused })?;
+        parts.push((metrics::CLIP_FRACTION, found.clipped));
+        run.step(&inputs, &UpdateLoss { loss: found.loss, temperature: None, parts, fused })?;
     }
     Ok(())
 }

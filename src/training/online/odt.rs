@@ -1,6 +1,6 @@
 //! Online DT (Zheng, Zhang and Grover 2022, arXiv 2202.05607, Algorithm 1).
 //!
-//! Every round draws actions from π(a | s, R) while asking for a high return, relabels the episodes with
+//! Every round draws actions from π(a | s, R) conditioned on a high target return, relabels the episodes with
 //! the returns that they did earn (hindsight), and steps on −log π(a | s, R) − λ·H(π) over windows of a
 //! replay that begins with the best offline trajectories; λ holds the entropy at its target (their Eq. 5).
 
@@ -12,16 +12,16 @@ use crate::training::session::{Explorer, Run};
 /// Runs to its end.
 pub fn odt(run: &mut Run, settings: &OdtConfig, offline: Replay) -> anyhow::Result<()> {
     let mut replay = run.replay(settings.replay_capacity, offline)?;
-    while run.tend(|| replay_state(&replay))? {
+    while run.checkpoint_and_evaluate(|| replay_state(&replay))? {
         if run.round_begins(&settings.exploration) {
-            let Some(episodes) = run.explore(&settings.exploration, Explorer::Drawn, 1)? else { continue };
+            let Some(episodes) = run.explore(&settings.exploration, Explorer::Sampled, 1)? else { continue };
             for episode in episodes {
                 replay.push(episode); // which relabels it
             }
         }
         let inputs = run.conditioning.inputs(&run.windows(&replay).view());
-        let objective = run.learner.objective(&inputs);
-        run.step(&inputs, &objective)?;
+        let update_loss = run.learner.loss(&inputs);
+        run.step(&inputs, &update_loss)?;
     }
     Ok(())
 }

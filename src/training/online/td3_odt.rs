@@ -1,10 +1,10 @@
 //! Online DT with TD3's gradient (Yan, Schwing and Wang 2024, arXiv 2410.24108).
 //!
 //! Two critics learn Q(s, a) from the transitions of the replay's windows. The policy's loss is the run's
-//! objective on hindsight-relabelled windows, less `rl_weight` · Q₁(s, π(s))/mean|Q₁| on the same windows
-//! asking for the return of exploration: the first keeps the policy near what was done, the second points
+//! loss on hindsight-relabelled windows, less `rl_weight` · Q₁(s, π(s))/mean|Q₁| on the same windows
+//! conditioned on the target return of exploration: the first keeps the policy near what was done, the second points
 //! to what would earn more. The scale by mean|Q₁| is TD3+BC's (arXiv 2106.06860), so that one weight suits
-//! all rewards. Exploration is the likeliest action with noise.
+//! all rewards. Exploration is the greedy action with noise.
 
 use anyhow::Context;
 use eva_rl_agents::loss::{CriticShape, TwinCritics, polyak_update};
@@ -26,7 +26,7 @@ const TARGET: &str = "target_policy.";
 pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyhow::Result<()> {
     let mut replay = run.replay(settings.replay_capacity, offline)?;
     let (mut critics, target) = begin(run, settings)?;
-    while run.tend(|| {
+    while run.checkpoint_and_evaluate(|| {
         let mut state = replay_state(&replay);
         state.extend(critics.state());
         state.extend(target_state(&target));
@@ -59,19 +59,19 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         );
         let critic_loss = found.map_err(|what| run.not_finite(&inputs, &what))?;
 
-        let mut objective = run.learner.objective(&inputs);
+        let mut update_loss = run.learner.loss(&inputs);
         let done = run.state.updates - run.plan.offline.updates + 1; // with this one
         let steps_policy = done.is_multiple_of(settings.policy_delay);
-        if steps_policy && done > settings.critic_warm_up {
+        if steps_policy && done > settings.critic_warmup {
             let real = inputs.mask.flatten(0, -1).nonzero().squeeze_dim(-1); // [M]
-            let actions = rows(&run.learner.mean_actions(&mut objective.fused, &asking), &real); // [M, A]
+            let actions = rows(&run.learner.mean_actions(&mut update_loss.fused, &asking), &real); // [M, A]
             let values = critics.q_value(&rows(&asking.states, &real), &actions); // [M]
-            objective.loss -= scaled_worth(&values) * settings.rl_weight;
+            update_loss.loss -= scaled_worth(&values) * settings.rl_weight;
             let mean = values.mean(Kind::Float).double_value(&[]) * f64::from(run.conditioning.return_scale);
-            objective.parts.push((metrics::CRITIC_VALUE, mean));
+            update_loss.parts.push((metrics::CRITIC_VALUE, mean));
         }
-        objective.parts.push((metrics::CRITIC_LOSS, critic_loss));
-        run.step(&inputs, &objective)?;
+        update_loss.parts.push((metrics::CRITIC_LOSS, critic_loss));
+        run.step(&inputs, &update_loss)?;
         critics.step(settings.critic_learning_rate); // only now: an update is made whole or not at all
         if steps_policy {
             critics.polyak_update(settings.polyak);
@@ -152,7 +152,7 @@ fn target_values(
 /// With V the worth of the next slot, yₜ = r + γ·((1 − λ)·Vₜ₊₁ + λ·yₜ₊₁), and λ = 0 is TD3's own target.
 fn targets(windows: &Windows, worth: &[f32], return_scale: f32, settings: &Td3OdtConfig) -> Vec<(i64, f32)> {
     let (mask, terminates, steps) = (windows.view().mask, windows.terminates(), windows.view().steps);
-    let (discount, trace) = (settings.discount as f32, settings.trace as f32);
+    let (discount, lambda) = (settings.discount as f32, settings.lambda as f32);
     let mut found = Vec::with_capacity(mask.len());
     for window in (0..mask.len()).step_by(steps) {
         let last = window + steps - 1; // windows are padded on the left alone
@@ -162,7 +162,7 @@ fn targets(windows: &Windows, worth: &[f32], return_scale: f32, settings: &Td3Od
             if terminates[slot] {
                 ahead = reward;
             } else if slot < last {
-                ahead = reward + discount * ((1.0 - trace) * worth[slot + 1] + trace * ahead);
+                ahead = reward + discount * ((1.0 - lambda) * worth[slot + 1] + lambda * ahead);
             } else {
                 continue;
             }
@@ -181,7 +181,7 @@ mod tests {
     use crate::data::Trajectory;
 
     #[track_caller]
-    fn check(end: Phase, trace: f64, wanted: &[(i64, f32)]) {
+    fn check(end: Phase, lambda: f64, wanted: &[(i64, f32)]) {
         let mut replay = Replay::new(1, 1, 1);
         replay.push(Trajectory {
             observations: vec![0.0; 4].into(),
@@ -194,9 +194,9 @@ mod tests {
             replay_capacity: 1,
             noise: 0.0,
             rl_weight: 1.0,
-            critic_warm_up: 0,
+            critic_warmup: 0,
             discount: 0.5,
-            trace,
+            lambda,
             critic_width: 1,
             critic_learning_rate: 1.0,
             polyak: 1.0,

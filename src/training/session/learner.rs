@@ -8,11 +8,11 @@ use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
 use eva_rl_agents::adapter_init::{Method, RankAllocator, orthogonality};
 use eva_rl_agents::loss::{self, Spread, StochasticHead};
 use eva_rl_agents::model::{self, ForwardContext, FusedLora, Inputs, TransformerPolicy};
-use eva_rl_agents::optimiser::{Decay, Optimiser, Rule, Settings, learning_rate};
+use eva_rl_agents::optimiser::{Optimiser, Settings};
 use tch::{Device, Tensor};
 
 use super::non_finite::{NonFiniteProbe, NonFiniteSource};
-use crate::config::{ObjectiveConfig, OptimiserConfig, PrecisionConfig, RuleConfig, RunPlan, ScheduleConfig};
+use crate::config::{LossConfig, OptimiserConfig, Precision, RunPlan};
 use crate::metrics::{self, Metric};
 
 /// The adapters' scale among a checkpoint's tensors, as the bits of an f64.
@@ -29,7 +29,7 @@ pub struct Learner {
     pub adapters: AdapterSet,
     /// What the adapters' folder says; absent in full fine-tuning.
     pub folder: Option<AdapterFolder>,
-    /// Online DT's head, where that is the objective.
+    /// Online DT's head, where that is the loss.
     pub head: Option<StochasticHead>,
     optimiser: Optimiser,
     temperature: Option<(Optimiser, f64)>,
@@ -39,9 +39,9 @@ pub struct Learner {
     mixed: bool,
 }
 
-/// What an update minimises on its batch.
+/// What an update minimises on its batch, and what its gradients need.
 #[derive(Debug)]
-pub struct Objective {
+pub struct UpdateLoss {
     /// `[]`.
     pub loss: Tensor,
     /// What Online DT's temperature minimises, `[]`.
@@ -82,7 +82,7 @@ impl Learner {
         };
         let mut head = None;
         let mut temperature = None;
-        if let ObjectiveConfig::OnlineDt(online_dt) = &plan.objective {
+        if let LossConfig::OnlineDt(online_dt) = &plan.loss {
             let std = online_dt.initial_std.unwrap_or(NO_STD_YET);
             let stochastic = StochasticHead::new(&policy, std, online_dt.initial_temperature);
             trained.extend(stochastic.parameters());
@@ -90,11 +90,11 @@ impl Learner {
             temperature = Some((optimiser, online_dt.temperature_learning_rate));
             head = Some(stochastic);
         }
-        let rule = match plan.optimiser.rule {
-            RuleConfig::Adamw {} => Rule::AdamW,
-            RuleConfig::Lamb {} => Rule::Lamb,
+        let settings = Settings {
+            algorithm: plan.optimiser.algorithm,
+            weight_decay: plan.optimiser.weight_decay,
+            ..Settings::default()
         };
-        let settings = Settings { rule, weight_decay: plan.optimiser.weight_decay, ..Settings::default() };
         let optimiser = Optimiser::new(trained, settings).with_lora_plus(plan.optimiser.lora_plus_ratio);
         let (folder, adapters) = adapters.unzip();
         let adapters = adapters.unwrap_or_default();
@@ -105,12 +105,12 @@ impl Learner {
             }
             _ => None,
         };
-        let mixed = plan.optimiser.precision == PrecisionConfig::Mixed;
+        let mixed = plan.optimiser.precision == Precision::Mixed;
         Self { optimiser, policy, adapters, folder, head, temperature, allocator, mixed }
     }
 
-    /// Lets the head's deviations begin where the recorded actions of some batches are likeliest, and gives
-    /// them; none where the objective has no normal distribution.
+    /// Lets the head's deviations begin where the recorded actions of some batches are most likely, and gives
+    /// them; none where the loss has no normal distribution.
     pub fn start_spread(&self, batches: &[Inputs]) -> Option<Vec<f32>> {
         let head = self.head.as_ref()?;
         let std = tch::no_grad(|| head.residual_std(&self.policy, &self.adapters, batches))?; // [A]
@@ -118,13 +118,13 @@ impl Learner {
         Some(Vec::try_from(std.to_device(Device::Cpu)).expect("deviations are f32"))
     }
 
-    /// The run's objective on a batch.
-    pub fn objective(&self, inputs: &Inputs) -> Objective {
+    /// The run's loss on a batch.
+    pub fn loss(&self, inputs: &Inputs) -> UpdateLoss {
         let mut fused = FusedLora::default();
         let context = &mut self.context().train(true).mixed(self.mixed).fused(&mut fused);
         let Some(head) = &self.head else {
             let loss = loss::behaviour_cloning(&self.policy, context, inputs);
-            return Objective { loss, temperature: None, parts: Vec::new(), fused };
+            return UpdateLoss { loss, temperature: None, parts: Vec::new(), fused };
         };
         let loss = head.loss(&self.policy, context, inputs);
         let mut parts = vec![
@@ -133,10 +133,10 @@ impl Learner {
             (metrics::TEMPERATURE, head.temperature()),
         ];
         parts.extend(spread_parts(loss.spread));
-        Objective { loss: loss.policy, temperature: Some(loss.temperature), parts, fused }
+        UpdateLoss { loss: loss.policy, temperature: Some(loss.temperature), parts, fused }
     }
 
-    /// The run's objective on a batch, without dropout and without consequences.
+    /// The run's loss on a batch, without dropout; nothing is updated.
     pub fn validation_loss(&self, inputs: &Inputs) -> f64 {
         let context = &mut self.context();
         let loss = tch::no_grad(|| match &self.head {
@@ -146,41 +146,35 @@ impl Learner {
         loss.double_value(&[])
     }
 
-    /// One step down an objective, of the temperature too; `update` counts from 0 over the run's `total`.
+    /// One optimiser step down a loss, and one of the temperature; `update` counts from 0 over the run's `total`.
     ///
     /// Where a loss or a gradient is not finite nothing moves, and the name of the first such is given.
     pub fn descend(
         &mut self,
-        objective: &Objective,
+        update_loss: &UpdateLoss,
         update: usize,
         total: usize,
         settings: &OptimiserConfig,
     ) -> Result<Descent, String> {
-        let loss = &objective.loss;
+        let loss = &update_loss.loss;
         let found = loss.double_value(&[]);
         if !found.is_finite() {
             return Err(format!("the loss is {found}"));
         }
-        if let Some(loss) = &objective.temperature {
+        if let Some(loss) = &update_loss.temperature {
             let found = loss.double_value(&[]); // which is its gradient too
             if !found.is_finite() {
                 return Err(format!("the temperature's loss is {found}"));
             }
         }
         let peak = settings.learning_rate;
-        let rate = match settings.schedule {
-            ScheduleConfig::Constant { warm_up } => {
-                learning_rate(peak, update, warm_up, total, Decay::Constant)
-            }
-            ScheduleConfig::Linear { warm_up } => learning_rate(peak, update, warm_up, total, Decay::Linear),
-            ScheduleConfig::Cosine { warm_up } => learning_rate(peak, update, warm_up, total, Decay::Cosine),
-        };
+        let rate = settings.schedule.learning_rate(peak, update, total);
         self.optimiser.zero_grad();
         let loss = match &self.allocator {
             Some((_, weight)) => loss + orthogonality(&self.adapters) * *weight,
             None => loss.shallow_clone(),
         };
-        objective.fused.backward(&loss, &self.adapters, &self.optimiser.parameters());
+        update_loss.fused.backward(&loss, &self.adapters, &self.optimiser.parameters());
         let grad_norm = self.optimiser.grad_norm();
         if !grad_norm.is_finite() {
             return Err(match self.optimiser.first_not_finite() {
@@ -190,7 +184,7 @@ impl Learner {
         }
         self.optimiser.clip(grad_norm, settings.gradient_clip);
         self.optimiser.step(rate);
-        if let (Some((optimiser, rate)), Some(loss)) = (&mut self.temperature, &objective.temperature) {
+        if let (Some((optimiser, rate)), Some(loss)) = (&mut self.temperature, &update_loss.temperature) {
             optimiser.zero_grad();
             loss.backward();
             optimiser.step(*rate);
@@ -202,7 +196,7 @@ impl Learner {
     }
 
     /// Log-probability of every step's recorded action under Online DT's distribution, without dropout:
-    /// `[B, T]`, 0 where a step pads; with what is to be recorded of it. None where the objective has no
+    /// `[B, T]`, 0 where a step pads; with what is to be recorded of it. None where the loss has no
     /// distribution.
     pub fn log_probs(&self, fused: &mut FusedLora, inputs: &Inputs) -> Option<(Tensor, Vec<(Metric, f64)>)> {
         let head = self.head.as_ref()?;
@@ -300,7 +294,7 @@ impl Learner {
 /// How far normal actions spread, to be recorded.
 fn spread_parts(spread: Option<Spread>) -> Vec<(Metric, f64)> {
     let parts = |spread: Spread| {
-        vec![(metrics::SATURATED_SHARE, spread.saturated), (metrics::ACTION_STD, spread.std)]
+        vec![(metrics::SATURATED_FRACTION, spread.saturated), (metrics::ACTION_STD, spread.std)]
     };
     spread.map_or_else(Vec::new, parts)
 }
@@ -365,8 +359,8 @@ mod tests {
         let inputs = inputs(&policy);
         let mut learner = Learner::new(policy, Some((facts, adapters)), &plan);
         for update in 0..10 {
-            let objective = learner.objective(&inputs);
-            learner.descend(&objective, update, 10, &plan.optimiser).unwrap();
+            let update_loss = learner.loss(&inputs);
+            learner.descend(&update_loss, update, 10, &plan.optimiser).unwrap();
         }
         for ((name, now), begun) in learner.adapters.parameters().iter().zip(begun) {
             assert_ne!(*now, begun, "{name} did not change");
@@ -377,22 +371,22 @@ mod tests {
 
     /// The loss of a first update, and the gradient that it leaves at each of the adapters' tensors.
     fn first_update(
-        precision: PrecisionConfig,
+        precision: Precision,
         policy: &TransformerPolicy,
         adapters: AdapterSet,
         inputs: &Inputs,
     ) -> (f64, Vec<(String, Tensor)>) {
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo-lora.toml");
-        let mut config = config::load(&demo, &["objective={ imitation = {} }".to_owned()]).unwrap();
+        let mut config = config::load(&demo, &["loss={ behaviour_cloning = {} }".to_owned()]).unwrap();
         (config.online, config.optimiser.precision) = (None, precision);
         let scaling = Scaling { alpha: 2.0, rank_stabilised: false };
         let facts = facts(scaling);
         let policy = policy.merged(&AdapterSet::default()); // a copy
         let learner = Learner::new(policy, Some((facts, adapters)), &config.plan().unwrap());
-        let objective = learner.objective(inputs);
-        objective.fused.backward(&objective.loss, &learner.adapters, &learner.optimiser.parameters());
+        let update_loss = learner.loss(inputs);
+        update_loss.fused.backward(&update_loss.loss, &learner.adapters, &learner.optimiser.parameters());
         let parameters = learner.adapters.parameters().into_iter();
-        (objective.loss.double_value(&[]), parameters.map(|(name, tensor)| (name, tensor.grad())).collect())
+        (update_loss.loss.double_value(&[]), parameters.map(|(name, tensor)| (name, tensor.grad())).collect())
     }
 
     #[test]
@@ -422,8 +416,8 @@ mod tests {
             if dora {
                 [&mut one, &mut other].into_iter().for_each(|set| policy.start_dora(set));
             }
-            let (single, exact) = first_update(PrecisionConfig::Single, &policy, one, &inputs);
-            let (mixed, rounded) = first_update(PrecisionConfig::Mixed, &policy, other, &inputs);
+            let (single, exact) = first_update(Precision::Single, &policy, one, &inputs);
+            let (mixed, rounded) = first_update(Precision::Mixed, &policy, other, &inputs);
             assert!((mixed / single - 1.0).abs() < 0.02 && mixed != single, "{mixed}, {single}");
             for ((name, exact), (_, rounded)) in exact.iter().zip(&rounded) {
                 assert_eq!(rounded.kind(), Kind::Float, "{name}");
@@ -445,20 +439,20 @@ mod tests {
         };
         let begun = numbers(&learner);
         let spoilt = Inputs { states: &good.states * f64::NAN, ..good };
-        let objective = learner.objective(&spoilt);
-        assert_eq!(learner.descend(&objective, 0, 2, &plan.optimiser).unwrap_err(), "the loss is NaN");
+        let update_loss = learner.loss(&spoilt);
+        assert_eq!(learner.descend(&update_loss, 0, 2, &plan.optimiser).unwrap_err(), "the loss is NaN");
         assert_eq!(numbers(&learner), begun);
 
         let good = inputs(&learner.policy);
-        let objective = learner.objective(&good);
-        let spoilt = objective.temperature.as_ref().map(|loss| loss * f64::INFINITY);
-        let objective = Objective { temperature: spoilt, ..objective };
-        let said = learner.descend(&objective, 0, 2, &plan.optimiser).unwrap_err();
+        let update_loss = learner.loss(&good);
+        let spoilt = update_loss.temperature.as_ref().map(|loss| loss * f64::INFINITY);
+        let update_loss = UpdateLoss { temperature: spoilt, ..update_loss };
+        let said = learner.descend(&update_loss, 0, 2, &plan.optimiser).unwrap_err();
         assert!(said.starts_with("the temperature's loss is "), "{said}");
         assert_eq!(numbers(&learner), begun);
 
-        let objective = learner.objective(&good);
-        learner.descend(&objective, 0, 2, &plan.optimiser).unwrap();
+        let update_loss = learner.loss(&good);
+        learner.descend(&update_loss, 0, 2, &plan.optimiser).unwrap();
         let moved = numbers(&learner);
         let changed = |wanted: &str| {
             let now = moved.iter().zip(&begun).find(|((name, _), _)| name == wanted);
@@ -486,8 +480,8 @@ mod tests {
         let inputs = inputs(&policy);
         let mut learner = Learner::new(policy, None, &plan);
         let acting = learner.acting();
-        let objective = learner.objective(&inputs);
-        learner.descend(&objective, 0, 1, &plan.optimiser).unwrap();
+        let update_loss = learner.loss(&inputs);
+        learner.descend(&update_loss, 0, 1, &plan.optimiser).unwrap();
         let name = "encoder.h.0.mlp.c_fc.weight";
         assert_eq!(acting.weights()[name], base().weights()[name]);
         assert_ne!(learner.policy.weights()[name], base().weights()[name]);

@@ -4,5 +4,5 @@ mod learner;
 mod non_finite;
 mod run;
 
-pub use learner::{ADAPTER_SCALE, Learner, Objective};
-pub use run::{Explorer, Journal, Run};
+pub use learner::{ADAPTER_SCALE, Learner, UpdateLoss};
+pub use run::{Explorer, Run, RunLog};

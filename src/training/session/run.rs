@@ -8,13 +8,13 @@ use eva_rl_envs::VecEnv;
 use indicatif::{ProgressBar, ProgressStyle};
 use tch::Tensor;
 
-use super::learner::{Learner, Objective};
+use super::learner::{Learner, UpdateLoss};
 use crate::config::{ExplorationConfig, RunPlan};
 use crate::data::{Replay, Trajectory, Windows};
 use crate::evaluation::video;
 use crate::evaluation::{Evaluated, Evaluation, Play, Task, evaluate, evaluate_tasks};
 use crate::metrics::{self, Place, Recorder};
-use crate::rollout::{self, Choice, NoisyActor};
+use crate::rollout::{self, ActionSelection, NoisyActor};
 use crate::run_folder::{RunDir, RunState};
 use crate::support::errors::{OrInput, tell};
 use crate::support::seeds::{self, Purpose};
@@ -45,11 +45,11 @@ pub struct Run<'a> {
     /// The tensors of the checkpoint that it goes on from; none in a new run.
     pub saved: HashMap<String, Tensor>,
     /// What is written down of it.
-    pub journal: Journal<'a>,
+    pub log: RunLog<'a>,
 }
 
 /// What is written down of a run.
-pub struct Journal<'a> {
+pub struct RunLog<'a> {
     run_dir: &'a RunDir,
     recorder: &'a mut Recorder,
     /// Every evaluation so far.
@@ -63,14 +63,14 @@ pub struct Journal<'a> {
 /// How actions are chosen in exploration.
 #[derive(Clone, Copy, Debug)]
 pub enum Explorer {
-    /// Drawn from Online DT's distribution.
-    Drawn,
-    /// The likeliest one, disturbed by so much noise.
+    /// Sampled from Online DT's distribution.
+    Sampled,
+    /// The greedy action with so much noise.
     Noisy(f32),
 }
 
-impl<'a> Journal<'a> {
-    /// Opens the journal of a run that stands at `state`.
+impl<'a> RunLog<'a> {
+    /// Opens the log of a run that stands at `state`.
     pub fn new(
         run_dir: &'a RunDir,
         recorder: &'a mut Recorder,
@@ -96,39 +96,42 @@ impl Run<'_> {
     /// Evaluates and saves as is due before the next update; false once the run is over.
     ///
     /// `state` are the tensors of the phase that a checkpoint must hold beside the learner's.
-    pub fn tend(&mut self, state: impl FnOnce() -> Vec<(String, Tensor)>) -> anyhow::Result<bool> {
+    pub fn checkpoint_and_evaluate(
+        &mut self,
+        state: impl FnOnce() -> Vec<(String, Tensor)>,
+    ) -> anyhow::Result<bool> {
         let updates = self.state.updates;
         let last = updates == self.plan.total_updates();
-        let evaluated = self.journal.evaluations.last().is_some_and(|e| e.updates == updates);
+        let evaluated = self.log.evaluations.last().is_some_and(|e| e.updates == updates);
         let due = (updates.is_multiple_of(self.plan.evaluation.every) || last) && !evaluated;
         // An evaluation that is abandoned is made when the run is resumed.
         let abandoned = due && !self.evaluate()?;
         if due && !abandoned && updates == 0 {
-            self.film_evaluation("before")?;
+            self.record_video("before")?;
         }
         let patience = self.out_of_patience();
         let over = (last || patience) && !abandoned;
         if due && over {
             if patience && !last {
-                self.journal.say(&format!("update {updates:>6}: no better for long enough: the run ends"));
+                self.log.say(&format!("update {updates:>6}: no better for long enough: the run ends"));
             }
-            self.film_evaluation("after")?;
+            self.record_video("after")?;
         }
         let stopping = signals::asked().filter(|_| !over);
         if updates.is_multiple_of(self.plan.checkpoint.every) || over || stopping.is_some() {
             self.save(state())?;
         }
         if let Some(signal) = stopping {
-            self.journal.bar.finish_and_clear();
-            let (total, folder) = (self.plan.total_updates(), self.journal.run_dir.root());
+            self.log.bar.finish_and_clear();
+            let (total, folder) = (self.plan.total_updates(), self.log.run_dir.root());
             let text = format!(
                 "at update {updates} of {total}, which is saved; resume with: eva-rl train --resume {folder:?}"
             );
             return Err(Stopped { signal, text }.into());
         }
         if over {
-            self.journal.bar.finish_and_clear();
-            self.journal.recorder.flush()?;
+            self.log.bar.finish_and_clear();
+            self.log.recorder.flush()?;
         }
         Ok(!over)
     }
@@ -155,16 +158,16 @@ impl Run<'_> {
         let (conditioning, inference) = (&self.conditioning, self.plan.rollout.inference);
         let env = self.env.as_mut();
         let played = match explorer {
-            Explorer::Drawn => {
+            Explorer::Sampled => {
                 let head = self.learner.head.as_ref();
                 let head = head.expect("a plan that draws actions has Online DT's distribution");
-                let choice = Choice::Drawn(&acting, head);
+                let choice = ActionSelection::Sampled(&acting, head);
                 let play = Play { choice, conditioning, target_return, inference };
                 rollout::play_groups(env, &mut play.actor(&space), episodes, seed, group)
             }
             Explorer::Noisy(scale) => {
                 let policy = Policy::Transformer(acting);
-                let choice = Choice::Likeliest(&policy);
+                let choice = ActionSelection::Greedy(&policy);
                 let play = Play { choice, conditioning, target_return, inference };
                 let actor = play.actor(&space);
                 let mut actor = NoisyActor { actor, space: space.clone(), scales: vec![scale] };
@@ -256,24 +259,25 @@ impl Run<'_> {
         replay.sample(self.plan.optimiser.batch_size, self.conditioning.context_length, &mut draw)
     }
 
-    /// One update down an objective of `inputs`.
-    pub fn step(&mut self, inputs: &Inputs, objective: &Objective) -> anyhow::Result<()> {
+    /// One update down a loss of `inputs`.
+    pub fn step(&mut self, inputs: &Inputs, update_loss: &UpdateLoss) -> anyhow::Result<()> {
         let (update, total) = (self.state.updates, self.plan.total_updates());
-        let descent = match self.learner.descend(objective, update, total, &self.plan.optimiser_of(update)) {
+        let descent = match self.learner.descend(update_loss, update, total, &self.plan.optimiser_of(update))
+        {
             Ok(descent) => descent,
             Err(what) => return Err(self.not_finite(inputs, &what)),
         };
         self.state.updates += 1;
-        self.journal.bar.inc(1);
+        self.log.bar.inc(1);
         self.state.losses.push(descent.loss);
         if self.state.updates.is_multiple_of(RECORD_EVERY) {
-            let (updates, recorder) = (self.state.updates, &mut *self.journal.recorder);
+            let (updates, recorder) = (self.state.updates, &mut *self.log.recorder);
             let losses = std::mem::take(&mut self.state.losses);
             let mean = losses.iter().sum::<f64>() / losses.len() as f64;
             recorder.scalar(metrics::LOSS, updates, mean)?;
             recorder.scalar(metrics::LEARNING_RATE, updates, descent.learning_rate)?;
             recorder.scalar(metrics::GRAD_NORM, updates, descent.grad_norm)?;
-            for (metric, number) in &objective.parts {
+            for (metric, number) in &update_loss.parts {
                 recorder.scalar(*metric, updates, *number)?;
             }
         }
@@ -282,14 +286,14 @@ impl Run<'_> {
 
     /// Why a run stops at an update that gives no finite numbers.
     pub fn not_finite(&self, inputs: &Inputs, what: &str) -> anyhow::Error {
-        self.journal.bar.finish_and_clear();
+        self.log.bar.finish_and_clear();
         let culprit = self.learner.first_not_finite(inputs);
         let culprit = culprit.map_or_else(|| "all maps' outputs are finite".to_owned(), |c| c.to_string());
         anyhow::anyhow!(
             "update {0} was not made: on its batch (the windows that seed {1} draws for update {0}) {what}, and {culprit}; the last checkpoint in {2:?} is whole",
             self.state.updates,
             self.plan.seed,
-            self.journal.run_dir.root()
+            self.log.run_dir.root()
         )
     }
 
@@ -316,16 +320,16 @@ impl Run<'_> {
         let evaluated =
             Evaluated { updates, env_steps: self.state.env_steps, targets, tasks, validation_loss };
         let at = self.place();
-        self.journal.recorder.evaluation(at, &evaluated)?;
+        self.log.recorder.evaluation(at, &evaluated)?;
         let found = &evaluated.targets[0];
-        self.journal.say(&format!("update {updates:>6}: {}", found.line()));
-        let run_dir = self.journal.run_dir;
+        self.log.say(&format!("update {updates:>6}: {}", found.line()));
+        let run_dir = self.log.run_dir;
         if self.state.best.is_none_or(|best| found.mean_return > best) {
             self.state.best = Some(found.mean_return);
             run_dir.save_best(|folder| self.learner.write(folder))?;
         }
-        self.journal.evaluations.push(evaluated);
-        let text = serde_json::to_string_pretty(&self.journal.evaluations)? + "\n";
+        self.log.evaluations.push(evaluated);
+        let text = serde_json::to_string_pretty(&self.log.evaluations)? + "\n";
         run_dir.write("evaluation.json", &text)?;
         Ok(true)
     }
@@ -350,19 +354,19 @@ impl Run<'_> {
     /// Whether the best evaluation lies as many evaluations back as the plan has patience for.
     fn out_of_patience(&self) -> bool {
         let Some(patience) = self.plan.evaluation.patience else { return false };
-        let returns = self.journal.evaluations.iter().map(|found| found.targets[0].mean_return);
+        let returns = self.log.evaluations.iter().map(|found| found.targets[0].mean_return);
         let mut best = (0, f64::NEG_INFINITY);
         for (index, found) in returns.enumerate() {
             if found > best.1 {
                 best = (index, found);
             }
         }
-        self.journal.evaluations.len() > best.0 + patience
+        self.log.evaluations.len() > best.0 + patience
     }
 
-    /// Films the first episode of the evaluation that was made now, for TensorBoard and for a GIF in the run's
+    /// Videos the first episode of the evaluation that was made now, for TensorBoard and for a GIF in the run's
     /// folder. A run does not fail for want of a picture.
-    fn film_evaluation(&mut self, name: &str) -> anyhow::Result<()> {
+    fn record_video(&mut self, name: &str) -> anyhow::Result<()> {
         let (id, kwargs) = match self.tasks.first() {
             Some(task) => (&task.env, &task.kwargs),
             None => (&self.plan.env.id, &self.plan.env.kwargs),
@@ -370,22 +374,22 @@ impl Run<'_> {
         let bridge = self.plan.env.bridge();
         let seed = seeds::seed(self.plan.seed, Purpose::Evaluation, 0);
         let acting = Policy::Transformer(self.learner.acting());
-        let film = video::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {
+        let video = video::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {
             let space = env.spec().action.clone();
             let task = self.tasks.first().map(|task| task.target_return);
             let play = Play {
-                choice: Choice::Likeliest(&acting),
+                choice: ActionSelection::Greedy(&acting),
                 conditioning: &self.conditioning,
                 target_return: task.unwrap_or_else(|| self.evaluation_targets()[0]),
                 inference: self.plan.evaluation.inference,
             };
-            video::film(env, &mut play.actor(&space), seed)
+            video::record(env, &mut play.actor(&space), seed)
         });
-        let path = self.journal.run_dir.root().join(format!("{name}.gif"));
-        match film.and_then(|film| film.write(&path).map(|()| film)) {
-            Ok(film) => self.journal.recorder.film(self.state.updates, &film),
+        let path = self.log.run_dir.root().join(format!("{name}.gif"));
+        match video.and_then(|video| video.write(&path).map(|()| video)) {
+            Ok(video) => self.log.recorder.video(self.state.updates, &video),
             Err(error) => {
-                self.journal.say(&format!("no film of update {}: {error:#}", self.state.updates));
+                self.log.say(&format!("no video of update {}: {error:#}", self.state.updates));
                 Ok(())
             }
         }
@@ -393,12 +397,12 @@ impl Run<'_> {
 
     /// Saves a checkpoint: the learner, where the run stands, and the phase's own tensors.
     fn save(&mut self, phase: Vec<(String, Tensor)>) -> anyhow::Result<()> {
-        self.journal.recorder.flush()?;
-        self.state.elapsed_secs = self.journal.earlier_secs + self.journal.begun.elapsed().as_secs_f64();
-        self.state.evaluations.clone_from(&self.journal.evaluations);
+        self.log.recorder.flush()?;
+        self.state.elapsed_secs = self.log.earlier_secs + self.log.begun.elapsed().as_secs_f64();
+        self.state.evaluations.clone_from(&self.log.evaluations);
         let mut tensors = self.learner.state();
         tensors.extend(phase);
-        let run_dir = self.journal.run_dir;
+        let run_dir = self.log.run_dir;
         run_dir.save(&self.state, &tensors, |folder| self.learner.write(folder))?;
         match self.plan.checkpoint.keep {
             Some(keep) => run_dir.keep_latest(keep),
@@ -414,8 +418,8 @@ impl Run<'_> {
 
     fn record_exploration(&mut self, explored: &Evaluation, speed: f64) -> anyhow::Result<()> {
         let at = self.place();
-        self.journal.recorder.exploration(at, explored, speed)?;
-        self.journal.bar.set_message(format!("explored {:.0}", explored.mean_return));
+        self.log.recorder.exploration(at, explored, speed)?;
+        self.log.bar.set_message(format!("explored {:.0}", explored.mean_return));
         Ok(())
     }
 }

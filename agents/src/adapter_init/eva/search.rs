@@ -221,8 +221,8 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
         allocate(&candidates, self.options.lora.rank.get() as usize * candidates.len())
     }
 
-    /// PEFT's rule: every direction that the present ranks use turned by little in this batch. A site that
-    /// has settled rests, until a later sharing-out gives it a direction that has not.
+    /// PEFT's rule: every component that the present ranks use turned by little in this batch. A module that
+    /// has converged rests, until a later allocation gives it a component that has not.
     fn check_component_cosines(&mut self) -> bool {
         self.update_components();
         let ranks = self.ranks();

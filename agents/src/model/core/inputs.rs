@@ -37,8 +37,8 @@ impl Inputs {
 /// What a policy says of every step.
 #[derive(Debug)]
 pub struct Predictions {
-    /// `[B, T, A]`, read before the action token; after tanh where the policy has it, the likeliest
-    /// number of each dimension where actions are binned.
+    /// `[B, T, A]`, read before the action token; after tanh where the policy has it, the most
+    /// probable number of each dimension where actions are binned.
     pub actions: Tensor,
     /// `[B, T, A, bins]` where actions are binned.
     pub action_logits: Option<Tensor>,

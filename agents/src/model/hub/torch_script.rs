@@ -169,7 +169,7 @@ impl TorchScript {
         Ok(found)
     }
 
-    /// The likeliest action of each window's last step: `[B, A]` in [−1, 1], or `[B, 1]` indices.
+    /// The mode of the action distribution at each window's last step: `[B, A]` in [−1, 1], or `[B, 1]` indices.
     pub fn act(&self, inputs: &Inputs) -> Result<Tensor, ScriptError> {
         let last = self.forward(inputs)?.actions.select(1, -1); // [B, A]
         Ok(match self.config.action_kind {
