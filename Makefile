@@ -50,7 +50,7 @@ pretrained: build
 	done; done
 	$(PROGRAM) train configs/pendulum-pretrain.toml
 
-# Makes the medium policies of docs/medium.md again, in runs/pretrain-*-seed1/best/policy.
+# Makes the medium policies of docs/experiments/medium.md again, in runs/pretrain-*-seed1/best/policy.
 MEDIUM := pendulum-medium mountain-car cartpole hopper half-cheetah
 
 medium: build $(MEDIUM:%=runs/pretrain-%-seed1/README.md)
@@ -83,13 +83,13 @@ datasets/hopper-medium-v0: | build
 datasets/half-cheetah-medium-v0: | build
 	$(COLLECT_NOISY) --env HalfCheetah-v5 --noise 0.2 --episodes 100
 
-# The learning curves of docs/online: five medium policies, five seeds each. A finished run is not run again.
+# The learning curves of docs/experiments/online.md: five medium policies, five seeds each. A finished run is not run again.
 online: build $(MEDIUM_DATA)
 	$(PROGRAM) sweep configs/sweeps/online.toml --out runs/online --jobs 2
-	rm -rf docs/online
-	$(PROGRAM) report runs/online/*/ --out docs/online
+	rm -rf docs/results/online
+	$(PROGRAM) report runs/online/*/ --out docs/results/online
 
-# The new half of docs/likelihood.md's table. A finished run is not run again.
+# The new half of docs/experiments/likelihood.md's table. A finished run is not run again.
 likelihood: build datasets/pendulum-medium-v0 datasets/half-cheetah-medium-v0
 	$(PROGRAM) sweep configs/sweeps/likelihood-pendulum.toml --out runs/likelihood
 	$(PROGRAM) sweep configs/sweeps/likelihood-half-cheetah.toml --out runs/likelihood
@@ -101,8 +101,8 @@ curves: build datasets/pendulum-g14-v0
 		[ -f runs/curves/$$config-$$seed/README.md ] || $(PROGRAM) train configs/$$config.toml --seed $$seed \
 			--out runs/curves/$$config-$$seed || exit 1; \
 	done; done
-	rm -rf docs/demo
-	$(PROGRAM) report runs/curves/* --out docs/demo
+	rm -rf docs/results/demo
+	$(PROGRAM) report runs/curves/* --out docs/results/demo
 
 # Success of Meta-World's fifty experts, eight episodes each.
 experts: build bridge
@@ -121,33 +121,33 @@ metaworld-pretrain: metaworld-data
 # The search that chose each method's learning rate.
 metaworld-rates: metaworld-data
 	$(PROGRAM) sweep configs/sweeps/metaworld-learning-rates.toml --out runs/metaworld-rates --jobs 2
-	rm -rf docs/metaworld-rates
-	$(PROGRAM) report runs/metaworld-rates/*/ --score success --out docs/metaworld-rates
+	rm -rf docs/results/metaworld-rates
+	$(PROGRAM) report runs/metaworld-rates/*/ --score success --out docs/results/metaworld-rates
 
-# The tables of docs/metaworld.md: three quarters of an hour on two cores. A finished run is not run again.
+# The tables of docs/experiments/metaworld.md: three quarters of an hour on two cores. A finished run is not run again.
 metaworld: metaworld-data
 	$(PROGRAM) sweep configs/sweeps/metaworld.toml --out runs/metaworld --jobs 2
-	rm -rf docs/metaworld
-	$(PROGRAM) report runs/metaworld/*/ --score success --out docs/metaworld
+	rm -rf docs/results/metaworld
+	$(PROGRAM) report runs/metaworld/*/ --score success --out docs/results/metaworld
 
 # The same at other ranks: an hour more.
 metaworld-ranks: metaworld
 	$(PROGRAM) sweep configs/sweeps/metaworld-ranks.toml --out runs/metaworld-ranks --jobs 2
-	rm -rf docs/metaworld-ranks
+	rm -rf docs/results/metaworld-ranks
 	$(PROGRAM) report $(foreach method,lora dora eva eva_dora,runs/metaworld/*-$(method)-seed*/) runs/metaworld-ranks/*/ \
-		--score success --out docs/metaworld-ranks
+		--score success --out docs/results/metaworld-ranks
 
 # How much of EVA's lead is the learning rate: half an hour.
 metaworld-controls: metaworld-ranks
 	$(PROGRAM) sweep configs/sweeps/metaworld-controls.toml --out runs/metaworld-controls --jobs 2
-	rm -rf docs/metaworld-controls
-	$(PROGRAM) report runs/metaworld-ranks/*_r16-seed*/ runs/metaworld-controls/*/ --score success --out docs/metaworld-controls
+	rm -rf docs/results/metaworld-controls
+	$(PROGRAM) report runs/metaworld-ranks/*_r16-seed*/ runs/metaworld-controls/*/ --score success --out docs/results/metaworld-controls
 
 # After 1,000 updates: twenty minutes.
 metaworld-long: metaworld-data
 	$(PROGRAM) sweep configs/sweeps/metaworld-long.toml --out runs/metaworld-long --jobs 2
-	rm -rf docs/metaworld-long
-	$(PROGRAM) report runs/metaworld-long/*/ --score success --out docs/metaworld-long
+	rm -rf docs/results/metaworld-long
+	$(PROGRAM) report runs/metaworld-long/*/ --score success --out docs/results/metaworld-long
 
 # Makes policies/metaworld-mt40-large again, in runs/metaworld-pretrain-large-seed1/best/policy: an hour.
 metaworld-pretrain-large: metaworld-data
@@ -156,8 +156,8 @@ metaworld-pretrain-large: metaworld-data
 # The larger policy at three learning rates: an hour and a quarter.
 metaworld-large: metaworld-data
 	$(PROGRAM) sweep configs/sweeps/metaworld-large.toml --out runs/metaworld-large --jobs 2
-	rm -rf docs/metaworld-large
-	$(PROGRAM) report runs/metaworld-large/*/ --score success --out docs/metaworld-large
+	rm -rf docs/results/metaworld-large
+	$(PROGRAM) report runs/metaworld-large/*/ --score success --out docs/results/metaworld-large
 
 # minari, transformers, PEFT and TensorBoard read what the program wrote. Installs about 3 GB.
 interop: .venv build datasets/pendulum-g14-v0

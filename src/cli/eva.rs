@@ -97,6 +97,10 @@ fn given(matches: &ArgMatches, key: &Key) -> Result<Option<Value>, clap::Error> 
             }
             value
         }
+        Kind::Number { range, .. } => {
+            let within = |value: &Value| value.as_f64().is_some_and(|value| range.contains(value));
+            number(texts[0]).filter(within).ok_or_else(|| refuse(texts[0]))?
+        }
         _ => number(texts[0]).ok_or_else(|| refuse(texts[0]))?,
     }))
 }
@@ -150,8 +154,7 @@ impl EvaFlags {
     pub fn options(&self, batch_size: u32) -> anyhow::Result<EvaOptions> {
         let mut checks = OptionChecks::default();
         self.0.check(RunSize { batch_size: batch_size as usize, updates: 0 }, &mut checks);
-        let alone = checks.bad.iter().find(|bad| bad.alone);
-        if let Some(bad) = alone.or(checks.bad.first()) {
+        if let Some(bad) = checks.bad.first() {
             let key = flag(bad.key.trim_start_matches("lora.")).replace("optimiser.", "--");
             return Err(InputError(format!("--{key} is {}, and {}", bad.found, bad.wanted)).into());
         }

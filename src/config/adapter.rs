@@ -11,9 +11,6 @@ pub(super) fn check(method: &AdapterConfig, run: RunSize, checks: &mut Checks) {
     method.as_method().check(run, &mut options);
     for bad in options.bad {
         let key = format!("adapter.{}.{}", method.key(), bad.key);
-        match bad.alone {
-            true => checks.value(key, bad.found, false, &bad.wanted),
-            false => checks.relation(key, bad.found, false, &bad.wanted),
-        }
+        checks.relation(key, bad.found, false, &bad.wanted);
     }
 }

@@ -38,7 +38,8 @@ fn check(kind: &Kind, value: &Value, path: &[String], mistakes: &mut Vec<Mistake
         (Kind::Words(words), Value::String(text)) if words.iter().any(|(word, _)| word == text) => {}
         (Kind::Whole { min, max }, Value::Integer(number))
             if min.is_none_or(|min| min <= *number) && max.is_none_or(|max| *number <= max) => {}
-        (Kind::Number { .. }, Value::Integer(_) | Value::Float(_)) => {}
+        (Kind::Number { range, .. }, Value::Integer(number)) if range.contains(*number as f64) => {}
+        (Kind::Number { range, .. }, Value::Float(number)) if range.contains(*number) => {}
         (Kind::Text, Value::String(_)) | (Kind::Flag, Value::Boolean(_)) | (Kind::Anything, _) => {}
         _ => {
             let key = dotted(path);

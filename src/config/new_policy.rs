@@ -12,20 +12,27 @@ use super::checks::Checks;
 #[serde(deny_unknown_fields)]
 pub struct NewPolicyConfig {
     /// Width of the residual stream.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub hidden_size: i64,
     /// Blocks.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub layers: i64,
     /// Attention heads.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub heads: i64,
     /// Dropout of embeddings, attention and residual branches.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub dropout: f64,
     /// Steps that the policy looks back on.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub context_length: i64,
     /// Timesteps that have an embedding.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub max_episode_length: i64,
     /// What returns are divided by.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub return_scale: f32,
-    /// The return to ask for by default, in the environment's units.
+    /// The target return where the user names none, in the environment's units.
     pub target_return: f32,
     /// The tokens of a step; the action is read at the token before its own.
     #[serde(default = "usual_tokens")]
@@ -55,9 +62,10 @@ fn usual_activation() -> Activation {
 pub enum ActionHeadConfig {
     /// A number a dimension, squashed by tanh and trained by squared error.
     Continuous {},
-    /// One of balanced spaced numbers a dimension, trained by cross entropy.
+    /// One of evenly spaced numbers a dimension, trained by cross entropy.
     Binned {
         /// How many.
+        #[schemars(range(min = 2, max = 65_536))]
         bins: i64,
     },
 }
@@ -71,36 +79,12 @@ impl Default for ActionHeadConfig {
 impl NewPolicyConfig {
     /// Checks what types cannot.
     pub(super) fn check(&self, checks: &mut Checks) {
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        for (key, size) in [
-            ("policy.new.hidden_size", self.hidden_size),
-            ("policy.new.layers", self.layers),
-            ("policy.new.heads", self.heads),
-            ("policy.new.context_length", self.context_length),
-            ("policy.new.max_episode_length", self.max_episode_length),
-        ] {
-            checks.value(key, size, (1..=1 << 20).contains(&size), "must lie in 1..=1048576");
-        }
         checks.relation(
             "policy.new.heads",
             self.heads,
             self.heads != 0 && self.hidden_size % self.heads == 0,
             "must divide policy.new.hidden_size",
         );
-        checks.value(
-            "policy.new.dropout",
-            self.dropout,
-            (0.0..1.0).contains(&self.dropout),
-            "must lie in [0, 1)",
-        );
-        let scale = self.return_scale;
-        checks.value("policy.new.return_scale", scale, positive(f64::from(scale)), "must be positive");
-        let target = self.target_return;
-        checks.value("policy.new.target_return", target, target.is_finite(), "must be finite");
-        if let ActionHeadConfig::Binned { bins } = self.action_head {
-            let key = "policy.new.action_head.binned.bins";
-            checks.value(key, bins, (2..=65_536).contains(&bins), "must lie in 2..=65536");
-        }
         let counted = |token| self.tokens.iter().filter(|other| **other == token).count();
         let whole = [Token::Return, Token::State, Token::Action].into_iter().all(|token| counted(token) == 1);
         checks.value(

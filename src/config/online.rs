@@ -26,8 +26,10 @@ pub enum OnlineConfig {
 #[serde(deny_unknown_fields)]
 pub struct ExplorationConfig {
     /// How many rounds.
+    #[schemars(range(min = 1))]
     pub rounds: usize,
     /// Updates after each round's episodes.
+    #[schemars(range(min = 1))]
     pub updates_per_round: usize,
     /// The target return while exploring, in the environment's units; the task's (`env.target_return`) where
     /// absent.
@@ -40,6 +42,7 @@ pub struct ExplorationConfig {
 #[serde(deny_unknown_fields)]
 pub struct OdtConfig {
     /// Trajectories that the replay holds; it starts with the offline ones of highest return.
+    #[schemars(range(min = 1))]
     pub replay_capacity: usize,
     /// Its rounds; actions are drawn from the policy's distribution.
     pub exploration: ExplorationConfig,
@@ -50,28 +53,39 @@ pub struct OdtConfig {
 #[serde(deny_unknown_fields)]
 pub struct Td3OdtConfig {
     /// Trajectories that the replay holds; it starts with the offline ones of highest return.
+    #[schemars(range(min = 1))]
     pub replay_capacity: usize,
     /// Deviation of exploration's normal noise in half-ranges, or the probability of a random action.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub noise: f32,
     /// Weight of TD3's part of the loss beside `[loss]`'s; a critic's values are scaled to 1.
+    #[schemars(range(min = 0.0))]
     pub rl_weight: f64,
     /// Updates online before the critics are listened to.
     pub critic_warmup: usize,
     /// Discount of the critics.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub discount: f64,
     /// λ of the critics' targets: 0 looks one step ahead, as TD3 does, and 1 to the window's end.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub lambda: f64,
     /// Width of the critics' two hidden layers.
+    #[schemars(range(min = 1, max = 65_536))]
     pub critic_width: i64,
     /// Learning rate of the critics.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub critic_learning_rate: f64,
     /// Share by which target networks follow at every step of the policy.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub polyak: f64,
     /// Deviation of the noise on the target policy's actions, which lie in [−1, 1].
+    #[schemars(range(min = 0.0))]
     pub target_noise: f64,
     /// Furthest that this noise goes.
+    #[schemars(range(min = 0.0))]
     pub target_noise_clip: f64,
     /// Steps of the critics for each of TD3's on the policy.
+    #[schemars(range(min = 1))]
     pub policy_delay: usize,
     /// Its rounds.
     pub exploration: ExplorationConfig,
@@ -82,10 +96,13 @@ pub struct Td3OdtConfig {
 #[serde(deny_unknown_fields)]
 pub struct GrpoConfig {
     /// Episodes of one start, whose returns are compared.
+    #[schemars(range(min = 2))]
     pub group_size: usize,
     /// Discount of the returns that are compared.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub discount: f64,
     /// Furthest that a sub-trajectory's likelihood ratio may lie from 1 and still count.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub clip: f64,
     /// Its rounds; actions are drawn from the policy's distribution.
     pub exploration: ExplorationConfig,
@@ -96,8 +113,10 @@ pub struct GrpoConfig {
 #[serde(deny_unknown_fields)]
 pub struct FilteredBcConfig {
     /// Trajectories of highest return, offline and online, that are cloned.
+    #[schemars(range(min = 1))]
     pub replay_capacity: usize,
     /// Deviation of exploration's normal noise in half-ranges, or the probability of a random action.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub noise: f32,
     /// Its rounds.
     pub exploration: ExplorationConfig,
@@ -140,7 +159,6 @@ impl OnlineConfig {
         let OnlineContext { num_envs, draws, inference } = run;
         match self {
             Self::Odt(odt) => {
-                odt.exploration.check("odt", checks);
                 check_capacity("odt", odt.replay_capacity, num_envs, checks);
                 checks.relation(
                     "loss",
@@ -150,13 +168,9 @@ impl OnlineConfig {
                 );
             }
             Self::Td3Odt(td3) => {
-                td3.exploration.check("td3_odt", checks);
-                check_noise("td3_odt", td3.noise, checks);
-                td3.check(checks);
                 check_capacity("td3_odt", td3.replay_capacity, num_envs, checks);
             }
             Self::Grpo(grpo) => {
-                grpo.exploration.check("grpo", checks);
                 checks.relation(
                     "loss",
                     "behaviour_cloning",
@@ -172,87 +186,21 @@ impl OnlineConfig {
                 grpo.check(num_envs, checks);
             }
             Self::FilteredBc(bc) => {
-                bc.exploration.check("filtered_bc", checks);
-                check_noise("filtered_bc", bc.noise, checks);
                 check_capacity("filtered_bc", bc.replay_capacity, num_envs, checks);
             }
         }
     }
 }
 
-impl ExplorationConfig {
-    fn check(&self, algorithm: &str, checks: &mut Checks) {
-        let key = |name: &str| format!("online.{algorithm}.exploration.{name}");
-        let wanted = "must be at least 1; leave [online] out for none";
-        checks.value(key("rounds"), self.rounds, self.rounds >= 1, wanted);
-        let updates = self.updates_per_round;
-        checks.value(key("updates_per_round"), updates, updates >= 1, "must be at least 1");
-        let target = self.target_return;
-        checks.value(
-            key("target_return"),
-            target.unwrap_or_default(),
-            target.is_none_or(f32::is_finite),
-            "must be finite",
-        );
-    }
-}
-
-impl Td3OdtConfig {
-    fn check(&self, checks: &mut Checks) {
-        let key = |name: &str| format!("online.td3_odt.{name}");
-        let from_0 = |x: f64| x.is_finite() && x >= 0.0;
-        checks.value(key("rl_weight"), self.rl_weight, from_0(self.rl_weight), "must not be negative");
-        check_discount("td3_odt", self.discount, checks);
-        let lambda = self.lambda;
-        checks.value(key("lambda"), lambda, (0.0..=1.0).contains(&lambda), "must lie in [0, 1]");
-        let width = self.critic_width;
-        checks.value(key("critic_width"), width, (1..=65_536).contains(&width), "must lie in 1..=65536");
-        let rate = self.critic_learning_rate;
-        checks.value(key("critic_learning_rate"), rate, from_0(rate) && rate > 0.0, "must be positive");
-        let polyak = self.polyak;
-        checks.value(key("polyak"), polyak, polyak > 0.0 && polyak <= 1.0, "must lie in (0, 1]");
-        for (name, noise) in
-            [("target_noise", self.target_noise), ("target_noise_clip", self.target_noise_clip)]
-        {
-            checks.value(key(name), noise, from_0(noise), "must not be negative");
-        }
-        let delay = self.policy_delay;
-        checks.value(key("policy_delay"), delay, delay >= 1, "must be at least 1");
-    }
-}
-
 impl GrpoConfig {
     fn check(&self, num_envs: usize, checks: &mut Checks) {
-        check_discount("grpo", self.discount, checks);
-        checks.value("online.grpo.clip", self.clip, self.clip > 0.0 && self.clip < 1.0, "must lie in (0, 1)");
         let size = self.group_size;
-        checks.value("online.grpo.group_size", size, size >= 2, "must be at least 2");
         let wanted = "must divide env.num_envs, the episodes of a round";
         checks.relation("online.grpo.group_size", size, num_envs.is_multiple_of(size), wanted);
     }
 }
 
 fn check_capacity(algorithm: &str, capacity: usize, num_envs: usize, checks: &mut Checks) {
-    checks.value(
-        format!("online.{algorithm}.replay_capacity"),
-        capacity,
-        capacity >= 1,
-        "must be at least 1",
-    );
     let wanted = "must be at least env.num_envs, the episodes of a round";
     checks.relation(format!("online.{algorithm}.replay_capacity"), capacity, capacity >= num_envs, wanted);
-}
-
-fn check_noise(algorithm: &str, noise: f32, checks: &mut Checks) {
-    checks.value(
-        format!("online.{algorithm}.noise"),
-        noise,
-        (0.0..=1.0).contains(&noise),
-        "must lie in [0, 1]",
-    );
-}
-
-fn check_discount(algorithm: &str, discount: f64, checks: &mut Checks) {
-    let fits = discount > 0.0 && discount <= 1.0;
-    checks.value(format!("online.{algorithm}.discount"), discount, fits, "must lie in (0, 1]");
 }

@@ -4,8 +4,6 @@ use eva_rl_agents::optimiser::{Algorithm, Schedule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::checks::Checks;
-
 fn one() -> f64 {
     1.0
 }
@@ -15,21 +13,27 @@ fn one() -> f64 {
 #[serde(deny_unknown_fields)]
 pub struct OptimiserConfig {
     /// Windows a batch.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     /// How a step follows from gradients.
     #[serde(default)]
     pub algorithm: Algorithm,
     /// Peak learning rate.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub learning_rate: f64,
     /// Peak learning rate of the updates that follow exploration; absent means the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub online_learning_rate: Option<f64>,
     /// Decoupled weight decay of matrices.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub weight_decay: f64,
     /// LoRA+ (arXiv 2402.12354): B learns so many times as fast as A.
     #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub lora_plus_ratio: f64,
     /// Gradients are scaled down to this joint norm.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub gradient_clip: f64,
     /// The learning rate over the run's updates.
     pub schedule: Schedule,
@@ -47,37 +51,6 @@ pub enum Precision {
     Single,
     /// bfloat16 in linear maps and attention; weights, sums and the optimiser stay float32. Meant for GPUs.
     Mixed,
-}
-
-impl OptimiserConfig {
-    /// Checks what types cannot.
-    pub(super) fn check(&self, checks: &mut Checks) {
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        checks.value("optimiser.batch_size", self.batch_size, self.batch_size >= 1, "must be at least 1");
-        checks.value(
-            "optimiser.learning_rate",
-            self.learning_rate,
-            positive(self.learning_rate),
-            "must be positive",
-        );
-        if let Some(rate) = self.online_learning_rate {
-            checks.value("optimiser.online_learning_rate", rate, positive(rate), "must be positive");
-        }
-        let ratio = self.lora_plus_ratio;
-        checks.value("optimiser.lora_plus_ratio", ratio, positive(ratio), "must be positive");
-        checks.value(
-            "optimiser.weight_decay",
-            self.weight_decay,
-            (0.0..=1.0).contains(&self.weight_decay),
-            "must lie in [0, 1]",
-        );
-        checks.value(
-            "optimiser.gradient_clip",
-            self.gradient_clip,
-            positive(self.gradient_clip),
-            "must be positive",
-        );
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What a config may hold: its keys, their types and their docs, as the types of this module say them.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
@@ -13,8 +15,64 @@ pub struct Key {
     pub docs: String,
     /// Whether it has no default.
     pub required: bool,
+    /// Its value where it is left out, if that is not nothing.
+    pub default: Option<Value>,
     /// What its value may be.
     pub kind: Kind,
+}
+
+/// The numbers that a value may be, all where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Range {
+    /// The least.
+    pub min: Option<f64>,
+    /// The greatest.
+    pub max: Option<f64>,
+    /// Below all of them.
+    pub above: Option<f64>,
+    /// Above all of them.
+    pub below: Option<f64>,
+}
+
+impl Range {
+    fn read(schema: &Value) -> Self {
+        let bound = |key: &str| schema[key].as_f64();
+        Self {
+            min: bound("minimum"),
+            max: bound("maximum"),
+            above: bound("exclusiveMinimum"),
+            below: bound("exclusiveMaximum"),
+        }
+    }
+
+    /// Whether a number is finite and lies within.
+    pub fn contains(&self, number: f64) -> bool {
+        number.is_finite()
+            && self.min.is_none_or(|min| min <= number)
+            && self.max.is_none_or(|max| number <= max)
+            && self.above.is_none_or(|above| above < number)
+            && self.below.is_none_or(|below| number < below)
+    }
+}
+
+impl fmt::Display for Range {
+    /// `in [0, 1)`, `above 0` or the like; nothing where all finite numbers are within.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let low = self.min.map(|min| format!("[{min}")).or(self.above.map(|above| format!("({above}")));
+        let high = self.max.map(|max| format!("{max}]")).or(self.below.map(|below| format!("{below})")));
+        match (low, high) {
+            (Some(low), Some(high)) => write!(f, "in {low}, {high}"),
+            (Some(_), None) => match (self.min, self.above) {
+                (Some(min), _) => write!(f, "of at least {min}"),
+                (None, above) => write!(f, "above {}", above.unwrap_or_default()),
+            },
+            (None, Some(_)) => match (self.max, self.below) {
+                (Some(max), _) => write!(f, "of at most {max}"),
+                (None, below) => write!(f, "below {}", below.unwrap_or_default()),
+            },
+            (None, None) => Ok(()),
+        }
+    }
 }
 
 /// What a value may be.
@@ -30,8 +88,8 @@ pub enum Kind {
     Words(Vec<(String, String)>),
     /// A whole number, within bounds.
     Whole { min: Option<i64>, max: Option<i64> },
-    /// A number; `single` is float32.
-    Number { single: bool },
+    /// A finite number; `single` is float32.
+    Number { single: bool, range: Range },
     /// A string.
     Text,
     /// `true` or `false`.
@@ -82,7 +140,9 @@ impl Kind {
             Some("integer") => {
                 Self::Whole { min: schema["minimum"].as_i64(), max: schema["maximum"].as_i64() }
             }
-            Some("number") => Self::Number { single: schema["format"] == "float" },
+            Some("number") => {
+                Self::Number { single: schema["format"] == "float", range: Range::read(schema) }
+            }
             Some("string") => Self::Text,
             Some("boolean") => Self::Flag,
             _ => Self::Anything,
@@ -121,9 +181,11 @@ impl Kind {
             Self::Whole { min, max } => match (min, max) {
                 (Some(min), Some(max)) => format!("a whole number from {min} to {max}"),
                 (Some(min), None) => format!("a whole number of at least {min}"),
-                _ => "a whole number".to_owned(),
+                (None, Some(max)) => format!("a whole number of at most {max}"),
+                (None, None) => "a whole number".to_owned(),
             },
-            Self::Number { .. } => "a number".to_owned(),
+            Self::Number { range, .. } if *range == Range::default() => "a finite number".to_owned(),
+            Self::Number { range, .. } => format!("a number {range}"),
             Self::Text => "a string".to_owned(),
             Self::Flag => "true or false".to_owned(),
             Self::List(each) => match &**each {
@@ -187,6 +249,7 @@ fn keys(schema: &Value, outer: &str) -> Vec<Key> {
         name: name.clone(),
         docs: if outer.is_empty() { docs(schema) } else { outer.to_owned() },
         required: required.iter().any(|other| other == name),
+        default: schema.get("default").filter(|default| !default.is_null()).cloned(),
         kind: Kind::read(schema),
     };
     properties.iter().map(key).collect()

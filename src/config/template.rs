@@ -62,7 +62,7 @@ fn write(keys: &[Key], table: &Table, path: &str, text: &mut String) {
 /// A value as TOML, with no more digits than it has.
 fn shown(kind: &Kind, value: &Value) -> String {
     match (kind, value) {
-        (Kind::Number { single: true }, Value::Float(number)) => format!("{:?}", *number as f32),
+        (Kind::Number { single: true, .. }, Value::Float(number)) => format!("{:?}", *number as f32),
         (Kind::List(each), Value::Array(values)) => {
             let values: Vec<String> = values.iter().map(|value| shown(each, value)).collect();
             format!("[{}]", values.join(", "))

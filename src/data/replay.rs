@@ -17,7 +17,7 @@ pub struct Replay {
     observation_width: usize,
     action_width: usize,
     held: VecDeque<Held>,
-    /// The steps at which parts end, where windows are drawn balanced over parts.
+    /// The steps at which parts end, where as many windows are drawn from each part.
     part_ends: Vec<usize>,
 }
 
@@ -257,7 +257,7 @@ mod tests {
         let mut longer: Vec<usize> = pass.iter().copied().filter(|step| *step >= 2).collect();
         longer.sort_unstable();
         assert_eq!(longer, [2, 3, 4, 5, 6], "the longer part is seen once");
-        assert_ne!((pass[0], pass[4]), (pass[2], pass[2]), "and the shorter one as balanced as may be");
+        assert_ne!((pass[0], pass[4]), (pass[2], pass[2]), "and the shorter one as evenly as may be");
     }
 
     #[test]

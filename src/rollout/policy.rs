@@ -229,22 +229,33 @@ mod tests {
 
     use eva_rl_agents::model::{ActionKind, PolicyConfig};
     use eva_rl_envs::{BridgeSettings, Kwargs, make_halves};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
     use tch::Device;
 
     use super::*;
     use crate::data::Trajectory;
     use crate::rollout;
 
+    /// Draws the weight matrices of `policy` anew, the same ones each time: torch's own generator is shared with the
+    /// tests that run side by side.
+    fn fill_matrices(policy: &TransformerPolicy) {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for weight in policy.weights().values().filter(|weight| weight.dim() > 1) {
+            let numbers: Vec<f32> =
+                (0..weight.numel()).map(|_| 0.4 * rng.sample::<f32, _>(StandardNormal)).collect();
+            tch::no_grad(|| weight.shallow_clone().copy_(&Tensor::from_slice(&numbers).view_as(weight)));
+        }
+    }
+
     /// What a policy of random weights, which looks back on `context_length` steps, does in some CartPoles.
     fn played(num_envs: usize, context_length: i64, inference: Inference, drawn: bool) -> Vec<Trajectory> {
         tch::set_num_threads(1); // tests run side by side
-        tch::manual_seed(5);
         let config = PolicyConfig {
             state_dim: 4,
             act_dim: 2,
             hidden_size: 16,
             n_head: 2,
-            initializer_range: 0.4,
             action_tanh: false,
             action_kind: ActionKind::Discrete,
             context_length: Some(context_length),
@@ -256,6 +267,7 @@ mod tests {
         };
         let conditioning = Conditioning::new(&config, Device::Cpu).unwrap();
         let policy = TransformerPolicy::new(config, Device::Cpu);
+        fill_matrices(&policy);
         let head = StochasticHead::new(&policy, 0.3, 0.1);
         let policy = Policy::Transformer(policy);
         let choice = match &policy {

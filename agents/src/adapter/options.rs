@@ -12,8 +12,10 @@ pub struct LoraOptions {
     /// Rank of every target module, or their mean where ranks are allocated.
     pub rank: Rank,
     /// The adapters' scale is `alpha / rank`, or `alpha / √rank` under rsLoRA.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub alpha: f64,
     /// Probability that an adapter's input is zeroed in training.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub dropout: f64,
     /// Whether the scale is rsLoRA's.
     #[serde(default)]
@@ -38,14 +40,6 @@ impl LoraOptions {
     pub fn scale(&self) -> f64 {
         self.scaling().scale(self.rank.get())
     }
-
-    /// Refuses values that no adapter can have; `prefix` is what stands before their keys.
-    pub fn check(&self, prefix: &str, checks: &mut OptionChecks) {
-        let positive = self.alpha.is_finite() && self.alpha > 0.0;
-        checks.value(format!("{prefix}alpha"), self.alpha, positive, "must be positive");
-        let fits = (0.0..1.0).contains(&self.dropout);
-        checks.value(format!("{prefix}dropout"), self.dropout, fits, "must lie in [0, 1)");
-    }
 }
 
 /// What a run does with its adapters, by which options are checked.
@@ -57,7 +51,7 @@ pub struct RunSize {
     pub updates: usize,
 }
 
-/// One option that cannot be as it is.
+/// An option that contradicts others, or the run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BadOption {
     /// Its key in the method's table.
@@ -66,11 +60,9 @@ pub struct BadOption {
     pub found: String,
     /// What it should be.
     pub wanted: String,
-    /// Whether it is wrong by itself, rather than beside other options.
-    pub alone: bool,
 }
 
-/// Collects every option that is wrong, so that all are told at once.
+/// Collects every contradiction, so that all are told at once. What a value may be by itself, its schema says.
 #[derive(Debug, Default)]
 pub struct OptionChecks {
     /// What was found so far.
@@ -78,19 +70,14 @@ pub struct OptionChecks {
 }
 
 impl OptionChecks {
-    /// Checks a value by itself: it `fits`, or is `found` and `wanted` is expected.
-    pub fn value(&mut self, key: impl Into<String>, found: impl ToString, fits: bool, wanted: &str) {
-        self.check(key.into(), found.to_string(), fits, wanted, true);
-    }
-
-    /// Checks a value beside others.
-    pub fn relation(&mut self, key: impl Into<String>, found: impl ToString, fits: bool, wanted: &str) {
-        self.check(key.into(), found.to_string(), fits, wanted, false);
-    }
-
-    fn check(&mut self, key: String, found: String, fits: bool, wanted: &str, alone: bool) {
+    /// Checks a value beside others: it `fits`, or is `found` and `wanted` is expected.
+    pub fn relation(&mut self, key: &str, found: impl ToString, fits: bool, wanted: &str) {
         if !fits {
-            self.bad.push(BadOption { key, found, wanted: wanted.to_owned(), alone });
+            self.bad.push(BadOption {
+                key: key.to_owned(),
+                found: found.to_string(),
+                wanted: wanted.to_owned(),
+            });
         }
     }
 }

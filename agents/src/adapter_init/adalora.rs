@@ -35,12 +35,16 @@ pub struct AdaLora {
     /// Updates at the end during which ranks stay.
     pub tfinal: usize,
     /// Updates between two allocations of the budget.
+    #[schemars(range(min = 1))]
     pub delta_t: usize,
     /// Smoothing of the sensitivity, β₁.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub beta1: f64,
     /// Smoothing of the uncertainty, β₂.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub beta2: f64,
     /// Weight of the orthogonality of A and B in the loss; PEFT's default is 0.5.
+    #[schemars(range(min = 0.0))]
     pub orth_reg_weight: f64,
 }
 
@@ -81,12 +85,6 @@ impl SiteMethod for AdaLora {
     fn check(&self, run: RunSize, checks: &mut OptionChecks) {
         let (target, rank) = (self.target_rank.get(), self.lora.rank.get());
         checks.relation("target_rank", target, target <= rank, "must be at most lora.rank");
-        checks.value("delta_t", self.delta_t, self.delta_t >= 1, "must be at least 1");
-        for (key, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            checks.value(key, beta, 0.0 < beta && beta < 1.0, "must lie in (0, 1)");
-        }
-        let weight = self.orth_reg_weight;
-        checks.value("orth_reg_weight", weight, weight.is_finite() && weight >= 0.0, "must not be negative");
         let fixed = self.tinit.saturating_add(self.tfinal);
         let wanted = "must be below the run's updates, or ranks never shrink";
         checks.relation("tinit + tfinal", fixed, fixed < run.updates, wanted);

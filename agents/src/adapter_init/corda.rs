@@ -25,6 +25,7 @@ pub struct CorDa {
     /// Size of the adapters.
     pub lora: LoraOptions,
     /// Batches of the data over which moments are taken.
+    #[schemars(range(min = 1))]
     pub batches: usize,
     /// Which part.
     pub mode: Mode,

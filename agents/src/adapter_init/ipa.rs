@@ -19,6 +19,7 @@ pub struct Ipa {
     /// Size of the adapters.
     pub lora: LoraOptions,
     /// Batches of the data over which moments are taken.
+    #[schemars(range(min = 1))]
     pub batches: usize,
     /// Whether A is frozen; the paper has both.
     pub frozen: bool,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::decomposition::{SiteError, adapter, check_components, svd};
 use super::method::WithDefaults;
 use super::site_method::{Requires, SiteContext, SiteMethod};
-use crate::adapter::{Lora, LoraOptions, OptionChecks, RunSize};
+use crate::adapter::{Lora, LoraOptions};
 
 /// The leading components of one full gradient.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -19,8 +19,10 @@ pub struct LoraGa {
     /// Size of the adapters.
     pub lora: LoraOptions,
     /// Batches whose gradients are averaged.
+    #[schemars(range(min = 1))]
     pub batches: usize,
     /// Stability of the initial scale, γ: B's size falls with its root; PEFT's default is 16.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub gamma: f64,
 }
 
@@ -37,11 +39,6 @@ impl SiteMethod for LoraGa {
 
     fn lora(&self) -> &LoraOptions {
         &self.lora
-    }
-
-    fn check(&self, _: RunSize, checks: &mut OptionChecks) {
-        let positive = self.gamma.is_finite() && self.gamma > 0.0;
-        checks.value("gamma", self.gamma, positive, "must be positive");
     }
 
     fn components(&self) -> i64 {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::decomposition::{SiteError, adapter, check_components, split, svd};
 use super::method::WithDefaults;
 use super::site_method::{Requires, SiteContext, SiteMethod};
-use crate::adapter::{Lora, LoraOptions, OptionChecks, RunSize};
+use crate::adapter::{Lora, LoraOptions};
 
 /// The best approximation of one step of gradient descent.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -19,8 +19,10 @@ pub struct LoraOne {
     /// Size of the adapters.
     pub lora: LoraOptions,
     /// Batches whose gradients are averaged.
+    #[schemars(range(min = 1))]
     pub batches: usize,
     /// The step's largest singular value is the adapter's scale over this: γ.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub gamma: f64,
 }
 
@@ -37,11 +39,6 @@ impl SiteMethod for LoraOne {
 
     fn lora(&self) -> &LoraOptions {
         &self.lora
-    }
-
-    fn check(&self, _: RunSize, checks: &mut OptionChecks) {
-        let positive = self.gamma.is_finite() && self.gamma > 0.0;
-        checks.value("gamma", self.gamma, positive, "must be positive");
     }
 
     fn requires(&self) -> Requires {

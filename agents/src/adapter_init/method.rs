@@ -69,7 +69,7 @@ pub trait AdapterMethod {
         None
     }
 
-    /// Refuses options that it cannot have.
+    /// Refuses options that contradict each other or the run.
     fn check(&self, _: RunSize, _: &mut OptionChecks) {}
 
     /// How an adapter's folder records its initialisation.

@@ -31,10 +31,6 @@ impl SiteMethod for MiLora {
         &self.0
     }
 
-    fn lora_prefix(&self) -> &'static str {
-        ""
-    }
-
     fn init(&self, site: &SiteContext) -> Result<Lora, SiteError> {
         singular_part(site.weight, &self.0, |all| all - self.0.rank.get())
     }

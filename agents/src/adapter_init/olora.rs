@@ -32,10 +32,6 @@ impl SiteMethod for OLora {
         &self.0
     }
 
-    fn lora_prefix(&self) -> &'static str {
-        ""
-    }
-
     fn init(&self, site: &SiteContext) -> Result<Lora, SiteError> {
         let rank = self.0.rank.get();
         check_components(site.weight, rank)?;

@@ -31,10 +31,6 @@ impl SiteMethod for PiSsa {
         &self.0
     }
 
-    fn lora_prefix(&self) -> &'static str {
-        ""
-    }
-
     fn init(&self, site: &SiteContext) -> Result<Lora, SiteError> {
         singular_part(site.weight, &self.0, |_| 0)
     }

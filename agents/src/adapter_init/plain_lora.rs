@@ -28,10 +28,6 @@ impl SiteMethod for PlainLora {
         &self.0
     }
 
-    fn lora_prefix(&self) -> &'static str {
-        ""
-    }
-
     fn init(&self, site: &SiteContext) -> Result<Lora, SiteError> {
         let (output, input) = site.weight.size2().expect("a weight is a matrix");
         Ok(adapter::lora(input, output, self.0.rank, self.0.scaling(), site.weight.device()))

@@ -44,12 +44,7 @@ pub trait SiteMethod {
     /// The size of its adapters.
     fn lora(&self) -> &LoraOptions;
 
-    /// The key of a size's option in the method's table.
-    fn lora_prefix(&self) -> &'static str {
-        "lora."
-    }
-
-    /// Refuses options of its own that it cannot have.
+    /// Refuses options that contradict each other or the run.
     fn check(&self, _: RunSize, _: &mut OptionChecks) {}
 
     /// Components of a module that its adapter takes.
@@ -76,10 +71,6 @@ impl<M: SiteMethod> AdapterMethod for M {
     }
 
     fn check(&self, run: RunSize, checks: &mut OptionChecks) {
-        SiteMethod::lora(self).check(self.lora_prefix(), checks);
-        if let Requires::Moments(batches) | Requires::Gradients(batches) = self.requires() {
-            checks.value("batches", batches, batches >= 1, "must be at least 1");
-        }
         SiteMethod::check(self, run, checks);
     }
 

@@ -61,15 +61,9 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_decides_the_mask_and_no_two_masks_are_alike() {
-        let draw = || {
-            tch::manual_seed(3);
-            [dropout(&ones(), 0.1), dropout(&ones(), 0.1)]
-        };
-        let ([first, second], again) = (draw(), draw());
-        assert_eq!(first, again[0]);
-        assert_eq!(second, again[1]);
-        assert_ne!(first, second);
+    fn no_two_masks_are_alike() {
+        // That a seed decides them is held by the program's tests: torch's generator is shared with those beside this.
+        assert_ne!(dropout(&ones(), 0.1), dropout(&ones(), 0.1));
     }
 
     #[test]

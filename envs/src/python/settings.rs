@@ -23,10 +23,13 @@ pub struct BridgeSettings {
     /// Processes that share the environments of `gymnasium:`; as many as cores by default. Results
     /// do not depend on it. `envpool:` has one process, with threads of its own. A batch of two halves
     /// has at least one process a half.
+    #[schemars(range(min = 1, max = 1024))]
     pub processes: usize,
     /// The longest that a worker may take to start, to reset or to step.
+    #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0.0))]
     pub timeout_secs: f64,
     /// How often each worker is started again after it failed, before the run gives up.
+    #[schemars(range(max = 1_000_000))]
     pub restarts: u32,
 }
 

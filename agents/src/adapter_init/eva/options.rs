@@ -23,13 +23,16 @@ pub struct EvaOptions {
     pub lora: LoraOptions,
     /// A module's rank may grow to `rho` times `lora.rank`; 1 keeps all ranks equal.
     #[serde(default = "default_rho")]
+    #[schemars(range(min = 1.0, max = 1000.0))]
     pub rho: f64,
     /// The cosine at which components count as converged, by the rule of `stop`; where absent 0.995 under
     /// `split_half`, and PEFT's 0.99 under `component_cosine`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub tau: Option<f64>,
     /// Stop after this many batches, converged or not.
     #[serde(default = "default_max_batches")]
+    #[schemars(range(min = 1))]
     pub max_batches: usize,
     /// When components count as converged.
     #[serde(default)]
@@ -99,12 +102,6 @@ impl EvaOptions {
 
     /// Refuses values that EVA cannot have, and choices that contradict each other.
     pub fn check(&self, run: RunSize, checks: &mut OptionChecks) {
-        self.lora.check("lora.", checks);
-        checks.value("rho", self.rho, (1.0..=1000.0).contains(&self.rho), "must lie in [1, 1000]");
-        let tau = self.tau();
-        checks.value("tau", tau, 0.0 < tau && tau <= 1.0, "must lie in (0, 1]");
-        checks.value("max_batches", self.max_batches, self.max_batches >= 1, "must be at least 1");
-
         let keeps_halves = self.solver != SolverKind::Incremental;
         let wanted =
             "must be \"component_cosine\" with solver \"incremental\", which keeps no halves to compare";
