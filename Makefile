@@ -4,7 +4,7 @@ PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
-.PHONY: demo test build install setup bridge pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
+.PHONY: demo test build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
 	interop peers threads faults eva-cost clean
 
@@ -29,6 +29,10 @@ install: setup
 setup:
 	@$(PYTHON) tools/setup_libtorch.py
 	@$(PYTHON) tools/setup_mujoco.py
+
+# The reference pages of the book, docs/reference/, from the code.
+reference: setup
+	cargo run --release --example reference
 
 # EnvPool, Gymnasium and Meta-World's experts for Python workers, under .bridge/ (1 GB).
 bridge: .bridge

@@ -11,6 +11,7 @@ mod data;
 mod evaluation;
 mod metrics;
 mod policies;
+pub mod reference;
 mod report;
 mod rollout;
 mod run_folder;

@@ -99,7 +99,7 @@ def check_run(path):
         check(f"TensorBoard has {tag}", tag in tags["scalars"], f"{len(events.Scalars(tag))} points")
     constants = [tag for tag in tags["scalars"] if len(events.Scalars(tag)) == 1 and tag.startswith("eva/")]
     check("no constant of EVA's is a chart", not constants, constants)
-    text = events.Tensors("eva/sites/text_summary")[0].tensor_proto.string_val[0].decode()
+    text = events.Tensors("eva/modules/text_summary")[0].tensor_proto.string_val[0].decode()
     rows = [line.split("|")[1:3] for line in text.splitlines()[2:]]
     total = sum(int(rank) for _, rank in rows)
     check("TensorBoard has a table of EVA's sites", total > 0, f"{len(rows)} sites, ranks of {total}")

@@ -56,7 +56,7 @@ pub struct BenchForwardArgs {
     /// A policy folder
     #[arg(long, value_name = "POLICY")]
     pub policy: PathBuf,
-    /// Windows a batch
+    /// Windows per batch
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
     /// Steps a window
@@ -80,7 +80,7 @@ pub struct BenchEvaArgs {
     /// batches of 20 steps where absent
     #[arg(long, value_name = "FILE")]
     pub inputs: Option<PathBuf>,
-    /// Windows a batch
+    /// Windows per batch
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
     /// EVA's options

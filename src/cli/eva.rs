@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use eva_rl_agents::adapter::{OptionChecks, Rank, RunSize};
 use eva_rl_agents::adapter_init::eva::EvaOptions;
@@ -55,14 +56,20 @@ fn argument(key: &Key, default: Option<&Value>) -> Arg {
         Kind::Whole { .. } => arg.value_name("N"),
         _ => arg.value_name("X"),
     };
-    let arg = match &key.kind {
+    let one = match &key.kind {
+        Kind::List(each) => each,
+        kind => kind,
+    };
+    let arg = match one {
         Kind::Words(words) => arg.value_parser(PossibleValuesParser::new(possible_values(words.clone()))),
-        Kind::List(each) => match &**each {
-            Kind::Words(words) => arg.value_parser(PossibleValuesParser::new(possible_values(words.clone()))),
-            _ => arg,
-        },
         Kind::Flag => arg.value_parser(PossibleValuesParser::new(["true", "false"])),
-        _ => arg,
+        kind => {
+            let (kind, name) = (kind.clone(), key.name.clone());
+            arg.value_parser(move |text: &str| match serde_json::from_str::<Value>(text) {
+                Ok(number) if kind.has(&number) => Ok(text.to_owned()),
+                _ => Err(format!("expected {}", kind.expected(&name))),
+            })
+        }
     };
     match shown.is_empty() {
         true => arg,
@@ -71,38 +78,17 @@ fn argument(key: &Key, default: Option<&Value>) -> Arg {
 }
 
 /// What a key's flag was given; nothing where it was left out.
-fn given(matches: &ArgMatches, key: &Key) -> Result<Option<Value>, clap::Error> {
-    if matches.value_source(&key.name) != Some(clap::parser::ValueSource::CommandLine) {
-        return Ok(None);
+fn given(matches: &ArgMatches, key: &Key) -> Option<Value> {
+    if matches.value_source(&key.name) != Some(ValueSource::CommandLine) {
+        return None;
     }
     let texts: Vec<&String> = matches.get_many(&key.name).into_iter().flatten().collect();
     let word = |text: &String| Value::String(text.clone());
-    let refuse = |text: &str| {
-        let expected = key.kind.expected(&key.name);
-        let said = format!("--{} is {text:?}, and {expected} is expected\n", flag(&key.name));
-        clap::Error::raw(ErrorKind::ValueValidation, said)
-    };
-    let number = |text: &String| serde_json::from_str(text).ok().filter(Value::is_number);
-    Ok(Some(match &key.kind {
+    Some(match &key.kind {
         Kind::List(_) => texts.into_iter().map(word).collect(),
         Kind::Words(_) => word(texts[0]),
-        Kind::Flag => Value::Bool(texts[0] == "true"),
-        Kind::Whole { min, max } => {
-            let value: Value = number(texts[0]).ok_or_else(|| refuse(texts[0]))?;
-            let fits = value.as_i64().is_some_and(|value| {
-                min.is_none_or(|min| min <= value) && max.is_none_or(|max| value <= max)
-            });
-            if !fits {
-                return Err(refuse(texts[0]));
-            }
-            value
-        }
-        Kind::Number { range, .. } => {
-            let within = |value: &Value| value.as_f64().is_some_and(|value| range.contains(value));
-            number(texts[0]).filter(within).ok_or_else(|| refuse(texts[0]))?
-        }
-        _ => number(texts[0]).ok_or_else(|| refuse(texts[0]))?,
-    }))
+        _ => serde_json::from_str(texts[0]).expect("its parser took it"),
+    })
 }
 
 impl Args for EvaFlags {
@@ -126,7 +112,7 @@ impl FromArgMatches for EvaFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let (mut own, mut lora) = (Map::new(), Map::new());
         for (table, key) in keys() {
-            if let Some(value) = given(matches, &key)? {
+            if let Some(value) = given(matches, &key) {
                 let into = if table.is_some() { &mut lora } else { &mut own };
                 into.insert(key.name, value);
             }
@@ -182,7 +168,7 @@ pub struct EvaArgs {
     /// Ends of the names of the modules to adapt; all of the blocks' where absent
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub target_modules: Vec<String>,
-    /// Windows a batch
+    /// Windows per batch
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
     /// Decides the windows

@@ -99,10 +99,10 @@ pub struct InitArgs {
     /// A Minari dataset; may be given more than once
     #[arg(long, value_name = "DATASET", required = true)]
     pub data: Vec<PathBuf>,
-    /// What is trained: a table of `adapter`; eva where absent, full for a new policy
+    /// What is trained: a table of `adapter`; eva where absent, full_fine_tuning for a new policy
     #[arg(long, value_name = "METHOD", value_parser = methods())]
     pub method: Option<String>,
-    /// How the run goes on with its own rollouts: a table of `online`
+    /// The online algorithm: a table of `online`
     #[arg(long, value_name = "ALGORITHM", default_value = "none", value_parser = algorithms())]
     pub online: String,
     /// The environment; the dataset's own where absent
@@ -201,8 +201,8 @@ pub struct CollectArgs {
     /// Episodes to play
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
-    /// Disturb actions: deviation in half-ranges, or the share of random ones if discrete; of several,
-    /// separated by commas, episodes take one each, in turn
+    /// Noise on actions: its standard deviation in halves of the action range, or the fraction of random actions if
+    /// discrete; of several, separated by commas, episodes take one each, in turn
     #[arg(long, value_name = "S", value_delimiter = ',', default_value = "0")]
     pub noise: Vec<f32>,
     /// A policy's target return; its own where absent

@@ -319,6 +319,41 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_name_of_a_key_or_of_a_word_is_told_with_today_s() {
+        for (set, wanted) in [
+            ("objective={ imitation = {} }", "unknown key `objective`; it is now called `loss`"),
+            ("loss={ imitation = {} }", "`loss` holds `imitation`; it is now called `behaviour_cloning`"),
+            ("data.evenly=true", "unknown key `data.evenly`; it is now called `balanced`"),
+            ("optimiser.rule={ lamb = {} }", "`optimiser.rule`; it is now called `algorithm`"),
+            (
+                "optimiser.schedule={ linear = { warm_up = 3 } }",
+                "`optimiser.schedule.linear.warm_up`; it is now called `warmup`",
+            ),
+            ("adapter.eva.directions=\"leading\"", "it is now called `components`"),
+            ("adapter.eva.score=\"ratio\"", "it is now called `allocation`"),
+            ("adapter.eva.stop=halves", "found \"halves\", which is now called \"split_half\""),
+            ("adapter.eva.stop=turn", "found \"turn\", which is now called \"component_cosine\""),
+            ("adapter.eva.components=trailing", "which is now called \"minor\""),
+            ("adapter.eva.allocation=ratio", "which is now called \"explained_variance_ratio\""),
+            ("adapter.eva.allocation=paper", "which is now called \"l1_norm\""),
+            ("adapter={ corda = { mode = \"preview\" } }", "which is now called \"ipm\""),
+            ("adapter={ corda = { mode = \"preserve\" } }", "which is now called \"kpm\""),
+            ("adapter={ adalora = { warm_up = 1 } }", "it is now called `tinit`"),
+            ("adapter={ adalora = { last = 1 } }", "it is now called `tfinal`"),
+            ("adapter={ adalora = { every = 1 } }", "it is now called `delta_t`"),
+            ("adapter={ adalora = { orthogonality = 0.5 } }", "it is now called `orth_reg_weight`"),
+            ("online={ td3_odt = { critic_warm_up = 5 } }", "it is now called `critic_warmup`"),
+            ("online={ td3_odt = { trace = 0.9 } }", "it is now called `lambda`"),
+        ] {
+            let found = mistakes_in(&fs::read_to_string(DEMO).unwrap(), &[set]);
+            assert!(found.iter().any(|found| found.contains(wanted)), "{set}: {found:#?} lacks {wanted}");
+        }
+        let text = fs::read_to_string(DEMO).unwrap().replace("[loss.", "[objective.");
+        let found = mistakes_in(&text, &[]);
+        assert_eq!(found.len(), 1, "the table that has another name is not missing too: {found:#?}");
+    }
+
+    #[test]
     fn set_takes_out_what_is_given_no_value() {
         assert!(load_demo(&["online="]).unwrap().online.is_none());
         assert!(load_demo(&["online.odt="]).unwrap().online.is_none());

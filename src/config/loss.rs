@@ -17,7 +17,7 @@ pub enum LossConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OnlineDtConfig {
-    /// Initial standard deviation of every action dimension, in half ranges. Absent: of each, the one under which the
+    /// Initial standard deviation of every action dimension, in halves of the action range. Absent: of each, the one under which the
     /// offline data's actions are most likely around the policy's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01, max = 0.95))]

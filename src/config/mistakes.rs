@@ -2,6 +2,7 @@
 
 use toml::Value;
 
+use super::renamed;
 use super::schema::{Key, Kind, form, listed, nearest};
 
 /// Longest value that a message repeats whole.
@@ -43,7 +44,9 @@ fn check(kind: &Kind, value: &Value, path: &[String], mistakes: &mut Vec<Mistake
         (Kind::Text, Value::String(_)) | (Kind::Flag, Value::Boolean(_)) | (Kind::Anything, _) => {}
         _ => {
             let key = dotted(path);
-            let text = format!("`{key}`: expected {}, found {}", kind.expected(&key), shown(value));
+            let now = value.as_str().and_then(|word| renamed::word(path, word));
+            let now = now.map_or(String::new(), |now| format!(", which is now called \"{now}\""));
+            let text = format!("`{key}`: expected {}, found {}{now}", kind.expected(&key), shown(value));
             mistakes.push(Mistake { paths: vec![path.to_owned()], text });
         }
     }
@@ -58,13 +61,14 @@ fn check_keys(keys: &[Key], table: &toml::Table, path: &[String], mistakes: &mut
             continue;
         }
         let whose = if path.is_empty() { "a config" } else { &format!("[{}]", dotted(path)) };
-        let hint = match nearest(name, keys.iter().map(|key| key.name.as_str())) {
-            Some(meant) => {
-                missing.retain(|key| key.name != meant); // one mistake, not two
-                format!("did you mean `{meant}`?")
-            }
-            None if keys.is_empty() => format!("{whose} has no keys"),
-            None => format!("{whose} has {}", listed(keys.iter())),
+        let now = renamed::key(path, name);
+        let meant = now.or_else(|| nearest(name, keys.iter().map(|key| key.name.as_str())));
+        missing.retain(|key| Some(key.name.as_str()) != meant); // one mistake, not two
+        let hint = match (now, meant) {
+            (Some(now), _) => format!("it is now called `{now}`"),
+            (None, Some(meant)) => format!("did you mean `{meant}`?"),
+            (None, None) if keys.is_empty() => format!("{whose} has no keys"),
+            (None, None) => format!("{whose} has {}", listed(keys.iter())),
         };
         let path = below(path, name);
         let text = format!("unknown key `{}`; {hint}", dotted(&path));
@@ -112,8 +116,11 @@ fn check_choice(options: &[Key], table: &toml::Table, path: &[String], mistakes:
         [name] => match known(name) {
             Some(option) => check(&option.kind, &table[*name], &below(path, name), mistakes),
             None => {
-                let meant = nearest(name, options.iter().map(|option| option.name.as_str()));
-                let hint = meant.map_or(String::new(), |meant| format!("did you mean `{meant}`? "));
+                let hint = match renamed::key(path, name) {
+                    Some(now) => format!("it is now called `{now}`; "),
+                    None => nearest(name, options.iter().map(|option| option.name.as_str()))
+                        .map_or(String::new(), |meant| format!("did you mean `{meant}`? ")),
+                };
                 let text =
                     format!("`{key}` holds `{name}`; {hint}expected one of {}", listed(options.iter()));
                 mistake(vec![below(path, name)], text);

@@ -14,6 +14,7 @@ mod new_policy;
 mod online;
 mod optimiser;
 mod overrides;
+mod renamed;
 mod run;
 mod schema;
 mod sweep;

@@ -60,11 +60,11 @@ fn usual_activation() -> Activation {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ActionHeadConfig {
-    /// A number a dimension, squashed by tanh and trained by squared error.
+    /// One number per dimension, squashed by tanh and trained by squared error.
     Continuous {},
-    /// One of evenly spaced numbers a dimension, trained by cross entropy.
+    /// One of evenly spaced bins per dimension, trained by cross entropy.
     Binned {
-        /// How many.
+        /// Number of bins.
         #[schemars(range(min = 2, max = 65_536))]
         bins: i64,
     },

@@ -16,7 +16,7 @@ pub enum OnlineConfig {
     Td3Odt(Td3OdtConfig),
     /// Group-relative policy gradients over sub-trajectories (arXiv 2601.00167).
     Grpo(GrpoConfig),
-    /// Imitation of the best trajectories seen so far.
+    /// Filtered behaviour cloning (BC): of the trajectories of highest return so far, offline and online.
     FilteredBc(FilteredBcConfig),
 }
 
@@ -25,7 +25,7 @@ pub enum OnlineConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplorationConfig {
-    /// How many rounds.
+    /// Number of rounds.
     #[schemars(range(min = 1))]
     pub rounds: usize,
     /// Updates after each round's episodes.
@@ -44,7 +44,7 @@ pub struct OdtConfig {
     /// Trajectories that the replay holds; it starts with the offline ones of highest return.
     #[schemars(range(min = 1))]
     pub replay_capacity: usize,
-    /// Its rounds; actions are drawn from the policy's distribution.
+    /// Rounds of exploration; actions are sampled from the policy's distribution.
     pub exploration: ExplorationConfig,
 }
 
@@ -55,13 +55,14 @@ pub struct Td3OdtConfig {
     /// Trajectories that the replay holds; it starts with the offline ones of highest return.
     #[schemars(range(min = 1))]
     pub replay_capacity: usize,
-    /// Deviation of exploration's normal noise in half-ranges, or the probability of a random action.
+    /// Standard deviation of the exploration noise, in halves of the action range; where actions are discrete, the
+    /// probability of a random one.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub noise: f32,
     /// Weight of TD3's part of the loss beside `[loss]`'s; a critic's values are scaled to 1.
     #[schemars(range(min = 0.0))]
     pub rl_weight: f64,
-    /// Updates online before the critics are listened to.
+    /// Online updates before the critics' gradient reaches the policy.
     pub critic_warmup: usize,
     /// Discount of the critics.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
@@ -75,19 +76,19 @@ pub struct Td3OdtConfig {
     /// Learning rate of the critics.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub critic_learning_rate: f64,
-    /// Share by which target networks follow at every step of the policy.
+    /// Polyak averaging coefficient of the target networks, at every step of the policy.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub polyak: f64,
-    /// Deviation of the noise on the target policy's actions, which lie in [−1, 1].
+    /// Standard deviation of the noise on the target policy's actions, which lie in [−1, 1].
     #[schemars(range(min = 0.0))]
     pub target_noise: f64,
-    /// Furthest that this noise goes.
+    /// This noise is clipped to ± so much.
     #[schemars(range(min = 0.0))]
     pub target_noise_clip: f64,
-    /// Steps of the critics for each of TD3's on the policy.
+    /// Updates of the critics for each of TD3's updates of the policy.
     #[schemars(range(min = 1))]
     pub policy_delay: usize,
-    /// Its rounds.
+    /// Rounds of exploration.
     pub exploration: ExplorationConfig,
 }
 
@@ -95,16 +96,16 @@ pub struct Td3OdtConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrpoConfig {
-    /// Episodes of one start, whose returns are compared.
+    /// Episodes from one initial state, whose returns are compared.
     #[schemars(range(min = 2))]
     pub group_size: usize,
     /// Discount of the returns that are compared.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub discount: f64,
-    /// Furthest that a sub-trajectory's likelihood ratio may lie from 1 and still count.
+    /// Clipping range of a sub-trajectory's likelihood ratio around 1.
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub clip: f64,
-    /// Its rounds; actions are drawn from the policy's distribution.
+    /// Rounds of exploration; actions are sampled from the policy's distribution.
     pub exploration: ExplorationConfig,
 }
 
@@ -115,10 +116,11 @@ pub struct FilteredBcConfig {
     /// Trajectories of highest return, offline and online, that are cloned.
     #[schemars(range(min = 1))]
     pub replay_capacity: usize,
-    /// Deviation of exploration's normal noise in half-ranges, or the probability of a random action.
+    /// Standard deviation of the exploration noise, in halves of the action range; where actions are discrete, the
+    /// probability of a random one.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub noise: f32,
-    /// Its rounds.
+    /// Rounds of exploration.
     pub exploration: ExplorationConfig,
 }
 
@@ -134,7 +136,7 @@ pub(super) struct OnlineContext {
 }
 
 impl OnlineConfig {
-    /// Its rounds.
+    /// Rounds of exploration.
     pub fn exploration(&self) -> &ExplorationConfig {
         match self {
             Self::Odt(odt) => &odt.exploration,

@@ -8,14 +8,14 @@ fn one() -> f64 {
     1.0
 }
 
-/// How an update steps.
+/// Optimisation: batch size, optimiser, learning rate and its schedule.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OptimiserConfig {
-    /// Windows a batch.
+    /// Windows per batch.
     #[schemars(range(min = 1))]
     pub batch_size: usize,
-    /// How a step follows from gradients.
+    /// The optimiser.
     #[serde(default)]
     pub algorithm: Algorithm,
     /// Peak learning rate.
@@ -37,7 +37,7 @@ pub struct OptimiserConfig {
     pub gradient_clip: f64,
     /// The learning rate over the run's updates.
     pub schedule: Schedule,
-    /// In what the forward and backward passes of updates multiply.
+    /// Precision of matrix products in the forward and backward passes of updates.
     #[serde(default)]
     pub precision: Precision,
 }

@@ -22,7 +22,7 @@ use crate::rollout::Inference;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// Drives everything that is drawn.
+    /// Seed of every random number that the run draws.
     pub seed: u64,
     /// The policy that the run starts from.
     pub policy: PolicyConfig,
@@ -30,13 +30,13 @@ pub struct RunConfig {
     pub data: DataConfig,
     /// What is trained.
     pub adapter: AdapterConfig,
-    /// What an update minimises.
+    /// The loss that updates minimise.
     pub loss: LossConfig,
-    /// How an update steps.
+    /// Optimisation: batch size, optimiser, learning rate and its schedule.
     pub optimiser: OptimiserConfig,
     /// Updates on the offline trajectories.
     pub offline: OfflineConfig,
-    /// Rollouts and updates on what they bring; absent means none.
+    /// Online fine-tuning: rollouts, and updates on their trajectories; absent means none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub online: Option<OnlineConfig>,
     /// The task's environment.
@@ -46,7 +46,7 @@ pub struct RunConfig {
     pub rollout: RolloutConfig,
     /// How and how often the policy is evaluated.
     pub evaluation: EvaluationConfig,
-    /// When the run is saved.
+    /// When checkpoints are saved.
     pub checkpoint: CheckpointConfig,
 }
 
@@ -100,7 +100,7 @@ impl DataConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OfflineConfig {
-    /// How many; may be 0.
+    /// Number of offline updates; may be 0.
     pub updates: usize,
 }
 
@@ -187,7 +187,7 @@ pub struct EvaluationConfig {
     pub patience: Option<usize>,
 }
 
-/// When the run is saved.
+/// When checkpoints are saved.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointConfig {

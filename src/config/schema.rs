@@ -165,6 +165,17 @@ impl Kind {
         }
     }
 
+    /// Whether a number is of this kind.
+    pub fn has(&self, number: &Value) -> bool {
+        match self {
+            Self::Whole { min, max } => number.as_i64().is_some_and(|number| {
+                min.is_none_or(|min| min <= number) && max.is_none_or(|max| number <= max)
+            }),
+            Self::Number { range, .. } => number.as_f64().is_some_and(|number| range.contains(number)),
+            _ => false,
+        }
+    }
+
     /// What is expected of a value at `key`, in words.
     pub fn expected(&self, key: &str) -> String {
         match self {

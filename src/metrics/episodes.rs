@@ -1,8 +1,9 @@
 //! What a run records of the episodes that it plays: evaluations and explorations.
 
 use super::{
-    EVAL_LENGTH, EVAL_LOSS, EVAL_RETURN, EVAL_SCORE, EVAL_STD, EVAL_SUCCESS, FPS, Metric, Place,
-    ROLLOUT_LENGTH, ROLLOUT_LOST, ROLLOUT_RETURN, ROLLOUT_SUCCESS, Recorder, TIMESTEPS,
+    EVAL_LENGTH, EVAL_LOSS, EVAL_RETURN, EVAL_SCORE, EVAL_STD, EVAL_SUCCESS, EVAL_TASK_RETURN,
+    EVAL_TASK_SUCCESS, FPS, Metric, Place, ROLLOUT_LENGTH, ROLLOUT_LOST, ROLLOUT_RETURN, ROLLOUT_SUCCESS,
+    Recorder, TIMESTEPS,
 };
 use crate::evaluation::{Evaluated, Evaluation};
 
@@ -16,14 +17,9 @@ impl Recorder {
         if evaluated.tasks.len() > 1 {
             for task in &evaluated.tasks {
                 let found = &task.found;
-                self.tagged(
-                    &format!("{}/{}", EVAL_RETURN.tag, task.env),
-                    EVAL_RETURN,
-                    at,
-                    found.mean_return,
-                )?;
+                self.tagged(&EVAL_TASK_RETURN.tag_of(&task.env), EVAL_TASK_RETURN, at, found.mean_return)?;
                 if let Some(rate) = found.success_rate {
-                    self.tagged(&format!("{}/{}", EVAL_SUCCESS.tag, task.env), EVAL_SUCCESS, at, rate)?;
+                    self.tagged(&EVAL_TASK_SUCCESS.tag_of(&task.env), EVAL_TASK_SUCCESS, at, rate)?;
                 }
             }
         }

@@ -15,7 +15,10 @@ use tensorboard_proto::summary::{Summary, Summary_Image, Summary_Value};
 
 use super::events::{EventFile, PREFIX};
 use super::summaries::{flatten, histogram, plugin, restart, scalar, summary, text};
-use super::{EVA_CONVERGED, EVAL_VIDEO, Metric};
+use super::{
+    CONFIG, EVA_COMPONENTS, EVA_CONVERGED, EVA_EXPLAINED_VARIANCE, EVA_MODULES, EVA_RANK, EVA_RANKS,
+    EVAL_VIDEO, Metric,
+};
 use crate::evaluation::video::Video;
 use crate::run_folder::RunState;
 use crate::support::atomic::write_file;
@@ -160,26 +163,25 @@ impl Recorder {
         writeln!(self.lines, "{}", serde_json::to_string(&line)?).context("cannot write metrics.jsonl")
     }
 
-    /// Records each site's rank and what its adapter's components explain: one table, and how both are distributed.
+    /// Records each module's rank and what its adapter's components explain: one table, and how both are distributed.
     pub fn sites(&mut self, reports: &[SiteReport<ModuleName>]) -> anyhow::Result<()> {
         let start = Place { updates: 0, env_steps: None };
-        let mut table = "| site | rank | explained variance | cosine |\n|---|---|---|---|".to_owned();
+        let mut table = "| module | rank | explained variance | cosine |\n|---|---|---|---|".to_owned();
         for SiteReport { site, rank, .. } in reports {
-            self.line(&format!("eva/rank/{site}"), start, *rank as f64)?;
+            self.line(&EVA_RANK.tag_of(site), start, *rank as f64)?;
         }
         for report in reports {
             let SiteReport { site, rank, cosine, .. } = report;
-            self.line(&format!("eva/explained_variance/{site}"), start, report.explained_variance())?;
+            self.line(&EVA_EXPLAINED_VARIANCE.tag_of(site), start, report.explained_variance())?;
             table +=
                 &format!("\n| {site} | {rank} | {:.1}% | {cosine:.3} |", 100.0 * report.explained_variance());
         }
-        self.events.summary(text("eva/sites", table), 0)?;
+        self.events.summary(text(EVA_MODULES.tag, table), 0)?;
         let ranks: Vec<f64> = reports.iter().map(|report| report.rank as f64).collect();
-        self.events.summary(histogram("eva/ranks", "ranks of the sites", &ranks), 0)?;
+        self.events.summary(histogram(EVA_RANKS.tag, EVA_RANKS.meaning, &ranks), 0)?;
         for report in reports {
-            let tag = format!("eva/components/{}", report.site);
-            let meaning = "fraction of the module's variance that each candidate component explains";
-            self.events.summary(histogram(&tag, meaning, &report.explained), 0)?;
+            let tag = EVA_COMPONENTS.tag_of(&report.site);
+            self.events.summary(histogram(&tag, EVA_COMPONENTS.meaning, &report.explained), 0)?;
         }
         self.flush()
     }
@@ -203,7 +205,7 @@ impl Recorder {
 
     /// Records the config as text, and its values as hyperparameters.
     pub fn config(&mut self, toml: &str, values: &serde_json::Value) -> anyhow::Result<()> {
-        self.events.summary(text("config", format!("```toml\n{toml}\n```")), 0)?;
+        self.events.summary(text(CONFIG.tag, format!("```toml\n{toml}\n```")), 0)?;
         let mut start = SessionStartInfo::new();
         let mut flat = Vec::new();
         flatten("", values, &mut flat);
@@ -460,7 +462,7 @@ mod tests {
         let values: Vec<&Summary_Value> =
             events.iter().flat_map(|event| event.get_summary().get_value()).collect();
         let tags: Vec<&str> = values.iter().map(|value| value.get_tag()).collect();
-        assert_eq!(tags, ["eva/sites/text_summary", "eva/ranks", "eva/components/encoder.h.0.attn.c_attn"]);
+        assert_eq!(tags, ["eva/modules/text_summary", "eva/ranks", "eva/components/encoder.h.0.attn.c_attn"]);
         let text = String::from_utf8(values[0].get_tensor().get_string_val()[0].clone()).unwrap();
         assert!(text.ends_with("\n| encoder.h.0.attn.c_attn | 2 | 75.0% | 0.990 |"), "{text}");
     }

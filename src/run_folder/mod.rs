@@ -2,8 +2,10 @@
 
 pub mod model_card;
 
+mod files;
 mod folder;
 mod replay_state;
 
+pub use files::FILES;
 pub use folder::{Checkpoint, RunDir, RunState, Torn, Writer};
 pub use replay_state::{replay_state, restore_replay};

@@ -126,7 +126,7 @@ pub struct TaskWindows<'a> {
     pub conditioning: &'a Conditioning,
     /// The trajectories.
     pub data: &'a Replay,
-    /// Windows a batch.
+    /// Windows per batch.
     pub batch_size: usize,
     /// Decides the windows.
     pub seed: u64,

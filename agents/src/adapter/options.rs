@@ -45,7 +45,7 @@ impl LoraOptions {
 /// What a run does with its adapters, by which options are checked.
 #[derive(Clone, Copy, Debug)]
 pub struct RunSize {
-    /// Windows a batch.
+    /// Windows per batch.
     pub batch_size: usize,
     /// Updates of the whole run.
     pub updates: usize,

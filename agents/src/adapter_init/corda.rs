@@ -27,7 +27,7 @@ pub struct CorDa {
     /// Batches of the data over which moments are taken.
     #[schemars(range(min = 1))]
     pub batches: usize,
-    /// Which part.
+    /// Which components of the weights are adapted.
     pub mode: Mode,
 }
 

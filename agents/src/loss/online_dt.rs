@@ -14,7 +14,7 @@ use crate::model::{ActionKind, ForwardContext, Inputs, PolicyConfig, Transformer
 /// the other.
 const LOG_STD_RANGE: (f64, f64) = (-5.0, 0.0);
 
-/// Deviations that a head may start with, in half ranges.
+/// Initial standard deviations that a head may have, in halves of the action range.
 pub const START_STD_RANGE: (f64, f64) = (0.01, 0.95);
 
 /// The part of Online DT (arXiv 2202.05607) that a deterministic policy lacks: a spread for its
@@ -91,7 +91,7 @@ pub struct OnlineLoss {
 /// How far normal actions spread, and how many were recorded at their bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// Mean deviation, in half ranges of the action.
+    /// Mean standard deviation, in halves of the action range.
     pub std: f64,
     /// Share of the recorded action numbers that are at their bounds.
     pub saturated: f64,
@@ -107,7 +107,7 @@ struct Score {
 }
 
 impl StochasticHead {
-    /// Every state starts with deviation `std` (in half ranges of the action); the entropy's weight starts at
+    /// Every state's standard deviation is initialised to `std` (in halves of the action range), the entropy's weight to
     /// `temperature`; its target is −A, or a tenth of the greatest entropy where actions are categorical.
     pub fn new(policy: &TransformerPolicy, std: f64, temperature: f64) -> Self {
         let config = policy.config();

@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 pub enum Schedule {
     /// The peak rate.
     Constant {
-        /// Updates of warm-up.
+        /// Updates of warm-up, over which the rate rises linearly from zero.
         warmup: usize,
     },
     /// Falls to zero along a line.
     Linear {
-        /// Updates of warm-up.
+        /// Updates of warm-up, over which the rate rises linearly from zero.
         warmup: usize,
     },
     /// Falls to zero along half a cosine.
     Cosine {
-        /// Updates of warm-up.
+        /// Updates of warm-up, over which the rate rises linearly from zero.
         warmup: usize,
     },
 }

@@ -20,10 +20,10 @@ pub struct BridgeSettings {
     /// Numbers of a step's infos to keep, by name; one that a step does not tell counts as 0.
     /// `success` or `is_success`, where the environment tells it, is kept without being named.
     pub infos: Vec<String>,
-    /// Processes that share the environments of `gymnasium:`; as many as cores by default. Results
-    /// do not depend on it. `envpool:` has one process, with threads of its own. A batch of two halves
-    /// has at least one process a half.
-    #[schemars(range(min = 1, max = 1024))]
+    /// Processes that share the environments of `gymnasium:`; as many as the machine has cores where absent.
+    /// Results do not depend on it. `envpool:` has one process, with threads of its own. A batch of two halves
+    /// has at least one process per half.
+    #[schemars(range(min = 1, max = 1024), extend("default" = null))]
     pub processes: usize,
     /// The longest that a worker may take to start, to reset or to step.
     #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0.0))]

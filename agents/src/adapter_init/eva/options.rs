@@ -177,8 +177,8 @@ pub enum Allocation {
 pub enum StopRule {
     /// Once the subspaces of two disjoint halves of the data agree so well that the subspace of both is within
     /// arccos(`tau`) of that of all data, in root mean square over the whole budget. The halves share no row, so
-    /// their errors are independent, and their mean squared sine is four times that of both together. Of N batches
-    /// drawn without replacement, n err by 1 − n/N of what they would in endless data, and all N by nothing.
+    /// their errors are independent, and the mean squared sine between them is four times that of both together.
+    /// N batches are drawn without replacement, so n of them have 1 − n/N of the error of as many independent ones.
     #[default]
     SplitHalf,
     /// Once no batch turns a used component by more than arccos(`tau`): PEFT's rule, which measures how little
