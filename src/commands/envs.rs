@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::cli::EnvsArgs;
 use crate::support::stdout::{print, print_json};
+use crate::support::tables;
 
 /// Runs `envs`.
 pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
@@ -39,22 +40,18 @@ pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
             .collect();
         return print_json(&list);
     }
-    print(&format!(
-        "{:<26} {:>11}  {:<20} {:>5}  {:>16}  backend",
-        "id", "observation", "action", "steps", "random..expert"
-    ))?;
-    for spec in specs {
-        let action = spec.action.to_string();
-        let reference = spec.reference.map_or(String::new(), |r| format!("{}..{}", r.random, r.expert));
-        print(&format!(
-            "{:<26} {:>11}  {:<20} {:>5}  {:>16}  native",
-            spec.id,
-            spec.observation_width(),
-            action,
-            spec.max_episode_steps,
-            reference
-        ))?;
-    }
+    let rows = specs.iter().map(|spec| {
+        vec![
+            spec.id.clone(),
+            spec.observation_width().to_string(),
+            spec.action.to_string(),
+            spec.max_episode_steps.to_string(),
+            spec.reference.map_or(String::new(), |r| format!("{}..{}", r.random, r.expert)),
+            "native".to_owned(),
+        ]
+    });
+    let head = ["id", "observation", "action", "steps", "random..expert", "backend"];
+    print(&tables::aligned(&head, &["observation", "steps", "random..expert"], rows.collect()))?;
     print("")?;
     print(
         "envpool:ID is any task of EnvPool's, gymnasium:ID any of Gymnasium's registry, in Python workers (make bridge)",

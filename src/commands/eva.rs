@@ -13,6 +13,7 @@ use crate::policies;
 use crate::report::eva_summary::EvaSummary;
 use crate::support::atomic::{absolute, refuse_existing, write_folder};
 use crate::support::errors::{InputError, OrInput, tell};
+use crate::support::progress;
 use crate::support::seeds::{self, Purpose};
 use crate::support::signals;
 use crate::support::stdout::{print, print_json};
@@ -46,7 +47,12 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     dataset.trajectories.into_iter().for_each(|trajectory| replay.push(trajectory));
     let mut windows = TaskWindows::new(&conditioning, &replay, args.batch_size as usize, args.seed);
     seeds::seed_torch(args.seed, Purpose::Weights, 1);
-    let initialised = options.initialise(&policy, &sites, &mut windows, &mut |_| {});
+    let bar = progress::bar(options.max_batches as usize, "batches");
+    let initialised = options.initialise(&policy, &sites, &mut windows, &mut |progress| {
+        bar.set_position(progress.batches as u64);
+        bar.set_message(format!("{:.0}% converged", 100.0 * progress.converged_fraction));
+    });
+    bar.finish_and_clear();
     signals::check()?;
     let Initialised { adapters, eva } = initialised.or_input()?;
     let mut adapters = adapters.expect("EVA makes adapters");

@@ -16,6 +16,7 @@ use crate::cli::SweepArgs;
 use crate::config::{self, Difference, SweepPlan, SweepRun};
 use crate::run_folder::Writer;
 use crate::support::errors::{InputError, OrInput, tell};
+use crate::support::progress;
 use crate::support::signals::{self, Stopped};
 use crate::support::stdout::{print, print_json};
 use crate::support::threads;
@@ -54,6 +55,7 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {:?}", args.out))?;
     let _writer = Writer::of(&args.out, "sweep")?;
     signals::listen().context("cannot listen for signals")?;
+    let bar = progress::bar(plan.runs.len(), "runs");
     let next = AtomicUsize::new(0);
     let outcomes: Mutex<Vec<(&SweepRun, Outcome)>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -69,11 +71,13 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
                         Outcome::Failed(why) => tell(&format!("{}: {why}", run.name)),
                         Outcome::Skipped | Outcome::Stopped => {}
                     }
+                    bar.inc(1);
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((run, outcome));
                 }
             });
         }
     });
+    bar.finish_and_clear();
     let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
     if args.json {
         let ended = |run: &SweepRun| outcomes.iter().find(|(other, _)| other.name == run.name);

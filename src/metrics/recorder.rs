@@ -22,6 +22,7 @@ use super::{
 use crate::evaluation::video::Video;
 use crate::run_folder::RunState;
 use crate::support::atomic::write_file;
+use crate::support::tables;
 
 const FILE: &str = "metrics.jsonl";
 
@@ -166,15 +167,18 @@ impl Recorder {
     /// Records each module's rank and what its adapter's components explain: one table, and how both are distributed.
     pub fn sites(&mut self, reports: &[SiteReport<ModuleName>]) -> anyhow::Result<()> {
         let start = Place { updates: 0, env_steps: None };
-        let mut table = "| module | rank | explained variance | cosine |\n|---|---|---|---|".to_owned();
+        let row = |report: &SiteReport<ModuleName>| {
+            let explained = format!("{:.1}%", 100.0 * report.explained_variance());
+            vec![report.site.to_string(), report.rank.to_string(), explained, format!("{:.3}", report.cosine)]
+        };
+        let head = ["module", "rank", "explained variance", "cosine"];
+        let table = tables::markdown(&head, reports.iter().map(row));
         for SiteReport { site, rank, .. } in reports {
             self.line(&EVA_RANK.tag_of(site), start, *rank as f64)?;
         }
         for report in reports {
-            let SiteReport { site, rank, cosine, .. } = report;
-            self.line(&EVA_EXPLAINED_VARIANCE.tag_of(site), start, report.explained_variance())?;
-            table +=
-                &format!("\n| {site} | {rank} | {:.1}% | {cosine:.3} |", 100.0 * report.explained_variance());
+            let explained = report.explained_variance();
+            self.line(&EVA_EXPLAINED_VARIANCE.tag_of(&report.site), start, explained)?;
         }
         self.events.summary(text(EVA_MODULES.tag, table), 0)?;
         let ranks: Vec<f64> = reports.iter().map(|report| report.rank as f64).collect();

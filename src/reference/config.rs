@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use crate::config::{Key, Kind, RunConfig};
-
-use super::cell;
+use crate::support::tables::markdown;
 
 /// The page of the keys.
 pub fn page() -> String {
@@ -43,7 +42,7 @@ impl Page {
             Kind::Choice(options) if self.described_at(options).is_none() => {
                 self.text += &format!("\n{marks} `{path}`\n\n{} Exactly one of:\n", key.docs);
                 self.described.push((options.clone(), path.to_owned()));
-                self.text += "\n| table | what it chooses |\n|---|---|\n";
+                let mut rows = Vec::new();
                 for option in options {
                     let keys = option.kind.keys();
                     let alike = options.iter().find(|other| other.kind == option.kind).unwrap_or(option);
@@ -59,8 +58,9 @@ impl Page {
                             (name, format!(" Its keys are those of {}.", link(&heading)))
                         }
                     };
-                    self.text += &format!("| {name} | {}{keys} |\n", cell(&option.docs));
+                    rows.push(vec![name, format!("{}{keys}", option.docs)]);
                 }
+                self.text += &format!("\n{}\n", markdown(&["table", "what it chooses"], rows));
                 for option in options.iter().filter(|option| !option.kind.keys().is_empty()) {
                     self.section(&format!("{path}.{}", option.name), option, level + 1);
                 }
@@ -88,7 +88,7 @@ impl Page {
 
     /// The rows of the keys of one table.
     fn table(&mut self, path: &str, keys: &[Key]) {
-        self.text += "\n| key | value | default | meaning |\n|---|---|---|---|\n";
+        let mut rows = Vec::new();
         for key in keys {
             let inner = if path.is_empty() { key.name.clone() } else { format!("{path}.{}", key.name) };
             let value = match &key.kind {
@@ -119,9 +119,9 @@ impl Page {
             for (word, docs) in words.iter().filter(|(_, docs)| !docs.is_empty() && *docs != key.docs) {
                 meaning += &format!("<br>`{word:?}`: {docs}");
             }
-            self.text +=
-                &format!("| `{}` | {} | {} | {} |\n", key.name, cell(&value), cell(&default), cell(&meaning));
+            rows.push(vec![format!("`{}`", key.name), value, default, meaning]);
         }
+        self.text += &format!("\n{}\n", markdown(&["key", "value", "default", "meaning"], rows));
     }
 }
 

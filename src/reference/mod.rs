@@ -15,11 +15,6 @@ pub fn pages() -> [(&'static str, String); 4] {
     ]
 }
 
-/// Text within a cell of a Markdown table.
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;

@@ -1,8 +1,7 @@
 //! Every tag that TensorBoard shows of a run.
 
 use crate::metrics;
-
-use super::cell;
+use crate::support::tables::markdown;
 
 /// The page of the tags.
 pub fn page() -> String {
@@ -11,11 +10,9 @@ pub fn page() -> String {
         JSON object a line. The axis is the number of updates done. Of a run that explores, the tags under `eval/` \
         and `rollout/` are written over environment steps too, in a TensorBoard run of its own, `env_steps`. Where \
         an evaluation has several target returns, each has its tags below `eval/target_…/`, and the first one the \
-        plain tags as well. Names are those of Stable-Baselines3 where it has the number.\n\n\
-        | tag | meaning |\n|---|---|\n"
+        plain tags as well. Names are those of Stable-Baselines3 where it has the number.\n\n"
         .to_owned();
-    for metric in metrics::ALL {
-        text += &format!("| `{}` | {} |\n", metric.tag, cell(metric.meaning));
-    }
-    text
+    let rows = metrics::ALL.iter().map(|metric| vec![format!("`{}`", metric.tag), metric.meaning.to_owned()]);
+    text += &markdown(&["tag", "meaning"], rows);
+    text + "\n"
 }

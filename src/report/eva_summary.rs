@@ -8,6 +8,8 @@ use eva_rl_agents::adapter_init::eva::{EvaResult, SiteReport};
 use maud::html;
 use serde::{Deserialize, Serialize};
 
+use crate::support::tables;
+
 /// The file of the numbers, in an adapter's folder.
 const NUMBERS: &str = "eva.json";
 
@@ -65,26 +67,24 @@ impl EvaSummary {
         serde_json::from_str(&std::fs::read_to_string(folder.join(NUMBERS)).ok()?).ok()
     }
 
-    /// A table for people.
+    /// A table for terminals.
     pub fn table(&self) -> String {
-        let mut table =
-            format!("{:<28} {:>4}  {:>9}  {:>6}  first components", "site", "rank", "explained", "cosine");
-        for site in &self.sites {
-            let shares: Vec<String> =
-                site.explained_variance_ratio.iter().take(4).map(|share| format!("{share:.3}")).collect();
-            table += &format!(
-                "\n{:<28} {:>4}  {:>8.1}%  {:>6.3}  {}",
-                site.site,
-                site.rank,
-                100.0 * site.explained_variance,
-                site.cosine,
-                shares.join(" ")
-            );
-        }
-        table
+        let rows = self.sites.iter().map(|site| {
+            let first: Vec<String> =
+                site.explained_variance_ratio.iter().take(4).map(|ratio| format!("{ratio:.3}")).collect();
+            vec![
+                site.site.to_string(),
+                site.rank.to_string(),
+                format!("{:.1}%", 100.0 * site.explained_variance),
+                format!("{:.3}", site.cosine),
+                first.join(" "),
+            ]
+        });
+        let head = ["module", "rank", "explained", "cosine", "first components"];
+        tables::aligned(&head, &["rank", "explained", "cosine"], rows.collect())
     }
 
-    /// Two bars a site, side by side: its rank, and what that explains.
+    /// Two bars per module, side by side: its rank, and what that explains.
     fn figure(&self) -> String {
         const NAMES: i32 = 230;
         const BARS: i32 = 220;

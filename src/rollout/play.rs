@@ -10,6 +10,7 @@ use eva_rl_envs::{Episodes, VecEnv};
 use super::actor::Actor;
 use super::share::{Clock, Keep, Share, play_share};
 use crate::data::Trajectory;
+use crate::support::progress;
 
 /// What was played.
 #[derive(Debug)]
@@ -65,10 +66,15 @@ pub fn play_into(
     keep: &Keep,
 ) -> anyhow::Result<(usize, Vec<Clock>)> {
     let all = Episodes { alike: group as u64, ..Episodes::all(seed, env.num_envs()) };
+    let bar = progress::bar(episodes, "episodes");
+    let keep = |number: usize, episode: Trajectory| {
+        bar.inc(1);
+        keep(number, episode)
+    };
     let twins = actor.clone_for_thread().zip(actor.clone_for_thread());
     let shares = match (twins, env.halves()) {
-        (Some((first, second)), Some(halves)) => play_halves(halves, [first, second], all, episodes, keep)?,
-        _ => vec![play_share(env, actor, all, episodes, keep, &AtomicBool::new(false))?],
+        (Some((first, second)), Some(halves)) => play_halves(halves, [first, second], all, episodes, &keep)?,
+        _ => vec![play_share(env, actor, all, episodes, &keep, &AtomicBool::new(false))?],
     };
     let lost = shares.iter().map(|share| share.lost).sum();
     Ok((lost, shares.into_iter().map(|share| share.clock).collect()))

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::evaluation::{self, Evaluated};
-use crate::support::atomic::{is_aside, sync_parent, write_file, write_folder};
+use crate::support::atomic::{is_aside, replace_folder, write_file, write_folder};
 use crate::support::errors::{InputError, OrInput, tell};
 
 /// Held by the one writer, whose process it names.
@@ -191,22 +191,7 @@ impl RunDir {
 
     /// Puts `fill`'s files in the place of `best/`.
     pub fn save_best(&self, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let [best, new, old] = ["best", ".best.new", ".best.old"].map(|name| self.root.join(name));
-        for left_over in [&new, &old] {
-            if left_over.exists() {
-                fs::remove_dir_all(left_over)?; // a kill came between the renames
-            }
-        }
-        write_folder(&new, fill)?;
-        if best.exists() {
-            fs::rename(&best, &old)?;
-        }
-        fs::rename(&new, &best)?;
-        sync_parent(&best)?;
-        if old.exists() {
-            fs::remove_dir_all(&old)?;
-        }
-        Ok(())
+        replace_folder(&self.root.join("best"), fill)
     }
 
     /// Writes one file whole: aside, then renamed.

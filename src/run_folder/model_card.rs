@@ -6,8 +6,9 @@ use eva_rl_agents::model::PolicyConfig as PolicyFile;
 
 use super::folder::{RunDir, RunState};
 use crate::config::{PolicyConfig, RunPlan};
-use crate::evaluation::Evaluated;
+use crate::evaluation::{Evaluated, Evaluation};
 use crate::support::atomic::absolute;
+use crate::support::tables;
 
 /// What a finished run has come to.
 #[derive(Clone, Copy, Debug)]
@@ -60,21 +61,21 @@ pub fn text(plan: &RunPlan, run_dir: &RunDir, facts: &Facts) -> String {
             &format!("- The first episode of the first and of the last evaluation, recorded: {videos}.\n");
     }
     card += "- `best/` has the greatest mean return of the evaluations below; it was chosen by the same episodes that the table reports, so its own mean is optimistic.\n";
-    card += "\n| updates | target return | mean return | 95% interval | episodes | success |\n|---|---|---|---|---|---|\n";
-    for evaluated in evaluations {
-        for found in &evaluated.targets {
-            card += &format!(
-                "| {} | {} | {:.1} | {:.1} to {:.1} | {} | {} |\n",
-                evaluated.updates,
-                found.target_return.map_or("–".to_owned(), |target| target.to_string()),
-                found.mean_return,
-                found.interval[0],
-                found.interval[1],
-                found.episodes,
-                found.success_rate.map_or("–".to_owned(), |rate| format!("{:.0}%", 100.0 * rate)),
-            );
-        }
-    }
+    let row = |(evaluated, found): (&Evaluated, &Evaluation)| {
+        vec![
+            evaluated.updates.to_string(),
+            found.target_return.map_or("–".to_owned(), |target| target.to_string()),
+            format!("{:.1}", found.mean_return),
+            format!("{:.1} to {:.1}", found.interval[0], found.interval[1]),
+            found.episodes.to_string(),
+            found.success_rate.map_or("–".to_owned(), |rate| format!("{:.0}%", 100.0 * rate)),
+        ]
+    };
+    let all = evaluations
+        .iter()
+        .flat_map(|evaluated| evaluated.targets.iter().map(move |found| (evaluated, found)));
+    let head = ["updates", "target return", "mean return", "95% interval", "episodes", "success"];
+    card += &format!("\n{}\n", tables::markdown(&head, all.map(row)));
     if config.model_type != PolicyFile::default().model_type {
         card += "\ntransformers has no model for this policy's tokens and heads; `eva-rl evaluate` and `eva-rl predict` run it.\n";
         return card;

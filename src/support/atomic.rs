@@ -1,7 +1,10 @@
 //! What the program writes is new, and whole or absent.
 
-use std::hash::{BuildHasher, RandomState};
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use tempfile::Builder;
 
 use crate::support::errors::InputError;
 
@@ -20,39 +23,54 @@ pub fn absolute(path: &Path) -> PathBuf {
 
 /// Makes a folder aside with `fill`, then gives it its name, so that it is whole or absent.
 pub fn write_folder(folder: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let aside = aside(folder);
-    let written = (|| {
-        if let Some(parent) = aside.parent() {
-            std::fs::create_dir_all(parent)?;
+    let write = || {
+        let parent = parent(folder);
+        std::fs::create_dir_all(parent)?;
+        let aside = with_aside_name(folder, |builder| {
+            builder.permissions(Permissions::from_mode(0o777)).tempdir_in(parent) // less the umask
+        })?;
+        fill(aside.path())?;
+        sync(aside.path())?;
+        std::fs::rename(aside.path(), folder)?;
+        let _renamed = aside.keep();
+        Ok(sync_parent(folder)?)
+    };
+    write().map_err(|error: anyhow::Error| error.context(format!("cannot write {folder:?}")))
+}
+
+/// Makes a folder aside with `fill`, then puts it in the place of the one of that name.
+pub fn replace_folder(folder: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let [new, old] = ["new", "old"].map(|mark| folder.with_file_name(format!(".{name}.{mark}")));
+    for left_over in [&new, &old] {
+        if left_over.exists() {
+            std::fs::remove_dir_all(left_over)?; // a kill came between the renames
         }
-        std::fs::create_dir(&aside)?; // nobody's else, and no link
-        fill(&aside)?;
-        sync(&aside)?;
-        std::fs::rename(&aside, folder)?;
-        sync_parent(folder)?;
-        Ok(())
-    })();
-    written.map_err(|error: anyhow::Error| {
-        let _ = std::fs::remove_dir_all(&aside);
-        error.context(format!("cannot write {folder:?}"))
-    })
+    }
+    write_folder(&new, fill)?;
+    if folder.exists() {
+        std::fs::rename(folder, &old)?;
+    }
+    std::fs::rename(&new, folder)?;
+    sync_parent(folder)?;
+    if old.exists() {
+        std::fs::remove_dir_all(&old)?;
+    }
+    Ok(())
 }
 
 /// Makes one file aside with `fill`, then gives it its name.
 pub fn write_file(path: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let aside = aside(path);
-    let written = (|| {
-        std::fs::File::create_new(&aside)?;
-        fill(&aside)?;
-        std::fs::File::open(&aside)?.sync_all()?;
-        std::fs::rename(&aside, path)?;
-        sync_parent(path)?;
-        Ok(())
-    })();
-    written.map_err(|error: anyhow::Error| {
-        let _ = std::fs::remove_file(&aside);
-        error.context(format!("cannot write {path:?}"))
-    })
+    let write = || {
+        let aside = with_aside_name(path, |builder| {
+            builder.permissions(Permissions::from_mode(0o666)).tempfile_in(parent(path)) // less the umask
+        })?;
+        fill(aside.path())?;
+        File::open(aside.path())?.sync_all()?;
+        aside.persist(path)?;
+        Ok(sync_parent(path)?)
+    };
+    write().map_err(|error: anyhow::Error| error.context(format!("cannot write {path:?}")))
 }
 
 /// Waits until a folder's files and their names are on the disk: a power cut must not leave a name without them.
@@ -61,29 +79,56 @@ fn sync(folder: &Path) -> std::io::Result<()> {
         let path = entry?.path();
         match path.is_dir() {
             true => sync(&path)?,
-            false => std::fs::File::open(&path)?.sync_all()?,
+            false => File::open(&path)?.sync_all()?,
         }
     }
-    std::fs::File::open(folder)?.sync_all()
+    File::open(folder)?.sync_all()
 }
 
 /// Waits until the name of a path is on the disk. Some file systems cannot say, and have done what they can.
-pub fn sync_parent(path: &Path) -> std::io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match std::fs::File::open(parent)?.sync_all() {
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    match File::open(parent(path))?.sync_all() {
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
         synced => synced,
     }
 }
 
-/// A sibling that no reader takes for the real thing, and no earlier process of this number has left.
-fn aside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mark = RandomState::new().hash_one(&name); // differs each time
-    path.with_file_name(format!(".{name}.{mark:016x}.tmp"))
+/// The folder that a path lies in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes what no reader takes for `path`, beside it.
+fn with_aside_name<T>(path: &Path, make: impl FnOnce(&mut Builder) -> T) -> T {
+    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    make(Builder::new().prefix(&prefix).suffix(".tmp"))
 }
 
 /// Whether a name is that of something made aside.
 pub fn is_aside(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".tmp")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_there_whole_and_for_whoever_the_umask_lets_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let [plain, made] = ["plain", "made"].map(|name| folder.path().join(name));
+        std::fs::write(&plain, "").unwrap();
+        write_file(&made, |aside| Ok(std::fs::write(aside, "text")?)).unwrap();
+        assert_eq!((std::fs::read_to_string(&made).unwrap().as_str(), mode(&made)), ("text", mode(&plain)));
+        let [plain, made] = ["plain_folder", "made_folder"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&plain).unwrap();
+        for text in ["first", "second"] {
+            replace_folder(&made, |aside| Ok(std::fs::write(aside.join("file"), text)?)).unwrap();
+            let found = std::fs::read_to_string(made.join("file")).unwrap();
+            assert_eq!((found.as_str(), mode(&made)), (text, mode(&plain)));
+        }
+        write_folder(&folder.path().join("failed"), |_| anyhow::bail!("no")).unwrap_err();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "nothing is left aside");
+    }
 }

@@ -5,6 +5,8 @@ use std::io::Write;
 
 use eva_rl_envs::EnvError;
 
+use crate::support::progress::above_bars;
+
 /// A wrong input: the user can mend it, and nothing was written.
 #[derive(Debug)]
 pub struct InputError(pub String);
@@ -41,7 +43,9 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// A message to the user, on stderr; stdout is for results. A run goes on where nobody reads it.
 pub fn tell(message: &str) {
-    let _nobody_reads = writeln!(std::io::stderr(), "{}", on_a_screen(message));
+    above_bars(|| {
+        let _nobody_reads = writeln!(std::io::stderr(), "{}", on_a_screen(message));
+    });
 }
 
 /// Characters of a line and lines of a message that are shown: what foreign files hold may be of any length.

@@ -3,7 +3,9 @@
 pub mod atomic;
 pub mod errors;
 pub mod malloc;
+pub mod progress;
 pub mod seeds;
 pub mod signals;
 pub mod stdout;
+pub mod tables;
 pub mod threads;

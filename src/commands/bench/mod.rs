@@ -22,6 +22,7 @@ use crate::report::eva_summary::EvaSummary;
 use crate::rollout::{self, ActionSelection, PolicyActor};
 use crate::support::atomic::{refuse_existing, write_folder};
 use crate::support::errors::{InputError, OrInput, env_failure};
+use crate::support::progress;
 use crate::support::seeds::{self, Purpose};
 use crate::support::stdout::{brief, print, print_json};
 use crate::training::check_tokens;
@@ -154,11 +155,11 @@ fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
         "steps_per_sec": steps as f64 / secs,
         "policy_secs_per_step": policy_secs / taken as f64,
         "env_secs_per_step": env_secs / taken as f64,
-        "waiting_share": env_secs / (env_secs + policy_secs),
+        "waiting_fraction": env_secs / (env_secs + policy_secs),
     }))
 }
 
-/// EVA until it settles, beside the same forward passes alone; each in turn, several times over.
+/// EVA until it has converged, beside the same forward passes alone; each in turn, several times over.
 fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
     if let Some(out) = &args.out {
         refuse_existing(out)?;
@@ -174,6 +175,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
     };
     let mut batches = Batches { windows, size };
     let (mut eva_secs, mut forward_secs, mut last) = (Vec::new(), Vec::new(), None);
+    let bar = progress::bar(args.repeats as usize, "repeats");
     for _ in 0..args.repeats {
         seeds::seed_torch(0, Purpose::Weights, 0);
         let begun = Instant::now();
@@ -188,8 +190,10 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
             let _encoded = tch::no_grad(|| policy.encode(&mut ForwardContext::bare(), &inputs));
         }
         forward_secs.push(begun.elapsed().as_secs_f64());
+        bar.inc(1);
         last = Some((result, adapters));
     }
+    bar.finish_and_clear();
     let (result, adapters) = last.expect("there is at least one repeat");
     if let Some(out) = &args.out {
         let facts = AdapterFolder {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use eva_rl_agents::model::{Conditioning, Inputs, Policy};
 use eva_rl_envs::VecEnv;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tch::Tensor;
 
 use super::learner::{Learner, UpdateLoss};
@@ -17,6 +17,7 @@ use crate::metrics::{self, Place, Recorder};
 use crate::rollout::{self, ActionSelection, NoisyActor};
 use crate::run_folder::{RunDir, RunState};
 use crate::support::errors::{OrInput, tell};
+use crate::support::progress;
 use crate::support::seeds::{self, Purpose};
 use crate::support::signals::{self, Stopped, unless_abandoned};
 
@@ -78,17 +79,9 @@ impl<'a> RunLog<'a> {
         state: &RunState,
         total: usize,
     ) -> Self {
-        let bar = ProgressBar::new(total as u64).with_position(state.updates as u64);
-        bar.set_style(
-            ProgressStyle::with_template("{wide_bar} update {pos}/{len} {msg} eta {eta}")
-                .expect("the template is well-formed"),
-        );
+        let bar = progress::bar(total, "updates").with_position(state.updates as u64);
         let begun = Instant::now();
         Self { run_dir, recorder, evaluations, bar, begun, earlier_secs: state.elapsed_secs }
-    }
-
-    fn say(&self, text: &str) {
-        self.bar.suspend(|| tell(text));
     }
 }
 
@@ -113,7 +106,7 @@ impl Run<'_> {
         let over = (last || patience) && !abandoned;
         if due && over {
             if patience && !last {
-                self.log.say(&format!("update {updates:>6}: no better for long enough: the run ends"));
+                tell(&format!("update {updates:>6}: no better for long enough: the run ends"));
             }
             self.record_video("after")?;
         }
@@ -322,7 +315,7 @@ impl Run<'_> {
         let at = self.place();
         self.log.recorder.evaluation(at, &evaluated)?;
         let found = &evaluated.targets[0];
-        self.log.say(&format!("update {updates:>6}: {}", found.line()));
+        tell(&format!("update {updates:>6}: {}", found.line()));
         let run_dir = self.log.run_dir;
         if self.state.best.is_none_or(|best| found.mean_return > best) {
             self.state.best = Some(found.mean_return);
@@ -389,7 +382,7 @@ impl Run<'_> {
         match video.and_then(|video| video.write(&path).map(|()| video)) {
             Ok(video) => self.log.recorder.video(self.state.updates, &video),
             Err(error) => {
-                self.log.say(&format!("no video of update {}: {error:#}", self.state.updates));
+                tell(&format!("no video of update {}: {error:#}", self.state.updates));
                 Ok(())
             }
         }
