@@ -28,7 +28,7 @@ use crate::support::{errors, malloc, signals, threads};
 /// Environments, of which a user may [`envs::register`] more.
 pub use eva_rl_envs as envs;
 
-/// The whole program: takes the command line, and answers with the exit code. It may start the process anew
+/// The whole program: takes the command line, and answers with the exit code. It may start the process again
 /// from its beginning, with a variable set ([`threads`]).
 pub fn run() -> ExitCode {
     malloc::keep();

@@ -114,12 +114,12 @@ fn is_native(id: &str) -> bool {
     entries().any(|entry| entry.id == id) || MUJOCO_IDS.contains(&id)
 }
 
-/// A native environment's controller that is worth imitating.
+/// A native environment's controller that is worth cloning.
 pub fn scripted(id: &str, kwargs: &Kwargs) -> Result<Box<dyn Controller>, EnvError> {
     (find(id)?.controller)(kwargs)
 }
 
-/// A controller that is worth imitating, of any environment, for batches of at most `num_envs`.
+/// A controller that is worth cloning, of any environment, for batches of at most `num_envs`.
 pub fn scripted_with(
     id: &str,
     kwargs: &Kwargs,

@@ -293,7 +293,7 @@ pub struct EnvsArgs {
 pub struct SweepArgs {
     /// The grid, in TOML
     pub sweep: PathBuf,
-    /// Gets a folder a run; may hold some already
+    /// Gets a folder per run; may hold some already
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Runs at a time, which share the cores

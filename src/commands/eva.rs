@@ -47,7 +47,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     dataset.trajectories.into_iter().for_each(|trajectory| replay.push(trajectory));
     let mut windows = TaskWindows::new(&conditioning, &replay, args.batch_size as usize, args.seed);
     seeds::seed_torch(args.seed, Purpose::Weights, 1);
-    let bar = progress::bar(options.max_batches as usize, "batches");
+    let bar = progress::bar(options.max_batches, "batches");
     let initialised = options.initialise(&policy, &sites, &mut windows, &mut |progress| {
         bar.set_position(progress.batches as u64);
         bar.set_message(format!("{:.0}% converged", 100.0 * progress.converged_fraction));
@@ -59,7 +59,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let eva = eva.expect("EVA has a result");
     adapters.dropout = options.lora.dropout;
     if options.lora.dora {
-        policy.start_dora(&mut adapters);
+        policy.init_dora(&mut adapters);
     }
     let facts = AdapterFolder {
         base: absolute(&args.policy).display().to_string(),

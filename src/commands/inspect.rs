@@ -75,7 +75,7 @@ fn saved_by_a_run(path: &Path) -> PathBuf {
     part.map_or_else(|| path.to_owned(), |(part, _)| part)
 }
 
-/// One line a target return; what an older version wrote otherwise, as it is.
+/// One line per target return; what an older version wrote otherwise, as it is.
 fn print_evaluation(row: &Value) -> anyhow::Result<()> {
     let Ok(Evaluated { updates, targets, .. }) = serde_json::from_value(row.clone()) else {
         return print(&format!("  {row}"));

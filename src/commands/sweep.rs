@@ -83,7 +83,7 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
         let ended = |run: &SweepRun| outcomes.iter().find(|(other, _)| other.name == run.name);
         let document = plan.runs.iter().map(|run| {
             let mut found = described(run, &args);
-            found["outcome"] = json!(ended(run).map_or("not begun", |(_, outcome)| outcome.name()));
+            found["outcome"] = json!(ended(run).map_or("not started", |(_, outcome)| outcome.name()));
             if let Some((_, Outcome::Failed(why))) = ended(run) {
                 found["error"] = json!(why);
             }
@@ -165,7 +165,7 @@ fn one(run: &SweepRun, args: &SweepArgs) -> anyhow::Result<Outcome> {
             command.args(["--set", text]);
         });
     }
-    threads::share(&mut command, args.jobs as usize);
+    threads::divide(&mut command, args.jobs as usize);
     // A group of its own: whoever signals this program's group (a terminal, `timeout`) reaches the run
     // through this program, and so once. It ends with a checkpoint should this program be killed.
     command.process_group(0).arg("--parent").arg(std::process::id().to_string());

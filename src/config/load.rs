@@ -225,7 +225,7 @@ mod tests {
         );
     }
 
-    /// The mistakes that are told of a text, one a line.
+    /// The mistakes that are told of a text, one per line.
     fn mistakes_in(text: &str, overrides: &[&str]) -> Vec<String> {
         let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
         match read::<RunConfig>(text, "mine.toml", &overrides) {

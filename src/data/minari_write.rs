@@ -49,7 +49,7 @@ pub fn write_collected(
     path: &Path,
 ) -> anyhow::Result<()> {
     let (spec, (id, kwargs)) = (collected.spec, &collected.env);
-    let mut facts = Facts {
+    let mut facts = DatasetFacts {
         observation_width: spec.observation_width(),
         action: &spec.action,
         algorithm: &collected.algorithm,
@@ -69,7 +69,7 @@ pub fn write(
     path: &Path,
 ) -> anyhow::Result<()> {
     let env = spec.zip(dataset.env.as_ref()).map(|(spec, (id, kwargs))| (spec, id, kwargs, imports));
-    let mut facts = Facts {
+    let mut facts = DatasetFacts {
         observation_width: dataset.observation_width,
         action: &dataset.action,
         algorithm: &dataset.algorithm,
@@ -81,7 +81,7 @@ pub fn write(
 }
 
 /// What the metadata say.
-struct Facts<'a> {
+struct DatasetFacts<'a> {
     observation_width: usize,
     action: &'a ActionSpace,
     algorithm: &'a str,
@@ -93,7 +93,7 @@ struct Facts<'a> {
 }
 
 fn write_into(
-    facts: &mut Facts,
+    facts: &mut DatasetFacts,
     episodes: impl Iterator<Item = anyhow::Result<Trajectory>>,
     path: &Path,
 ) -> anyhow::Result<()> {
@@ -114,7 +114,7 @@ fn write_into(
 /// Adds a batch of episodes from number `first` on to an HDF5 file, which begins with number 0; gives the number of
 /// the next. Adding looks through all episodes that the file has, so batches are large.
 fn add(
-    facts: &Facts,
+    facts: &DatasetFacts,
     path: &Path,
     first: usize,
     episodes: &mut dyn Iterator<Item = anyhow::Result<Trajectory>>,
@@ -188,7 +188,12 @@ impl Place for StagedGroup<'_> {
 }
 
 /// Fills an episode's group.
-fn fill(group: &mut impl Place, facts: &Facts, number: usize, episode: &Trajectory) -> anyhow::Result<()> {
+fn fill(
+    group: &mut impl Place,
+    facts: &DatasetFacts,
+    number: usize,
+    episode: &Trajectory,
+) -> anyhow::Result<()> {
     let steps = episode.len() as u64;
     group.attribute("id", AttrValue::I64(number as i64));
     group.attribute("total_steps", AttrValue::I64(steps as i64));
@@ -248,7 +253,7 @@ fn ending(episode: &Trajectory, end: Phase) -> Vec<u8> {
     flags
 }
 
-fn metadata(facts: &Facts, dataset_id: &str) -> String {
+fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
     let mut metadata = Map::new();
     metadata.insert("total_episodes".to_owned(), json!(facts.size.0));
     metadata.insert("total_steps".to_owned(), json!(facts.size.1));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::RunPlan;
 use crate::data::{Outcome, Trajectory};
-use crate::rollout::{self, ActionSelection, Inference, Played, PolicyActor};
+use crate::rollout::{self, ActionSelection, Inference, PolicyActor, RolloutResult};
 use crate::support::errors::InputError;
 
 /// Episodes played with one target return.
@@ -25,7 +25,7 @@ pub struct Evaluation {
     pub inference: Option<Inference>,
     /// Episodes.
     pub episodes: usize,
-    /// Episodes that a worker's failure cut short; they were played anew, and count nowhere else.
+    /// Episodes that a worker's failure cut short; they were played again, and count nowhere else.
     #[serde(default)]
     pub lost_episodes: usize,
     /// Mean undiscounted return.
@@ -50,9 +50,9 @@ pub struct Evaluated {
     /// Environment steps of exploration done.
     #[serde(default)]
     pub env_steps: usize,
-    /// One entry a target return; where several tasks were played, one of all their episodes.
+    /// One entry per target return; where several tasks were played, one of all their episodes.
     pub targets: Vec<Evaluation>,
-    /// One entry a task, where the datasets' own environments were played.
+    /// One entry per task, where the datasets' own environments were played.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskEvaluation>,
     /// Mean of the loss over windows of the validation episodes, where there are any.
@@ -124,7 +124,7 @@ pub struct Task {
 
 impl Evaluation {
     /// Sums up what was played, at least one episode.
-    pub fn of(played: &Played, spec: &EnvSpec) -> Self {
+    pub fn of(played: &RolloutResult, spec: &EnvSpec) -> Self {
         let outcomes: Vec<Outcome> = played.episodes.iter().map(Trajectory::outcome).collect();
         Self::of_outcomes(&outcomes, played.lost, spec)
     }
@@ -136,7 +136,7 @@ impl Evaluation {
         let squares: f64 = episodes.iter().map(|episode| (episode.total_return - mean).powi(2)).sum();
         let std = if episodes.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 };
         let half = 1.96 * std / count.sqrt();
-        let share = |succeeds: fn(&Outcome) -> bool| {
+        let fraction = |succeeds: fn(&Outcome) -> bool| {
             Some(episodes.iter().filter(|episode| succeeds(episode)).count() as f64 / count)
         };
         Self {
@@ -151,9 +151,9 @@ impl Evaluation {
             mean_length: episodes.iter().map(|episode| episode.steps as f64).sum::<f64>() / count,
             success_rate: match spec.success {
                 Success::Undefined => None,
-                Success::Terminated => share(|episode| episode.end == Phase::Terminated),
-                Success::Truncated => share(|episode| episode.end == Phase::Truncated),
-                Success::Info { .. } => share(|episode| episode.succeeded == Some(true))
+                Success::Terminated => fraction(|episode| episode.end == Phase::Terminated),
+                Success::Truncated => fraction(|episode| episode.end == Phase::Truncated),
+                Success::Info { .. } => fraction(|episode| episode.succeeded == Some(true))
                     .filter(|_| episodes.iter().any(|episode| episode.succeeded.is_some())),
             },
             normalized_score: spec
@@ -163,7 +163,7 @@ impl Evaluation {
     }
 
     /// The same of what a policy played.
-    pub fn of_policy(played: &Played, spec: &EnvSpec, play: &Play) -> Self {
+    pub fn of_policy(played: &RolloutResult, spec: &EnvSpec, play: &Play) -> Self {
         Self::of(played, spec).by(play)
     }
 
@@ -188,7 +188,7 @@ impl Evaluation {
             success_rate: mean(|found| found.success_rate),
             normalized_score: mean(|found| found.normalized_score),
             inference: tasks.first().and_then(|task| task.found.inference),
-            ..Self::of(&Played { episodes, lost, clocks: Vec::new() }, spec)
+            ..Self::of(&RolloutResult { episodes, lost, timings: Vec::new() }, spec)
         }
     }
 
@@ -294,7 +294,7 @@ mod tests {
     }
 
     fn sum_up(episodes: Vec<Trajectory>, spec: &EnvSpec) -> Evaluation {
-        Evaluation::of(&Played { episodes, lost: 0, clocks: Vec::new() }, spec)
+        Evaluation::of(&RolloutResult { episodes, lost: 0, timings: Vec::new() }, spec)
     }
 
     #[test]

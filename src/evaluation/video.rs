@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_film_keeps_real_time_where_that_is_not_too_slow_and_says_its_speed() {
+    fn a_video_keeps_real_time_where_that_is_not_too_slow_and_says_its_speed() {
         assert_eq!(pace(5, Some(0.008)), (4, "one step of 5, in real time".to_owned())); // Hopper
         assert_eq!(pace(5, Some(0.05)), (10, "one step of 5, at 2.5 times real time".to_owned())); // HalfCheetah
         assert_eq!(pace(1, None), (4, "every step".to_owned()));

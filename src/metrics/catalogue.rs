@@ -41,7 +41,7 @@ metrics! {
         "fraction of a round's episodes that succeeded";
     /// What failing workers cost an exploration.
     ROLLOUT_LOST = "rollout/lost_episodes":
-        "episodes of a round that a worker's failure cut short, and that were played anew; absent if none";
+        "episodes of a round that a worker's failure cut short, and that were played again; absent if none";
     /// Return of an evaluation.
     EVAL_RETURN = "eval/mean_reward":
         "mean undiscounted return, conditioned on the first target return";

@@ -38,7 +38,7 @@ impl Recorder {
         self.flush()
     }
 
-    /// Records a round of exploration, which played so many steps a second.
+    /// Records a round of exploration, which played so many steps per second.
     pub fn exploration(&mut self, at: Place, explored: &Evaluation, speed: f64) -> anyhow::Result<()> {
         self.scalar_at(ROLLOUT_RETURN, at, explored.mean_return)?;
         self.scalar_at(ROLLOUT_LENGTH, at, explored.mean_length)?;

@@ -92,10 +92,10 @@ impl EvaSummary {
         const LINE: i32 = 22;
         const TOP: i32 = 44;
         let (width, height) = (NAMES + 2 * BARS + 2 * GAP, TOP + LINE * self.sites.len() as i32 + 16);
-        let (ranks, shares) = (NAMES, NAMES + BARS + GAP);
+        let (ranks, explained_at) = (NAMES, NAMES + BARS + GAP);
         let most = self.sites.iter().map(|site| site.rank).max().unwrap_or(1).max(1) as f64;
-        let bar = |left: i32, top: i32, share: f64, colour: &str, label: &str| {
-            let length = (share * f64::from(BARS)).round() as i32;
+        let bar = |left: i32, top: i32, fraction: f64, colour: &str, label: &str| {
+            let length = (fraction * f64::from(BARS)).round() as i32;
             html! {
                 rect x=(left) y=(top) width=(length) height=(LINE - 7) fill=(colour) {}
                 text x=(left + length + 6) y=(top + 12) { (label) }
@@ -105,13 +105,13 @@ impl EvaSummary {
             svg xmlns="http://www.w3.org/2000/svg" width=(width) height=(height) viewBox={"0 0 " (width) " " (height)} font-family="sans-serif" font-size="14" {
                 rect width="100%" height="100%" fill="white" {}
                 text x=(ranks) y="26" font-weight="bold" { "rank" }
-                text x=(shares) y="26" font-weight="bold" { "variance explained" }
+                text x=(explained_at) y="26" font-weight="bold" { "variance explained" }
                 @for (line, site) in self.sites.iter().enumerate() {
                     @let top = TOP + LINE * line as i32;
                     @let explained = site.explained_variance;
                     text x="12" y=(top + 12) { (site.site) }
                     (bar(ranks, top, site.rank as f64 / most, "#0072b2", &site.rank.to_string()))
-                    (bar(shares, top, explained, "#d55e00", &format!("{:.0}%", 100.0 * explained)))
+                    (bar(explained_at, top, explained, "#d55e00", &format!("{:.0}%", 100.0 * explained)))
                 }
             }
         };

@@ -1,4 +1,4 @@
-//! Learning curves as one picture: a panel a task, a line a group, SVG and PNG.
+//! Learning curves as one picture: a panel per task, a line per group, SVG and PNG.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -172,7 +172,7 @@ fn gif(path: &Path) -> Option<Vec<u8>> {
     std::fs::read(path).ok().filter(|bytes| small && bytes.starts_with(b"GIF8"))
 }
 
-/// A row a setting in which groups differ, a column a group; nothing where none do.
+/// A row per setting in which groups differ, a column per group; nothing where none do.
 fn differing_settings(runs: &[LabelledRun]) -> Option<Table> {
     let mut groups: BTreeMap<&str, Vec<&Settings>> = BTreeMap::new();
     for run in runs {
@@ -198,7 +198,7 @@ fn differing_settings(runs: &[LabelledRun]) -> Option<Table> {
     (!table.rows.is_empty()).then_some(table)
 }
 
-/// A row a run.
+/// A row per run.
 fn list(runs: &[LabelledRun], measure: Measure) -> Table {
     let head =
         ["run", "task", "method", "seed", "updates", "environment steps", "before", "after", "seconds"];
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_the_films_of_a_group_and_the_settings_that_differ() {
+    fn a_page_has_the_videos_of_a_group_and_the_settings_that_differ() {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         for name in ["before.gif", "after.gif"] {
             std::fs::write(folders[0].path().join(name), b"GIF89a").unwrap();

@@ -10,7 +10,7 @@ use super::tabular::Table;
 /// Methods that are compared in pairs at most; more would not fit a page.
 const MOST_COMPARED: usize = 12;
 
-/// A table a rank, over the tasks that its methods share: the probability that a run of the row's method beats one
+/// A table per rank, over the tasks that its methods share: the probability that a run of the row's method beats one
 /// of the column's on the same task. Methods without a rank stand beside those of every rank.
 pub fn in_pairs(comparison: &Comparison) -> Vec<Table> {
     let methods = comparison.methods();

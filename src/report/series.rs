@@ -109,8 +109,8 @@ pub fn env_steps_at(curves: &[Vec<Point>], updates: f64) -> f64 {
             Some(0) => points[0].env_steps,
             Some(index) => {
                 let (left, right) = (points[index - 1], points[index]);
-                let share = (updates - left.updates as f64) / (right.updates - left.updates) as f64;
-                left.env_steps + share * (right.env_steps - left.env_steps)
+                let fraction = (updates - left.updates as f64) / (right.updates - left.updates) as f64;
+                left.env_steps + fraction * (right.env_steps - left.env_steps)
             }
         }
     };

@@ -83,11 +83,11 @@ fn middle(mut found: Vec<f64>) -> [f64; 2] {
 }
 
 /// Wilson's 95% interval of a share: `count` of `of`, which is at least 1.
-pub fn share_interval(count: usize, of: usize) -> [f64; 2] {
+pub fn wilson_interval(count: usize, of: usize) -> [f64; 2] {
     let (n, z) = (of as f64, 1.96);
-    let share = count as f64 / n;
-    let centre = share + z * z / (2.0 * n);
-    let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    let fraction = count as f64 / n;
+    let centre = fraction + z * z / (2.0 * n);
+    let half = z * (fraction * (1.0 - fraction) / n + z * z / (4.0 * n * n)).sqrt();
     [(centre - half) / (1.0 + z * z / n), (centre + half) / (1.0 + z * z / n)]
 }
 
@@ -133,9 +133,9 @@ mod tests {
 
     #[test]
     fn wilson_s_interval_is_that_of_the_tables() {
-        let [low, high] = share_interval(5, 5);
+        let [low, high] = wilson_interval(5, 5);
         assert!((low - 0.5655).abs() < 1e-3 && (high - 1.0).abs() < 1e-9, "{low} {high}");
-        let [low, high] = share_interval(3, 10);
+        let [low, high] = wilson_interval(3, 10);
         assert!((low - 0.1078).abs() < 1e-3 && (high - 0.6032).abs() < 1e-3, "{low} {high}");
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::comparison::{Comparison, Group, Measure};
-use super::statistics::{bootstrap, interquartile_mean, mean, share_interval};
+use super::statistics::{bootstrap, interquartile_mean, mean, wilson_interval};
 use super::tabular::Table;
 
-/// A row a task and method: before, after with its interval over runs, and how many runs improved.
+/// A row per task and method: before, after with its interval over runs, and how many runs improved.
 pub fn by_task(comparison: &Comparison) -> Table {
     let head = [
         "task",
@@ -38,15 +38,16 @@ pub fn by_task(comparison: &Comparison) -> Table {
                 format!("{:.1}", interquartile_mean(&last)),
                 format!("{low:.1} to {high:.1}"),
                 format!("{best:.1}"),
-                share(better, last.len()),
+                fraction(better, last.len()),
             ]);
         }
     }
-    table.outro = format!("Runs whose last evaluation is better than their first: {}.", share(improved, all));
+    table.outro =
+        format!("Runs whose last evaluation is better than their first: {}.", fraction(improved, all));
     table
 }
 
-/// A row a method, a column a task: mean and standard error over runs, and the mean over tasks where scores of
+/// A row per method, a column per task: mean and standard error over runs, and the mean over tasks where scores of
 /// different tasks may be averaged; nothing where there is one method.
 pub fn side_by_side(comparison: &Comparison, measure: Measure) -> Option<Table> {
     let methods = comparison.methods();
@@ -77,7 +78,7 @@ pub fn side_by_side(comparison: &Comparison, measure: Measure) -> Option<Table> 
     Some(table)
 }
 
-/// A row a method that has several ranks: its best rank over the tasks that all of its ranks share, and what
+/// A row per method that has several ranks: its best rank over the tasks that all of its ranks share, and what
 /// it would score with the best rank of each task, as the tables of EVA's paper do (arXiv 2410.07170, 23).
 pub fn by_best_rank(comparison: &Comparison) -> Option<Table> {
     let mut families: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -130,12 +131,12 @@ fn improvements(group: &Group) -> usize {
 }
 
 /// "4 of 5 (38% to 96%)", by Wilson's 95% interval.
-fn share(count: usize, of: usize) -> String {
-    let [low, high] = share_interval(count, of);
+fn fraction(count: usize, of: usize) -> String {
+    let [low, high] = wilson_interval(count, of);
     format!("{count} of {of} ({:.0}% to {:.0}%)", 100.0 * low, 100.0 * high)
 }
 
-/// A row a method over the tasks that all methods share; nothing where there is one task or one method.
+/// A row per method over the tasks that all methods share; nothing where there is one task or one method.
 pub fn over_tasks(comparison: &Comparison) -> Option<Table> {
     let methods: Vec<&str> = comparison.methods().into_iter().collect();
     let shared = comparison.shared_by(&methods);

@@ -26,7 +26,7 @@ struct Training {
     secs: Option<f64>,
 }
 
-/// A row a method, over all of its runs; the losses are comparable where all methods have the same tasks.
+/// A row per method, over all of its runs; the losses are comparable where all methods have the same tasks.
 pub fn by_method(runs: &[LabelledRun]) -> anyhow::Result<Table> {
     let mut methods: BTreeMap<&str, Vec<Training>> = BTreeMap::new();
     for run in runs {
@@ -34,19 +34,19 @@ pub fn by_method(runs: &[LabelledRun]) -> anyhow::Result<Table> {
     }
     let mut table = Table::new("", &["method", "runs"]);
     table.head.extend(LOSS_AT.map(|updates| format!("loss at update {updates}")));
-    table.head.extend(["last loss", "start, s", "start's share of the run"].map(str::to_owned));
+    table.head.extend(["last loss", "initialisation, s", "fraction of the run"].map(str::to_owned));
     for (method, runs) in &methods {
         let mean_of = |of: &dyn Fn(&Training) -> Option<f64>| {
             runs.iter().map(of).collect::<Option<Vec<f64>>>().map(|values| mean(&values))
         };
         let tell =
             |value: Option<f64>, digits: usize| value.map_or("–".to_owned(), |x| format!("{x:.digits$}"));
-        let share = mean_of(&|run| Some(100.0 * run.start_secs? / run.secs?));
+        let fraction = mean_of(&|run| Some(100.0 * run.start_secs? / run.secs?));
         let mut row = vec![(*method).to_owned(), runs.len().to_string()];
         row.extend((0..LOSS_AT.len()).map(|index| tell(mean_of(&|run| run.losses[index]), 5)));
         row.push(tell(mean_of(&|run| run.last_loss), 5));
         row.push(tell(mean_of(&|run| run.start_secs), 2));
-        row.push(share.map_or("–".to_owned(), |share| format!("{share:.1}%")));
+        row.push(fraction.map_or("–".to_owned(), |fraction| format!("{fraction:.1}%")));
         table.rows.push(row);
     }
     Ok(table)

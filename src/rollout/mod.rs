@@ -8,10 +8,10 @@ mod actor;
 mod actors;
 mod play;
 mod policy;
-mod reader;
-mod share;
+mod window_builder;
+mod worker;
 
 pub use actor::Actor;
 pub use actors::{NoisyActor, RandomActor, ScriptedActor, draw_uniform};
-pub use play::{Played, play, play_groups, play_into};
+pub use play::{RolloutResult, play, play_groups, play_into};
 pub use policy::{ActionSelection, Inference, PolicyActor};

@@ -8,19 +8,19 @@ use anyhow::Context;
 use eva_rl_envs::{Episodes, VecEnv};
 
 use super::actor::Actor;
-use super::share::{Clock, Keep, Share, play_share};
+use super::worker::{Keep, Timings, WorkerResult, run_worker};
 use crate::data::Trajectory;
 use crate::support::progress;
 
 /// What was played.
 #[derive(Debug)]
-pub struct Played {
+pub struct RolloutResult {
     /// Whole episodes, by their number.
     pub episodes: Vec<Trajectory>,
-    /// Episodes that a worker's failure cut short, and that were played anew.
+    /// Episodes that a worker's failure cut short, and that were played again.
     pub lost: usize,
     /// Where the time went, a thread each.
-    pub clocks: Vec<Clock>,
+    pub timings: Vec<Timings>,
 }
 
 /// Plays episodes `0..episodes` and gives them in that order.
@@ -33,7 +33,7 @@ pub fn play(
     actor: &mut dyn Actor,
     episodes: usize,
     seed: u64,
-) -> anyhow::Result<Played> {
+) -> anyhow::Result<RolloutResult> {
     play_groups(env, actor, episodes, seed, 1)
 }
 
@@ -44,16 +44,16 @@ pub fn play_groups(
     episodes: usize,
     seed: u64,
     group: usize,
-) -> anyhow::Result<Played> {
+) -> anyhow::Result<RolloutResult> {
     let whole: Mutex<Vec<Option<Trajectory>>> = Mutex::new((0..episodes).map(|_| None).collect());
     let keep = |number: usize, episode: Trajectory| {
         whole.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(episode);
         Ok(())
     };
-    let (lost, clocks) = play_into(env, actor, episodes, seed, group, &keep)?;
+    let (lost, timings) = play_into(env, actor, episodes, seed, group, &keep)?;
     let whole = whole.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
     let whole = whole.map(|episode| episode.expect("every episode was played to its end"));
-    Ok(Played { episodes: whole.collect(), lost, clocks })
+    Ok(RolloutResult { episodes: whole.collect(), lost, timings })
 }
 
 /// The same, where `keep` takes each episode as it ends; gives how many were lost, and where the time went.
@@ -64,20 +64,20 @@ pub fn play_into(
     seed: u64,
     group: usize,
     keep: &Keep,
-) -> anyhow::Result<(usize, Vec<Clock>)> {
-    let all = Episodes { alike: group as u64, ..Episodes::all(seed, env.num_envs()) };
+) -> anyhow::Result<(usize, Vec<Timings>)> {
+    let all = Episodes { group_size: group as u64, ..Episodes::all(seed, env.num_envs()) };
     let bar = progress::bar(episodes, "episodes");
     let keep = |number: usize, episode: Trajectory| {
         bar.inc(1);
         keep(number, episode)
     };
     let twins = actor.clone_for_thread().zip(actor.clone_for_thread());
-    let shares = match (twins, env.halves()) {
+    let results = match (twins, env.halves()) {
         (Some((first, second)), Some(halves)) => play_halves(halves, [first, second], all, episodes, &keep)?,
-        _ => vec![play_share(env, actor, all, episodes, &keep, &AtomicBool::new(false))?],
+        _ => vec![run_worker(env, actor, all, episodes, &keep, &AtomicBool::new(false))?],
     };
-    let lost = shares.iter().map(|share| share.lost).sum();
-    Ok((lost, shares.into_iter().map(|share| share.clock).collect()))
+    let lost = results.iter().map(|result| result.lost).sum();
+    Ok((lost, results.into_iter().map(|result| result.timings).collect()))
 }
 
 /// Plays each half on a thread of its own, which has half of the threads that tasks and libtorch may use.
@@ -89,10 +89,10 @@ fn play_halves(
     all: Episodes,
     episodes: usize,
     keep: &Keep,
-) -> anyhow::Result<Vec<Share>> {
+) -> anyhow::Result<Vec<WorkerResult>> {
     let (for_tasks, for_tensors) = (rayon::current_num_threads(), tch::get_num_threads());
     let stop = AtomicBool::new(false);
-    let shares = std::thread::scope(|scope| {
+    let results = std::thread::scope(|scope| {
         let playing: Vec<_> = halves
             .into_iter()
             .zip(actors)
@@ -103,23 +103,23 @@ fn play_halves(
                 scope.spawn(move || {
                     let threads = (for_tasks / 2).max(1);
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-                    let share = pool.context("cannot start threads").and_then(|pool| {
+                    let result = pool.context("cannot start threads").and_then(|pool| {
                         pool.install(|| {
                             tch::set_num_threads((for_tensors / 2).max(1));
-                            play_share(env, actor.as_mut(), numbers, episodes, keep, stop)
+                            run_worker(env, actor.as_mut(), numbers, episodes, keep, stop)
                         })
                     });
-                    if share.is_err() {
+                    if result.is_err() {
                         stop.store(true, Ordering::Relaxed);
                     }
-                    share
+                    result
                 })
             })
             .collect();
         playing.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     });
     tch::set_num_threads(for_tensors); // for threads that have not computed anything yet
-    shares
+    results
 }
 
 #[cfg(test)]
@@ -138,7 +138,7 @@ mod tests {
             play(env.as_mut(), &mut actor, 4, 3).unwrap()
         };
         let (many, one) = (played(9), played(1));
-        assert_eq!(many.clocks.iter().map(|clock| clock.steps).collect::<Vec<_>>(), [200, 200]);
+        assert_eq!(many.timings.iter().map(|timings| timings.steps).collect::<Vec<_>>(), [200, 200]);
         assert_eq!(many.episodes, one.episodes);
     }
 }

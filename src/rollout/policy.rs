@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::actor::{ActiveEpisode, Actor};
-use super::reader::Reader;
+use super::window_builder::WindowBuilder;
 use crate::support::errors::OrInput;
 
 /// How a policy's actions are chosen.
@@ -35,7 +35,7 @@ pub enum Inference {
     /// Every token of the window of the last `context_length` steps, as decision transformers are evaluated.
     Window,
     /// The step's own tokens alone, with the keys and values of those before it kept. A context that is full
-    /// starts anew from its latest half, so a step looks back on three quarters of the steps on average: another
+    /// is rebuilt from its most recent half, so a step looks back on three quarters of the steps on average: another
     /// policy, and a faster one.
     Cached,
 }
@@ -64,7 +64,7 @@ pub enum PolicyActor<'a> {
     /// A decision transformer of its own.
     Transformer(Box<TransformerActor>),
     /// A module of somebody else's code, which stays on its thread.
-    Module(&'a TorchScript, Reader),
+    Module(&'a TorchScript, WindowBuilder),
 }
 
 impl<'a> PolicyActor<'a> {
@@ -76,15 +76,16 @@ impl<'a> PolicyActor<'a> {
         space: &ActionSpace,
         inference: Inference,
     ) -> Self {
-        let reader = Reader { conditioning: conditioning.share(), target_return, space: space.clone() };
+        let windows_of =
+            WindowBuilder { conditioning: conditioning.shallow_clone(), target_return, space: space.clone() };
         let (policy, head) = match choice {
-            ActionSelection::Greedy(Policy::TorchScript(module)) => return Self::Module(module, reader),
+            ActionSelection::Greedy(Policy::TorchScript(module)) => return Self::Module(module, windows_of),
             ActionSelection::Greedy(Policy::Transformer(policy)) => (policy, None),
             ActionSelection::Sampled(policy, head) => (policy, Some(head.clone_for_thread())),
         };
         let policy = policy.clone_for_thread();
         let (cache, windows) = (None, None);
-        Self::Transformer(Box::new(TransformerActor { policy, head, reader, inference, cache, windows }))
+        Self::Transformer(Box::new(TransformerActor { policy, head, windows_of, inference, cache, windows }))
     }
 }
 
@@ -92,10 +93,10 @@ impl Actor for PolicyActor<'_> {
     fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
         match self {
             Self::Transformer(actor) => actor.act(live, actions),
-            Self::Module(module, reader) => {
-                let inputs = reader.whole_windows(live);
+            Self::Module(module, windows_of) => {
+                let inputs = windows_of.whole_windows(live);
                 let chosen = tch::no_grad(|| module.act(&inputs)).or_input()?; // [B, A] or [B, 1]
-                reader.write(&chosen, live, actions);
+                windows_of.write(&chosen, live, actions);
                 Ok(())
             }
         }
@@ -114,9 +115,9 @@ pub struct TransformerActor {
     policy: TransformerPolicy,
     /// By which actions are sampled; they are greedy where absent.
     head: Option<StochasticHead>,
-    reader: Reader,
+    windows_of: WindowBuilder,
     inference: Inference,
-    /// A row an environment, once the first action was chosen by a cache.
+    /// A row per environment, once the first action was chosen by a cache.
     cache: Option<Cache>,
     /// The same for windows.
     windows: Option<SlidingWindows>,
@@ -138,20 +139,20 @@ impl TransformerActor {
 
     /// What the policy makes of every live episode's latest state, in the window of its last steps: `[B, D]`.
     fn encode_windows(&mut self, live: &[ActiveEpisode], num_envs: usize) -> Tensor {
-        let longest = self.reader.conditioning.context_length;
+        let longest = self.windows_of.conditioning.context_length;
         if self.windows.is_none() {
             self.windows = SlidingWindows::new(&self.policy, num_envs, longest);
         }
         let Some(windows) = &mut self.windows else {
-            return self.policy.encode_for_acting(&self.reader.whole_windows(live));
+            return self.policy.encode_for_acting(&self.windows_of.whole_windows(live));
         };
         let rows: Vec<usize> = live.iter().map(|episode| episode.env).collect();
-        self.policy.slide(windows, &rows, &self.reader.inputs(live.iter(), live.len(), 2))
+        self.policy.slide(windows, &rows, &self.windows_of.inputs(live.iter(), live.len(), 2))
     }
 
     /// What the policy makes of every live episode's latest state, by way of the cache: `[B, D]`.
     fn encode_cached(&mut self, live: &[ActiveEpisode], num_envs: usize) -> Tensor {
-        let longest = self.reader.conditioning.context_length;
+        let longest = self.windows_of.conditioning.context_length;
         let mut cache = self.cache.take().unwrap_or_else(|| self.policy.cache(num_envs, longest));
         let (mut growing, mut beginning) = (Vec::new(), BTreeMap::<usize, Vec<usize>>::new());
         for (index, episode) in live.iter().enumerate() {
@@ -164,12 +165,13 @@ impl TransformerActor {
         let rows = |members: &[usize]| members.iter().map(|index| live[*index].env).collect::<Vec<_>>();
         let (mut encoded, mut order) = (Vec::new(), Vec::with_capacity(live.len()));
         if !growing.is_empty() {
-            let inputs = self.reader.inputs(growing.iter().map(|index| &live[*index]), growing.len(), 2);
+            let inputs = self.windows_of.inputs(growing.iter().map(|index| &live[*index]), growing.len(), 2);
             encoded.push(self.policy.decode_step(&mut cache, &rows(&growing), &inputs)); // [R, D]
             order.extend(growing);
         }
         for (steps, members) in beginning {
-            let inputs = self.reader.inputs(members.iter().map(|index| &live[*index]), members.len(), steps);
+            let inputs =
+                self.windows_of.inputs(members.iter().map(|index| &live[*index]), members.len(), steps);
             encoded.push(self.policy.prefill(&mut cache, &rows(&members), &inputs)); // [R, D]
             order.extend(members);
         }
@@ -188,9 +190,9 @@ impl TransformerActor {
 
 impl Actor for TransformerActor {
     fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
-        let num_envs = actions.len() / self.reader.space.width();
+        let num_envs = actions.len() / self.windows_of.space.width();
         let chosen = tch::no_grad(|| self.choose(live, num_envs));
-        self.reader.write(&chosen, live, actions);
+        self.windows_of.write(&chosen, live, actions);
         Ok(())
     }
 
@@ -198,7 +200,7 @@ impl Actor for TransformerActor {
         Some(Box::new(Self {
             policy: self.policy.clone_for_thread(),
             head: self.head.as_ref().map(StochasticHead::clone_for_thread),
-            reader: self.reader.share(),
+            windows_of: self.windows_of.shallow_clone(),
             inference: self.inference,
             cache: None,
             windows: None,
@@ -237,7 +239,7 @@ mod tests {
     use crate::data::Trajectory;
     use crate::rollout;
 
-    /// Draws the weight matrices of `policy` anew, the same ones each time: torch's own generator is shared with the
+    /// Draws the weight matrices of `policy` again, the same ones each time: torch's own generator is shared with the
     /// tests that run side by side.
     fn fill_matrices(policy: &TransformerPolicy) {
         let mut rng = ChaCha8Rng::seed_from_u64(5);

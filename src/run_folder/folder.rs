@@ -104,7 +104,7 @@ impl RunDir {
         Ok(Self { root: root.to_owned() })
     }
 
-    /// A run that was begun before.
+    /// A run that was started before.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
         if !root.join("config.toml").is_file() {
             return Err(InputError(format!("{root:?} is no run: it has no config.toml")).into());

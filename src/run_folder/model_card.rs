@@ -12,7 +12,7 @@ use crate::support::tables;
 
 /// What a finished run has come to.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct CardFacts<'a> {
     /// Offline trajectories.
     pub trajectories: usize,
     /// Their steps.
@@ -30,8 +30,8 @@ pub struct Facts<'a> {
 }
 
 /// The model card of a finished run.
-pub fn text(plan: &RunPlan, run_dir: &RunDir, facts: &Facts) -> String {
-    let Facts { trajectories, steps, evaluations, state, policy: config, trained, adapters } = *facts;
+pub fn text(plan: &RunPlan, run_dir: &RunDir, facts: &CardFacts) -> String {
+    let CardFacts { trajectories, steps, evaluations, state, policy: config, trained, adapters } = *facts;
     let base = match &plan.policy {
         PolicyConfig::Pretrained { path, .. } => format!("the policy `{}`", path.display()),
         PolicyConfig::New(_) => "a new policy".to_owned(),

@@ -14,7 +14,7 @@ use anyhow::Context;
 use eva_rl_agents::model::PolicyConfig;
 
 /// Multiply-adds of a pass's widest product that are worth a thread.
-const WORTH_A_THREAD: f64 = 1e8;
+const PRODUCTS_PER_THREAD: f64 = 1e8;
 
 /// How a thread waits; any of them is the user's own choice.
 const WAITING: [&str; 3] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"];
@@ -45,37 +45,37 @@ pub fn begin(chosen: Option<u32>) -> anyhow::Result<()> {
 
 /// Threads for passes over so many windows of a policy, one after the other.
 pub fn for_passes(config: &PolicyConfig, windows: usize) {
-    settle(worth(config, windows), 1);
+    set_threads(threads_for(config, windows), 1);
 }
 
 /// Threads for EVA's passes over the two halves of so many windows, side by side on two threads that share them.
 pub fn for_eva(config: &PolicyConfig, windows: usize) {
-    settle(2 * worth(config, windows.div_ceil(2)), 2);
+    set_threads(2 * threads_for(config, windows.div_ceil(2)), 2);
 }
 
 /// Threads for rollouts in so many environments, which two threads play that share them.
 pub fn for_rollouts(config: &PolicyConfig, num_envs: usize) {
-    match worth(config, num_envs.div_ceil(2)) {
-        1 => settle(1, 1),
-        several => settle(2 * several, 2),
+    match threads_for(config, num_envs.div_ceil(2)) {
+        1 => set_threads(1, 1),
+        several => set_threads(2 * several, 2),
     }
 }
 
 /// Threads that a pass over so many windows is worth.
-fn worth(config: &PolicyConfig, windows: usize) -> usize {
+fn threads_for(config: &PolicyConfig, windows: usize) -> usize {
     let steps = config.context_length.unwrap_or(config.n_positions).max(1);
     let tokens = windows as f64 * (steps * config.token_order.len() as i64) as f64;
     let widest = tokens * config.hidden_size as f64 * (4 * config.hidden_size) as f64;
-    (widest / WORTH_A_THREAD).max(1.0) as usize
+    (widest / PRODUCTS_PER_THREAD).max(1.0) as usize
 }
 
 /// Has libtorch compute on so many threads, or on as many as there are; the user's own number stands. Where
 /// several of these would wait for each other, and spin, the program starts itself again, because libgomp asks
 /// only once how to wait: when it is loaded.
-fn settle(worth: usize, parts: i32) {
+fn set_threads(wanted: usize, parts: i32) {
     if CHOSEN.get().is_none() && env::var_os("OMP_NUM_THREADS").is_none() {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        tch::set_num_threads(worth.min(limit().unwrap_or(cores).min(cores)) as i32);
+        tch::set_num_threads(wanted.min(limit().unwrap_or(cores).min(cores)) as i32);
     }
     let waits = WAITING.iter().any(|name| env::var_os(name).is_some());
     if tch::get_num_threads() / parts > 1 && !waits {
@@ -95,7 +95,7 @@ fn limit() -> Option<usize> {
 }
 
 /// Gives a run of a sweep its share of the cores; what the user says of threads stands.
-pub fn share(run: &mut Command, jobs: usize) {
+pub fn divide(run: &mut Command, jobs: usize) {
     if let Some(threads) = CHOSEN.get() {
         run.arg("--threads").arg(threads.to_string());
     } else if ["OMP_NUM_THREADS", "OMP_THREAD_LIMIT"].iter().all(|name| env::var_os(name).is_none()) {
@@ -115,7 +115,7 @@ mod tests {
     fn check(hidden_size: i64, context_length: i64, windows: usize, expected: usize) {
         let context_length = Some(context_length);
         let config = PolicyConfig { hidden_size, context_length, ..PolicyConfig::default() };
-        assert_eq!(worth(&config, windows), expected);
+        assert_eq!(threads_for(&config, windows), expected);
     }
 
     #[test]

@@ -197,7 +197,7 @@ pub fn initialise_adapters(
     if let Some(lora) = plan.adapter.as_method().lora() {
         adapters.dropout = lora.dropout;
         if lora.dora {
-            policy.start_dora(&mut adapters);
+            policy.init_dora(&mut adapters);
         }
     }
     recorder.scalar(metrics::INITIALISATION_SECS, 0, begun.elapsed().as_secs_f64())?;

@@ -13,7 +13,7 @@ use crate::config::{LossConfig, OnlineConfig, OnlineDtConfig, RunPlan};
 use crate::data::Replay;
 use crate::evaluation::Evaluated;
 use crate::metrics::{self, Recorder};
-use crate::run_folder::model_card::{self, Facts};
+use crate::run_folder::model_card::{self, CardFacts};
 use crate::run_folder::{Checkpoint, RunDir, RunState};
 use crate::support::errors::{OrInput, tell};
 use crate::support::seeds::{self, Purpose};
@@ -86,7 +86,7 @@ pub fn train(
         }
     }
     let Run { learner, state, log, .. } = run;
-    let facts = Facts {
+    let facts = CardFacts {
         trajectories: count,
         steps,
         evaluations: &log.evaluations,

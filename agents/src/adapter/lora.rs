@@ -53,7 +53,7 @@ pub struct Lora {
     pub magnitude: Option<Tensor>,
     /// AdaLoRA's Λ (arXiv 2303.10512, Eq. 3), the gain of each row of A: `[R]`.
     pub singular_values: Option<Tensor>,
-    /// A₀ `[R, in]` and B₀ `[out, R]`, frozen, of a method that begins away from zero; their share is
+    /// A₀ `[R, in]` and B₀ `[out, R]`, frozen, of a method that is not initialised at zero; their product is
     /// taken off the base, which itself stays untouched.
     pub frozen_init: Option<(Tensor, Tensor)>,
 }
@@ -143,10 +143,10 @@ impl Lora {
     /// Where no row has any gain the first stays, because a rank is never zero.
     pub(super) fn to_peft_lora(&self) -> Self {
         let (mut down, mut up) = (self.weighted_down().detach(), self.up.detach());
-        if let Some(gains) = &self.singular_values {
-            let mut kept = gains.nonzero().squeeze_dim(-1); // [kept]
+        if let Some(values) = &self.singular_values {
+            let mut kept = values.nonzero().squeeze_dim(-1); // [kept]
             if kept.numel() == 0 {
-                kept = Tensor::zeros([1], (Kind::Int64, gains.device()));
+                kept = Tensor::zeros([1], (Kind::Int64, values.device()));
             }
             (down, up) = (down.index_select(0, &kept), up.index_select(1, &kept));
         }
@@ -160,7 +160,7 @@ impl Lora {
 
     /// Whether it changes its map: not where every gain is zero.
     pub(super) fn is_active(&self) -> bool {
-        let gained = self.singular_values.as_ref().is_none_or(|gains| gains.any().int64_value(&[]) != 0);
+        let gained = self.singular_values.as_ref().is_none_or(|values| values.any().int64_value(&[]) != 0);
         gained || self.magnitude.is_some() || self.frozen_init.is_some()
     }
 
@@ -173,7 +173,7 @@ impl Lora {
     pub(crate) fn weighted_down(&self) -> Tensor {
         match &self.singular_values {
             None => self.down.shallow_clone(),
-            Some(gains) => &self.down * gains.unsqueeze(-1),
+            Some(values) => &self.down * values.unsqueeze(-1),
         }
     }
 

@@ -20,7 +20,7 @@ pub struct LoraOptions {
     /// Whether the scale is rsLoRA's.
     #[serde(default)]
     pub rslora: bool,
-    /// Whether a magnitude a row is trained too, as in DoRA.
+    /// Whether a magnitude per row is trained too, as in DoRA.
     #[serde(default)]
     pub dora: bool,
 }

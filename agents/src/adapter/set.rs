@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::lora::Lora;
 use super::site::ModuleName;
 
-/// The adapters of a policy: at most one a module.
+/// The adapters of a policy: at most one per module.
 #[derive(Debug, Default)]
 pub struct AdapterSet {
     /// The modules that have an adapter.

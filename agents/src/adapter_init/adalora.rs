@@ -102,7 +102,7 @@ impl SiteMethod for AdaLora {
 }
 
 /// Mean over all A and B of ‖A Aᵀ − I‖ and ‖Bᵀ B − I‖ (Eq. 4, averaged as PEFT does), which the loss
-/// takes in with a weight: `[]`. Zero where no adapter has gains.
+/// takes in with a weight: `[]`. Zero where no adapter has values.
 pub fn orthogonality(adapters: &AdapterSet) -> Tensor {
     let mut norms = Vec::with_capacity(2 * adapters.sites.len());
     for lora in adapters.sites.values().filter(|lora| lora.singular_values.is_some()) {
@@ -130,7 +130,7 @@ pub struct Schedule {
     pub tinit: usize,
     /// Updates at the end during which the ranks no longer change.
     pub tfinal: usize,
-    /// The budget is allocated anew after so many updates.
+    /// The budget is allocated again after so many updates.
     pub delta_t: usize,
     /// Smoothing of the sensitivity: β₁.
     pub beta1: f64,
@@ -153,7 +153,7 @@ impl Schedule {
         ((initial - target) as f64 * left.powi(3) + target as f64) as i64
     }
 
-    /// Whether the budget is allocated anew after update `update`.
+    /// Whether the budget is allocated again after update `update`.
     fn allocates(&self, update: usize) -> bool {
         let end = self.total.saturating_sub(self.tfinal);
         update == end || update > self.tinit && update < end && update.is_multiple_of(self.delta_t)
@@ -205,18 +205,18 @@ impl Smoothed {
 pub struct BadState(pub String);
 
 impl RankAllocator {
-    /// Nothing seen yet, and every triplet stays; adapters without gains are passed over.
+    /// Nothing seen yet, and every triplet stays; adapters without values are passed over.
     pub fn new(adapters: &AdapterSet, schedule: Schedule) -> Self {
         let mut sites = BTreeMap::new();
         for (site, lora) in &adapters.sites {
-            let Some(gains) = &lora.singular_values else { continue };
-            let parts = [&lora.down, &lora.up, gains].map(|tensor| Smoothed {
+            let Some(values) = &lora.singular_values else { continue };
+            let parts = [&lora.down, &lora.up, values].map(|tensor| Smoothed {
                 sensitivity: tensor.detach().zeros_like(),
                 uncertainty: tensor.detach().zeros_like(),
             });
             sites.insert(
                 site.clone(),
-                Triplets { parts, kept: gains.detach().ones_like().to_kind(Kind::Bool) },
+                Triplets { parts, kept: values.detach().ones_like().to_kind(Kind::Bool) },
             );
         }
         let initial = sites.keys().map(|site| adapters.sites[site].rank()).sum();
@@ -224,7 +224,7 @@ impl RankAllocator {
         Self { schedule, initial, target, sites }
     }
 
-    /// Takes in the gradients that update `update` (from 0) left, and zeroes the gains of what goes.
+    /// Takes in the gradients that update `update` (from 0) left, and zeroes the values of what goes.
     /// To be called after the optimiser's step and before the gradients are forgotten.
     pub fn update(&mut self, adapters: &AdapterSet, update: usize) {
         let end = self.schedule.total.saturating_sub(self.schedule.tfinal);
@@ -284,8 +284,8 @@ impl RankAllocator {
     fn observe(&mut self, adapters: &AdapterSet) {
         for (site, triplets) in &mut self.sites {
             let lora = &adapters.sites[site];
-            let gains = lora.singular_values.as_ref().expect("a site of the allocator has gains");
-            for (smoothed, value) in triplets.parts.iter_mut().zip([&lora.down, &lora.up, gains]) {
+            let values = lora.singular_values.as_ref().expect("a site of the allocator has values");
+            for (smoothed, value) in triplets.parts.iter_mut().zip([&lora.down, &lora.up, values]) {
                 let gradient = value.grad();
                 if gradient.defined() {
                     smoothed.update(value, &gradient, &self.schedule);
@@ -310,9 +310,11 @@ impl RankAllocator {
     fn mask(&self, adapters: &AdapterSet) {
         tch::no_grad(|| {
             for (site, triplets) in &self.sites {
-                let gains =
-                    adapters.sites[site].singular_values.as_ref().expect("a site of the allocator has gains");
-                let _ = gains.shallow_clone().masked_fill_(&triplets.kept.logical_not(), 0.0);
+                let values = adapters.sites[site]
+                    .singular_values
+                    .as_ref()
+                    .expect("a site of the allocator has values");
+                let _ = values.shallow_clone().masked_fill_(&triplets.kept.logical_not(), 0.0);
             }
         });
     }
@@ -324,10 +326,10 @@ const PARTS: [&str; 3] = ["lora_A", "lora_B", "lora_E"];
 impl Triplets {
     /// The importance of each triplet: `[R]`.
     fn scores(&self) -> Tensor {
-        let [down, up, gains] = &self.parts;
+        let [down, up, values] = &self.parts;
         let rows = down.score().mean_dim(1, false, Kind::Float); // [R]
         let columns = up.score().mean_dim(0, false, Kind::Float); // [R]
-        gains.score() + (rows + columns)
+        values.score() + (rows + columns)
     }
 }
 

@@ -49,7 +49,7 @@ impl SiteMethod for LoraOne {
         let rank = self.lora.rank.get();
         check_components(site.weight, rank)?;
         let (u, sigma, v) = svd(&-site.gradient.expect("LoRA-One is given a gradient"))?;
-        // A site that no loss reaches has σ₁ = 0, and begins at zero.
+        // A site that no loss reaches has σ₁ = 0, and is initialised at zero.
         let largest = sigma.get(0).clamp_min(f64::MIN_POSITIVE);
         let [u, sigma, v] = [u, sigma, v].map(|part| part.narrow(-1, 0, rank));
         let (down, up) = split(&u, &(sigma / (largest * self.gamma)), &v);

@@ -1,4 +1,4 @@
-//! Adapter initialisation: one file a method, and one table of all ([`Method`]). EVA, which allocates ranks over all
+//! Adapter initialisation: one file per method, and one table of all ([`Method`]). EVA, which allocates ranks over all
 //! modules, has a folder of its own.
 //!
 //! A new method is a file that implements [`SiteMethod`] (or [`AdapterMethod`], where it does not initialise one

@@ -130,12 +130,12 @@ impl StochasticHead {
             log_temperature: Tensor::full([0i64; 0], temperature.ln(), options).set_requires_grad(true),
             target_entropy,
         };
-        head.start_at(&Tensor::full([config.act_dim], std, options));
+        head.initialise_std(&Tensor::full([config.act_dim], std, options));
         head
     }
 
     /// Every state's deviations become these, `[A]`.
-    pub fn start_at(&self, std: &Tensor) {
+    pub fn initialise_std(&self, std: &Tensor) {
         let (low, high) = LOG_STD_RANGE;
         let unsquashed = ((std.log() - low) / (high - low) * 2.0 - 1.0).atanh();
         tch::no_grad(|| self.log_std_head.bias.shallow_clone().copy_(&unsquashed));
@@ -408,7 +408,7 @@ mod tests {
                 most.max(if tanh { output.tanh().abs() } else { output.abs() })
             });
             let limit = ((1.0 + furthest) / 0.3 + 1.0).powi(2);
-            let lost = -loss.log_likelihood; // of two numbers a step
+            let lost = -loss.log_likelihood; // of two numbers per step
             assert!(0.0 < lost && lost < limit, "{lost}, limit {limit}");
             loss.policy.backward();
             let (low, high) = LOG_STD_RANGE;
@@ -465,7 +465,7 @@ mod tests {
                 let found = found.double_value(&[index as i64]);
                 assert!((found / known - 1.0).abs() < 0.1, "{found}, known {known}");
             }
-            head.start_at(&found);
+            head.initialise_std(&found);
             let std = head.log_std(&Tensor::randn([5, 8], (Kind::Float, Device::Cpu))).exp();
             assert!((std - found).abs().max().double_value(&[]) < 1e-5);
         }

@@ -1,4 +1,4 @@
-//! The exact directions: the covariance of all rows, one product a batch and one eigendecomposition.
+//! The exact directions: the covariance of all rows, one product per batch and one eigendecomposition.
 
 use tch::{Kind, Tensor};
 

@@ -59,7 +59,7 @@ impl TestMatrix {
     }
 
     /// The same; shares storage.
-    fn share(&self) -> Self {
+    fn shallow_clone(&self) -> Self {
         Self { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() }
     }
 }
@@ -99,7 +99,7 @@ impl Moments {
     pub(super) fn copy(&self) -> Self {
         Self {
             shift: self.shift.as_ref().map(Tensor::shallow_clone),
-            test: self.test.as_ref().map(TestMatrix::share),
+            test: self.test.as_ref().map(TestMatrix::shallow_clone),
             rows: self.rows,
             sum: self.sum.copy(),
             squares: self.squares,

@@ -3,7 +3,7 @@
 use super::moments::{Moments, NotFinite};
 use crate::tensor::Rows;
 
-/// Moments over two halves of the data, which share no row, so that each errs on its own.
+/// Moments over two halves of the data, which share no row, so that their errors are independent.
 ///
 /// The first rows decide what is summed; before them there is nothing.
 #[derive(Debug, Default)]

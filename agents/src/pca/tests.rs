@@ -36,7 +36,7 @@ fn solvers(components: i64, width: i64, centred: bool) -> [(&'static str, Box<dy
     ]
 }
 
-/// Every solver's span and shares against the SVD of all rows together; what incremental PCA forgets between
+/// Every solver's span and ratios against the SVD of all rows together; what incremental PCA forgets between
 /// batches is forgiven.
 #[track_caller]
 fn check(x: &Tensor, components: i64, batch: i64, centred: bool, tolerance: f64) {
@@ -44,7 +44,7 @@ fn check(x: &Tensor, components: i64, batch: i64, centred: bool, tolerance: f64)
     let (singular_values, basis) = exact(x, components, centred);
     let (all, _) = exact(x, width.min(x.size()[0]), centred);
     let total = all.square().sum(Kind::Double);
-    let shares: Vec<f64> = Vec::try_from(singular_values.square() / total).unwrap();
+    let ratios: Vec<f64> = Vec::try_from(singular_values.square() / total).unwrap();
     for (name, mut solver) in solvers(components, width, centred) {
         let forgets = name == "incremental" && batch < x.size()[0];
         let tolerance = if forgets { 3e-2 } else { tolerance };
@@ -53,8 +53,8 @@ fn check(x: &Tensor, components: i64, batch: i64, centred: bool, tolerance: f64)
         assert_eq!(found.rows, x.size()[0]);
         let angle = angle(&found.basis, &basis);
         assert!(angle < tolerance, "{name}'s span is {angle} off");
-        for (found, expected) in found.explained_ratio().iter().zip(&shares) {
-            assert!((found - expected).abs() < tolerance, "{name}: share {found}, expected {expected}");
+        for (found, expected) in found.explained_ratio().iter().zip(&ratios) {
+            assert!((found - expected).abs() < tolerance, "{name}: ratio {found}, expected {expected}");
         }
         let lengths = found.basis.matmul(&found.basis.tr()) - Tensor::eye(components, (Kind::Double, CPU));
         assert!(lengths.abs().max().double_value(&[]) < 1e-5, "{name}'s directions are not orthonormal");
@@ -109,9 +109,9 @@ fn rows_of_a_lower_rank_than_the_components_leave_the_rest_at_zero() {
     for (name, mut solver) in solvers(4, 6, true) {
         x.split(100, 0).iter().for_each(|batch| solver.update(&Rows::of(batch)).unwrap());
         let found = solver.spectrum();
-        let shares = found.explained_ratio();
-        assert!((shares[0] + shares[1] - 1.0).abs() < 1e-6, "{name}: {shares:?}");
-        assert!(shares[2].abs() < 1e-6 && shares[3].abs() < 1e-6, "{name}: {shares:?}");
+        let ratios = found.explained_ratio();
+        assert!((ratios[0] + ratios[1] - 1.0).abs() < 1e-6, "{name}: {ratios:?}");
+        assert!(ratios[2].abs() < 1e-6 && ratios[3].abs() < 1e-6, "{name}: {ratios:?}");
         let lengths = found.basis.square().sum_dim_intlist(1, false, Kind::Double);
         assert!((lengths - 1.0).abs().max().double_value(&[]) < 1e-5, "{name}");
     }

@@ -239,7 +239,7 @@ fn check_export(name: &str, mut adapters: AdapterSet, dora: bool) {
     let inputs = batches().remove(0);
     let base = forward(&policy, &AdapterSet::default(), &inputs);
     if dora {
-        policy.start_dora(&mut adapters);
+        policy.init_dora(&mut adapters);
     }
     if name != "lora-one" {
         assert_eq!(forward(&policy, &adapters, &inputs).actions, base.actions, "{name} begins at the base");

@@ -153,7 +153,7 @@ fn every_rule_of_peft_s_format_gives_peft_s_outputs() {
 #[test]
 fn dora_starts_at_the_base_exactly() {
     let (policy, mut adapters) = eva(2.0, &golden("eva-rho-2"));
-    policy.start_dora(&mut adapters);
+    policy.init_dora(&mut adapters);
     let inputs = inputs(&tensors(&golden("plain").join("inputs.safetensors")));
     let base = forward(&policy, &AdapterSet::default(), &inputs);
     assert_eq!(forward(&policy, &adapters, &inputs).actions, base.actions);

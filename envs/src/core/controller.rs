@@ -1,4 +1,4 @@
-//! Scripted controllers: written by hand or found by search, good enough to be worth imitating, fast enough for any
+//! Scripted controllers: written by hand or found by search, good enough to be worth cloning, fast enough for any
 //! amount of data. Each looks at the observation alone, so one serves every environment of a pool.
 
 use super::error::EnvError;

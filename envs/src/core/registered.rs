@@ -15,6 +15,6 @@ pub trait Registered: NativeTask + Clone + 'static {
     /// The task as its options say.
     fn from_kwargs(kwargs: &mut KwargReader) -> Result<Self, EnvError>;
 
-    /// A controller that is worth imitating, if there is one.
+    /// A controller that is worth cloning, if there is one.
     fn controller(&self) -> Option<Box<dyn Controller>>;
 }

@@ -15,13 +15,13 @@ pub struct Episodes {
     /// An environment's next episode is so many numbers further.
     pub stride: u64,
     /// So many episodes in a row draw the same, which makes a group of one start; 1 where none do.
-    pub alike: u64,
+    pub group_size: u64,
 }
 
 impl Episodes {
     /// All episodes of a seed, by a batch of `num_envs` environments.
     pub fn all(seed: u64, num_envs: usize) -> Self {
-        Self { seed, first: 0, spacing: 1, stride: num_envs as u64, alike: 1 }
+        Self { seed, first: 0, spacing: 1, stride: num_envs as u64, group_size: 1 }
     }
 
     /// The number of an environment's first episode.
@@ -31,7 +31,7 @@ impl Episodes {
 
     /// The generator of episode number `episode`.
     pub(crate) fn rng(&self, episode: u64) -> ChaCha8Rng {
-        episode_rng(self.seed, episode / self.alike)
+        episode_rng(self.seed, episode / self.group_size)
     }
 }
 

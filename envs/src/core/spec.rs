@@ -11,7 +11,7 @@ pub enum Phase {
     Terminated,
     /// A time limit cut the episode: the state still had value.
     Truncated,
-    /// A worker failed in the middle: nothing of the episode counts, and it begins anew.
+    /// A worker failed in the middle: nothing of the episode counts, and it is reset.
     Lost,
 }
 
@@ -25,12 +25,12 @@ pub enum ActionSpace {
         /// What the environment itself calls the first.
         start: i64,
     },
-    /// Several discrete actions at once, one number a dimension.
+    /// Several discrete actions at once, one number per dimension.
     MultiDiscrete {
         /// How many actions each dimension has.
         counts: Vec<usize>,
     },
-    /// A box; `low` and `high` have one bound a dimension, both finite.
+    /// A box; `low` and `high` have one bound per dimension, both finite.
     Box {
         /// The least value of each dimension.
         low: Vec<f32>,
@@ -126,7 +126,7 @@ fn same(bounds: &[f32]) -> bool {
 }
 
 impl EnvSpec {
-    /// Seconds of the simulated world that a step takes by default, where the task has such; for films.
+    /// Seconds of the simulated world that a step takes by default, where the task has such; for videos.
     pub fn step_secs(&self) -> Option<f64> {
         Some(match self.id.as_str() {
             "CartPole-v1" | "Reacher-v5" => 0.02,

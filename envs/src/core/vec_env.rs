@@ -35,7 +35,7 @@ pub trait VecEnv: Send {
     /// row of `final_observations` the last of the ended one.
     ///
     /// Where a worker process failed, the phase is `Lost`: the step has moved nothing, the same episode
-    /// begins anew, and `observations` shows its start (EnvPool's environments go on with episodes that
+    /// is reset, and `observations` shows its start (EnvPool's environments go on with episodes that
     /// they have not played). A batch whose worker fails again and again gives an error.
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError>;
 
@@ -64,7 +64,7 @@ pub trait VecEnv: Send {
     }
 }
 
-/// What a step gave, one row an environment.
+/// What a step gave, one row per environment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepBatch {
     /// What each environment shows now.

@@ -55,7 +55,7 @@ pub struct Incident {
     pub worker: usize,
     /// What it did.
     pub failure: Failure,
-    /// Episodes that begin anew.
+    /// Episodes that are reset.
     pub lost: usize,
     /// How often the worker has failed, this time included.
     pub failures: u32,
@@ -69,7 +69,7 @@ impl fmt::Display for Incident {
         write!(
             f,
             "worker {worker} of `{id}` failed: {failure}; it was started again ({failures} of {restarts} times), \
-             and {lost} episodes begin anew"
+             and {lost} episodes are reset"
         )
     }
 }

@@ -10,6 +10,6 @@ mod engine;
 mod tasks;
 
 pub use engine::simulation::Simulation;
-pub use engine::task::{Facts, MujocoTask, Rules};
+pub use engine::task::{ModelFacts, MujocoTask, Rules};
 pub use engine::view::Camera;
 pub use tasks::*;

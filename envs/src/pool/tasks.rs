@@ -41,7 +41,7 @@ impl<T: Task> TaskPool<T> {
         if threads == 1 {
             return self.lanes.len();
         }
-        // Four chunks a thread even out episodes that begin anew, and a neighbour that takes part of a core.
+        // Four chunks per thread even out episodes that are reset, and a neighbour that takes part of a core.
         self.grain.max(self.lanes.len().div_ceil(4 * threads))
     }
 }

@@ -51,7 +51,7 @@ pub(crate) fn pool(
         ranges.map(|rows| Ok((starter.start(rows.len())?, rows))).collect();
     let explain = |failure| start_error(id, starter.python(), failure);
     let mut spec = None;
-    let mut seats = Vec::with_capacity(processes);
+    let mut slots = Vec::with_capacity(processes);
     for (mut worker, rows) in started.map_err(explain)? {
         let contract = contract(&mut worker).map_err(explain)?;
         let spec = match &spec {
@@ -59,7 +59,7 @@ pub(crate) fn pool(
             Some(spec) => spec,
         };
         let region = worker.map(rows.len(), widths(spec), &spec.infos).map_err(explain)?;
-        seats.push(Seat {
+        slots.push(WorkerSlot {
             live: Some(Live { worker, region }),
             rows,
             failures: 0,
@@ -75,7 +75,7 @@ pub(crate) fn pool(
         library,
         starter,
         restarts: settings.restarts,
-        seats,
+        slots,
         first_worker: 0,
         episodes: None,
         playing: vec![0; num_envs],
@@ -84,13 +84,13 @@ pub(crate) fn pool(
     })
 }
 
-/// Rows of a batch, shared out to workers.
+/// Rows of a batch, divided among workers.
 pub(crate) struct BridgePool {
     spec: EnvSpec,
     library: Library,
     starter: Starter,
     restarts: u32,
-    seats: Vec<Seat>,
+    slots: Vec<WorkerSlot>,
     /// Workers of the larger batch that come before these.
     first_worker: usize,
     episodes: Option<Episodes>,
@@ -101,7 +101,7 @@ pub(crate) struct BridgePool {
     scratch: Scratch,
 }
 
-/// Buffers of one number a row, and of the final observations of one worker.
+/// Buffers of one number per row, and of the final observations of one worker.
 struct Scratch {
     seeds: Vec<u32>,
     phases: Vec<u8>,
@@ -109,7 +109,7 @@ struct Scratch {
 }
 
 /// A worker's place in a pool: the rows that it hosts, and its history.
-struct Seat {
+struct WorkerSlot {
     /// Absent once it may not be started again.
     live: Option<Live>,
     rows: Range<usize>,
@@ -145,17 +145,17 @@ impl VecEnv for BridgePool {
         for (i, episode) in self.playing.iter_mut().enumerate() {
             *episode = episodes.first_of(i);
         }
-        for index in 0..self.seats.len() {
-            self.seats[index].lives = 0;
-            self.seats[index].steps = 0;
+        for index in 0..self.slots.len() {
+            self.slots[index].lives = 0;
+            self.slots[index].steps = 0;
             self.draw_seeds(index, 0);
         }
         let told: Vec<_> =
-            self.seats.iter_mut().map(|seat| seat.tell(Task::Reset, &[], &self.scratch.seeds)).collect();
+            self.slots.iter_mut().map(|slot| slot.tell(Task::Reset, &[], &self.scratch.seeds)).collect();
         for (index, told) in told.into_iter().enumerate() {
-            let seat = &mut self.seats[index];
-            let rows = &mut observations[seat.rows.start * width..seat.rows.end * width];
-            if let Err(failure) = told.and_then(|deadline| seat.take_start(deadline, rows)) {
+            let slot = &mut self.slots[index];
+            let rows = &mut observations[slot.rows.start * width..slot.rows.end * width];
+            if let Err(failure) = told.and_then(|deadline| slot.take_start(deadline, rows)) {
                 self.replace(index, failure, 0, observations)?;
             }
         }
@@ -170,30 +170,30 @@ impl VecEnv for BridgePool {
         batch.assert_fits(&self.spec, num_envs);
         check_actions(&self.spec.action, actions)?;
 
-        for index in 0..self.seats.len() {
+        for index in 0..self.slots.len() {
             self.draw_seeds(index, stride); // of the episodes that follow
         }
         let told: Vec<_> = self
-            .seats
+            .slots
             .iter_mut()
-            .map(|seat| {
-                let rows = seat.rows.start * high..seat.rows.end * high;
-                seat.tell(Task::Step, &actions[rows], &self.scratch.seeds)
+            .map(|slot| {
+                let rows = slot.rows.start * high..slot.rows.end * high;
+                slot.tell(Task::Step, &actions[rows], &self.scratch.seeds)
             })
             .collect();
         // The last one first: when it has answered, most others have too, and nobody sleeps for them.
         let mut taken: Vec<_> = told
             .into_iter()
-            .zip(&mut self.seats)
+            .zip(&mut self.slots)
             .rev()
-            .map(|(told, seat)| seat.take_step(told?, wide, batch, &mut self.scratch))
+            .map(|(told, slot)| slot.take_step(told?, wide, batch, &mut self.scratch))
             .collect();
         taken.reverse();
         for (index, taken) in taken.into_iter().enumerate() {
-            let rows = self.seats[index].rows.clone();
+            let rows = self.slots[index].rows.clone();
             match taken {
                 Ok(()) => {
-                    self.seats[index].steps += 1;
+                    self.slots[index].steps += 1;
                     for row in rows.filter(|row| batch.phases[*row] != Phase::Running) {
                         self.playing[row] += stride;
                     }
@@ -212,10 +212,10 @@ impl VecEnv for BridgePool {
 
     fn render(&mut self, env: usize) -> Result<Option<Frame>, EnvError> {
         let index =
-            self.seats.iter().position(|seat| seat.rows.contains(&env)).expect("the row is in the batch");
-        let seat = &mut self.seats[index];
-        let row = u32::try_from(env - seat.rows.start).expect("a batch has less than 2^32 rows");
-        let drawn = seat.live().and_then(|live| {
+            self.slots.iter().position(|slot| slot.rows.contains(&env)).expect("the row is in the batch");
+        let slot = &mut self.slots[index];
+        let row = u32::try_from(env - slot.rows.start).expect("a batch has less than 2^32 rows");
+        let drawn = slot.live().and_then(|live| {
             live.worker.tell(Task::Draw { row })?;
             let deadline = live.worker.deadline();
             picture(live.worker.message(deadline)?)
@@ -224,7 +224,7 @@ impl VecEnv for BridgePool {
     }
 
     fn workers(&self) -> usize {
-        self.seats.len()
+        self.slots.len()
     }
 
     fn number_workers_from(&mut self, first: usize) {
@@ -243,11 +243,11 @@ impl BridgePool {
     /// the environment; one that was started again must not play the same episodes again.
     fn draw_seeds(&mut self, index: usize, ahead: u64) {
         let episodes = self.episodes.expect("the pool was reset");
-        let seat = &self.seats[index];
-        for row in seat.rows.clone() {
+        let slot = &self.slots[index];
+        for row in slot.rows.clone() {
             self.scratch.seeds[row] = match self.library {
                 Library::Gymnasium => draw_seed(&episodes, self.playing[row] + ahead, 0),
-                Library::EnvPool if ahead == 0 => draw_seed(&episodes, episodes.first_of(row), seat.lives),
+                Library::EnvPool if ahead == 0 => draw_seed(&episodes, episodes.first_of(row), slot.lives),
                 Library::EnvPool => 0, // nobody reads it
             };
         }
@@ -262,34 +262,34 @@ impl BridgePool {
         observations: &mut [f32],
     ) -> Result<(), EnvError> {
         loop {
-            let seat = &mut self.seats[index];
-            if let Some(mut live) = seat.live.take() {
+            let slot = &mut self.slots[index];
+            if let Some(mut live) = slot.live.take() {
                 live.worker.kill();
             }
-            seat.failures = (seat.failures + 1).min(self.restarts + 1);
-            let raised = matches!(failure, Failure::Raised { .. }).then(|| (failure.clone(), seat.steps));
-            if raised.is_some() && raised == seat.last {
-                let (id, step) = (self.spec.id.clone(), seat.steps);
-                seat.failures = self.restarts + 1; // it stays dead
+            slot.failures = (slot.failures + 1).min(self.restarts + 1);
+            let raised = matches!(failure, Failure::Raised { .. }).then(|| (failure.clone(), slot.steps));
+            if raised.is_some() && raised == slot.last {
+                let (id, step) = (self.spec.id.clone(), slot.steps);
+                slot.failures = self.restarts + 1; // it stays dead
                 return Err(EnvError::Deterministic { id, worker: self.first_worker + index, step, failure });
             }
-            seat.last = raised;
-            if seat.failures > self.restarts {
+            slot.last = raised;
+            if slot.failures > self.restarts {
                 return Err(EnvError::Worker {
                     id: self.spec.id.clone(),
                     worker: self.first_worker + index,
-                    failures: seat.failures,
+                    failures: slot.failures,
                     failure,
                 });
             }
-            seat.lives += 1;
-            seat.steps = 0;
+            slot.lives += 1;
+            slot.steps = 0;
             let incident = Incident {
                 id: self.spec.id.clone(),
                 worker: self.first_worker + index,
                 failure: failure.clone(),
                 lost,
-                failures: seat.failures,
+                failures: slot.failures,
                 restarts: self.restarts,
             };
             self.incidents.push(incident);
@@ -304,17 +304,17 @@ impl BridgePool {
     fn revive(&mut self, index: usize, observations: &mut [f32]) -> Result<(), Failure> {
         self.draw_seeds(index, 0);
         let width = self.spec.observation_width();
-        let seat = &mut self.seats[index];
-        let mut worker = self.starter.start(seat.rows.len())?;
+        let slot = &mut self.slots[index];
+        let mut worker = self.starter.start(slot.rows.len())?;
         contract(&mut worker)?;
-        let region = worker.map(seat.rows.len(), widths(&self.spec), &self.spec.infos)?;
-        seat.live = Some(Live { worker, region });
-        let deadline = seat.tell(Task::Reset, &[], &self.scratch.seeds)?;
-        seat.take_start(deadline, &mut observations[seat.rows.start * width..seat.rows.end * width])
+        let region = worker.map(slot.rows.len(), widths(&self.spec), &self.spec.infos)?;
+        slot.live = Some(Live { worker, region });
+        let deadline = slot.tell(Task::Reset, &[], &self.scratch.seeds)?;
+        slot.take_start(deadline, &mut observations[slot.rows.start * width..slot.rows.end * width])
     }
 }
 
-impl Seat {
+impl WorkerSlot {
     fn live(&mut self) -> Result<&mut Live, Failure> {
         self.live.as_mut().ok_or_else(|| Failure::Died("has failed too often already".to_owned()))
     }

@@ -1,4 +1,4 @@
-//! The memory that a worker maps: one row an environment.
+//! The memory that a worker maps: one row per environment.
 //!
 //! This side reads and writes it as a file, in one system call a step and without `unsafe`: a worker
 //! that scribbles where it should not can give wrong numbers, and nothing worse.

@@ -334,7 +334,7 @@ fn one_environment_has_no_halves() {
 
 #[test]
 fn a_group_starts_alike_and_the_next_one_otherwise() {
-    let found = starts_by_number(4, Episodes { alike: 2, ..Episodes::all(5, 4) });
+    let found = starts_by_number(4, Episodes { group_size: 2, ..Episodes::all(5, 4) });
     for (number, shown) in &found {
         for (other, start) in &found {
             assert_eq!(shown == start, number / 2 == other / 2, "episodes {number} and {other}");

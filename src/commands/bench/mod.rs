@@ -133,18 +133,18 @@ fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
     let count = env.num_envs();
     let policy = Policy::Transformer(policy);
     let target = conditioning.target_return;
-    let (mut steps, mut clocks, begun) = (0, Vec::new(), Instant::now());
+    let (mut steps, mut timings, begun) = (0, Vec::new(), Instant::now());
     while begun.elapsed().as_secs_f64() < args.seconds {
         let choice = ActionSelection::Greedy(&policy);
         let mut actor = PolicyActor::new(choice, &conditioning, target, &space, args.inference);
         let played = rollout::play(env.as_mut(), &mut actor, count, steps as u64)?;
         steps += played.episodes.iter().map(crate::data::Trajectory::len).sum::<usize>();
-        clocks.extend(played.clocks);
+        timings.extend(played.timings);
     }
     let secs = begun.elapsed().as_secs_f64();
-    let taken: usize = clocks.iter().map(|clock| clock.steps).sum();
-    let policy_secs: f64 = clocks.iter().map(|clock| clock.policy_secs).sum();
-    let env_secs: f64 = clocks.iter().map(|clock| clock.env_secs).sum();
+    let taken: usize = timings.iter().map(|timing| timing.steps).sum();
+    let policy_secs: f64 = timings.iter().map(|timing| timing.policy_secs).sum();
+    let env_secs: f64 = timings.iter().map(|timing| timing.env_secs).sum();
     Ok(json!({
         "env": args.env.id,
         "num_envs": count,

@@ -72,7 +72,7 @@ pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
         adapters.sites.insert(site.module.clone(), lora);
     }
     if args.dora {
-        policy.start_dora(&mut adapters);
+        policy.init_dora(&mut adapters);
     }
     let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
     let (mut whole, mut parts): (Vec<f64>, [Vec<f64>; 4]) = Default::default();

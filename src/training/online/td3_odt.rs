@@ -66,7 +66,7 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
             let real = inputs.mask.flatten(0, -1).nonzero().squeeze_dim(-1); // [M]
             let actions = rows(&run.learner.mean_actions(&mut update_loss.fused, &asking), &real); // [M, A]
             let values = critics.q_value(&rows(&asking.states, &real), &actions); // [M]
-            update_loss.loss -= scaled_worth(&values) * settings.rl_weight;
+            update_loss.loss -= scaled_q_value(&values) * settings.rl_weight;
             let mean = values.mean(Kind::Float).double_value(&[]) * f64::from(run.conditioning.return_scale);
             update_loss.parts.push((metrics::CRITIC_VALUE, mean));
         }
@@ -85,7 +85,7 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
 }
 
 /// The mean of a policy's values over the mean of their sizes: `[M]` → `[]`.
-fn scaled_worth(values: &Tensor) -> Tensor {
+fn scaled_q_value(values: &Tensor) -> Tensor {
     let scale = values.detach().abs().mean(Kind::Float).clamp_min(1e-6); // []
     values.mean(Kind::Float) / scale
 }
@@ -215,7 +215,7 @@ mod tests {
     fn the_scale_of_the_values_changes_nothing_and_more_worth_is_more() {
         let gradient = |scale: f64| -> Vec<f32> {
             let values = Tensor::from_slice(&[1.0f32, -3.0]).set_requires_grad(true);
-            scaled_worth(&(&values * scale)).backward();
+            scaled_q_value(&(&values * scale)).backward();
             Vec::try_from(values.grad()).unwrap()
         };
         assert_eq!(gradient(1.0), [0.25, 0.25]);

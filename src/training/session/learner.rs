@@ -114,7 +114,7 @@ impl Learner {
     pub fn start_spread(&self, batches: &[Inputs]) -> Option<Vec<f32>> {
         let head = self.head.as_ref()?;
         let std = tch::no_grad(|| head.residual_std(&self.policy, &self.adapters, batches))?; // [A]
-        head.start_at(&std);
+        head.initialise_std(&std);
         Some(Vec::try_from(std.to_device(Device::Cpu)).expect("deviations are f32"))
     }
 
@@ -352,7 +352,7 @@ mod tests {
             let lora = lora(site.input, site.output, rank, scaling, Device::Cpu);
             adapters.sites.insert(site.module.clone(), lora);
         }
-        policy.start_dora(&mut adapters);
+        policy.init_dora(&mut adapters);
         let begun: Vec<Tensor> =
             adapters.parameters().iter().map(|(_, tensor)| tensor.detach().copy()).collect();
         let facts = facts(scaling);
@@ -414,7 +414,7 @@ mod tests {
                 }
             }
             if dora {
-                [&mut one, &mut other].into_iter().for_each(|set| policy.start_dora(set));
+                [&mut one, &mut other].into_iter().for_each(|set| policy.init_dora(set));
             }
             let (single, exact) = first_update(Precision::Single, &policy, one, &inputs);
             let (mixed, rounded) = first_update(Precision::Mixed, &policy, other, &inputs);

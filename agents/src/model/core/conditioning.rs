@@ -105,7 +105,7 @@ impl Conditioning {
     }
 
     /// The same for another thread; the numbers are shared.
-    pub fn share(&self) -> Self {
+    pub fn shallow_clone(&self) -> Self {
         Self {
             state_mean: self.state_mean.shallow_clone(),
             state_std: self.state_std.shallow_clone(),

@@ -29,12 +29,12 @@ pub enum Activation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionKind {
-    /// One number a dimension, squashed by tanh.
+    /// One number per dimension, squashed by tanh.
     #[default]
     Continuous,
     /// One of `act_dim` actions: logits out, one-hot in.
     Discrete,
-    /// One number a dimension, chosen among `action_bins` from −1 to 1: logits out, numbers in.
+    /// One number per dimension, chosen among `action_bins` from −1 to 1: logits out, numbers in.
     Binned,
 }
 

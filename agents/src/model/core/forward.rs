@@ -10,7 +10,7 @@ use crate::tensor::{Rows, dropout};
 
 /// Sees the input activations of every linear module during a pass; other models may name theirs otherwise.
 pub trait Tap<S = ModuleName> {
-    /// `x` are the inputs of `module`, a row a token, or a row a step outside the blocks.
+    /// `x` are the inputs of `module`, a row per token, or a row per step outside the blocks.
     fn record(&mut self, module: &S, x: &Rows);
 }
 

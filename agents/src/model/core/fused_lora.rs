@@ -193,10 +193,10 @@ mod tests {
     #[test]
     fn gradients_reach_gains_and_pass_a_start_by() {
         let gained = |lora: Lora| {
-            let gains = Tensor::from_slice(&[0.5f32, -1.0, 2.0]).set_requires_grad(true);
+            let values = Tensor::from_slice(&[0.5f32, -1.0, 2.0]).set_requires_grad(true);
             let moved = lora.subtract_init();
             let _moved = tch::no_grad(|| moved.down.shallow_clone().g_add_(&moved.down.ones_like()));
-            Lora { singular_values: Some(gains), ..moved }
+            Lora { singular_values: Some(values), ..moved }
         };
         check(gained, 8);
     }

@@ -16,7 +16,7 @@ pub enum Positions {
     InWindow,
 }
 
-/// Embeds the steps of windows as tokens, a few a step, in an order that the family says.
+/// Embeds the steps of windows as tokens, a few per step, in an order that the family says.
 #[derive(Debug)]
 pub struct StepEncoder {
     /// The tokens of a step, each with the layer that embeds it.

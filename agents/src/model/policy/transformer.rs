@@ -120,7 +120,7 @@ impl TransformerPolicy {
     }
 
     /// Gives every adapter DoRA's magnitude, which starts as the norms of the module's own rows.
-    pub fn start_dora(&self, adapters: &mut AdapterSet) {
+    pub fn init_dora(&self, adapters: &mut AdapterSet) {
         for (module, lora) in &mut adapters.sites {
             let norms = tch::no_grad(|| row_norms(&self.matrix(module))); // [out]
             lora.magnitude = Some(norms.set_requires_grad(true));

@@ -2,7 +2,7 @@
 //!
 //! A token sees those before it and none after it, so what a block made of it stays true while its context
 //! grows. It does not when the first step leaves the window: every later token has seen that step. So a
-//! context never slides; one that is full starts anew from its latest half, as a window of its own.
+//! context never slides; one that is full is rebuilt from its most recent half, as a window of its own.
 
 use tch::{Device, Kind, Tensor};
 

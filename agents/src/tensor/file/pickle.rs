@@ -323,7 +323,7 @@ impl Machine<'_> {
     }
 
     fn since_mark(&mut self) -> Result<Vec<Id>, String> {
-        let mark = self.marks.pop().ok_or("closes a run of items that was not begun")?;
+        let mark = self.marks.pop().ok_or("closes a run of items that was not opened")?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 

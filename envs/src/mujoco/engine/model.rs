@@ -84,7 +84,7 @@ pub(super) fn load(kwargs: &mut KwargReader, default: &str) -> Result<(String, A
     Ok((name, Arc::new(model)))
 }
 
-/// A path that may begin at the user's home.
+/// A path that may start at the user's home.
 fn expanded(name: &str) -> PathBuf {
     match (name.strip_prefix("~/"), std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest),

@@ -18,7 +18,7 @@ use crate::core::task::{NativeTask, Step, Task};
 use crate::render::Frame;
 
 /// What is said of a task once.
-pub struct Facts {
+pub struct ModelFacts {
     /// Gymnasium's id.
     pub id: &'static str,
     /// Gymnasium's model.
@@ -38,7 +38,7 @@ pub struct Facts {
 /// What a task adds to a simulation.
 pub trait Rules: Clone + Send + fmt::Debug + 'static {
     /// What is said of it once.
-    const FACTS: Facts;
+    const FACTS: ModelFacts;
     /// Its scripted controller, if it has one.
     const GAIT: Option<Gait> = None;
 

@@ -12,7 +12,7 @@ use crate::core::spec::ReferenceScores;
 use crate::mujoco::engine::formulas::{add_normal, add_uniform, control_cost};
 use crate::mujoco::engine::simulation::Simulation;
 use crate::mujoco::engine::sums::sum_of_squares;
-use crate::mujoco::engine::task::{Facts, Rules};
+use crate::mujoco::engine::task::{ModelFacts, Rules};
 use crate::mujoco::engine::view::Camera;
 
 /// Positions are a place and a quaternion, and eight joints.
@@ -47,7 +47,7 @@ impl Ant {
 }
 
 impl Rules for Ant {
-    const FACTS: Facts = Facts {
+    const FACTS: ModelFacts = ModelFacts {
         id: "Ant-v5",
         xml_file: "ant.xml",
         frame_skip: 5,

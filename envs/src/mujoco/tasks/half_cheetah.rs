@@ -11,7 +11,7 @@ use crate::core::spec::ReferenceScores;
 use crate::mujoco::engine::formulas::{add_normal, add_uniform, control_cost};
 use crate::mujoco::engine::gait::Gait;
 use crate::mujoco::engine::simulation::Simulation;
-use crate::mujoco::engine::task::{Facts, Rules};
+use crate::mujoco::engine::task::{ModelFacts, Rules};
 use crate::mujoco::engine::view::Camera;
 
 /// Positions are x, height, angle of the spine, and six joints.
@@ -24,7 +24,7 @@ pub struct HalfCheetah {
 }
 
 impl Rules for HalfCheetah {
-    const FACTS: Facts = Facts {
+    const FACTS: ModelFacts = ModelFacts {
         id: "HalfCheetah-v5",
         xml_file: "half_cheetah.xml",
         frame_skip: 5,

@@ -12,7 +12,7 @@ use crate::core::spec::ReferenceScores;
 use crate::mujoco::engine::formulas::{add_uniform, control_cost, within};
 use crate::mujoco::engine::gait::Gait;
 use crate::mujoco::engine::simulation::Simulation;
-use crate::mujoco::engine::task::{Facts, Rules};
+use crate::mujoco::engine::task::{ModelFacts, Rules};
 use crate::mujoco::engine::view::Camera;
 
 /// Positions are x, height, angle of the torso, and three joints.
@@ -40,7 +40,7 @@ impl Hopper {
 }
 
 impl Rules for Hopper {
-    const FACTS: Facts = Facts {
+    const FACTS: ModelFacts = ModelFacts {
         id: "Hopper-v5",
         xml_file: "hopper.xml",
         frame_skip: 4,

@@ -11,7 +11,7 @@ use crate::mujoco::engine::body_view::BodyView;
 use crate::mujoco::engine::formulas::add_uniform;
 use crate::mujoco::engine::simulation::Simulation;
 use crate::mujoco::engine::sums::sum_of_squares;
-use crate::mujoco::engine::task::{Facts, Rules};
+use crate::mujoco::engine::task::{ModelFacts, Rules};
 use crate::mujoco::engine::view::Camera;
 
 /// Positions are a place and a quaternion, and seventeen joints.
@@ -27,7 +27,7 @@ pub struct HumanoidStandup {
 }
 
 impl Rules for HumanoidStandup {
-    const FACTS: Facts = Facts {
+    const FACTS: ModelFacts = ModelFacts {
         id: "HumanoidStandup-v5",
         xml_file: "humanoidstandup.xml",
         frame_skip: 5,

@@ -9,7 +9,7 @@ use crate::core::error::EnvError;
 use crate::core::kwargs::KwargReader;
 use crate::mujoco::engine::formulas::{add_normal, add_uniform};
 use crate::mujoco::engine::simulation::Simulation;
-use crate::mujoco::engine::task::{Facts, Rules};
+use crate::mujoco::engine::task::{ModelFacts, Rules};
 use crate::mujoco::engine::view::Camera;
 use crate::render::trig::sin_cos;
 
@@ -24,7 +24,7 @@ pub struct InvertedDoublePendulum {
 }
 
 impl Rules for InvertedDoublePendulum {
-    const FACTS: Facts = Facts {
+    const FACTS: ModelFacts = ModelFacts {
         id: "InvertedDoublePendulum-v5",
         xml_file: "inverted_double_pendulum.xml",
         frame_skip: 5,

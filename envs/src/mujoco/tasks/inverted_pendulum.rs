@@ -8,7 +8,7 @@ use crate::core::error::EnvError;
 use crate::core::kwargs::KwargReader;
 use crate::mujoco::engine::formulas::add_uniform;
 use crate::mujoco::engine::simulation::Simulation;
-use crate::mujoco::engine::task::{Facts, Rules};
+use crate::mujoco::engine::task::{ModelFacts, Rules};
 use crate::mujoco::engine::view::Camera;
 
 /// Positions are the cart's and the pole's.
@@ -18,7 +18,7 @@ pub struct InvertedPendulum {
 }
 
 impl Rules for InvertedPendulum {
-    const FACTS: Facts = Facts {
+    const FACTS: ModelFacts = ModelFacts {
         id: "InvertedPendulum-v5",
         xml_file: "inverted_pendulum.xml",
         frame_skip: 2,

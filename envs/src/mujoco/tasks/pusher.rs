@@ -9,7 +9,7 @@ use crate::core::error::EnvError;
 use crate::core::kwargs::KwargReader;
 use crate::mujoco::engine::formulas::{add_uniform, control_cost, distance};
 use crate::mujoco::engine::simulation::Simulation;
-use crate::mujoco::engine::task::{Facts, Rules};
+use crate::mujoco::engine::task::{ModelFacts, Rules};
 use crate::mujoco::engine::view::Camera;
 
 /// Joints of the arm.
@@ -29,7 +29,7 @@ pub struct Pusher {
 }
 
 impl Rules for Pusher {
-    const FACTS: Facts = Facts {
+    const FACTS: ModelFacts = ModelFacts {
         id: "Pusher-v5",
         xml_file: "pusher_v5.xml",
         frame_skip: 5,

@@ -9,7 +9,7 @@ use crate::core::error::EnvError;
 use crate::core::kwargs::KwargReader;
 use crate::mujoco::engine::formulas::{add_uniform, control_cost, distance};
 use crate::mujoco::engine::simulation::Simulation;
-use crate::mujoco::engine::task::{Facts, Rules};
+use crate::mujoco::engine::task::{ModelFacts, Rules};
 use crate::mujoco::engine::view::Camera;
 use crate::render::trig::sin_cos;
 
@@ -26,7 +26,7 @@ pub struct Reacher {
 }
 
 impl Rules for Reacher {
-    const FACTS: Facts = Facts {
+    const FACTS: ModelFacts = ModelFacts {
         id: "Reacher-v5",
         xml_file: "reacher.xml",
         frame_skip: 2,

@@ -8,7 +8,7 @@ use crate::core::error::EnvError;
 use crate::core::kwargs::KwargReader;
 use crate::mujoco::engine::formulas::{add_uniform, control_cost};
 use crate::mujoco::engine::simulation::Simulation;
-use crate::mujoco::engine::task::{Facts, Rules};
+use crate::mujoco::engine::task::{ModelFacts, Rules};
 use crate::mujoco::engine::view::Camera;
 
 /// Positions are x, y, angle of the first link, and two joints.
@@ -21,7 +21,7 @@ pub struct Swimmer {
 }
 
 impl Rules for Swimmer {
-    const FACTS: Facts = Facts {
+    const FACTS: ModelFacts = ModelFacts {
         id: "Swimmer-v5",
         xml_file: "swimmer.xml",
         frame_skip: 4,

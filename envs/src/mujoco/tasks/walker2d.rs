@@ -12,7 +12,7 @@ use crate::core::spec::ReferenceScores;
 use crate::mujoco::engine::formulas::{add_uniform, control_cost, within};
 use crate::mujoco::engine::gait::Gait;
 use crate::mujoco::engine::simulation::Simulation;
-use crate::mujoco::engine::task::{Facts, Rules};
+use crate::mujoco::engine::task::{ModelFacts, Rules};
 use crate::mujoco::engine::view::Camera;
 
 /// Positions are x, height, angle of the torso, and six joints.
@@ -29,7 +29,7 @@ pub struct Walker2d {
 }
 
 impl Rules for Walker2d {
-    const FACTS: Facts = Facts {
+    const FACTS: ModelFacts = ModelFacts {
         id: "Walker2d-v5",
         xml_file: "walker2d_v5.xml",
         frame_skip: 4,

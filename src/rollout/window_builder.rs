@@ -8,7 +8,7 @@ use super::actor::{ActiveEpisode, idle_actions, row_of};
 use crate::data::{Step, Windows};
 
 /// How a policy reads its environment, and what it is conditioned on.
-pub struct Reader {
+pub struct WindowBuilder {
     /// The policy's own numbers.
     pub conditioning: Conditioning,
     /// The return-to-go at the start of an episode.
@@ -17,10 +17,10 @@ pub struct Reader {
     pub space: ActionSpace,
 }
 
-impl Reader {
+impl WindowBuilder {
     /// The same for another thread.
-    pub fn share(&self) -> Self {
-        let (conditioning, space) = (self.conditioning.share(), self.space.clone());
+    pub fn shallow_clone(&self) -> Self {
+        let (conditioning, space) = (self.conditioning.shallow_clone(), self.space.clone());
         Self { conditioning, space, ..*self }
     }
 

@@ -13,7 +13,7 @@ use crate::support::signals;
 
 /// Where a thread's time went.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Clock {
+pub struct Timings {
     /// Steps of its environments, all of them at once.
     pub steps: usize,
     /// Choosing actions.
@@ -27,23 +27,23 @@ pub type Keep<'a> = dyn Fn(usize, Trajectory) -> anyhow::Result<()> + Sync + 'a;
 
 /// What one thread has played.
 #[derive(Debug, Default)]
-pub(super) struct Share {
-    /// Episodes that a worker's failure cut short, and that were played anew.
+pub(super) struct WorkerResult {
+    /// Episodes that a worker's failure cut short, and that were played again.
     pub lost: usize,
     /// Where the time went.
-    pub clock: Clock,
+    pub timings: Timings,
 }
 
 /// Plays those of `numbers` that lie below `episodes`, and hands each to `keep` when it has ended, or leaves off once
 /// `stop` is set; fails where the run is to stop.
-pub(super) fn play_share(
+pub(super) fn run_worker(
     env: &mut dyn VecEnv,
     actor: &mut dyn Actor,
     numbers: Episodes,
     episodes: usize,
     keep: &Keep,
     stop: &AtomicBool,
-) -> anyhow::Result<Share> {
+) -> anyhow::Result<WorkerResult> {
     let (count, width) = (env.num_envs(), env.spec().observation_width());
     let action_width = env.spec().action.width();
     let mut batch = StepBatch::new(env.spec(), count);
@@ -67,7 +67,7 @@ pub(super) fn play_share(
         .map(|(env, number)| start(env, number, &batch.observations[env * width..][..width]))
         .collect();
     let mut actions = idle_actions(&env.spec().action, count);
-    let mut share = Share::default();
+    let mut result = WorkerResult::default();
 
     while !live.is_empty() && !stop.load(Ordering::Relaxed) {
         signals::check()?;
@@ -75,9 +75,9 @@ pub(super) fn play_share(
         actor.act(&mut live, &mut actions)?;
         let chosen = Instant::now();
         env.step(&actions, &mut batch)?;
-        share.clock.policy_secs += (chosen - begun).as_secs_f64();
-        share.clock.env_secs += chosen.elapsed().as_secs_f64();
-        share.clock.steps += 1;
+        result.timings.policy_secs += (chosen - begun).as_secs_f64();
+        result.timings.env_secs += chosen.elapsed().as_secs_f64();
+        result.timings.steps += 1;
         for incident in env.incidents() {
             tell(&incident.to_string());
         }
@@ -88,7 +88,7 @@ pub(super) fn play_share(
                 Phase::Running => &batch.observations,
                 Phase::Terminated | Phase::Truncated => &batch.final_observations,
                 Phase::Lost => {
-                    share.lost += 1;
+                    result.lost += 1;
                     *episode = start(row, episode.number, &batch.observations[row * width..][..width]);
                     continue;
                 }
@@ -118,7 +118,7 @@ pub(super) fn play_share(
         }
         live = going_on;
     }
-    Ok(share)
+    Ok(result)
 }
 
 /// Whether the step of environment `row` says in its infos that the episode has succeeded; none where it says
