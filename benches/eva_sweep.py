@@ -50,7 +50,7 @@ def main():
             print(f"| {4 * layers} | {secs:.2f} | {secs / (4 * layers):.4f} | {ratio:.2f} |", flush=True)
 
         print("\n## Solvers\n\nTwo layers, rank 8, all 40 batches; the widest site is four times the policy's width. "
-              "Angles are to the exact directions of all rows (float64), over all sites: the mean of each site's root "
+              "Angles are to the exact components of all rows (float64), over all sites: the mean of each site's root "
               "mean square, and of its largest.\nUnder `auto` ranks are allocated over sites whose explained variance ratios "
               "come from different solvers, and the sketch's eigenvalues are slightly low; `--solver gram` compares like "
               "with like.\n")  # fmt: skip
@@ -59,13 +59,13 @@ def main():
             policy = str(Path(folder) / f"width{width}")
             spectra = exact_spectra(make_policy(policy, 2, width), cut)
             for solver in ["gram", "sketch", "auto", "incremental"]:
-                rule = ["--stop", "turn", "--max-batches", str(BATCHES)] if solver == "incremental" else []
+                rule = ["--stop", "component_cosine", "--max-batches", str(BATCHES)] if solver == "incremental" else []
                 secs, ratio, found = measure(policy, 8, "--solver", solver, *rule)
                 rms, largest, _ = closeness(found, spectra)
                 print(f"| {width} | {solver} | {secs:.2f} | {ratio:.2f} | {rms:.2f}° | {largest:.1f}° |", flush=True)
 
         print("\n`auto` takes `gram` where a map's width is at most nine times the sketch's columns, because there one product "
-              "gives the exact directions for little more than the sketch costs, and `sketch` where it is wider. These random "
+              "gives the exact components for little more than the sketch costs, and `sketch` where it is wider. These random "
               "windows are hard for the sketch, because their spectrum falls slowly.")  # fmt: skip
 
 

@@ -422,7 +422,7 @@ def own_eva(binary, folder, inputs, rank, arguments):
 
 
 def fewest_batches(binary, folder, inputs, rank, spectra, angle):
-    """Batches after which ours is within `angle` of the exact directions."""
+    """Batches after which ours is within `angle` of the exact components."""
     for batches in range(2, BATCHES):
         _, found = own_eva(binary, folder, inputs, rank, ["--tau", "1", "--max-batches", str(batches), "--repeats", "1"])
         if closeness(found, spectra)[0] <= angle:
@@ -437,8 +437,8 @@ def eva(args):
         "eva-rl": [],
         "eva-rl, all of the data": ["--tau", "1"],
         "eva-rl, gram, all of it": ["--solver", "gram", "--tau", "1"],
-        "eva-rl, PEFT's algorithm": ["--solver", "incremental", "--stop", "turn"],
-        "eva-rl, PEFT's rule": ["--stop", "turn"],
+        "eva-rl, PEFT's algorithm": ["--solver", "incremental", "--stop", "component_cosine"],
+        "eva-rl, PEFT's rule": ["--stop", "component_cosine"],
     }
     # Pendulum's numbers of states and actions, and Hopper's.
     for layers, width, rank, state, action in [(3, 128, 8, 3, 1), (3, 128, 8, 11, 3), (4, 256, 16, 11, 3)]:

@@ -174,7 +174,10 @@ fn policies_and_adapters() {
     let eva = ["eva", "policy", "--data", "data", "--out", "new", "--rank"];
     check(&bench, &[&eva[..], &["17"]].concat(), &["--rank is 17", "16"]);
     check(&bench, &[&eva[..], &["2", "--target-modules", "c_atn"]].concat(), &["`c_atn`", "attn.c_attn"]);
-    check(&bench, &[&eva[..], &["2", "--tau", "1.5"]].concat(), &["--tau is 1.5"]);
+    let tau = bench.run(&[&eva[..], &["2", "--tau", "1.5"]].concat());
+    let said = String::from_utf8_lossy(&tau.stderr).into_owned();
+    let wanted = "error: invalid value '1.5' for '--tau <X>': expected a number in (0, 1]\n";
+    assert!(tau.status.code() == Some(2) && said.starts_with(wanted), "{said}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn kills_full_disks_and_damaged_files_lose_nothing() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("0 faults"), "{said}");
+    let cried = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("0 faults"), "{said}{cried}");
     assert!(said.contains("kills: ") && said.contains("mutants: 60"), "{said}");
 }

@@ -14,8 +14,8 @@ pub const METHODS: [(&str, &str); 14] = [
     ("pissa", "{ pissa = {} }"),
     ("milora", "{ milora = {} }"),
     ("olora", "{ olora = {} }"),
-    ("corda-preview", "{ corda = { batches = 2, mode = \"ipm\", lora = {} } }"),
-    ("corda-preserve", "{ corda = { batches = 2, mode = \"kpm\", lora = {} } }"),
+    ("corda-ipm", "{ corda = { batches = 2, mode = \"ipm\", lora = {} } }"),
+    ("corda-kpm", "{ corda = { batches = 2, mode = \"kpm\", lora = {} } }"),
     ("lora-ga", "{ lora_ga = { batches = 2, gamma = 16.0, lora = {} } }"),
     ("lora-one", "{ lora_one = { batches = 2, gamma = 128.0, lora = {} } }"),
     ("ipa", "{ ipa = { batches = 2, frozen = false, lora = {} } }"),
@@ -84,7 +84,7 @@ fn dora_rslora_lora_plus_and_the_head_alone_train_and_go_on_too() {
 }
 
 #[test]
-fn eva_leaves_its_map_beside_the_run() {
+fn eva_leaves_its_summary_beside_the_run() {
     let bench = Bench::with_policy();
     bench.succeed(&["train", "adapt.toml", "--out", "run"]);
     let map: Value = serde_json::from_str(&fs::read_to_string(bench.path("run/eva.json")).unwrap()).unwrap();

@@ -14,7 +14,7 @@ fn algorithms() -> [(&'static str, String); 4] {
         (
             "td3_odt",
             format!(
-                "[online.td3_odt]\nreplay_capacity = 5\nnoise = 0.1\nrl_weight = 0.5\ncritic_warm_up = 2\ndiscount = 0.99\ntrace = 0.5\ncritic_width = 16\ncritic_learning_rate = 1e-3\npolyak = 0.05\ntarget_noise = 0.2\ntarget_noise_clip = 0.5\npolicy_delay = 2\n{EXPLORATION}\n"
+                "[online.td3_odt]\nreplay_capacity = 5\nnoise = 0.1\nrl_weight = 0.5\ncritic_warmup = 2\ndiscount = 0.99\nlambda = 0.5\ncritic_width = 16\ncritic_learning_rate = 1e-3\npolyak = 0.05\ntarget_noise = 0.2\ntarget_noise_clip = 0.5\npolicy_delay = 2\n{EXPLORATION}\n"
             ),
         ),
         ("grpo", format!("[online.grpo]\ngroup_size = 2\ndiscount = 0.95\nclip = 0.2\n{EXPLORATION}\n")),
@@ -78,7 +78,7 @@ fn every_algorithm_trains_adapters_and_resumes_within_a_round() {
     }
 }
 
-/// Online DT and filtered cloning step on the run's objective, by which `methods` trains every adapter.
+/// Online DT and filtered cloning step on the run's loss, by which `methods` trains every adapter.
 #[test]
 fn every_adapter_goes_on_online_by_a_loss_of_its_own() {
     let bench = Bench::with_policy();
@@ -140,7 +140,7 @@ fn deviations_start_at_the_residuals_or_where_they_are_told_to() {
     let output = bench.run(&wide);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("`loss.online_dt.initial_std` is 2") && said.contains("[0.01, 0.95]"), "{said}");
+    assert!(said.contains("`loss.online_dt.initial_std`: expected a number in [0.01, 0.95], found 2.0"), "{said}");
 }
 
 #[test]
@@ -157,9 +157,9 @@ fn every_algorithm_trains_a_whole_policy_of_discrete_actions() {
         "--out",
         "data",
     ]);
-    let objective =
+    let loss =
         "[loss.online_dt]\ninitial_std = 0.3\ninitial_temperature = 0.1\ntemperature_learning_rate = 1e-3\n";
-    let config = without(PRETRAIN, "[loss").replace("Pendulum-v1", "CartPole-v1") + objective;
+    let config = without(PRETRAIN, "[loss").replace("Pendulum-v1", "CartPole-v1") + loss;
     let config = config.replace("updates = 20", "updates = 10").replace("every = 20\n\n", "every = 5\n");
     for (name, table) in algorithms() {
         let config = config.replacen("[checkpoint]\nevery = 20", "[checkpoint]\nevery = 5", 1);
@@ -168,7 +168,7 @@ fn every_algorithm_trains_a_whole_policy_of_discrete_actions() {
 }
 
 #[test]
-fn algorithms_that_draw_refuse_an_objective_without_a_distribution() {
+fn algorithms_that_draw_refuse_a_loss_without_a_distribution() {
     let bench = Bench::with_policy();
     let adapt = without(&fs::read_to_string(bench.path("adapt.toml")).unwrap(), "[online");
     let adapt = without(&adapt, "[loss") + "[loss.behaviour_cloning]\n";

@@ -137,7 +137,7 @@ fn a_killed_run_goes_on_to_the_same_weights() {
 
 #[test]
 fn a_killed_run_that_folds_its_adapters_and_steps_by_lamb_goes_on_to_the_same_weights() {
-    check_killed(&["adapter.eva.lora.dropout=0.0", "optimiser.batch_size=64", "optimiser.rule={lamb={}}"]);
+    check_killed(&["adapter.eva.lora.dropout=0.0", "optimiser.batch_size=64", "optimiser.algorithm=lamb"]);
 }
 
 /// What a run that has ended by `signal` said; a panic or an exit code is neither.
@@ -237,7 +237,7 @@ fn a_long_exploration_is_abandoned_and_made_when_the_run_is_resumed() {
 #[test]
 fn a_run_stopped_before_its_first_update_says_so_and_begins_when_it_is_resumed() {
     let bench = Bench::with_policy();
-    // Half a million batches, none of which turns the directions little enough.
+    // Half a million batches, none of which turns the components little enough.
     let long = ["adapter.eva.stop=component_cosine", "adapter.eva.tau=1.0", "adapter.eva.max_batches=500000"];
     let child = start(&bench, "run", &long, ".lock");
     std::thread::sleep(Duration::from_millis(300));

@@ -1,4 +1,4 @@
-//! One policy of several tasks: datasets drawn evenly, a validation loss, each dataset's own environment.
+//! One policy of several tasks: balanced datasets, a validation loss, each dataset's own environment.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn bench() -> Bench {
     let text = PRETRAIN
         .replace(
             "datasets = [\"data\"]",
-            "datasets = [\"g2.0\", \"g6.0\"]\nevenly = true\nvalidation_episodes = 1",
+            "datasets = [\"g2.0\", \"g6.0\"]\nbalanced = true\nvalidation_episodes = 1",
         )
         .replace("target_returns = [-200.0, -400.0]", "on_datasets = true")
         .replace("id = \"Pendulum-v1\"", "id = \"Pendulum-v1\"\nkwargs = { g = 6.0 }");

@@ -42,8 +42,8 @@ KINDS = {
                 "discount = 0.9, lambda = 0.9, critic_width = 8, critic_learning_rate = 1e-3, polyak = 0.05, "
                 f"target_noise = 0.1, target_noise_clip = 0.2, policy_delay = 2, {ROUNDS} }} }}"],
     "full": ["adapter={ full_fine_tuning = {} }", "loss={ behaviour_cloning = {} }", "offline.updates=30"],
-    "AdaLoRA": ["adapter={ adalora = { target_rank = 2, warmup = 4, last = 4, every = 2, beta1 = 0.85, beta2 = 0.85, "
-                "orthogonality = 0.5, lora = { rank = 4, alpha = 4.0, dropout = 0.1 } } }",
+    "AdaLoRA": ["adapter={ adalora = { target_rank = 2, tinit = 4, tfinal = 4, delta_t = 2, beta1 = 0.85, beta2 = 0.85, "
+                "orth_reg_weight = 0.5, lora = { rank = 4, alpha = 4.0, dropout = 0.1 } } }",
                 "loss={ behaviour_cloning = {} }", "offline.updates=30"],
 }  # fmt: skip
 CONFIG = """
