@@ -12,8 +12,12 @@ GRAVITIES := 2 4 6 8 10
 demo: build datasets/pendulum-g14-v0
 	$(PROGRAM) train configs/demo.toml --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
+# Python workers run on Linux alone.
+BRIDGE := $(if $(filter Linux,$(shell uname)),bridge)
+
 # What CI runs.
-test: setup bridge
+test: setup $(BRIDGE)
+	$(PYTHON) -m unittest discover tools/setup
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo test --release --workspace
@@ -27,8 +31,8 @@ install: setup
 
 # libtorch under .libtorch/, MuJoCo under .mujoco/, downloaded and checked where none is at hand.
 setup:
-	@$(PYTHON) tools/setup_libtorch.py
-	@$(PYTHON) tools/setup_mujoco.py
+	@$(PYTHON) tools/setup/setup_libtorch.py
+	@$(PYTHON) tools/setup/setup_mujoco.py
 
 # The reference pages of the book, docs/reference/, from the code.
 reference: setup
@@ -37,9 +41,9 @@ reference: setup
 # EnvPool, Gymnasium and Meta-World's experts for Python workers, under .bridge/ (1 GB).
 bridge: .bridge
 
-.bridge: tools/requirements-bridge.txt
+.bridge: tools/setup/requirements-bridge.txt
 	$(PYTHON) -m venv .bridge
-	.bridge/bin/pip install --quiet --no-deps -r tools/requirements-bridge.txt
+	.bridge/bin/pip install --quiet --no-deps -r tools/setup/requirements-bridge.txt
 	touch .bridge
 
 datasets/pendulum-g14-v0: | build
@@ -110,13 +114,13 @@ curves: build datasets/pendulum-g14-v0
 
 # Success of Meta-World's fifty experts, eight episodes each.
 experts: build bridge
-	.bridge/bin/python tools/metaworld_data.py --binary $(PROGRAM) --suite mt50 --episodes 8 --noise 0 --seed 0 \
+	.bridge/bin/python tools/data/metaworld_data.py --binary $(PROGRAM) --suite mt50 --episodes 8 --noise 0 --seed 0 \
 		--out datasets/metaworld-experts
 
 # Demonstrations of the fifty tasks: forty a task to pretrain on, ten a task to fine-tune on. Three minutes.
 metaworld-data: build bridge
-	.bridge/bin/python tools/metaworld_data.py --binary $(PROGRAM) --suite mt40 --episodes 40 --seed 1
-	.bridge/bin/python tools/metaworld_data.py --binary $(PROGRAM) --suite cw10 --episodes 10 --seed 2
+	.bridge/bin/python tools/data/metaworld_data.py --binary $(PROGRAM) --suite mt40 --episodes 40 --seed 1
+	.bridge/bin/python tools/data/metaworld_data.py --binary $(PROGRAM) --suite cw10 --episodes 10 --seed 2
 
 # Makes policies/metaworld-mt40 again, in runs/metaworld-pretrain-seed1/best/policy.
 metaworld-pretrain: metaworld-data
@@ -172,11 +176,11 @@ interop: .venv build datasets/pendulum-g14-v0
 		--out runs/interop-data/hopper-v0
 	$(PROGRAM) collect --env gymnasium:CartPole-v1 --env-python .venv/bin/python --policy random --episodes 2 \
 		--out runs/interop-data/cartpole-v0
-	.venv/bin/python tools/check_interop.py --dataset datasets/pendulum-g14-v0 runs/interop-data/* --policy policies/pendulum \
+	.venv/bin/python tools/interop/check_interop.py --dataset datasets/pendulum-g14-v0 runs/interop-data/* --policy policies/pendulum \
 		--adapter runs/interop/best/adapter --run runs/interop
-	.venv/bin/python -W ignore tools/check_policies.py --cases 60
-	cargo test --release -p eva-rl-agents --test methods
-	.venv/bin/python -W ignore tools/check_methods.py
+	.venv/bin/python -W ignore tools/interop/check_policies.py --cases 60
+	cargo test --release -p eva-rl-agents --test it -- methods
+	.venv/bin/python -W ignore tools/interop/check_methods.py
 
 # Throughput beside Gymnasium, EnvPool and transformers, in one run.
 peers: .venv build
@@ -184,7 +188,7 @@ peers: .venv build
 
 # A hundred kills, 32 full disks (as root), 2,000 damaged files: a quarter of an hour.
 faults: build
-	$(PYTHON) tools/faults.py --binary $(PROGRAM) --kills 100 --pairs 8 --disks 32 --mutants 2000
+	$(PYTHON) tools/reliability/faults.py --binary $(PROGRAM) --kills 100 --pairs 8 --disks 32 --mutants 2000
 
 # The table of docs/threads.md.
 threads: build datasets/pendulum-g14-v0
@@ -194,9 +198,9 @@ threads: build datasets/pendulum-g14-v0
 eva-cost: .venv build
 	.venv/bin/python -W ignore benches/eva_sweep.py --binary $(PROGRAM) > docs/eva-cost.md
 
-.venv: tools/requirements.txt
+.venv: tools/setup/requirements.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet -r tools/requirements.txt
+	.venv/bin/pip install --quiet -r tools/setup/requirements.txt
 	touch .venv
 
 clean:

@@ -7,7 +7,7 @@ use std::process::Command;
 fn kills_full_disks_and_damaged_files_lose_nothing() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new("python3")
-        .arg(root.join("tools/faults.py"))
+        .arg(root.join("tools/reliability/faults.py"))
         .args([
             "--binary",
             env!("CARGO_BIN_EXE_eva-rl"),

@@ -18,6 +18,7 @@
 //! | `structure`, `imports` | the rules that ARCHITECTURE.md states about the sources |
 
 mod bad_input;
+#[cfg(target_os = "linux")]
 mod bridge;
 mod examples;
 mod faults;

@@ -34,7 +34,7 @@ pub fn make_with(
         return Err(EnvError::EmptyPool { id: id.to_owned() });
     }
     if is_bridged(id) {
-        return Ok(Box::new(python::pool(id, kwargs, num_envs, settings)?));
+        return python::pool(id, kwargs, num_envs, settings);
     }
     if let Some(make) = registered(id) {
         let tasks: Result<Vec<_>, _> = (0..num_envs).map(|_| make(kwargs)).collect();

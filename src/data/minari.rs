@@ -126,7 +126,7 @@ mod tests {
         assert!(dataset.trajectories.iter().all(|t| t.rewards.iter().all(|reward| *reward < 0.0)));
     }
 
-    /// `tools/golden_foreign.py` flattens with Gymnasium.
+    /// `tools/golden/golden_foreign.py` flattens with Gymnasium.
     #[test]
     fn spaces_of_any_kind_are_flattened_and_actions_counted_from_their_start() {
         let dataset = read(&golden("../foreign/minari/foreign/spaces-v0")).unwrap();

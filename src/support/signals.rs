@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::getppid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
@@ -37,9 +37,10 @@ pub fn listen() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Has the system send SIGTERM to this process when its parent ends.
+/// Has the system send SIGTERM to this process when its parent ends, where it can (Linux).
 pub fn follow(parent: i32) -> std::io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::TERM))?;
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     // It may have ended before.
     if getppid().is_none_or(|found| found.as_raw_nonzero().get() != parent) {
         end_by(SIGTERM)

@@ -1,4 +1,4 @@
-//! Files that lie: each is refused in one sentence, or read within its own size (`tools/hostile_files.py`).
+//! Files that lie: each is refused in one sentence, or read within its own size (`tools/golden/hostile_files.py`).
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Initialisation by PEFT's methods and their training, computed here (fixtures by `tools/golden_methods.py`).
+//! Initialisation by PEFT's methods and their training, computed here (fixtures by `tools/golden/golden_methods.py`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -232,7 +232,7 @@ fn train(policy: &TransformerPolicy, adapters: &AdapterSet) {
     }
 }
 
-/// Trains, writes and reads back; the files stay for `tools/check_methods.py`, which gives them to PEFT.
+/// Trains, writes and reads back; the files stay for `tools/interop/check_methods.py`, which gives them to PEFT.
 #[track_caller]
 fn check_export(name: &str, mut adapters: AdapterSet, dora: bool) {
     let policy = policy();

@@ -1,4 +1,4 @@
-//! What transformers and PEFT computed, computed here (fixtures by `tools/golden_policies.py`).
+//! What transformers and PEFT computed, computed here (fixtures by `tools/golden/golden_policies.py`).
 
 use std::path::Path;
 
@@ -196,7 +196,7 @@ fn merging_gives_the_adapted_outputs() {
     check_predictions(&policy.merged(&adapters), &AdapterSet::default(), &golden("peft-adapter"));
 }
 
-/// Adapters that PEFT wrote under a name, into a folder below, with rules that look around: `tools/golden_foreign.py`.
+/// Adapters that PEFT wrote under a name, into a folder below, with rules that look around: `tools/golden/golden_foreign.py`.
 #[test]
 fn what_peft_loads_gives_peft_s_outputs() {
     let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();

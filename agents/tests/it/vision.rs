@@ -1,5 +1,5 @@
 //! EVA on a model that is no policy: a vision transformer, beside what transformers and PEFT computed
-//! (fixtures by `tools/golden_vision.py`).
+//! (fixtures by `tools/golden/golden_vision.py`).
 //!
 //! The model is here and not in the library, which shows that solvers and ranks know no model: `Eva` is told
 //! names and widths, and a closure shows it the inputs of maps.

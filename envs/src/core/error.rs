@@ -41,6 +41,13 @@ pub enum EnvError {
         id: String,
     },
 
+    /// The environment is hosted by Python workers, and this build was made without them.
+    #[error("`{id}` needs Python workers, which run on Linux, in builds with the feature `python`")]
+    WithoutPython {
+        /// The environment's id.
+        id: String,
+    },
+
     /// A MuJoCo model cannot be loaded, or is not of its task.
     #[error("the model {xml_file:?} of `{id}` {problem}")]
     Model {

@@ -381,7 +381,7 @@ mod tests {
         Space::from_json(&value).unwrap()
     }
 
-    /// What `tools/golden_spaces.py` prints: a space as Minari writes it, values as they are recorded, and what
+    /// What `tools/golden/golden_spaces.py` prints: a space as Minari writes it, values as they are recorded, and what
     /// `gymnasium.spaces.flatten` makes of them.
     #[test]
     fn values_are_flattened_as_gymnasium_flattens_them() {

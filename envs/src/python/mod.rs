@@ -4,17 +4,31 @@
 //! that both sides share; nothing of Python is linked into this process, and a worker's crash is not
 //! ours. `worker.py` is the other side.
 
-mod env_contract;
-mod expert;
-mod fork_server;
-mod interpreter;
 mod library;
-mod pool;
-mod process;
 mod settings;
-mod shared_buffer;
 
-pub(crate) use expert::expert;
 pub use library::is_bridged;
-pub(crate) use pool::pool;
 pub use settings::BridgeSettings;
+
+/// Workers use Linux's sealed memory, process descriptors and signals of closed pipes.
+#[cfg(all(feature = "python", target_os = "linux"))]
+mod env_contract;
+#[cfg(all(feature = "python", target_os = "linux"))]
+mod expert;
+#[cfg(all(feature = "python", target_os = "linux"))]
+mod fork_server;
+#[cfg(all(feature = "python", target_os = "linux"))]
+mod interpreter;
+#[cfg(all(feature = "python", target_os = "linux"))]
+mod pool;
+#[cfg(all(feature = "python", target_os = "linux"))]
+mod process;
+#[cfg(all(feature = "python", target_os = "linux"))]
+mod shared_buffer;
+#[cfg(all(feature = "python", target_os = "linux"))]
+pub(crate) use {expert::expert, pool::pool};
+
+#[cfg(not(all(feature = "python", target_os = "linux")))]
+mod absent;
+#[cfg(not(all(feature = "python", target_os = "linux")))]
+pub(crate) use absent::{expert, pool};

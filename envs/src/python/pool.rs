@@ -27,7 +27,7 @@ pub(crate) fn pool(
     kwargs: &Kwargs,
     num_envs: usize,
     settings: &BridgeSettings,
-) -> Result<BridgePool, EnvError> {
+) -> Result<Box<dyn VecEnv>, EnvError> {
     let (library, inner) = split(id).expect("the id is bridged");
     let order = WorkerConfig {
         host: match library {
@@ -70,7 +70,7 @@ pub(crate) fn pool(
     }
     let spec = spec.expect("there is at least one worker");
     let scratch = Scratch { seeds: vec![0; num_envs], phases: vec![0; num_envs], finals: Vec::new() };
-    Ok(BridgePool {
+    Ok(Box::new(BridgePool {
         spec,
         library,
         starter,
@@ -81,7 +81,7 @@ pub(crate) fn pool(
         playing: vec![0; num_envs],
         incidents: Vec::new(),
         scratch,
-    })
+    }))
 }
 
 /// Rows of a batch, divided among workers.

@@ -1,4 +1,4 @@
-//! Native tasks against what Gymnasium 1.4 recorded (`tools/golden_envs.py`), step by step.
+//! Native tasks against what Gymnasium 1.4 recorded (`tools/golden/golden_envs.py`), step by step.
 
 use std::path::PathBuf;
 

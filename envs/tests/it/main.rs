@@ -1,5 +1,6 @@
 //! Tests of the crate from outside, in one binary.
 
+#[cfg(target_os = "linux")]
 mod bridge;
 mod conformance;
 mod golden;

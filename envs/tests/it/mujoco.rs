@@ -1,4 +1,4 @@
-//! The MuJoCo tasks against what Gymnasium 1.4 recorded (`tools/golden_mujoco.py`), step by step.
+//! The MuJoCo tasks against what Gymnasium 1.4 recorded (`tools/golden/golden_mujoco.py`), step by step.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

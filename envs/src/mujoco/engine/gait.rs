@@ -1,7 +1,7 @@
 //! Moves MuJoCo's legs by linear feedback on everything that is shown.
 //!
 //! The weights come from augmented random search (Mania, Guy and Recht, arXiv 1803.07055, version V2),
-//! normalisation folded in. `tools/search_gait.py` stops it early on purpose: these are gaits of medium quality,
+//! normalisation folded in. `tools/data/search_gait.py` stops it early on purpose: these are gaits of medium quality,
 //! far below what can be learned.
 
 use crate::core::controller::Controller;

@@ -1,7 +1,7 @@
 //! Runs the half cheetah on both legs, slowly.
 //!
 //! It earns 1567 ± 27 over 200 of EnvPool's episodes, and was found in 384,000 steps by
-//! `python tools/search_gait.py HalfCheetah-v5 --target 1500 --seed 0`.
+//! `python tools/data/search_gait.py HalfCheetah-v5 --target 1500 --seed 0`.
 
 use crate::mujoco::engine::gait::Gait;
 

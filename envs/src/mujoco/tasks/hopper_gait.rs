@@ -1,7 +1,7 @@
 //! Hops forward, and falls long before the time limit.
 //!
 //! It earns 1120 ± 75 in 377 steps over 200 of EnvPool's episodes, and was found in 176,755 steps by
-//! `python tools/search_gait.py Hopper-v5 --target 1100 --seed 0`.
+//! `python tools/data/search_gait.py Hopper-v5 --target 1100 --seed 0`.
 
 use crate::mujoco::engine::gait::Gait;
 

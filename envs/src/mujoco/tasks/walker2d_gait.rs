@@ -1,7 +1,7 @@
 //! Walks on two legs, and falls before the time limit.
 //!
 //! It earns 1838 ± 125 in 587 steps over 200 of EnvPool's episodes, and was found in 830,645 steps by
-//! `python tools/search_gait.py Walker2d-v5 --target 1500 --seed 0`.
+//! `python tools/data/search_gait.py Walker2d-v5 --target 1500 --seed 0`.
 
 use crate::mujoco::engine::gait::Gait;
 

@@ -4,7 +4,7 @@ Each case draws a config, weights, a file format, inputs with padding, and somet
 must agree to 1e-5; `merge` must agree with the adapter to 1e-6 and load in transformers without a missing or an
 unexpected key.
 
-    python tools/check_policies.py --cases 50 --seed 0
+    python tools/interop/check_policies.py --cases 50 --seed 0
 """
 
 import argparse
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from transformers import DecisionTransformerConfig, DecisionTransformerModel
 from transformers.utils import logging
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
 from golden_policies import lively, make_inputs, predict  # noqa: E402
 
 SITES = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]

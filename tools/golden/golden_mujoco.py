@@ -3,7 +3,7 @@
 Writes one file an environment into envs/tests/golden/mujoco: for each play its kwargs, positions and
 velocities at the start, actions, and what was shown, earned and ended; and how the first observations
 of many episodes are spread. Wide observations are thinned to every tenth. Needs gymnasium 1.4, mujoco 3.17.0 and safetensors; run it from the repository root:
-python tools/golden_mujoco.py
+python tools/golden/golden_mujoco.py
 """
 
 import json

@@ -1,14 +1,14 @@
 """Make the fixtures under tests/golden/minari with Python's minari.
 
 Needs minari 0.5.4 with hdf5 and gymnasium 1.4.0. Run from the repository's root:
-    python tools/golden_minari.py
+    python tools/golden/golden_minari.py
 """
 
 import os
 import shutil
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent / "tests" / "golden" / "minari"
+ROOT = Path(__file__).resolve().parents[2] / "tests" / "golden" / "minari"
 os.environ["MINARI_DATASETS_PATH"] = str(ROOT)
 
 import gymnasium  # noqa: E402
@@ -24,7 +24,7 @@ def make(dataset_id, env_id, episodes, **kwargs):
             _, _, terminated, truncated, _ = env.step(env.action_space.sample())
             if terminated or truncated:
                 break
-    env.create_dataset(dataset_id, algorithm_name="random", author="eva-rl", code_permalink="tools/golden_minari.py")
+    env.create_dataset(dataset_id, algorithm_name="random", author="eva-rl", code_permalink="tools/golden/golden_minari.py")
 
 
 def main():

@@ -3,7 +3,7 @@
 A task's dataset is not collected again where it is there. MT40 is for pretraining, CW10 (Continual World's
 ten, Wolczyk et al. 2021) for fine-tuning, MT50 is both.
 
-    .bridge/bin/python tools/metaworld_data.py --binary target/release/eva-rl --suite mt40 --episodes 40
+    .bridge/bin/python tools/data/metaworld_data.py --binary target/release/eva-rl --suite mt40 --episodes 40
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Make the fixtures under agents/tests/golden/policies with transformers and PEFT.
 
 Needs torch 2.11.0, transformers 5.23.0 and peft 0.21.2 (CPU). Run from the repository's root:
-    python tools/golden_policies.py
+    python tools/golden/golden_policies.py
 """
 
 import json
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import DecisionTransformerConfig, DecisionTransformerModel
 from transformers.models.decision_transformer.modeling_decision_transformer import DecisionTransformerGPT2Model
 
-ROOT = Path(__file__).resolve().parent.parent / "agents" / "tests" / "golden" / "policies"
+ROOT = Path(__file__).resolve().parents[2] / "agents" / "tests" / "golden" / "policies"
 SMALL = {"hidden_size": 16, "n_layer": 2, "n_positions": 8, "max_ep_len": 12}
 CONFIGS = {
     "plain": {"state_dim": 3, "act_dim": 1},

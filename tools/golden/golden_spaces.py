@@ -1,6 +1,6 @@
 """Write envs/tests/golden/spaces.json: spaces as Minari writes them, values, and what gymnasium.spaces.flatten makes of them.
 
-    python tools/golden_spaces.py > envs/tests/golden/spaces.json
+    python tools/golden/golden_spaces.py > envs/tests/golden/spaces.json
 """
 
 import json

@@ -1,6 +1,7 @@
-"""What the setup scripts share: pinned wheels from PyPI, and folders that are whole or absent."""
+"""What the setup scripts share: the platform, pinned wheels from PyPI, and folders that are whole or absent."""
 
 import hashlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,18 @@ from pathlib import Path
 
 def fail(sentence):
     sys.exit(f"setup: {sentence}")
+
+
+# Platforms with pinned wheels, as `platform.system()` and `platform.machine()` say them. Only the first was ever run.
+PLATFORMS = [("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64")]
+
+
+def this_platform(instead, system=platform.system(), machine=platform.machine()):
+    """This machine's platform, which must have pinned wheels. `instead` says what a user of another may do."""
+    if (system, machine) not in PLATFORMS:
+        known = ", ".join(" ".join(known) for known in PLATFORMS)
+        fail(f"this machine is {system} {machine}; wheels are pinned for {known}; {instead}.")
+    return system, machine
 
 
 def fetch(wheels, folder, instead):

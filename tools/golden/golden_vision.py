@@ -1,7 +1,7 @@
 """Make the fixtures under agents/tests/golden/vision with transformers and PEFT: EVA on a model that is no policy.
 
 Needs torch 2.11.0, transformers 5.23.0 and peft 0.21.2 (CPU). Run from the repository's root:
-    python tools/golden_vision.py
+    python tools/golden/golden_vision.py
 """
 
 import json
@@ -15,7 +15,7 @@ from peft.tuners.lora import EvaConfig
 from safetensors.torch import save_file
 from transformers import ViTConfig, ViTModel
 
-ROOT = Path(__file__).resolve().parent.parent / "agents" / "tests" / "golden" / "vision"
+ROOT = Path(__file__).resolve().parents[2] / "agents" / "tests" / "golden" / "vision"
 SMALL = {
     "hidden_size": 16,
     "num_hidden_layers": 2,

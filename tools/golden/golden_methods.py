@@ -1,7 +1,7 @@
 """Make the fixtures under agents/tests/golden/methods with PEFT, from the policy and the batches of golden_policies.py.
 
 Needs torch 2.11.0, transformers 5.23.0 and peft 0.21.2 (CPU). Run from the repository's root:
-    python -W ignore tools/golden_methods.py
+    python -W ignore tools/golden/golden_methods.py
 """
 
 import json
@@ -18,7 +18,7 @@ from peft.tuners.lora.loraga import preprocess_loraga
 from safetensors.torch import load_file, save_file
 from transformers import DecisionTransformerModel
 
-GOLDEN = Path(__file__).resolve().parent.parent / "agents" / "tests" / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "agents" / "tests" / "golden"
 ROOT = GOLDEN / "methods"
 LAYERS = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
 SITES = [f"encoder.h.1.{layer}" for layer in LAYERS]  # methods that place sites on their own need no more

@@ -4,7 +4,7 @@ Mania, Guy and Recht, arXiv 1803.07055, version V2: each iteration disturbs the 
 to both sides, and steps along the differences of return of the best ones; observations are normalised by all that
 were seen. It stops at the first gait that earns `--target` in the mean, so a gait is only as good as was asked.
 The same arguments find the same gait. Run it with the Python of `make bridge`:
-.bridge/bin/python tools/search_gait.py Hopper-v5 --target 1500
+.bridge/bin/python tools/data/search_gait.py Hopper-v5 --target 1500
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Load every adapter that agents/tests/methods.rs wrote with PEFT, on the untouched base, and compare outputs.
 
     cargo test --release -p eva-rl-agents --test methods
-    python -W ignore tools/check_methods.py
+    python -W ignore tools/interop/check_methods.py
 """
 
 import sys
@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from transformers import DecisionTransformerModel
 from transformers.utils import logging
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "golden"))
 from golden_policies import predict  # noqa: E402
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 GOLDEN = REPOSITORY / "agents" / "tests" / "golden" / "policies"
 EXPORTS = REPOSITORY / "target" / "tmp" / "methods"
 METHODS = {"lora", "pissa", "milora", "olora", "corda-ipm", "corda-kpm", "lora-ga", "lora-one", "ipa", "adalora",

@@ -2,7 +2,7 @@
 
 Needs torch, transformers, PEFT, minari with hdf5, and the policy agents/tests/golden/policies/plain. Run from the
 repository's root:
-    python tools/golden_foreign.py
+    python tools/golden/golden_foreign.py
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 GOLDEN = REPOSITORY / "tests" / "golden"
 POLICIES = REPOSITORY / "agents" / "tests" / "golden"
 ROOT, PLAIN = POLICIES / "foreign", POLICIES / "policies" / "plain"
@@ -107,7 +107,7 @@ def datasets():
         )  # fmt: skip
     minari.create_dataset_from_buffers(
         "foreign/spaces-v0", buffers, observation_space=observation, action_space=action,
-        algorithm_name="random", author="eva-rl", author_email="", code_permalink="tools/golden_foreign.py",
+        algorithm_name="random", author="eva-rl", author_email="", code_permalink="tools/golden/golden_foreign.py",
         description="",
     )  # fmt: skip
     expected = {

@@ -1,7 +1,7 @@
 """Make the hostile weight files under agents/tests/golden/hostile: what a policy's reader must refuse in one sentence.
 
 Needs torch 2.11.0. Run from the repository's root:
-    python tools/hostile_files.py
+    python tools/golden/hostile_files.py
 """
 
 import io
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent / "agents" / "tests" / "golden" / "hostile"
+ROOT = Path(__file__).resolve().parents[2] / "agents" / "tests" / "golden" / "hostile"
 
 
 def archive(name, data_pkl, storages=(), compression=zipfile.ZIP_STORED, order="little"):

@@ -1,7 +1,7 @@
 """Records what Gymnasium's classic control environments do, for the Rust ones to be compared with.
 
 Writes one file an environment into envs/tests/golden/classic. Needs gymnasium 1.4 and numpy; run it from
-the repository root: python tools/golden_envs.py
+the repository root: python tools/golden/golden_envs.py
 """
 
 import json

@@ -6,38 +6,76 @@ Needs nothing but the standard library and pip.
 """
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-from wheels import fail, fetch, replace
+from wheels import fail, fetch, replace, this_platform
 
 TORCH_VERSION = "2.11.0"
-HOME = Path(__file__).resolve().parent.parent / ".libtorch"
+HOME = Path(__file__).resolve().parents[2] / ".libtorch"
 STAMP = "eva-rl-setup"
 
-# The wheel of one fixed Python version, so that one hash serves every Python.
+# The wheels of one fixed Python version, so that one hash serves every Python. Those of Linux are CUDA builds.
 WHEELS = {
-    "torch-2.11.0-cp311-cp311-manylinux_2_28_x86_64.whl": (
-        "torch==2.11.0",
-        "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a",
-    ),
-    "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl": (
-        "nvidia-cuda-runtime==13.0.96",
-        "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
-    ),
-    "nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_x86_64.whl": (
-        "nvidia-cuda-cupti==13.0.85",
-        "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
-    ),
+    ("Linux", "x86_64"): {
+        "torch-2.11.0-cp311-cp311-manylinux_2_28_x86_64.whl": (
+            "torch==2.11.0",
+            "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a",
+        ),
+        "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl": (
+            "nvidia-cuda-runtime==13.0.96",
+            "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+        ),
+        "nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_x86_64.whl": (
+            "nvidia-cuda-cupti==13.0.85",
+            "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
+        ),
+    },
+    ("Linux", "aarch64"): {
+        "torch-2.11.0-cp311-cp311-manylinux_2_28_aarch64.whl": (
+            "torch==2.11.0",
+            "d91aac77f24082809d2c5a93f52a5f085032740a1ebc9252a7b052ef5a4fddc6",
+        ),
+        "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_aarch64.manylinux_2_17_aarch64.whl": (
+            "nvidia-cuda-runtime==13.0.96",
+            "ef9bcbe90493a2b9d810e43d249adb3d02e98dd30200d86607d8d02687c43f55",
+        ),
+        "nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_aarch64.whl": (
+            "nvidia-cuda-cupti==13.0.85",
+            "796bd679890ee55fb14a94629b698b6db54bcfd833d391d5e94017dd9d7d3151",
+        ),
+    },
+    ("Darwin", "arm64"): {
+        "torch-2.11.0-cp311-cp311-macosx_11_0_arm64.whl": (
+            "torch==2.11.0",
+            "7b6a60d48062809f58595509c524b88e6ddec3ebe25833d6462eeab81e5f2ce4",
+        ),
+    },
 }
 
-# The wheel is a CUDA build; a CPU program needs these libraries alone. `libtorch_cuda.so` is left
-# out, so that nothing links it.
-NEEDED = ["libtorch.so", "libtorch_cpu.so", "libc10.so"]
+# A CPU program needs these libraries of the wheels alone. `libtorch_cuda.so` is left out, so that nothing links it.
+LIBRARIES = {
+    ("Linux", "x86_64"): ["libtorch.so", "libtorch_cpu.so", "libc10.so", "libgomp.so.1"],
+    ("Linux", "aarch64"): [
+        "libtorch.so",
+        "libtorch_cpu.so",
+        "libc10.so",
+        "libgomp.so.1",
+        "libgfortran.so.5",
+        "libarm_compute.so",
+        "libarm_compute_graph.so",
+        "libnvpl_blas_core.so.0",
+        "libnvpl_blas_lp64_gomp.so.0",
+        "libnvpl_lapack_core.so.0",
+        "libnvpl_lapack_lp64_gomp.so.0",
+    ],
+    ("Darwin", "arm64"): ["libtorch.dylib", "libtorch_cpu.dylib", "libc10.dylib", "libomp.dylib"],
+}
+SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
+NEEDED = [f"{name}{SUFFIX}" for name in ("libtorch", "libtorch_cpu", "libc10")]
 CUDA_BUILD_NEEDS = ["libcudart.so.13", "libcupti.so.13"]
 
 
@@ -87,7 +125,7 @@ def link_existing(root, staging):
     (staging / "lib").mkdir(parents=True)
     (staging / "include").symlink_to(root / "include", target_is_directory=True)
     for library in (root / "lib").iterdir():
-        if ".so" in library.name and "cuda" not in library.name and "python" not in library.name:
+        if SUFFIX in library.name and "cuda" not in library.name and "python" not in library.name:
             (staging / "lib" / library.name).symlink_to(library)
     for name in CUDA_BUILD_NEEDS:
         for found in root.parent.glob(f"nvidia/*/lib/{name}"):
@@ -99,27 +137,22 @@ def link_existing(root, staging):
 
 def download(staging):
     """Fetch the pinned wheels with pip, check them, and unpack what a CPU program needs."""
-    system = (platform.system(), platform.machine())
-    if system != ("Linux", "x86_64"):
-        fail(
-            f"no pinned download for {system[0]} on {system[1]}; "
-            f"set LIBTORCH to a libtorch {TORCH_VERSION} folder."
-        )
+    platform = this_platform(f"set LIBTORCH to a libtorch {TORCH_VERSION} folder")
     wheels = staging / "wheels"
-    fetch(WHEELS, wheels, f"set LIBTORCH to libtorch {TORCH_VERSION}")
-    for file_name in WHEELS:
-        unpack(wheels / file_name, staging)
+    fetch(WHEELS[platform], wheels, f"set LIBTORCH to libtorch {TORCH_VERSION}")
+    for file_name in WHEELS[platform]:
+        unpack(wheels / file_name, staging, LIBRARIES[platform] + CUDA_BUILD_NEEDS)
     shutil.rmtree(wheels)
 
 
-def unpack(wheel, staging):
+def unpack(wheel, staging, libraries):
     (staging / "lib").mkdir(exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             base = name.rsplit("/", 1)[-1]
             if name.startswith("torch/include/") and base:
                 target = staging / name.removeprefix("torch/")
-            elif base in NEEDED + CUDA_BUILD_NEEDS + ["libgomp.so.1"]:
+            elif base in libraries:
                 target = staging / "lib" / base
             else:
                 continue

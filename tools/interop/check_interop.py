@@ -1,7 +1,7 @@
 """Check from Python what eva-rl wrote: minari, transformers, PEFT and TensorBoard read it.
 
 Needs minari[hdf5], transformers, peft, torch and tensorboard. An example, from the repository's root:
-    python tools/check_interop.py --binary target/release/eva-rl --dataset datasets/pendulum-g14-v0 \
+    python tools/interop/check_interop.py --binary target/release/eva-rl --dataset datasets/pendulum-g14-v0 \
         --policy policies/pendulum --adapter runs/demo/best/adapter --run runs/demo
 """
 

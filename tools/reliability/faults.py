@@ -1,6 +1,6 @@
 """Kill, starve and feed garbage to eva-rl, and count what comes of it. Prints a line a kind, and every fault.
 
-    python tools/faults.py --binary target/release/eva-rl --kills 100 --disks 32 --mutants 2000
+    python tools/reliability/faults.py --binary target/release/eva-rl --kills 100 --disks 32 --mutants 2000
 
 Kills: runs of five kinds are killed by SIGKILL, or told to stop by SIGINT, SIGTERM or SIGHUP, at random times, and
 resumed until they end. Weights, optimiser state,
