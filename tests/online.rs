@@ -140,7 +140,10 @@ fn deviations_start_at_the_residuals_or_where_they_are_told_to() {
     let output = bench.run(&wide);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("`loss.online_dt.initial_std`: expected a number in [0.01, 0.95], found 2.0"), "{said}");
+    assert!(
+        said.contains("`loss.online_dt.initial_std`: expected a number in [0.01, 0.95], found 2.0"),
+        "{said}"
+    );
 }
 
 #[test]
