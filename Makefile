@@ -4,7 +4,7 @@ PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
-.PHONY: demo test build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
+.PHONY: demo test book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
 	interop peers threads faults eva-cost clean
 
@@ -16,11 +16,24 @@ demo: build datasets/pendulum-g14-v0
 BRIDGE := $(if $(filter Linux,$(shell uname)),bridge)
 
 # What CI runs.
-test: setup $(BRIDGE)
+test: links setup $(BRIDGE)
 	$(PYTHON) -m unittest discover tools/setup
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo test --release --workspace
+
+# The documentation, in target/book. Installs mdBook under .mdbook/, which takes some minutes.
+MDBOOK := 0.5.4
+
+book: links .mdbook/bin/mdbook
+	.mdbook/bin/mdbook build docs
+
+.mdbook/bin/mdbook:
+	cargo install --locked --version $(MDBOOK) --no-default-features --features search --root .mdbook mdbook
+
+# Every link between Markdown files leads somewhere.
+links:
+	@$(PYTHON) tools/docs/check_links.py
 
 build: setup
 	cargo build --release

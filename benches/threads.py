@@ -59,7 +59,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit", type=float, default=120.0, help="seconds after which a run is given up")
     args = parser.parse_args()
-    print("| others | threads | seconds, each run | of a processor | load average at each start |")
+    print("| other processes | threads | wall seconds, each run | CPU seconds | load average at each start |")
     print("|---|---|---|---|---|", flush=True)
     for loops in (0, os.cpu_count()):
         with busy(loops):
