@@ -37,9 +37,10 @@ pub fn pendulum(angle: f64) -> Frame {
 /// A car at `position` in its valley, and a flag at its goal.
 pub fn valley(position: f64, goal: f64) -> Frame {
     let mut canvas = Canvas::new(300, [-1.25, 0.0], [0.65, 1.267]);
-    let above = |[x, y]: Point| (y - ground(x)) / (1.0 + slope(x).powi(2)).sqrt();
-    canvas.paint(GRASS, above);
-    canvas.paint(INK, |point| above(point).abs() - 0.004);
+    let surface: Vec<Point> =
+        (-130..=70).map(|hundredth| f64::from(hundredth) / 100.0).map(|x| [x, ground(x)]).collect();
+    canvas.polygon(&[&surface[..], &[[0.7, -0.1], [-1.3, -0.1]]].concat(), GRASS);
+    canvas.line(&surface, 0.004, INK);
 
     let (foot, top) = (ground(goal), ground(goal) + 0.17);
     canvas.bar([goal, foot], [goal, top], 0.004, INK);
