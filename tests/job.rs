@@ -5,10 +5,47 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::Bench;
+use crate::methods::test_each_method;
+use crate::support::{ADAPT, Bench, PRETRAIN, test_rows};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
+}
+
+/// Every file below a folder, by its path within.
+fn files(folder: &Path, above: &str, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = format!("{above}{}", path.file_name().unwrap().to_str().unwrap());
+        match path.is_dir() {
+            true => files(&path, &format!("{name}/"), found),
+            false => found.push(name),
+        }
+    }
+}
+
+/// Each file of a run has its row in the reference.
+#[track_caller]
+fn check_described(run: &Path) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/run-folder.md");
+    let page = fs::read_to_string(page).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let known: Vec<&str> = rows.flat_map(|names| names.split(", ")).collect();
+    assert!(known.len() > 10, "{known:?}");
+    let mut found = Vec::new();
+    files(run, "", &mut found);
+    for file in found {
+        let parts: Vec<&str> = file
+            .split('/')
+            .map(|part| match part {
+                number if number.parse::<u32>().is_ok() => "NNNNNNNN",
+                events if events.starts_with("events.out.tfevents.") => "events.out.tfevents.…",
+                other => other,
+            })
+            .collect();
+        let name = parts.join("/").replace("checkpoints/NNNNNNNN/adapter", "best/adapter");
+        assert!(known.contains(&name.as_str()), "docs/reference/run-folder.md has no row for {file}");
+    }
 }
 
 #[test]
@@ -16,6 +53,7 @@ fn a_policy_is_adapted_and_its_run_folder_is_whole() {
     let bench = Bench::with_policy();
     let base = fs::read(bench.path("policy/model.safetensors")).unwrap();
     let said = bench.succeed(&["train", "adapt.toml", "--out", "run"]);
+    check_described(&bench.path("run"));
     assert!(said.contains("before: return") && said.contains("after:  return"), "{said}");
     assert!(said.contains("tensorboard --logdir run"), "{said}");
 
@@ -103,43 +141,42 @@ fn a_fresh_eva_adapter_and_its_merge_leave_the_evaluation_unchanged() {
     assert_eq!(base, evaluate(&["merged"]));
 }
 
-#[test]
-fn every_method_trains_on_discrete_actions_too() {
-    let bench = Bench::new();
-    bench.succeed(&[
-        "collect",
-        "--env",
-        "CartPole-v1",
-        "--policy",
-        "scripted",
-        "--noise",
-        "0.3",
-        "--episodes",
-        "4",
-        "--out",
-        "data",
-    ]);
-    let given = Bench::with_policy();
-    let text = fs::read_to_string(given.path("pretrain.toml")).unwrap().replace("Pendulum-v1", "CartPole-v1");
-    bench.write("pretrain.toml", &text.replace("max_episode_length = 200", "max_episode_length = 500"));
-    bench.succeed(&["train", "pretrain.toml", "--out", "pretrained"]);
-    let text = fs::read_to_string(given.path("adapt.toml")).unwrap();
-    let text = text.replace("Pendulum-v1", "CartPole-v1").replace("kwargs = { g = 12.0 }", "");
-    bench.write("adapt.toml", &text.replace("path = \"policy\"", "path = \"pretrained/best/policy\""));
-    for (name, adapter) in [
-        ("eva", None),
-        ("lora", Some("adapter={ lora = { rank = 2, alpha = 2.0, dropout = 0.0 } }")),
-        ("full", Some("adapter={ full_fine_tuning = {} }")),
-    ] {
-        let mut arguments = vec!["train", "adapt.toml", "--out", name];
-        arguments.extend(adapter.iter().flat_map(|adapter| ["--set", adapter]));
-        bench.succeed(&arguments);
-        let trained =
-            if name == "full" { "best/policy/model.safetensors" } else { "best/adapter/adapter_config.json" };
-        assert!(bench.path(name).join(trained).is_file());
+mod every_method_trains_on_discrete_actions_too {
+    use super::*;
+
+    /// Half of a short pretraining on CartPole, then `adapter`; the loss on the same batch falls.
+    fn row(name: &str, adapter: &str) {
+        let bench = Bench::new();
+        let collect =
+            ["collect", "--env", "CartPole-v1", "--policy", "scripted", "--episodes", "4", "--out", "data"];
+        bench.succeed(&collect);
+        let text = PRETRAIN.replace("Pendulum-v1", "CartPole-v1");
+        bench.write("pretrain.toml", &text.replace("max_episode_length = 200", "max_episode_length = 500"));
+        bench.succeed(&["train", "pretrain.toml", "--out", "pretrained"]);
+        let text = ADAPT.replace("Pendulum-v1", "CartPole-v1").replace("kwargs = { g = 12.0 }", "");
+        bench.write("adapt.toml", &text.replace("path = \"policy\"", "path = \"pretrained/best/policy\""));
+        let adapter =
+            format!("adapter={}", adapter.replace("LORA", "{ rank = 2, alpha = 2.0, dropout = 0.0 }"));
+        let more = [
+            "online=",
+            "offline.updates=60",
+            "optimiser.learning_rate=1e-2",
+            "loss={ behaviour_cloning = {} }",
+            "data.validation_episodes=1",
+        ];
+        let sets: Vec<&str> = [adapter.as_str()].iter().chain(&more).flat_map(|set| ["--set", set]).collect();
+        bench.succeed(&[&["train", "adapt.toml", "--out", "run"], &sets[..]].concat());
+        let evaluations = json(&fs::read_to_string(bench.path("run/evaluation.json")).unwrap());
+        let losses: Vec<f64> = evaluations.as_array().unwrap().iter().map(loss).collect();
+        assert!(losses.last() < losses.first(), "{name}: {losses:?}");
     }
-    let score = bench.succeed(&["evaluate", "full/best/policy", "--env", "CartPole-v1", "--episodes", "2"]);
-    assert!(score.contains("success"), "{score}");
+
+    fn loss(evaluated: &serde_json::Value) -> f64 {
+        evaluated["validation_loss"].as_f64().unwrap()
+    }
+
+    test_each_method!(row);
+    test_rows! { row: full_fine_tuning = "{ full_fine_tuning = {} }", }
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::methods::METHODS;
-use crate::support::{Bench, PRETRAIN};
+use crate::methods::test_each_method;
+use crate::support::{Bench, PRETRAIN, test_rows};
 
 const EXPLORATION: &str = "exploration = { rounds = 2, updates_per_round = 6, target_return = -200.0 }";
 
@@ -69,42 +69,69 @@ fn check(bench: &Bench, name: &str, config: &str, trained: &str) {
     assert!(ends(bench, &whole, trained) == ends(bench, &killed, trained), "{name} ends otherwise");
 }
 
-#[test]
-fn every_algorithm_trains_adapters_and_resumes_within_a_round() {
-    let bench = Bench::with_policy();
-    let adapt = without(&fs::read_to_string(bench.path("adapt.toml")).unwrap(), "[online");
-    for (name, table) in algorithms() {
-        check(&bench, name, &format!("{adapt}{table}"), "adapter/adapter_model.safetensors");
-    }
+/// The `[online]` table of an algorithm.
+fn table(algorithm: &str) -> String {
+    let found = algorithms().into_iter().find(|(name, _)| *name == algorithm);
+    found.expect("it is one of the algorithms").1
 }
 
-/// Online DT and filtered cloning step on the run's loss, by which `methods` trains every adapter.
-#[test]
-fn every_adapter_goes_on_online_by_a_loss_of_its_own() {
+/// A test per algorithm.
+macro_rules! test_each_algorithm {
+    ($check:ident) => {
+        test_rows! { $check: odt = (), td3_odt = (), grpo = (), filtered_bc = (), }
+    };
+}
+
+mod every_algorithm_trains_adapters_and_resumes_within_a_round {
+    use super::*;
+
+    fn row(name: &str, (): ()) {
+        let bench = Bench::with_policy();
+        let adapt = without(&fs::read_to_string(bench.path("adapt.toml")).unwrap(), "[online");
+        check(&bench, name, &format!("{adapt}{}", table(name)), "adapter/adapter_model.safetensors");
+    }
+
+    test_each_algorithm!(row);
+}
+
+/// Trains an adapter online; Online DT and filtered cloning step on the run's loss, as `methods` tests it.
+#[track_caller]
+fn check_moves(algorithm: &str, method: &str, adapter: &str) {
     let bench = Bench::with_policy();
     let adapt = without(&fs::read_to_string(bench.path("adapt.toml")).unwrap(), "[online");
+    bench.write("config.toml", &format!("{adapt}{}", table(algorithm)));
     let lora = "{ rank = 2, alpha = 2.0, dropout = 0.0 }";
-    let more = [
-        ("dora", "{ lora = { rank = 2, alpha = 2.0, dropout = 0.0, dora = true } }"),
-        ("head", "{ head_only = { } }"),
-    ];
-    for (algorithm, table) in algorithms().into_iter().filter(|(name, _)| ["td3_odt", "grpo"].contains(name))
-    {
-        bench.write(algorithm, &format!("{adapt}{table}"));
-        for (method, adapter) in METHODS.iter().chain(&more) {
-            let run = format!("{method}-{algorithm}");
-            let adapter = format!("adapter={}", adapter.replace("{}", lora));
-            // Rows enough for adapters to be folded; AdaLoRA's schedule wants 16 updates.
-            let sets =
-                ["--set", &adapter, "--set", "optimiser.batch_size=128", "--set", "checkpoint.every=11"];
-            bench.succeed(&[&["train", algorithm, "--out", &run][..], &sets].concat());
-            let weights = |updates: &str| {
-                let folder = bench.path(&run).join("checkpoints").join(updates);
-                fs::read(folder.join("adapter/adapter_model.safetensors")).unwrap()
-            };
-            assert!(weights("00000011") != weights("00000022"), "{run} moved nothing online");
-        }
+    let adapter = format!("adapter={}", adapter.replace("LORA", lora));
+    // Rows enough for fused products; AdaLoRA's schedule wants 16 updates.
+    let sets = [&adapter, "optimiser.batch_size=128", "checkpoint.every=11"].map(|set| ["--set", set]);
+    bench.succeed(&[&["train", "config.toml", "--out", "run"], sets.as_flattened()].concat());
+    let weights = |updates: &str| {
+        let folder = bench.path("run/checkpoints").join(updates);
+        fs::read(folder.join("adapter/adapter_model.safetensors")).unwrap()
+    };
+    assert!(weights("00000011") != weights("00000022"), "{method} moved nothing online");
+}
+
+mod every_adapter_trains_by_td3_s_gradient {
+    use super::*;
+
+    fn row(name: &str, adapter: &str) {
+        check_moves("td3_odt", name, adapter);
     }
+
+    test_each_method!(row);
+    test_rows! { row: dora = "{ lora = { rank = 2, alpha = 2.0, dropout = 0.0, dora = true } }", }
+}
+
+mod every_adapter_trains_by_grpo {
+    use super::*;
+
+    fn row(name: &str, adapter: &str) {
+        check_moves("grpo", name, adapter);
+    }
+
+    test_each_method!(row);
+    test_rows! { row: dora = "{ lora = { rank = 2, alpha = 2.0, dropout = 0.0, dora = true } }", }
 }
 
 #[test]
@@ -146,28 +173,22 @@ fn deviations_start_at_the_residuals_or_where_they_are_told_to() {
     );
 }
 
-#[test]
-fn every_algorithm_trains_a_whole_policy_of_discrete_actions() {
-    let bench = Bench::new();
-    bench.succeed(&[
-        "collect",
-        "--env",
-        "CartPole-v1",
-        "--policy",
-        "random",
-        "--episodes",
-        "6",
-        "--out",
-        "data",
-    ]);
-    let loss =
-        "[loss.online_dt]\ninitial_std = 0.3\ninitial_temperature = 0.1\ntemperature_learning_rate = 1e-3\n";
-    let config = without(PRETRAIN, "[loss").replace("Pendulum-v1", "CartPole-v1") + loss;
-    let config = config.replace("updates = 20", "updates = 10").replace("every = 20\n\n", "every = 5\n");
-    for (name, table) in algorithms() {
+mod every_algorithm_trains_a_whole_policy_of_discrete_actions {
+    use super::*;
+
+    fn row(name: &str, (): ()) {
+        let bench = Bench::new();
+        let collect =
+            ["collect", "--env", "CartPole-v1", "--policy", "random", "--episodes", "6", "--out", "data"];
+        bench.succeed(&collect);
+        let loss = "[loss.online_dt]\ninitial_std = 0.3\ninitial_temperature = 0.1\ntemperature_learning_rate = 1e-3\n";
+        let config = without(PRETRAIN, "[loss").replace("Pendulum-v1", "CartPole-v1") + loss;
+        let config = config.replace("updates = 20", "updates = 10");
         let config = config.replacen("[checkpoint]\nevery = 20", "[checkpoint]\nevery = 5", 1);
-        check(&bench, name, &format!("{config}{table}"), "policy/model.safetensors");
+        check(&bench, name, &format!("{config}{}", table(name)), "policy/model.safetensors");
     }
+
+    test_each_algorithm!(row);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 /// A folder of its own, in which the program runs.
 pub struct Bench {
@@ -51,8 +52,15 @@ impl Bench {
         names
     }
 
-    /// A dataset `data`, and a policy `policy` made from it by a short pretraining.
+    /// A dataset `data`, a run `pretrained` on it, and that run's policy `policy`; they are made once and copied.
     pub fn with_policy() -> Self {
+        static MADE: OnceLock<Bench> = OnceLock::new();
+        let bench = Self::new();
+        copy_folder(MADE.get_or_init(Self::pretrained).folder.path(), bench.folder.path());
+        bench
+    }
+
+    fn pretrained() -> Self {
         let bench = Self::new();
         bench.succeed(&[
             "collect",
@@ -89,9 +97,26 @@ pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        let to = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy_folder(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
     }
 }
+
+/// A test per row: `check(name, value)`.
+macro_rules! test_rows {
+    ($check:ident: $($name:ident = $value:expr,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $check(stringify!($name), $value);
+            }
+        )*
+    };
+}
+pub(crate) use test_rows;
 
 pub const PRETRAIN: &str = r#"
 seed = 3
@@ -127,7 +152,7 @@ target_returns = [-200.0, -400.0]
 every = 20
 "#;
 
-const ADAPT: &str = r#"
+pub const ADAPT: &str = r#"
 seed = 4
 [policy.pretrained]
 path = "policy"

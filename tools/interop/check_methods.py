@@ -1,6 +1,6 @@
-"""Load every adapter that agents/tests/methods.rs wrote with PEFT, on the untouched base, and compare outputs.
+"""Load every adapter that agents/tests/it/methods.rs wrote with PEFT, on the untouched base, and compare outputs.
 
-    cargo test --release -p eva-rl-agents --test methods
+    EVA_RL_METHODS_OUT=$PWD/runs/interop-methods cargo test --release -p eva-rl-agents --test it -- methods
     python -W ignore tools/interop/check_methods.py
 """
 
@@ -18,9 +18,9 @@ from golden_policies import predict  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GOLDEN = REPOSITORY / "agents" / "tests" / "golden" / "policies"
-EXPORTS = REPOSITORY / "target" / "tmp" / "methods"
-METHODS = {"lora", "pissa", "milora", "olora", "corda-ipm", "corda-kpm", "lora-ga", "lora-one", "ipa", "adalora",
-           "pissa-dora", "adalora-dora", "head-only"}  # fmt: skip
+EXPORTS = REPOSITORY / "runs" / "interop-methods"
+METHODS = {"lora", "pissa", "milora", "olora", "corda_ipm", "corda_kpm", "lora_ga", "lora_one", "ipa", "adalora",
+           "pissa_dora", "adalora_dora", "head_only"}  # fmt: skip
 
 
 def main():

@@ -1,7 +1,7 @@
 //! Initialisation by PEFT's methods and their training, computed here (fixtures by `tools/golden/golden_methods.py`).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Lora, LoraOptions, Origin, Rank, Scaling};
 use eva_rl_agents::adapter_init::{
@@ -232,7 +232,8 @@ fn train(policy: &TransformerPolicy, adapters: &AdapterSet) {
     }
 }
 
-/// Trains, writes and reads back; the files stay for `tools/interop/check_methods.py`, which gives them to PEFT.
+/// Trains, writes and reads back. The files stay in the folder that the variable `EVA_RL_METHODS_OUT` names, if it
+/// does, for `tools/interop/check_methods.py`, which gives them to PEFT.
 #[track_caller]
 fn check_export(name: &str, mut adapters: AdapterSet, dora: bool) {
     let policy = policy();
@@ -241,8 +242,12 @@ fn check_export(name: &str, mut adapters: AdapterSet, dora: bool) {
     if dora {
         policy.init_dora(&mut adapters);
     }
-    if name != "lora-one" {
-        assert_eq!(forward(&policy, &adapters, &inputs).actions, base.actions, "{name} begins at the base");
+    if name != "lora_one" {
+        assert_eq!(
+            forward(&policy, &adapters, &inputs).actions,
+            base.actions,
+            "{name} is initialised at the base"
+        );
     }
     let policy = policy.with_replaced(&adapters);
     train(&policy, &adapters);
@@ -256,7 +261,9 @@ fn check_export(name: &str, mut adapters: AdapterSet, dora: bool) {
         assert_eq!(forward(&policy, &resumed, &inputs).actions, trained.actions, "{name} resumed");
     }
 
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("methods").join(name);
+    let scratch = tempfile::tempdir().unwrap();
+    let kept = std::env::var_os("EVA_RL_METHODS_OUT").map(PathBuf::from);
+    let folder = kept.as_deref().unwrap_or(scratch.path()).join(name);
     std::fs::create_dir_all(&folder).unwrap();
     let facts = AdapterFolder {
         base: "plain".to_owned(),
@@ -283,26 +290,40 @@ fn check_export(name: &str, mut adapters: AdapterSet, dora: bool) {
     tensor_file::write(&outputs, &folder.join("outputs.safetensors")).unwrap();
 }
 
-#[test]
-fn every_method_s_adapters_are_written_as_plain_ones_on_the_untouched_base() {
-    let methods: [(&str, &dyn AdapterMethod); 10] = [
-        ("lora", &PlainLora(size(4))),
-        ("pissa", &PiSsa(size(4))),
-        ("milora", &MiLora(size(4))),
-        ("olora", &OLora(size(4))),
-        ("corda-ipm", &corda(4, Mode::Ipm)),
-        ("corda-kpm", &corda(4, Mode::Kpm)),
-        ("lora-ga", &lora_ga(4)),
-        ("lora-one", &LoraOne { lora: size(4), batches: 2, gamma: 128.0 }),
-        ("ipa", &ipa(4)),
-        ("adalora", &adalora(4)),
-    ];
-    for (name, method) in methods {
-        check_export(name, initialise(&policy(), method), false);
-    }
-    check_export("pissa-dora", initialise(&policy(), &PiSsa(size(3))), true);
-    check_export("adalora-dora", initialise(&policy(), &adalora(3)), true);
-    check_export("head-only", head_only(&policy()), false);
+/// A test per method: its adapters are written as plain ones on the untouched base.
+macro_rules! test_exports {
+    ($($name:ident = $method:expr, dora: $dora:expr;)*) => {
+        mod every_method_s_adapters_are_written_as_plain_ones_on_the_untouched_base {
+            use super::*;
+
+            $(
+                #[test]
+                fn $name() {
+                    check_export(stringify!($name), initialise(&policy(), &$method), $dora);
+                }
+            )*
+
+            #[test]
+            fn head_only() {
+                check_export("head_only", super::head_only(&policy()), false);
+            }
+        }
+    };
+}
+
+test_exports! {
+    lora = PlainLora(size(4)), dora: false;
+    pissa = PiSsa(size(4)), dora: false;
+    milora = MiLora(size(4)), dora: false;
+    olora = OLora(size(4)), dora: false;
+    corda_ipm = corda(4, Mode::Ipm), dora: false;
+    corda_kpm = corda(4, Mode::Kpm), dora: false;
+    lora_ga = super::lora_ga(4), dora: false;
+    lora_one = LoraOne { lora: size(4), batches: 2, gamma: 128.0 }, dora: false;
+    ipa = super::ipa(4), dora: false;
+    adalora = super::adalora(4), dora: false;
+    pissa_dora = PiSsa(size(3)), dora: true;
+    adalora_dora = super::adalora(3), dora: true;
 }
 
 #[test]
@@ -329,7 +350,7 @@ fn pruned_sites_are_absent_from_the_file_and_their_rows_too() {
     let plain = adapters.to_peft_lora();
     let (site, lora) = plain.sites.first_key_value().unwrap();
     assert_eq!((plain.sites.len(), lora.rank()), (1, 2));
-    assert_close(&lora.delta(), &adapters.sites[site].delta(), 1e-7, "the share");
+    assert_close(&lora.delta(), &adapters.sites[site].delta(), 1e-7, "the product");
     let nothing = initialise(&policy, &adalora(4)).to_peft_lora();
     assert!(nothing.sites.len() == 8 && nothing.sites.values().all(|lora| lora.rank() == 1));
 }
@@ -351,7 +372,7 @@ fn the_head_alone_is_trained_and_nothing_else() {
 }
 
 #[test]
-fn orthogonality_is_of_no_concern_to_adapters_without_gains() {
+fn orthogonality_is_of_no_concern_to_adapters_without_singular_values() {
     let adapters = initialise(&policy(), &PlainLora(size(4)));
     assert_eq!(orthogonality(&adapters).double_value(&[]), 0.0);
 }
