@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::Bench;
+use crate::support::{Bench, test_rows};
 
 /// Makes a run of what `init` wrote so small that it takes a second.
 const SMALL: [&str; 4] =
@@ -19,43 +19,66 @@ fn check_trains(bench: &Bench, name: &str, given: &[&str], more: &[&str]) -> Str
     fs::read_to_string(bench.path(&config)).unwrap()
 }
 
-#[test]
-fn every_method_has_a_config_to_start_from() {
-    let bench = Bench::with_policy();
-    let methods = [
-        "full",
-        "head_only",
-        "lora",
-        "eva",
-        "pissa",
-        "milora",
-        "olora",
-        "corda",
-        "lora_ga",
-        "lora_one",
-        "ipa",
-        "adalora",
-    ];
-    for method in methods {
-        let shrink = ["adapter.adalora.tinit=1", "adapter.adalora.tfinal=1"];
-        let more = if method == "adalora" { &shrink[..] } else { &[] };
-        let text = check_trains(&bench, method, &["--policy", "policy", "--method", method], more);
-        let table = if method == "full" { "full_fine_tuning" } else { method };
-        assert!(text.contains(&format!("\n[adapter.{table}]\n")), "{text}");
+mod every_method_has_a_config_to_start_from {
+    use super::*;
+
+    fn row(method: &str, shrink: &[&str]) {
+        let bench = Bench::with_policy();
+        let text = check_trains(&bench, method, &["--policy", "policy", "--method", method], shrink);
+        assert!(text.contains(&format!("\n[adapter.{method}]\n")), "{text}");
         assert!(text.contains("id = \"Pendulum-v1\""), "{text}");
+    }
+
+    test_rows! {
+        row:
+        full_fine_tuning = &[],
+        head_only = &[],
+        lora = &[],
+        eva = &[],
+        pissa = &[],
+        milora = &[],
+        olora = &[],
+        corda = &[],
+        lora_ga = &[],
+        lora_one = &[],
+        ipa = &[],
+        adalora = &["adapter.adalora.tinit=1", "adapter.adalora.tfinal=1"],
     }
 }
 
-#[test]
-fn every_algorithm_has_a_config_to_start_from() {
-    let bench = Bench::with_policy();
-    for algorithm in ["odt", "td3_odt", "grpo", "filtered_bc"] {
+mod every_algorithm_has_a_config_to_start_from {
+    use super::*;
+
+    fn row(algorithm: &str, (): ()) {
+        let bench = Bench::with_policy();
         let rounds = format!("online.{algorithm}.exploration.rounds=1");
         let updates = format!("online.{algorithm}.exploration.updates_per_round=2");
         let given = ["--policy", "policy", "--online", algorithm];
         let text = check_trains(&bench, algorithm, &given, &[&rounds, &updates]);
         assert!(text.contains(&format!("\n[online.{algorithm}]\n")), "{text}");
     }
+
+    test_rows! { row: odt = (), td3_odt = (), grpo = (), filtered_bc = (), }
+}
+
+#[test]
+fn a_run_that_trained_all_of_a_policy_is_one_to_adapt_and_one_that_trained_an_adapter_is_to_be_merged_first()
+{
+    let bench = Bench::with_policy();
+    let text = check_trains(&bench, "again", &["--policy", "pretrained"], &[]);
+    assert!(text.contains("path = \"pretrained/best/policy\""), "{text}");
+    let output = bench.run(&["init", "--data", "data", "--policy", "again"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("which holds an adapter") && said.contains("`eva-rl merge again --out POLICY`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_new_policy_has_a_config_to_start_from() {
+    let bench = Bench::with_policy();
     let text = check_trains(&bench, "new", &[], &["policy.new.hidden_size=16"]);
     assert!(text.contains("max_episode_length = 200"), "{text}");
 }

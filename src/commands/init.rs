@@ -1,5 +1,7 @@
 //! `init`: a commented config for a policy, a dataset and a method, to be edited and run.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Context;
 use eva_rl_agents::adapter::{LoraOptions, Rank};
 use eva_rl_agents::model::{Activation, Token, TransformerPolicy};
@@ -16,6 +18,7 @@ use crate::config::{
 };
 use crate::data::{self, Dataset, OnBadEpisode, Trajectory};
 use crate::policies;
+use crate::policies::Source;
 use crate::rollout::Inference;
 use crate::support::atomic::{refuse_existing, write_file};
 use crate::support::errors::{InputError, OrInput, tell};
@@ -38,11 +41,25 @@ struct Task {
     returns: [f32; 2],
 }
 
+/// The policy's folder where `path` may be a run too. A run starts from a whole policy, and from no adapter of one.
+fn whole_policy(path: &Path) -> anyhow::Result<PathBuf> {
+    let source = Source::of(path, None, None)?;
+    match source.adapter {
+        None => Ok(source.policy),
+        Some(_) => Err(InputError(format!(
+            "--policy is {path:?}, which holds an adapter, and a whole policy is wanted: `eva-rl merge {} --out POLICY` makes one",
+            path.display()
+        ))
+        .into()),
+    }
+}
+
 /// Runs `init`.
-pub fn run(args: InitArgs) -> anyhow::Result<()> {
+pub fn run(mut args: InitArgs) -> anyhow::Result<()> {
     if let Some(out) = &args.out {
         refuse_existing(out)?;
     }
+    args.policy = args.policy.as_deref().map(whole_policy).transpose()?;
     let datasets: Vec<Dataset> =
         args.data.iter().map(|path| data::read(path)).collect::<Result<_, _>>().or_input()?;
     let policy = match &args.policy {

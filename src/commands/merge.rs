@@ -16,7 +16,8 @@ pub fn run(args: MergeArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
     let source = Source::of(&args.policy, args.adapter.as_deref(), args.statistics.file())?;
     let Some(adapter) = &source.adapter else {
-        let text = format!("{:?} has no adapter to merge; --adapter names one", source.policy);
+        let text =
+            format!("{:?} is a whole policy, with no adapter to merge; --adapter names one", source.policy);
         return Err(InputError(text).into());
     };
     let policy = policies::read_transformer(&source.policy, source.statistics.as_deref(), Device::Cpu)?;
