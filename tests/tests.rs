@@ -13,6 +13,7 @@
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `init` | configs to start from |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
+//! | `messages` | what the program says of common mistakes, word for word |
 //! | `examples` | every example of `--help` |
 //! | `faults` | kills, full disks and damaged files |
 //! | `structure`, `imports` | the rules that ARCHITECTURE.md states about the sources |
@@ -25,6 +26,7 @@ mod faults;
 mod imports;
 mod init;
 mod job;
+mod messages;
 mod methods;
 mod online;
 mod policies;
