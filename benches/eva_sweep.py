@@ -34,24 +34,24 @@ def main():
               f"{args.repeats}. Forwards are the same passes without EVA.\n")  # fmt: skip
 
         print("## Batches\n\n3 x 128, rank 8. The cost is linear in batches.\n")
-        print("| batches | seconds | seconds a batch | / forwards |\n|---|---|---|---|")
+        print("| batches | seconds | seconds per batch | / forwards |\n|---|---|---|---|")
         policy = str(Path(folder) / "batches")
         make_policy(policy)
         for batches in [5, 10, 20, 40]:
             secs, ratio, _ = measure(policy, 8, "--max-batches", str(batches))
             print(f"| {batches} | {secs:.2f} | {secs / batches:.4f} | {ratio:.2f} |", flush=True)
 
-        print("\n## Sites\n\n128 wide, rank 8, 10 batches; a layer has four sites. The cost is linear in sites.\n")
-        print("| sites | seconds | seconds a site | / forwards |\n|---|---|---|---|")
+        print("\n## Modules\n\n128 wide, rank 8, 10 batches; a block has four modules. The cost is linear in modules.\n")
+        print("| modules | seconds | seconds per module | / forwards |\n|---|---|---|---|")
         for layers in [1, 2, 4, 8]:
             policy = str(Path(folder) / f"sites{layers}")
             make_policy(policy, layers, 128)
             secs, ratio, _ = measure(policy, 8, "--max-batches", "10")
             print(f"| {4 * layers} | {secs:.2f} | {secs / (4 * layers):.4f} | {ratio:.2f} |", flush=True)
 
-        print("\n## Solvers\n\nTwo layers, rank 8, all 40 batches; the widest site is four times the policy's width. "
-              "Angles are to the exact components of all rows (float64), over all sites: the mean of each site's root "
-              "mean square, and of its largest.\nUnder `auto` ranks are allocated over sites whose explained variance ratios "
+        print("\n## Solvers\n\nTwo layers, rank 8, all 40 batches; the widest module is four times the policy's width. "
+              "Angles are to the exact components of all rows (float64), over all modules: the mean of each module's root "
+              "mean square, and of its largest.\nUnder `auto` ranks are allocated over modules whose explained variance ratios "
               "come from different solvers, and the sketch's eigenvalues are slightly low; `--solver gram` compares like "
               "with like.\n")  # fmt: skip
         print("| width | solver | seconds | / forwards | angle | largest |\n|---|---|---|---|---|---|")
@@ -64,7 +64,7 @@ def main():
                 rms, largest, _ = closeness(found, spectra)
                 print(f"| {width} | {solver} | {secs:.2f} | {ratio:.2f} | {rms:.2f}° | {largest:.1f}° |", flush=True)
 
-        print("\n`auto` takes `gram` where a map's width is at most nine times the sketch's columns, because there one product "
+        print("\n`auto` takes `gram` where a module's width is at most nine times the sketch's columns, because there one product "
               "gives the exact components for little more than the sketch costs, and `sketch` where it is wider. These random "
               "windows are hard for the sketch, because their spectrum falls slowly.")  # fmt: skip
 
