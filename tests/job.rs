@@ -211,8 +211,8 @@ fn results_do_not_depend_on_how_many_environments_step_together() {
             ["evaluate", "policy", "--env", "Pendulum-v1", "--episodes", "6", "--num-envs", count, "--json"];
         json(&bench.succeed(&arguments))["results"][0]["mean_return"].as_f64().unwrap()
     };
-    // Batches of another size round differently, and a pendulum that falls magnifies that a little.
-    assert!((mean("1") - mean("6")).abs() < 1.0);
+    // Batches of another size round differently: by up to 3e-6 on three instruction sets.
+    assert!((mean("1") - mean("6")).abs() < 1e-3);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! | `stop` | runs that are killed or interrupted, and go on |
 //! | `tasks` | one policy of several tasks |
 //! | `sweep` | a grid of runs, and a report of them |
+//! | `learning` | returns rise: a tiny task for each algorithm of `[online]` |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `init` | configs to start from |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
@@ -26,6 +27,7 @@ mod faults;
 mod imports;
 mod init;
 mod job;
+mod learning;
 mod messages;
 mod methods;
 mod online;
