@@ -205,15 +205,13 @@ impl Evaluation {
 
     /// One line for people.
     pub fn line(&self) -> String {
-        let mut line = format!(
-            "return {:.1} ± {:.1} (95% {:.1} to {:.1}) over {} episodes of {:.0} steps",
-            self.mean_return,
-            self.std_return,
-            self.interval[0],
-            self.interval[1],
-            self.episodes,
-            self.mean_length
-        );
+        let mut line = format!("return {:.1}", self.mean_return);
+        if self.episodes > 1 {
+            let [low, high] = self.interval;
+            line += &format!(" ± {:.1} (95% {low:.1} to {high:.1})", self.std_return);
+        }
+        let noun = if self.episodes == 1 { "episode" } else { "episodes" };
+        line += &format!(" over {} {noun} of {:.0} steps", self.episodes, self.mean_length);
         if let Some(rate) = self.success_rate {
             line += &format!(", success {:.0}%", 100.0 * rate);
         }
@@ -325,6 +323,7 @@ mod tests {
         let spec = eva_rl_envs::spec("Pendulum-v1", &Kwargs::new()).unwrap();
         let found = sum_up(vec![episode(&[-5.0], Phase::Truncated)], &spec);
         assert_eq!((found.std_return, found.interval, found.success_rate), (0.0, [-5.0, -5.0], None));
+        assert!(found.line().starts_with("return -5.0 over 1 episode of "), "{}", found.line());
     }
 
     #[test]
