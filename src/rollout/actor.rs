@@ -34,7 +34,7 @@ pub trait Actor {
     /// An episode's actions are chosen one after the other, from its first on.
     fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()>;
 
-    /// Another that acts group_size, for another thread; none where there is only one.
+    /// Another that acts in the same way, for another thread; none where there is only one.
     fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>>;
 }
 
