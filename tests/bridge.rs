@@ -58,12 +58,12 @@ fn a_worker_never_outlives_the_program() {
     let stat = |process: &str| fs::read_to_string(format!("/proc/{process}/stat"));
     let told = stat(&worker).expect("it lives while the program does");
     let (_, told) = told.rsplit_once(')').unwrap();
-    let nursery = told.split_whitespace().nth(1).unwrap(); // what forked it
-    assert!(stat(nursery).unwrap().contains("python"), "{told}");
+    let server = told.split_whitespace().nth(1).unwrap(); // what forked it
+    assert!(stat(server).unwrap().contains("python"), "{told}");
     program.kill().unwrap();
     program.wait().unwrap();
     let killed = Instant::now();
-    for process in [&worker, nursery] {
+    for process in [&worker, server] {
         while stat(process).is_ok_and(|stat| !stat.contains(") Z ")) {
             assert!(killed.elapsed() < Duration::from_secs(5), "process {process} outlives the program");
             std::thread::sleep(Duration::from_millis(10));

@@ -1,6 +1,6 @@
-"""The nursery of eva-rl's workers, and the workers, which it forks: each hosts environments, or experts.
+"""The fork server of eva-rl's workers, and the workers, which it forks: each hosts environments, or experts.
 
-eva-rl's ends are `nursery.rs` and `process.rs`. It speaks with each process over a socket, the nursery's being its
+eva-rl's ends are `fork_server.rs` and `process.rs`. It speaks with each process over a socket, the fork server's being its
 standard input: eva-rl sends a command of one byte, and gets ANSWERED or FAILED, both with a text behind where one
 is due (its length as four bytes, then UTF-8). Numbers go through memory that both share.
 """
@@ -40,13 +40,13 @@ def main():
     channel = Channel(socket.socket(fileno=os.dup(0)))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    leash = channel.receive_file()
-    die_with(leash)
+    lifeline = channel.receive_file()
+    die_with(lifeline)
     try:
         prepare(json.loads(channel.receive_text()))
     except Exception:
         pass  # a worker that lacks something says so
-    # Forks share what the nursery holds for as long as nobody writes to it, as a collection would.
+    # Forks share what the fork server holds for as long as nobody writes to it, as a collection would.
     gc.collect()
     gc.freeze()
     while command := channel.receive(1):
@@ -57,7 +57,7 @@ def main():
                     os.close(theirs)
                     channel.answer(str(process))
                     continue
-                os.close(leash)
+                os.close(lifeline)
                 channel.connection.close()
                 work(Channel(socket.socket(fileno=theirs)))
                 return
@@ -124,17 +124,17 @@ def work(channel):
     host.close()
 
 
-def die_with(leash):
-    """Has the kernel kill this process group once eva-rl, which holds the leash's other end, is gone.
+def die_with(lifeline):
+    """Has the kernel kill this process group once eva-rl, which holds the lifeline's other end, is gone.
 
     No thread of this process could do it as surely: one that never gives up Python's lock stops them all.
     """
-    os.set_inheritable(leash, False)
-    fcntl.fcntl(leash, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(leash, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(leash, fcntl.F_SETFL, fcntl.fcntl(leash, fcntl.F_GETFL) | os.O_ASYNC)
+    os.set_inheritable(lifeline, False)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     watch = select.poll()
-    watch.register(leash, select.POLLHUP)
+    watch.register(lifeline, select.POLLHUP)
     if watch.poll(0):  # it was gone before the kernel was told
         os._exit(1)
 
@@ -199,7 +199,7 @@ def place(error):
 
 
 class Rows:
-    """The mapped memory: one row an environment. `region.rs` has the same order."""
+    """The mapped memory: one row an environment. `shared_buffer.rs` has the same order."""
 
     def __init__(self, memory, rows, layout):
         import numpy

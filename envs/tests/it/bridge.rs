@@ -310,19 +310,19 @@ fn a_worker_killed_between_steps_is_replaced() {
 }
 
 #[test]
-fn workers_outlive_their_nursery_and_are_replaced_from_another() {
+fn workers_outlive_their_fork_server_and_are_replaced_from_another() {
     let settings = BridgeSettings { infos: vec!["pid".to_owned(), "parent".to_owned()], ..settings() };
     let mut game = Game::new(strange("gymnasium:Counter-v0", json!({}), 2, &settings), 0);
     game.step().unwrap();
-    let [nursery, other] = game.info("parent").try_into().unwrap();
-    assert_eq!(other, nursery, "both workers are forks of one process");
-    assert!(nursery > 1.0);
-    kill(nursery as u32);
-    await_end(nursery as u32);
+    let [server, other] = game.info("parent").try_into().unwrap();
+    assert_eq!(other, server, "both workers are forks of one process");
+    assert!(server > 1.0);
+    kill(server as u32);
+    await_end(server as u32);
     game.step().unwrap();
     assert_eq!(game.batch.phases, [Phase::Running; 2]);
 
-    // The second is a fork of another nursery, which hears how it ended.
+    // The second is a fork of another fork server, which hears how it ended.
     for how in ["is gone", "was killed by SIGKILL"] {
         kill(game.pid(0));
         game.step().unwrap();
