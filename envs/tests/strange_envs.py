@@ -120,6 +120,19 @@ class Told(Counter):
         return shown, reward, ended, cut, {"success": self.steps == 2 and self.seed % 2 == 0, "twice": 2 * self.steps}
 
 
+class Seen(Counter):
+    """Shows an image, channels last, between a Discrete and numbers; every pixel says its place and the step."""
+
+    def __init__(self):
+        super().__init__(length=3)
+        image = spaces.Box(0, 255, (4, 5, 3), np.uint8)
+        self.observation_space = spaces.Dict({"a": spaces.Discrete(2), "b": image, "c": spaces.Discrete(3)})
+
+    def show(self):
+        image = np.arange(60, dtype=np.uint8).reshape(4, 5, 3) + self.steps
+        return {"a": self.steps % 2, "b": image, "c": self.steps % 3}
+
+
 class Odd(gymnasium.Env):
     """Has the spaces that it is given the names of."""
 
@@ -189,6 +202,7 @@ class OldReset(Counter):
         return super().reset(seed=seed)[0]
 
 
+gymnasium.register("Seen-v0", Seen, max_episode_steps=100)
 gymnasium.register("Handed-v0", Handed, max_episode_steps=100)
 gymnasium.register("Bounded-v0", Bounded, max_episode_steps=100)
 gymnasium.register("OldStep-v0", OldStep, max_episode_steps=100)

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::core::spec::ActionSpace;
@@ -78,6 +79,17 @@ pub struct Leaf<'a> {
     pub space: &'a Space,
     /// Its columns of the flattened row.
     pub columns: Range<usize>,
+}
+
+/// The part of a space that is an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ImageLeaf {
+    /// Its number among [`Space::leaves`].
+    pub leaf: usize,
+    /// Channels, height, width.
+    pub shape: [usize; 3],
+    /// Whether the environment has the channels behind height and width.
+    pub channels_last: bool,
 }
 
 impl Space {
@@ -225,6 +237,20 @@ impl Space {
             }
             _ => None,
         }
+    }
+
+    /// The image among its leaves, if there is one; the first of several. The shorter of the outer axes is taken for
+    /// the channels.
+    pub fn image(&self) -> Option<ImageLeaf> {
+        let leaves = self.leaves().ok()?;
+        let leaf = leaves.iter().position(|leaf| leaf.space.is_image())?;
+        let Self::Box { shape, .. } = leaves[leaf].space else { return None };
+        let channels_last = shape[2] < shape[0];
+        let shape = match channels_last {
+            true => [shape[2], shape[0], shape[1]],
+            false => [shape[0], shape[1], shape[2]],
+        };
+        Some(ImageLeaf { leaf, shape, channels_last })
     }
 
     /// Whether it holds pictures: bytes from 0 to 255 on three axes.

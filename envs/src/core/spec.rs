@@ -85,6 +85,8 @@ pub struct EnvSpec {
     pub observation_low: Vec<f32>,
     /// Greatest value of each observation dimension; may be infinite.
     pub observation_high: Vec<f32>,
+    /// Channels, height and width of the image of bytes that each step shows besides, if it shows one.
+    pub image: Option<[usize; 3]>,
     /// What an action is.
     pub action: ActionSpace,
     /// Steps after which an episode is truncated.
@@ -139,8 +141,13 @@ impl EnvSpec {
         })
     }
 
-    /// How many `f32` an observation takes in a row.
+    /// How many `f32` an observation takes in a row, its image aside.
     pub fn observation_width(&self) -> usize {
         self.observation_low.len()
+    }
+
+    /// Bytes of an observation's image; 0 where it has none.
+    pub fn pixels(&self) -> usize {
+        self.image.map_or(0, |shape| shape.iter().product())
     }
 }

@@ -39,6 +39,17 @@ pub trait VecEnv: Send {
     /// they have not played). A batch whose worker fails again and again gives an error.
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError>;
 
+    /// The image of what one environment shows now, channels first; empty where the contract has none.
+    fn pixels(&self, _env: usize) -> &[u8] {
+        &[]
+    }
+
+    /// The image of the last observation of an episode that ended in the last step, as
+    /// [`StepBatch::final_observations`] holds its numbers.
+    fn final_pixels(&self, _env: usize) -> &[u8] {
+        &[]
+    }
+
     /// A picture of one environment as it stands, from a batch that can draw. After an episode's
     /// end that is the start of the next.
     fn render(&mut self, _env: usize) -> Result<Option<Frame>, EnvError> {

@@ -61,6 +61,22 @@ impl VecEnv for Halves {
         Ok(())
     }
 
+    fn pixels(&self, env: usize) -> &[u8] {
+        let [first, second] = &self.halves;
+        match env.checked_sub(first.num_envs()) {
+            None => first.pixels(env),
+            Some(env) => second.pixels(env),
+        }
+    }
+
+    fn final_pixels(&self, env: usize) -> &[u8] {
+        let [first, second] = &self.halves;
+        match env.checked_sub(first.num_envs()) {
+            None => first.final_pixels(env),
+            Some(env) => second.final_pixels(env),
+        }
+    }
+
     fn render(&mut self, env: usize) -> Result<Option<Frame>, EnvError> {
         let [first, second] = &mut self.halves;
         match env.checked_sub(first.num_envs()) {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::settings::BridgeSettings;
 use crate::core::error::EnvError;
-use crate::core::space::Space;
+use crate::core::space::{ImageLeaf, Space};
 use crate::core::spec::{EnvSpec, Success};
 
 /// The contract as `worker.py` writes it.
@@ -29,8 +29,13 @@ const OBSERVATIONS: &str = "of Box, Discrete, MultiDiscrete, MultiBinary, or Dic
 const OBSERVATIONS_OF_DICT: &str = "of Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple of these; a wrapper can leave the key out, such as gymnasium.wrappers.FilterObservation in a module of your own (env.bridge.imports, --env-import)";
 
 impl EnvContract {
-    /// The contract in our terms, or why the environment cannot be taken.
-    pub(super) fn spec(self, id: &str, settings: &BridgeSettings) -> Result<EnvSpec, EnvError> {
+    /// The contract in our terms, and the image that is kept apart from an observation's numbers; or why the
+    /// environment cannot be taken.
+    pub(super) fn spec(
+        self,
+        id: &str,
+        settings: &BridgeSettings,
+    ) -> Result<(EnvSpec, Option<ImageLeaf>), EnvError> {
         let refuse =
             |which, found: String, wanted| EnvError::Space { id: id.to_owned(), which, found, wanted };
         let no_space = |which, value: &Value| {
@@ -48,8 +53,14 @@ impl EnvContract {
                 }
             });
         }
-        let (low, high) = observation.bounds();
-        if low.is_empty() {
+        let (mut low, mut high) = observation.bounds();
+        let image = settings.images.then(|| observation.image()).flatten();
+        if let (Some(image), Ok(leaves)) = (image, observation.leaves()) {
+            let columns = leaves[image.leaf].columns.clone();
+            low.drain(columns.clone());
+            high.drain(columns);
+        }
+        if low.is_empty() && image.is_none() {
             return Err(refuse("observation", observation.to_string(), "of at least one number"));
         }
         let action = Space::from_json(&self.action).ok_or_else(|| no_space("action", &self.action))?;
@@ -68,16 +79,18 @@ impl EnvContract {
             }
         }
         let success = infos.iter().position(|name| ["success", "is_success"].contains(&name.as_str()));
-        Ok(EnvSpec {
+        let spec = EnvSpec {
             id: id.to_owned(),
             observation_low: low,
             observation_high: high,
+            image: image.map(|image| image.shape),
             action,
             max_episode_steps,
             reward_threshold: self.reward_threshold,
             reference: None,
             infos,
             success: success.map_or(Success::Undefined, |column| Success::Info { column }),
-        })
+        };
+        Ok((spec, image))
     }
 }

@@ -15,7 +15,7 @@ use crate::core::kwargs::Kwargs;
 use crate::core::worker_failure::Failure;
 
 /// Numbers that Meta-World shows, and takes.
-const WIDTHS: Widths = Widths { action: 4, observation: 39, infos: 0 };
+const WIDTHS: Widths = Widths { action: 4, observation: 39, infos: 0, image: None };
 
 /// The expert of a bridged environment, for batches of at most `num_envs` rows.
 pub(crate) fn expert(

@@ -15,6 +15,7 @@ use super::shared_buffer::{Answer, SharedBuffer, Widths};
 use crate::core::error::EnvError;
 use crate::core::kwargs::Kwargs;
 use crate::core::seeding::Episodes;
+use crate::core::space::ImageLeaf;
 use crate::core::spec::{EnvSpec, Phase};
 use crate::core::vec_env::{StepBatch, VecEnv};
 use crate::core::vec_env::{assert_len, check_actions};
@@ -54,11 +55,11 @@ pub(crate) fn pool(
     let mut slots = Vec::with_capacity(processes);
     for (mut worker, rows) in started.map_err(explain)? {
         let contract = contract(&mut worker).map_err(explain)?;
-        let spec = match &spec {
+        let (spec, image) = match &spec {
             None => spec.insert(contract.spec(id, settings)?),
             Some(spec) => spec,
         };
-        let region = worker.map(rows.len(), widths(spec), &spec.infos).map_err(explain)?;
+        let region = worker.map(rows.len(), widths(spec, *image), &spec.infos).map_err(explain)?;
         slots.push(WorkerSlot {
             live: Some(Live { worker, region }),
             rows,
@@ -68,10 +69,22 @@ pub(crate) fn pool(
             last: None,
         });
     }
-    let spec = spec.expect("there is at least one worker");
-    let scratch = Scratch { seeds: vec![0; num_envs], phases: vec![0; num_envs], finals: Vec::new() };
+    let (spec, image) = spec.expect("there is at least one worker");
+    let scratch = Scratch {
+        seeds: vec![0; num_envs],
+        phases: vec![0; num_envs],
+        finals: Vec::new(),
+        final_pixels: Vec::new(),
+    };
+    let images = Images {
+        bytes: spec.pixels(),
+        shown: vec![0; num_envs * spec.pixels()],
+        last: vec![0; num_envs * spec.pixels()],
+    };
     Ok(Box::new(BridgePool {
         spec,
+        image,
+        images,
         library,
         starter,
         restarts: settings.restarts,
@@ -87,6 +100,8 @@ pub(crate) fn pool(
 /// Rows of a batch, divided among workers.
 pub(crate) struct BridgePool {
     spec: EnvSpec,
+    image: Option<ImageLeaf>,
+    images: Images,
     library: Library,
     starter: Starter,
     restarts: u32,
@@ -106,6 +121,23 @@ struct Scratch {
     seeds: Vec<u32>,
     phases: Vec<u8>,
     finals: Vec<f32>,
+    final_pixels: Vec<u8>,
+}
+
+/// The images of observations, one row per environment.
+struct Images {
+    /// Bytes of a row.
+    bytes: usize,
+    /// Of what each environment shows now.
+    shown: Vec<u8>,
+    /// Of the last observation of an ended episode.
+    last: Vec<u8>,
+}
+
+impl Images {
+    fn shown(&mut self, rows: &Range<usize>) -> &mut [u8] {
+        &mut self.shown[rows.start * self.bytes..rows.end * self.bytes]
+    }
 }
 
 /// A worker's place in a pool: the rows that it hosts, and its history.
@@ -155,7 +187,9 @@ impl VecEnv for BridgePool {
         for (index, told) in told.into_iter().enumerate() {
             let slot = &mut self.slots[index];
             let rows = &mut observations[slot.rows.start * width..slot.rows.end * width];
-            if let Err(failure) = told.and_then(|deadline| slot.take_start(deadline, rows)) {
+            if let Err(failure) =
+                told.and_then(|deadline| slot.take_start(deadline, rows, self.images.shown(&slot.rows)))
+            {
                 self.replace(index, failure, 0, observations)?;
             }
         }
@@ -186,7 +220,7 @@ impl VecEnv for BridgePool {
             .into_iter()
             .zip(&mut self.slots)
             .rev()
-            .map(|(told, slot)| slot.take_step(told?, wide, batch, &mut self.scratch))
+            .map(|(told, slot)| slot.take_step(told?, wide, batch, &mut self.images, &mut self.scratch))
             .collect();
         taken.reverse();
         for (index, taken) in taken.into_iter().enumerate() {
@@ -208,6 +242,14 @@ impl VecEnv for BridgePool {
             }
         }
         Ok(())
+    }
+
+    fn pixels(&self, env: usize) -> &[u8] {
+        &self.images.shown[env * self.images.bytes..][..self.images.bytes]
+    }
+
+    fn final_pixels(&self, env: usize) -> &[u8] {
+        &self.images.last[env * self.images.bytes..][..self.images.bytes]
     }
 
     fn render(&mut self, env: usize) -> Result<Option<Frame>, EnvError> {
@@ -307,10 +349,12 @@ impl BridgePool {
         let slot = &mut self.slots[index];
         let mut worker = self.starter.start(slot.rows.len())?;
         contract(&mut worker)?;
-        let region = worker.map(slot.rows.len(), widths(&self.spec), &self.spec.infos)?;
+        let region = worker.map(slot.rows.len(), widths(&self.spec, self.image), &self.spec.infos)?;
         slot.live = Some(Live { worker, region });
         let deadline = slot.tell(Task::Reset, &[], &self.scratch.seeds)?;
-        slot.take_start(deadline, &mut observations[slot.rows.start * width..slot.rows.end * width])
+        let rows = slot.rows.clone();
+        let pixels = self.images.shown(&rows);
+        slot.take_start(deadline, &mut observations[rows.start * width..rows.end * width], pixels)
     }
 }
 
@@ -328,11 +372,16 @@ impl WorkerSlot {
         Ok(live.worker.deadline())
     }
 
-    /// Reads the first observations of its rows.
-    fn take_start(&mut self, deadline: Instant, observations: &mut [f32]) -> Result<(), Failure> {
+    /// Reads the first observations of its rows, and their images.
+    fn take_start(
+        &mut self,
+        deadline: Instant,
+        observations: &mut [f32],
+        pixels: &mut [u8],
+    ) -> Result<(), Failure> {
         let live = self.live()?;
         live.worker.done(deadline)?;
-        live.region.read_observations(observations)?;
+        live.region.read_start(observations, pixels)?;
         check_finite("an observation", observations)
     }
 
@@ -342,6 +391,7 @@ impl WorkerSlot {
         deadline: Instant,
         width: usize,
         batch: &mut StepBatch,
+        images: &mut Images,
         scratch: &mut Scratch,
     ) -> Result<(), Failure> {
         let rows = self.rows.clone();
@@ -353,6 +403,7 @@ impl WorkerSlot {
             rewards: &mut batch.rewards[rows.clone()],
             infos: &mut batch.infos[rows.start * columns..rows.end * columns],
             phases: &mut scratch.phases[rows.clone()],
+            pixels: images.shown(&rows),
         };
         live.region.read(answer)?;
         check_finite("an observation", &batch.observations[rows.start * width..rows.end * width])?;
@@ -374,11 +425,15 @@ impl WorkerSlot {
             return Ok(());
         }
         scratch.finals.resize(ended * width, 0.0);
-        live.region.read_finals(&mut scratch.finals)?;
+        scratch.final_pixels.resize(ended * images.bytes, 0);
+        live.region.read_finals(&mut scratch.finals, &mut scratch.final_pixels)?;
         check_finite("an observation", &scratch.finals)?;
         let ended = rows.filter(|row| batch.phases[*row] != Phase::Running);
-        for (row, last) in ended.zip(scratch.finals.chunks_exact(width)) {
+        for (index, row) in ended.enumerate() {
+            let last = &scratch.finals[index * width..][..width];
             batch.final_observations[row * width..][..width].copy_from_slice(last);
+            let last = &scratch.final_pixels[index * images.bytes..][..images.bytes];
+            images.last[row * images.bytes..][..images.bytes].copy_from_slice(last);
         }
         Ok(())
     }
@@ -390,8 +445,9 @@ fn share(num_envs: usize, processes: usize, index: usize) -> Range<usize> {
     start(index)..start(index + 1)
 }
 
-fn widths(spec: &EnvSpec) -> Widths {
-    Widths { action: spec.action.width(), observation: spec.observation_width(), infos: spec.infos.len() }
+fn widths(spec: &EnvSpec, image: Option<ImageLeaf>) -> Widths {
+    let (action, observation) = (spec.action.width(), spec.observation_width());
+    Widths { action, observation, infos: spec.infos.len(), image }
 }
 
 /// The n-th seed of an episode, such as Python's libraries take: 31 bits.

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::env_contract::EnvContract;
 use super::shared_buffer::{SharedBuffer, Widths};
 use crate::core::kwargs::Kwargs;
+use crate::core::space::ImageLeaf;
 use crate::core::worker_failure::Failure;
 
 /// More than any picture or contract has; a longer answer is nonsense.
@@ -74,6 +75,7 @@ struct Layout<'a> {
     action_width: usize,
     observation_width: usize,
     infos: &'a [String],
+    image: Option<ImageLeaf>,
 }
 
 /// An error of the worker's Python.
@@ -185,6 +187,7 @@ impl Process {
             action_width: widths.action,
             observation_width: widths.observation,
             infos,
+            image: widths.image,
         })?;
         self.done(self.deadline())?;
         Ok(region)

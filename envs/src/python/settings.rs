@@ -31,6 +31,10 @@ pub struct BridgeSettings {
     /// How often each worker is started again after it failed, before the run gives up.
     #[schemars(range(max = 1_000_000))]
     pub restarts: u32,
+    /// Whether the image of an observation is kept apart from its numbers, as bytes, for a policy that reads images;
+    /// it is flattened like the rest where not.
+    #[serde(skip)]
+    pub images: bool,
 }
 
 impl Default for BridgeSettings {
@@ -42,6 +46,7 @@ impl Default for BridgeSettings {
             processes: thread::available_parallelism().map_or(1, NonZero::get),
             timeout_secs: 120.0,
             restarts: 5,
+            images: false,
         }
     }
 }

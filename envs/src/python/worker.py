@@ -213,6 +213,9 @@ class Rows:
         self.rewards = self.take(numpy.float32, rows)
         self.infos = self.take(numpy.float32, rows, len(layout["infos"]))
         self.phases = self.take(numpy.uint8, rows)
+        shape = layout["image"]["shape"] if layout["image"] else [0]
+        self.pixels = self.take(numpy.uint8, rows, *shape)
+        self.final_pixels = self.take(numpy.uint8, rows, *shape)
         if self.offset != len(memory):
             raise ValueError(f"the shared memory has {len(memory)} bytes, and {self.offset} are wanted")
 
@@ -248,12 +251,13 @@ class GymnasiumHost:
 
     def map(self, memory, layout):
         self.rows = Rows(memory, len(self.envs), layout)
+        self.observation.keep_apart(layout["image"])
         self.names = list(enumerate(layout["infos"]))
 
     def reset(self):
         for row, env in enumerate(self.envs):
             shown, _ = begin(env, int(self.rows.seeds[row]))
-            self.observation.write(shown, self.rows.observations[row])
+            self.observation.write(shown, self.rows.observations[row], self.rows.pixels[row])
 
     def step(self):
         rows, ended = self.rows, 0
@@ -273,12 +277,12 @@ class GymnasiumHost:
                 rows.infos[row, column] = 0 if value is None else number(value, f"the info `{name}`")
             if terminated or truncated:
                 rows.phases[row] = TERMINATED if terminated else TRUNCATED
-                self.observation.write(shown, rows.final_observations[ended])
+                self.observation.write(shown, rows.final_observations[ended], rows.final_pixels[ended])
                 ended += 1
                 shown, _ = begin(env, int(rows.seeds[row]))
             else:
                 rows.phases[row] = RUNNING
-            self.observation.write(shown, rows.observations[row])
+            self.observation.write(shown, rows.observations[row], rows.pixels[row])
 
     def draw(self, row):
         return self.envs[row].render()
@@ -336,6 +340,7 @@ class EnvPoolHost:
 
     def map(self, memory, layout):
         self.rows = Rows(memory, self.count, layout)
+        self.observation.keep_apart(layout["image"])
         self.names = list(enumerate(layout["infos"]))
         for name in layout["infos"]:
             if name not in self.infos:
@@ -357,7 +362,7 @@ class EnvPoolHost:
             self.pools.append((made, share))
         for pool, share in self.pools:
             shown, _ = pool.reset()
-            self.rows.observations[share] = self.observation.rows(shown, share.stop - share.start)
+            self.show(shown, share)
 
     def step(self):
         actions = self.action.of(self.rows.actions)
@@ -369,13 +374,21 @@ class EnvPoolHost:
             rows = self.numpy.union1d(ended, over)
             if not len(rows):
                 continue
-            observations = self.rows.observations[share]
-            self.rows.final_observations[taken : taken + len(rows)] = observations[rows]
+            begun = share.start + rows
+            self.rows.final_observations[taken : taken + len(rows)] = self.rows.observations[begun]
+            self.rows.final_pixels[taken : taken + len(rows)] = self.rows.pixels[begun]
             taken += len(rows)
             if len(ended):
-                observations[ended] = self.observation.rows(pool.recv()[0], len(ended))
+                self.show(pool.recv()[0], share.start + ended)
             if len(over):
-                observations[over] = self.observation.rows(pool.reset(over)[0], len(over))
+                self.show(pool.reset(over)[0], share.start + over)
+
+    def show(self, shown, rows):
+        """Copies a batch of observations into these rows."""
+        count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        self.rows.observations[rows] = self.observation.rows(shown, count)
+        if self.observation.image:
+            self.rows.pixels[rows] = self.observation.pixels(shown)
 
     def take(self, pool, share, actions):
         """Copies what a pool's step gave, and has what ended begin anew in the meantime. Says what ended, and what
@@ -388,7 +401,7 @@ class EnvPoolHost:
         ended = self.numpy.flatnonzero(done)
         if len(ended):
             pool.send(actions[ended], ended)  # whatever it is told after its end, it begins anew
-        self.rows.observations[share] = self.observation.rows(shown, len(rewards))
+        self.show(shown, share)
         self.rows.rewards[share] = rewards
         for column, name in self.names:
             self.rows.infos[share, column] = infos[name]
@@ -558,6 +571,8 @@ class Observation:
         # Of each part: the keys that lead to it, its shape, the first value and the place in the row of each of
         # its one-hot numbers, if it has such, and its columns.
         self.parts, self.width = [], 0
+        # The keys that lead to an image, its shape, and whether its channels come last.
+        self.image = None
 
         def add(space, path):
             if isinstance(space, (spaces.Dict, spaces.Tuple)):
@@ -579,8 +594,35 @@ class Observation:
 
         add(space, ())
 
-    def write(self, shown, row):
-        """One observation into its row."""
+    def keep_apart(self, image):
+        """Takes a part out of the rows, whose columns close up, because its bytes have rows of their own."""
+        if image is None:
+            return
+        path, shape, _, columns = self.parts.pop(image["leaf"])
+        self.image = (path, shape, image["channels_last"])
+        gap = columns.stop - columns.start
+        self.width -= gap
+        for index, (path, shape, one_hot, own) in enumerate(self.parts):
+            if own.start >= columns.stop:
+                own = slice(own.start - gap, own.stop - gap)
+                if one_hot is not None:
+                    one_hot = (one_hot[0], one_hot[1] - gap)
+                self.parts[index] = (path, shape, one_hot, own)
+
+    def pixels(self, shown):
+        """The images of an observation, or of a batch of them, channels first."""
+        path, shape, channels_last = self.image
+        for key in path:
+            shown = shown[key]
+        shown = self.numpy.asarray(shown)
+        if shown.shape[-3:] != shape or shown.dtype != self.numpy.uint8:
+            raise ValueError(f"an image has shape {shown.shape} and type {shown.dtype}, and {shape} and uint8 are its space's")
+        return self.numpy.moveaxis(shown, -1, -3) if channels_last else shown
+
+    def write(self, shown, row, pixels):
+        """One observation into its row, and its image."""
+        if self.image:
+            pixels[:] = self.pixels(shown)
         for path, shape, one_hot, columns in self.parts:
             part = shown
             for key in path:

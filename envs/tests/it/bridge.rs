@@ -131,6 +131,49 @@ fn dicts_are_flattened_in_gymnasium_s_order_and_infos_arrive() {
     assert_eq!(game.batch, before);
 }
 
+/// The image of `Seen-v0` at a step, channels first.
+fn seen(step: u8) -> Vec<u8> {
+    let place = |channel: u8| (0..20).map(move |pixel| 3 * pixel + channel + step);
+    (0..3).flat_map(place).collect()
+}
+
+#[test]
+fn images_are_kept_apart_with_their_channels_first() {
+    let settings = BridgeSettings { images: true, ..settings() };
+    let mut game = Game::new(strange("gymnasium:Seen-v0", json!({}), 3, &settings), 0);
+    let spec = game.pool.spec().clone();
+    assert_eq!((spec.image, spec.pixels(), spec.observation_width()), (Some([3, 4, 5]), 60, 5));
+    assert_eq!(game.batch.observations[..5], [1.0, 0.0, 1.0, 0.0, 0.0]);
+    assert_eq!(game.pool.pixels(2), seen(0));
+    for step in 1..=2 {
+        game.step().unwrap();
+        assert!((0..3).all(|env| game.pool.pixels(env) == seen(step)));
+    }
+    assert_eq!(game.batch.observations[5..10], [1.0, 0.0, 0.0, 0.0, 1.0]);
+    game.step().unwrap();
+    assert_eq!(game.batch.phases, [Phase::Terminated; 3]);
+    assert_eq!(game.batch.final_observations[..5], [0.0, 1.0, 1.0, 0.0, 0.0]);
+    assert!((0..3).all(|env| game.pool.final_pixels(env) == seen(3) && game.pool.pixels(env) == seen(0)));
+}
+
+#[test]
+fn envpool_s_images_are_those_that_it_stacks() {
+    let settings = BridgeSettings { images: true, ..BridgeSettings::default() };
+    let mut game = Game::new(strange("envpool:Pong-v5", json!({}), 3, &settings), 0);
+    let spec = game.pool.spec().clone();
+    assert_eq!((spec.image, spec.observation_width()), (Some([4, 84, 84]), 0));
+    let frame = 84 * 84;
+    for _ in 0..40 {
+        let before: Vec<Vec<u8>> = (0..3).map(|env| game.pool.pixels(env).to_vec()).collect();
+        game.step().unwrap();
+        for (env, before) in before.iter().enumerate() {
+            let now = game.pool.pixels(env);
+            assert_eq!(now[..3 * frame], before[frame..], "the last three frames moved up");
+            assert!(now.iter().any(|pixel| *pixel != now[0]), "something is to be seen");
+        }
+    }
+}
+
 #[test]
 fn what_environments_hand_over_in_their_own_way_is_taken() {
     let settings = BridgeSettings { infos: vec!["fuel".to_owned()], processes: 1, ..settings() };
