@@ -10,6 +10,7 @@ mod config;
 mod data;
 mod evaluation;
 mod metrics;
+pub mod parity;
 mod policies;
 pub mod reference;
 mod report;

@@ -1,6 +1,7 @@
 //! Policies of every kind, from every format, and what they may lack.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -94,4 +95,38 @@ fn a_policy_with_rewards_and_bins_is_pretrained_adapted_with_dora_and_merged() {
     assert_eq!(adapted, merged);
     let inspected = bench.succeed(&["inspect", "merged"]);
     assert!(inspected.contains("model_type: eva_rl_decision_transformer"), "{inspected}");
+}
+
+#[test]
+fn a_policy_over_images_acts_where_such_images_are_shown_and_nowhere_else() {
+    let bench = Bench::with_policy();
+    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/parity/atari-dt-3/model.pth");
+    fs::copy(weights, bench.path("seen.pth")).unwrap();
+    bench.write("statistics.json", r#"{"target_return": 100.0}"#);
+    let evaluate = |env: &str| {
+        let limit = ["--env-kwarg", "max_episode_steps=40", "--episodes", "3", "--num-envs", "2", "--json"];
+        bench.run(&[&["evaluate", "seen.pth", "--env", env], limit.as_slice()].concat())
+    };
+    let played = evaluate("envpool:Seaquest-v5");
+    let said = String::from_utf8_lossy(&played.stderr).into_owned();
+    assert!(played.status.success(), "{said}");
+    let found: Value = serde_json::from_slice(&played.stdout).unwrap();
+    assert_eq!(found["results"][0]["mean_length"], 40.0);
+
+    let refused = |arguments: &[&str], wanted: &str| {
+        let output = bench.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(wanted), "{arguments:?}: {said}");
+    };
+    let other = "the policy reads states of images [4, 84, 84], and `CartPole-v1` has 4 numbers";
+    refused(&["evaluate", "seen.pth", "--env", "CartPole-v1"], other);
+    let numbers = "the policy reads states of 3 numbers, and `envpool:Seaquest-v5` has 28224 numbers";
+    refused(&["evaluate", "policy", "--env", "envpool:Seaquest-v5"], numbers);
+    let reads = "the policy reads images [4, 84, 84], and";
+    let collect =
+        ["collect", "--env", "CartPole-v1", "--policy", "seen.pth", "--episodes", "1", "--out", "new"];
+    refused(&collect, reads);
+    let pretrained = "policy.pretrained.path=seen.pth";
+    refused(&["train", "adapt.toml", "--set", pretrained, "--out", "run"], reads);
+    assert!(!bench.path("new").exists() && !bench.path("run").exists());
 }

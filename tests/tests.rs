@@ -11,6 +11,7 @@
 //! | `tasks` | one policy of several tasks |
 //! | `sweep` | a grid of runs, and a report of them |
 //! | `learning` | returns rise: a tiny task for each algorithm of `[online]` |
+//! | `parity` | foundation policies beside their reference implementations |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `init` | configs to start from |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
@@ -31,6 +32,7 @@ mod learning;
 mod messages;
 mod methods;
 mod online;
+mod parity;
 mod policies;
 mod rollout;
 mod stop;

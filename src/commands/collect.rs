@@ -8,7 +8,7 @@ use crate::cli::CollectArgs;
 use crate::data::{self, Collected, Spool, Trajectory};
 use crate::evaluation::{Evaluation, Play};
 use crate::policies;
-use crate::policies::Source;
+use crate::policies::{Shown, Source};
 use crate::rollout::{self, ActionSelection, Actor, NoisyActor, RandomActor, ScriptedActor};
 use crate::support::atomic::refuse_existing;
 use crate::support::errors::{InputError, OrInput, env_failure, tell};
@@ -57,11 +57,12 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             let path = policy_folder(path)?;
             let source = Source::of(&path, None, args.statistics.file())?;
             let policy = policies::read_merged(&source, Device::Cpu)?;
+            policies::refuse_images(policy.config(), "collect")?;
             threads::for_rollouts(policy.config(), num_envs);
             let mut conditioning = policies::conditioning(policy.config(), policy.device(), &path)?;
             conditioning.return_cap = args.acting.cap()?;
             let whose = format!("`{}`", spec.id);
-            policies::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
+            policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
             let target_return = args.target_return.unwrap_or(conditioning.target_return);
             if !target_return.is_finite() {
                 let text = format!("--target-return is {target_return}, expected a finite number");

@@ -34,7 +34,12 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     if let Some(faults) = dataset.faults() {
         tell(&format!("{whose}: {faults}"));
     }
-    policies::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
+    policies::check_spaces(
+        policy.config(),
+        policies::Shown::numbers(dataset.observation_width),
+        &dataset.action,
+        &whose,
+    )?;
     policies::tell_far_states(policy.config(), &dataset.trajectories, &whose);
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
     let sites = chosen_sites(policy.sites(), &args.target_modules)?;

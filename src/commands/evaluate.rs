@@ -1,5 +1,6 @@
 //! `evaluate`: episodes with a policy, and what they returned.
 
+use eva_rl_envs::BridgeSettings;
 use serde_json::json;
 use tch::Device;
 
@@ -7,7 +8,7 @@ use crate::cli::EvaluateArgs;
 use crate::evaluation::video;
 use crate::evaluation::{self, Play};
 use crate::policies;
-use crate::policies::Source;
+use crate::policies::{Shown, Source};
 use crate::rollout::ActionSelection;
 use crate::support::atomic::refuse_existing;
 use crate::support::errors::{InputError, env_failure, tell};
@@ -25,16 +26,16 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     }
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
-    let bridge = args.env.bridge()?;
-    let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
     let source = Source::of(&args.policy, args.adapter.as_deref(), args.statistics.file())?;
     let policy = policies::read_merged(&source, Device::Cpu)?;
+    let bridge = BridgeSettings { images: policy.config().image_shape.is_some(), ..args.env.bridge()? };
+    let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
     threads::for_rollouts(policy.config(), num_envs);
     let spec = env.spec().clone();
     let mut conditioning = policies::conditioning(policy.config(), policy.device(), &source.policy)?;
     conditioning.return_cap = args.acting.cap()?;
     let whose = format!("`{}`", spec.id);
-    policies::check_spaces(policy.config(), spec.observation_width(), &spec.action, &whose)?;
+    policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
     if let Some(target) = args.target_returns.iter().find(|target| !target.is_finite()) {
         return Err(InputError(format!("--target-return is {target}, expected a finite number")).into());
     }

@@ -18,7 +18,7 @@ use crate::config::{
 };
 use crate::data::{self, Dataset, OnBadEpisode, Trajectory};
 use crate::policies;
-use crate::policies::Source;
+use crate::policies::{Shown, Source};
 use crate::rollout::Inference;
 use crate::support::atomic::{refuse_existing, write_file};
 use crate::support::errors::{InputError, OrInput, tell};
@@ -74,7 +74,12 @@ pub fn run(mut args: InitArgs) -> anyhow::Result<()> {
         let whose = format!("the dataset {path:?}");
         policies::check_actions(&dataset.action, &whose)?;
         if let Some(policy) = &policy {
-            policies::check_spaces(policy.config(), dataset.observation_width, &dataset.action, &whose)?;
+            policies::check_spaces(
+                policy.config(),
+                Shown::numbers(dataset.observation_width),
+                &dataset.action,
+                &whose,
+            )?;
         }
     }
     let task = task(&args, &datasets)?;

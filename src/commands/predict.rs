@@ -51,8 +51,8 @@ fn predict(policy: &Policy, adapters: &AdapterSet, inputs: &Inputs) -> anyhow::R
             let mut pass = ForwardContext::with_adapters(adapters);
             let predictions = tch::no_grad(|| policy.forward(&mut pass, inputs));
             found.push(named("action_preds", predictions.actions));
-            found.push(named("state_preds", predictions.states));
-            found.push(named("return_preds", predictions.returns));
+            found.extend(predictions.states.map(|states| named("state_preds", states)));
+            found.extend(predictions.returns.map(|returns| named("return_preds", returns)));
             found.extend(predictions.action_logits.map(|logits| named("action_logits", logits)));
         }
         Policy::TorchScript(script) => {

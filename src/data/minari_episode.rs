@@ -6,6 +6,7 @@ use eva_rl_envs::{ActionSpace, Phase, Space};
 use half::f16;
 use hdf5_pure::{Datatype, DatatypeByteOrder, Group, Layout, make_f32_type};
 
+use super::frames::Frames;
 use super::numbers::{MappedFile, Numbers};
 use super::reading::{Reading, one_line};
 use super::trajectory::Trajectory;
@@ -70,7 +71,17 @@ impl Reader<'_> {
             (false, false) => Phase::Running,
         };
         let succeeded = self.success(group);
-        Ok(Episode { trajectory: Trajectory { observations, actions, rewards, end, succeeded }, clipped })
+        Ok(Episode {
+            trajectory: Trajectory {
+                observations,
+                frames: Frames::default(),
+                actions,
+                rewards,
+                end,
+                succeeded,
+            },
+            clipped,
+        })
     }
 
     /// `rows` observations, flattened.

@@ -1,5 +1,6 @@
 //! Offline trajectories: Minari datasets, the replay that updates draw from, windows for the policy.
 
+mod frames;
 mod metadata;
 mod minari;
 mod minari_episode;
@@ -11,6 +12,7 @@ mod spool;
 mod trajectory;
 mod windows;
 
+pub use frames::Frames;
 pub use minari::{read, read_with};
 #[cfg(test)]
 pub use minari_write::write;

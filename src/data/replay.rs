@@ -144,7 +144,9 @@ impl Replay {
             total += held.trajectory.len();
             ends.push(total);
         }
-        let mut windows = Windows::new(starts.len(), steps, self.observation_width, self.action_width);
+        let windows = Windows::new(starts.len(), steps, self.observation_width, self.action_width);
+        let image_size = self.held.front().map_or(0, |held| held.trajectory.frames.size());
+        let mut windows = windows.with_images(image_size);
         for (row, &step) in starts.iter().enumerate() {
             let index = ends.partition_point(|end| *end <= step);
             let held = &self.held[index];
@@ -156,6 +158,7 @@ impl Replay {
                 let step = Step {
                     timestep,
                     state: &held.trajectory.observations.row(timestep, self.observation_width),
+                    pixels: held.trajectory.frames.get(timestep),
                     action: &held.trajectory.actions.row(timestep, self.action_width),
                     reward: held.trajectory.rewards[timestep],
                     return_to_go: held.returns_to_go[timestep],
@@ -176,11 +179,13 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::data::Frames;
 
     /// Rewards of 1; observations count from `first`.
     fn trajectory(first: f32, length: usize) -> Trajectory {
         Trajectory {
             observations: (0..=length).map(|step| first + step as f32).collect(),
+            frames: Frames::default(),
             actions: (0..length).map(|step| -first - step as f32).collect(),
             rewards: vec![1.0; length],
             end: Phase::Terminated,

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 
+use super::frames::Frames;
 use super::trajectory::{Outcome, Trajectory};
 
 /// A nameless file of episodes, which is gone when this is, however the program ends.
@@ -70,7 +71,14 @@ impl Spool {
             let Outcome { steps, end, succeeded, .. } = outcome;
             let observations = next((steps + 1) * width)?.into();
             let actions = next(steps * action_width)?.into();
-            Ok(Trajectory { observations, actions, rewards: next(steps)?, end, succeeded })
+            Ok(Trajectory {
+                observations,
+                frames: Frames::default(),
+                actions,
+                rewards: next(steps)?,
+                end,
+                succeeded,
+            })
         }))
     }
 }

@@ -2,6 +2,7 @@
 
 use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase};
 
+use super::frames::Frames;
 use super::numbers::Numbers;
 
 /// One episode.
@@ -9,6 +10,8 @@ use super::numbers::Numbers;
 pub struct Trajectory {
     /// `[T + 1, S]`.
     pub observations: Numbers,
+    /// `[T + 1]` images; empty ones where the environment shows none.
+    pub frames: Frames,
     /// `[T, A]`; a discrete action is one number, its index.
     pub actions: Numbers,
     /// `[T]`.
@@ -164,6 +167,7 @@ mod tests {
     fn trajectory(rewards: &[f32]) -> Trajectory {
         Trajectory {
             observations: (0..=rewards.len()).map(|step| step as f32).collect(),
+            frames: Frames::default(),
             actions: vec![0.0; rewards.len()].into(),
             rewards: rewards.to_vec(),
             end: Phase::Terminated,

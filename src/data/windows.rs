@@ -9,6 +9,8 @@ pub struct Step<'a> {
     pub timestep: usize,
     /// `[S]`.
     pub state: &'a [f32],
+    /// Its image, if the windows have such.
+    pub pixels: &'a [u8],
     /// `[A]`.
     pub action: &'a [f32],
     /// What the action earned.
@@ -26,7 +28,9 @@ pub struct Windows {
     steps: usize,
     observation_width: usize,
     action_width: usize,
+    image_size: usize,
     pub(super) states: Vec<f32>,
+    pixels: Vec<u8>,
     pub(super) actions: Vec<f32>,
     pub(super) rewards: Vec<f32>,
     pub(super) returns_to_go: Vec<f32>,
@@ -45,7 +49,9 @@ impl Windows {
             steps,
             observation_width,
             action_width,
+            image_size: 0,
             states: vec![0.0; slots * observation_width],
+            pixels: Vec::new(),
             actions: vec![0.0; slots * action_width],
             rewards: vec![0.0; slots],
             returns_to_go: vec![0.0; slots],
@@ -56,10 +62,17 @@ impl Windows {
         }
     }
 
+    /// The same, with an image of so many bytes a step.
+    pub fn with_images(self, image_size: usize) -> Self {
+        let pixels = vec![0; self.batch * self.steps * image_size];
+        Self { image_size, pixels, ..self }
+    }
+
     /// Puts a step into a window's slot, counted from the left.
     pub fn set(&mut self, window: usize, slot: usize, step: &Step) {
         let row = window * self.steps + slot;
         self.states[row * self.observation_width..][..self.observation_width].copy_from_slice(step.state);
+        self.pixels[row * self.image_size..][..self.image_size].copy_from_slice(step.pixels);
         self.actions[row * self.action_width..][..self.action_width].copy_from_slice(step.action);
         self.rewards[row] = step.reward;
         self.returns_to_go[row] = step.return_to_go;
@@ -103,6 +116,7 @@ impl Windows {
             batch: self.batch,
             steps: self.steps,
             states: &self.states,
+            pixels: &self.pixels,
             actions: &self.actions,
             rewards: &self.rewards,
             returns_to_go: &self.returns_to_go,

@@ -280,10 +280,12 @@ pub fn evaluate_tasks(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Frames;
 
     fn episode(rewards: &[f32], end: Phase) -> Trajectory {
         Trajectory {
             observations: Vec::new().into(),
+            frames: Frames::default(),
             actions: Vec::new().into(),
             rewards: rewards.to_vec(),
             end,

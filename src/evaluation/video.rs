@@ -105,6 +105,14 @@ impl VecEnv for Recorded {
         self.env.begin(episodes, observations)
     }
 
+    fn pixels(&self, env: usize) -> &[u8] {
+        self.env.pixels(env)
+    }
+
+    fn final_pixels(&self, env: usize) -> &[u8] {
+        self.env.final_pixels(env)
+    }
+
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError> {
         if self.steps.is_multiple_of(self.every) {
             self.frames.extend(self.env.render(0)?);

@@ -13,12 +13,17 @@ use crate::support::errors::{InputError, OrInput};
 pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs> {
     let refuse = |text: String| InputError(format!("{path:?} {text}"));
     let file = TensorFile::open(path).or_input()?;
+    let (state, kind) = match config.image_shape {
+        None => (vec![config.state_dim], Kind::Float),
+        Some(shape) => (shape.to_vec(), Kind::Uint8),
+    };
     let (batch, steps) = match file.shape("states") {
-        Some(&[batch, steps, width]) if width == config.state_dim && batch > 0 && steps > 0 => (batch, steps),
+        Some([batch, steps, shape @ ..]) if *shape == state && *batch > 0 && *steps > 0 => (*batch, *steps),
         found => {
             let found =
                 found.map_or("no `states`".to_owned(), |shape| format!("`states` with shape {shape:?}"));
-            return Err(refuse(format!("holds {found}, and [B, T, {}] is wanted", config.state_dim)).into());
+            let sizes: Vec<String> = state.iter().map(ToString::to_string).collect();
+            return Err(refuse(format!("holds {found}, and [B, T, {}] is wanted", sizes.join(", "))).into());
         }
     };
     let tokens = steps.saturating_mul(config.token_order.len() as i64);
@@ -48,7 +53,7 @@ pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs>
         false => None,
     };
     Ok(Inputs {
-        states: shaped("states", &[batch, steps, config.state_dim], Kind::Float)?,
+        states: shaped("states", &[&[batch, steps], state.as_slice()].concat(), kind)?,
         actions: shaped("actions", &[batch, steps, config.act_dim], Kind::Float)?,
         rewards,
         returns_to_go: shaped("returns_to_go", &[batch, steps, 1], Kind::Float)?,

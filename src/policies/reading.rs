@@ -1,5 +1,6 @@
 //! A policy read from disk with what it needs to meet an environment or a dataset.
 
+use std::fmt;
 use std::path::Path;
 
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
@@ -147,19 +148,61 @@ pub fn check_actions(action: &ActionSpace, whose: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses a policy whose widths differ from what it is to meet.
+/// What an environment or a dataset shows: numbers, and an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Numbers of an observation, its image aside.
+    pub numbers: usize,
+    /// Its channels, height and width.
+    pub image: Option<[usize; 3]>,
+}
+
+impl Shown {
+    /// What an environment of this contract shows.
+    pub fn by(spec: &EnvSpec) -> Self {
+        Self { numbers: spec.observation_width(), image: spec.image }
+    }
+
+    /// What a dataset of so many numbers a step shows.
+    pub fn numbers(numbers: usize) -> Self {
+        Self { numbers, image: None }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.image {
+            None => write!(f, "{} numbers", self.numbers),
+            Some(shape) if self.numbers == 0 => write!(f, "images {shape:?}"),
+            Some(shape) => write!(f, "images {shape:?} and {} numbers", self.numbers),
+        }
+    }
+}
+
+/// Refuses a policy that reads images to `command`, whose data are vectors.
+pub fn refuse_images(config: &PolicyConfig, command: &str) -> anyhow::Result<()> {
+    match config.image_shape {
+        None => Ok(()),
+        Some(shape) => Err(InputError(format!(
+            "the policy reads images {shape:?}, and `{command}` takes policies of vectors alone; `evaluate` and `predict` take both"
+        ))
+        .into()),
+    }
+}
+
+/// Refuses a policy that reads or chooses something else than what it is to meet.
 pub fn check_spaces(
     config: &PolicyConfig,
-    observation_width: usize,
+    shown: Shown,
     action: &ActionSpace,
     whose: &str,
 ) -> anyhow::Result<()> {
-    if config.state_dim as usize != observation_width {
-        return Err(InputError(format!(
-            "the policy reads states of {} numbers, and {whose} has {observation_width}",
-            config.state_dim
-        ))
-        .into());
+    let reads = match config.image_shape {
+        None => Shown::numbers(config.state_dim as usize),
+        Some(shape) => Shown { numbers: 0, image: Some(shape.map(|size| size as usize)) },
+    };
+    if reads != shown {
+        return Err(InputError(format!("the policy reads states of {reads}, and {whose} has {shown}")).into());
     }
     check_actions(action, whose)?;
     let (kind, count) = match action {

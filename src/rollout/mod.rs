@@ -11,7 +11,7 @@ mod policy;
 mod window_builder;
 mod worker;
 
-pub use actor::Actor;
+pub use actor::{ActiveEpisode, Actor};
 pub use actors::{NoisyActor, RandomActor, ScriptedActor, draw_uniform};
 pub use play::{RolloutResult, play, play_groups, play_into};
 pub use policy::{ActionSelection, Inference, PolicyActor};

@@ -115,7 +115,7 @@ pub struct TransformerActor {
     policy: TransformerPolicy,
     /// By which actions are sampled; they are greedy where absent.
     head: Option<StochasticHead>,
-    windows_of: WindowBuilder,
+    pub windows_of: WindowBuilder,
     inference: Inference,
     /// A row per environment, once the first action was chosen by a cache.
     cache: Option<Cache>,
@@ -124,13 +124,19 @@ pub struct TransformerActor {
 }
 
 impl TransformerActor {
-    /// One action a live episode of `num_envs` environments: `[B, A]` in [−1, 1], or `[B, 1]` indices.
-    fn choose(&mut self, live: &mut [ActiveEpisode], num_envs: usize) -> Tensor {
+    /// The action head's outputs for every live episode's latest state, `[B, A]` or `[B, A · bins]`, and what it read,
+    /// `[B, D]`; the batch has `num_envs` environments.
+    pub fn outputs(&mut self, live: &[ActiveEpisode], num_envs: usize) -> (Tensor, Tensor) {
         let encoded = match self.inference {
             Inference::Cached => self.encode_cached(live, num_envs),
             Inference::Window => self.encode_windows(live, num_envs),
-        }; // [B, D]
-        let outputs = self.policy.action_head(&mut ForwardContext::bare(), &encoded); // [B, A] or [B, A · bins]
+        };
+        (self.policy.action_head(&mut ForwardContext::bare(), &encoded), encoded)
+    }
+
+    /// One action a live episode of `num_envs` environments: `[B, A]` in [−1, 1], or `[B, 1]` indices.
+    fn choose(&mut self, live: &mut [ActiveEpisode], num_envs: usize) -> Tensor {
+        let (outputs, encoded) = self.outputs(live, num_envs);
         match &self.head {
             None => heads::mode(self.policy.config(), &outputs),
             Some(head) => draw(head, &outputs, &encoded, live),

@@ -40,7 +40,9 @@ impl WindowBuilder {
     ) -> Inputs {
         let (action_width, idle) = (self.space.width(), idle_actions(&self.space, 1));
         let state_width = self.conditioning.state_width();
-        let mut windows = Windows::new(batch, steps, state_width, action_width);
+        let image_size = self.conditioning.pixels();
+        let windows = Windows::new(batch, steps, state_width, action_width);
+        let mut windows = windows.with_images(image_size);
         for (row, ActiveEpisode { trajectory, earned, .. }) in live.enumerate() {
             let seen = earned.len(); // states, the latest included
             for (timestep, earned) in earned.iter().enumerate().skip(seen.saturating_sub(steps)) {
@@ -50,6 +52,7 @@ impl WindowBuilder {
                 let step = Step {
                     timestep,
                     state: &trajectory.observations.row(timestep, state_width),
+                    pixels: trajectory.frames.get(timestep),
                     action: action.as_deref().unwrap_or(&idle),
                     reward: trajectory.rewards.get(timestep).copied().unwrap_or(0.0),
                     return_to_go: self.conditioning.capped(to_go),

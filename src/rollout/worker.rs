@@ -6,7 +6,7 @@ use std::time::Instant;
 use eva_rl_envs::{EnvSpec, Episodes, Phase, StepBatch, Success, VecEnv};
 
 use super::actor::{ActiveEpisode, Actor, idle_actions};
-use crate::data::Trajectory;
+use crate::data::{Frames, Trajectory};
 use crate::support::errors::tell;
 use crate::support::seeds::{self, Purpose};
 use crate::support::signals;
@@ -48,23 +48,30 @@ pub(super) fn run_worker(
     let action_width = env.spec().action.width();
     let mut batch = StepBatch::new(env.spec(), count);
     env.begin(numbers, &mut batch.observations)?;
-    let start = |env: usize, number: usize, observation: &[f32]| ActiveEpisode {
-        env,
-        number,
-        trajectory: Trajectory {
-            observations: observation.to_vec().into(),
-            actions: Vec::new().into(),
-            rewards: Vec::new(),
-            end: Phase::Running,
-            succeeded: None,
-        },
-        earned: vec![0.0],
-        noise: seeds::generator(numbers.seed, Purpose::Acting, number),
+    let image = env.spec().image;
+    // Episode `number` of the environment in row `row`, as `env` and `batch` show its start.
+    let start = |env: &dyn VecEnv, batch: &StepBatch, row: usize, number: usize| {
+        let mut frames = image.map_or_else(Frames::default, Frames::new);
+        frames.push(env.pixels(row));
+        ActiveEpisode {
+            env: row,
+            number,
+            trajectory: Trajectory {
+                observations: batch.observations[row * width..][..width].to_vec().into(),
+                frames,
+                actions: Vec::new().into(),
+                rewards: Vec::new(),
+                end: Phase::Running,
+                succeeded: None,
+            },
+            earned: vec![0.0],
+            noise: seeds::generator(numbers.seed, Purpose::Acting, number),
+        }
     };
     let mut live: Vec<ActiveEpisode> = (0..count)
-        .map(|env| (env, numbers.first_of(env) as usize))
+        .map(|row| (row, numbers.first_of(row) as usize))
         .filter(|(_, number)| *number < episodes)
-        .map(|(env, number)| start(env, number, &batch.observations[env * width..][..width]))
+        .map(|(row, number)| start(env, &batch, row, number))
         .collect();
     let mut actions = idle_actions(&env.spec().action, count);
     let mut result = WorkerResult::default();
@@ -84,12 +91,12 @@ pub(super) fn run_worker(
         for episode in &mut live {
             let row = episode.env;
             let phase = batch.phases[row];
-            let next = match phase {
-                Phase::Running => &batch.observations,
-                Phase::Terminated | Phase::Truncated => &batch.final_observations,
+            let (next, pixels) = match phase {
+                Phase::Running => (&batch.observations, env.pixels(row)),
+                Phase::Terminated | Phase::Truncated => (&batch.final_observations, env.final_pixels(row)),
                 Phase::Lost => {
                     result.lost += 1;
-                    *episode = start(row, episode.number, &batch.observations[row * width..][..width]);
+                    *episode = start(env, &batch, row, episode.number);
                     continue;
                 }
             };
@@ -97,6 +104,7 @@ pub(super) fn run_worker(
             let trajectory = &mut episode.trajectory;
             trajectory.actions.to_mut().extend_from_slice(&actions[row * action_width..][..action_width]);
             trajectory.observations.to_mut().extend_from_slice(&next[row * width..][..width]);
+            trajectory.frames.push(pixels);
             trajectory.rewards.push(reward);
             trajectory.end = phase;
             if let Some(succeeds) = reported_success(env.spec(), &batch.infos, row) {
@@ -110,10 +118,10 @@ pub(super) fn run_worker(
                 going_on.push(episode);
                 continue;
             }
-            let (env, next) = (episode.env, episode.number + numbers.stride as usize);
+            let (row, next) = (episode.env, episode.number + numbers.stride as usize);
             keep(episode.number, episode.trajectory)?;
             if next < episodes {
-                going_on.push(start(env, next, &batch.observations[env * width..][..width]));
+                going_on.push(start(env, &batch, row, next));
             }
         }
         live = going_on;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use eva_rl_envs::Phase;
 use tch::{Kind, Tensor};
 
-use crate::data::{Replay, Trajectory};
+use crate::data::{Frames, Replay, Trajectory};
 
 /// Every trajectory of a replay, oldest first.
 pub fn replay_state(replay: &Replay) -> Vec<(String, Tensor)> {
@@ -59,6 +59,7 @@ pub fn restore_replay(
             observations: observations[rows * observation_width..][..(length + 1) * observation_width]
                 .to_vec()
                 .into(),
+            frames: Frames::default(),
             actions: actions[from * action_width..][..length * action_width].to_vec().into(),
             rewards: rewards[from..][..*length].to_vec(),
             end: if terminated == 1 { Phase::Terminated } else { Phase::Running },

@@ -41,11 +41,12 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
     let (policy, mut conditioning) = match &plan.policy {
         PolicyConfig::Pretrained { path, statistics } => {
             let policy = policies::read_transformer(path, statistics.as_deref(), device)?;
+            policies::refuse_images(policy.config(), "train")?;
             let conditioning = policies::conditioning(policy.config(), device, path)?;
             let whose = format!("`{}`", plan.env.id);
             policies::check_spaces(
                 policy.config(),
-                env.spec().observation_width(),
+                policies::Shown::by(env.spec()),
                 &env.spec().action,
                 &whose,
             )?;

@@ -2,12 +2,14 @@
 //!
 //! | module | what it tests | reference |
 //! |---|---|---|
+//! | `atari` | the Atari decision transformer's files, and what of it learns | – |
 //! | `cache` | cached contexts and sliding windows | whole forwards |
 //! | `hostile` | files that contradict themselves | – |
 //! | `methods` | adapter initialisation, AdaLoRA, LoRA+ | PEFT |
 //! | `peft` | policies, adapters and EVA | transformers, PEFT |
 //! | `vision` | EVA on a vision transformer | transformers, PEFT |
 
+mod atari;
 mod cache;
 mod hostile;
 mod methods;

@@ -37,7 +37,7 @@ pub fn subject(
     let policy = policies::read_transformer(path, statistics.file(), Device::Cpu)?;
     let conditioning = policies::conditioning(policy.config(), policy.device(), path)?;
     let whose = format!("`{}`", args.id);
-    policies::check_spaces(policy.config(), env.spec().observation_width(), &env.spec().action, &whose)?;
+    policies::check_spaces(policy.config(), policies::Shown::by(env.spec()), &env.spec().action, &whose)?;
     Ok(Subject { policy, conditioning, env })
 }
 

@@ -1,4 +1,4 @@
-//! Between the environment's numbers and the policy's: normalised states, scaled returns, unit actions.
+//! Between the environment's numbers and the policy's: normalised states or images, scaled returns, unit actions.
 
 use tch::{Device, Kind, Tensor};
 
@@ -15,6 +15,8 @@ pub struct Window<'a> {
     pub steps: usize,
     /// `[B·T, S]`.
     pub states: &'a [f32],
+    /// `[B·T, C·H·W]`, what each step's state shows in images; empty where it shows none.
+    pub pixels: &'a [u8],
     /// `[B·T, A]`, or `[B·T, 1]` indices where actions are discrete.
     pub actions: &'a [f32],
     /// `[B·T]`, what each step's action earned, in the environment's units.
@@ -49,10 +51,19 @@ pub struct Conditioning {
     reads_rewards: bool,
     act_dim: i64,
     max_timestep: i64,
-    state_mean: Tensor,
-    state_std: Tensor,
+    device: Device,
+    states: StateScaling,
     action_middle: Tensor,
     action_half_range: Tensor,
+}
+
+/// How a policy's encoder is given states.
+#[derive(Debug)]
+enum StateScaling {
+    /// To mean 0 and deviation 1, `[S]` each.
+    Normalised { mean: Tensor, std: Tensor },
+    /// As they are, `[C, H, W]`.
+    Image([i64; 3]),
 }
 
 /// Keys without which a policy cannot meet an environment.
@@ -64,23 +75,13 @@ pub struct Conditioning {
 pub struct MissingKeys(pub Vec<&'static str>);
 
 impl Conditioning {
-    /// Gathers the keys; each of the five must be there, actions default to [−1, 1].
+    /// Gathers the keys, which must all be there; actions default to [−1, 1].
     pub fn new(config: &PolicyConfig, device: Device) -> Result<Self, MissingKeys> {
-        let (
-            Some(context_length),
-            Some(state_mean),
-            Some(state_std),
-            Some(return_scale),
-            Some(target_return),
-        ) = (
-            config.context_length,
-            &config.state_mean,
-            &config.state_std,
-            config.return_scale,
-            config.target_return,
-        )
+        let missing = missing(config);
+        let (true, Some(context_length), Some(return_scale), Some(target_return)) =
+            (missing.is_empty(), config.context_length, config.return_scale, config.target_return)
         else {
-            return Err(MissingKeys(missing(config)));
+            return Err(MissingKeys(missing));
         };
         let list = |values: &[f32]| Tensor::from_slice(values).to_device(device);
         let ones = vec![1.0; config.act_dim as usize];
@@ -97,8 +98,13 @@ impl Conditioning {
             reads_rewards: config.reads(Token::Reward),
             act_dim: config.act_dim,
             max_timestep: config.max_ep_len - 1,
-            state_mean: list(state_mean),
-            state_std: list(state_std),
+            states: match (config.image_shape, &config.state_mean, &config.state_std) {
+                (None, Some(mean), Some(std)) => {
+                    StateScaling::Normalised { mean: list(mean), std: list(std) }
+                }
+                (image, ..) => StateScaling::Image(image.expect("no key is missing")),
+            },
+            device,
             action_middle: (&low + &high) / 2.0,
             action_half_range: (&high - &low) / 2.0,
         })
@@ -107,8 +113,12 @@ impl Conditioning {
     /// The same for another thread; the numbers are shared.
     pub fn shallow_clone(&self) -> Self {
         Self {
-            state_mean: self.state_mean.shallow_clone(),
-            state_std: self.state_std.shallow_clone(),
+            states: match &self.states {
+                StateScaling::Normalised { mean, std } => {
+                    StateScaling::Normalised { mean: mean.shallow_clone(), std: std.shallow_clone() }
+                }
+                StateScaling::Image(shape) => StateScaling::Image(*shape),
+            },
             action_middle: self.action_middle.shallow_clone(),
             action_half_range: self.action_half_range.shallow_clone(),
             ..*self
@@ -120,20 +130,44 @@ impl Conditioning {
         return_to_go.min(self.return_cap.unwrap_or(f32::INFINITY))
     }
 
-    /// S: width of a state.
+    /// S: numbers of a state; none where it is an image.
     pub fn state_width(&self) -> usize {
-        self.state_mean.numel()
+        match &self.states {
+            StateScaling::Normalised { mean, .. } => mean.numel(),
+            StateScaling::Image(_) => 0,
+        }
     }
 
-    /// The policy's inputs for a window: states to mean 0 and deviation 1, actions to [−1, 1] or
+    /// C·H·W: bytes of a state that is an image.
+    pub fn pixels(&self) -> usize {
+        self.image_shape().map_or(0, |shape| shape.iter().product::<i64>() as usize)
+    }
+
+    /// `[C, H, W]` of the states, where they are images.
+    pub fn image_shape(&self) -> Option<[i64; 3]> {
+        match self.states {
+            StateScaling::Normalised { .. } => None,
+            StateScaling::Image(shape) => Some(shape),
+        }
+    }
+
+    /// The policy's inputs for a window: vectors to mean 0 and deviation 1, images as they are, actions to [−1, 1] or
     /// one-hot, returns scaled, padding zero.
     pub fn inputs(&self, window: &Window) -> Inputs {
         let (batch, steps) = (window.batch as i64, window.steps as i64);
-        let device = self.state_mean.device();
+        let device = self.device;
         let mask = Tensor::from_slice(window.mask).to_device(device).view([batch, steps]); // [B, T]
         let real = mask.unsqueeze(-1).to_kind(Kind::Float); // [B, T, 1]
-        let states = Tensor::from_slice(window.states).to_device(device).view([batch, steps, -1]); // [B, T, S]
-        let states = (states - &self.state_mean) / &self.state_std * &real;
+        let states = match &self.states {
+            StateScaling::Normalised { mean, std } => {
+                let states = Tensor::from_slice(window.states).to_device(device).view([batch, steps, -1]); // [B, T, S]
+                (states - mean) / std * &real
+            }
+            StateScaling::Image([channels, height, width]) => {
+                let shape = [batch, steps, *channels, *height, *width];
+                Tensor::from_slice(window.pixels).to_device(device).view(shape) // [B, T, C, H, W]
+            }
+        };
         let actions = Tensor::from_slice(window.actions).to_device(device).view([batch, steps, -1]);
         let actions = match self.action_kind {
             ActionKind::Continuous | ActionKind::Binned => {
@@ -169,8 +203,8 @@ impl Conditioning {
 fn missing(config: &PolicyConfig) -> Vec<&'static str> {
     let needed = [
         ("context_length", config.context_length.is_some()),
-        ("state_mean", config.state_mean.is_some()),
-        ("state_std", config.state_std.is_some()),
+        ("state_mean", config.image_shape.is_some() || config.state_mean.is_some()),
+        ("state_std", config.image_shape.is_some() || config.state_std.is_some()),
         ("return_scale", config.return_scale.is_some()),
         ("target_return", config.target_return.is_some()),
     ];

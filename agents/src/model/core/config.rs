@@ -116,6 +116,9 @@ pub struct PolicyConfig {
     /// Whether token k of a window gets row k of the position embedding, and not row 0.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub global_positions: bool,
+    /// `[C, H, W]` of states that are images of bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_shape: Option<[i64; 3]>,
     /// T: steps that the policy looks back on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_length: Option<i64>,
@@ -181,6 +184,7 @@ impl Default for PolicyConfig {
             action_bins: None,
             token_order: ORIGINAL_ORDER.to_vec(),
             global_positions: false,
+            image_shape: None,
             context_length: None,
             state_mean: None,
             state_std: None,

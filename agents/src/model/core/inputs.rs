@@ -2,10 +2,10 @@
 
 use tch::Tensor;
 
-/// What a policy reads: normalised states, actions as the policy knows them, scaled returns-to-go.
+/// What a policy reads: states as its encoder takes them, actions as it knows them, scaled returns-to-go.
 #[derive(Debug)]
 pub struct Inputs {
-    /// `[B, T, S]`.
+    /// `[B, T, S]`, normalised; or `[B, T, C, H, W]`, bytes, of a policy that reads images.
     pub states: Tensor,
     /// `[B, T, A]`; one-hot where actions are discrete.
     pub actions: Tensor,
@@ -37,13 +37,13 @@ impl Inputs {
 /// What a policy says of every step.
 #[derive(Debug)]
 pub struct Predictions {
-    /// `[B, T, A]`, read before the action token; after tanh where the policy has it, the most
-    /// probable number of each dimension where actions are binned.
+    /// `[B, T, A]`, read before the action token; after tanh where the policy has it, logits where actions are
+    /// discrete, the most probable number of each dimension where they are binned.
     pub actions: Tensor,
     /// `[B, T, A, bins]` where actions are binned.
     pub action_logits: Option<Tensor>,
-    /// `[B, T, S]`, read at the action token.
-    pub states: Tensor,
-    /// `[B, T, 1]`, read at the action token.
-    pub returns: Tensor,
+    /// `[B, T, S]`, read at the action token, if the policy predicts it.
+    pub states: Option<Tensor>,
+    /// `[B, T, 1]`, read at the action token, if the policy predicts it.
+    pub returns: Option<Tensor>,
 }

@@ -1,5 +1,7 @@
 //! Encoders of what a policy reads: one token for each part of a step.
 
+mod image;
 mod steps;
 
-pub use steps::{Positions, StepEncoder};
+pub use image::{Convolution, ImageEncoder};
+pub use steps::{Embedding, Positions, StepEncoder, Timesteps, TokenEncoder};

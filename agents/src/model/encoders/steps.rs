@@ -1,7 +1,9 @@
-//! Steps of vectors: one linear layer a token, the embedding of the timestep, and that of the position.
+//! Steps as tokens: the embedding of each part of a step, of its timestep, and of its position.
 
 use tch::{Kind, Tensor};
 
+use super::image::ImageEncoder;
+use crate::adapter::site::ModuleName;
 use crate::model::core::forward::ForwardContext;
 use crate::model::core::inputs::Inputs;
 use crate::model::core::layers::{LayerNorm, Module};
@@ -16,19 +18,67 @@ pub enum Positions {
     InWindow,
 }
 
+/// Which timestep's embedding a token is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timesteps {
+    /// That of its own step.
+    OfStep,
+    /// One for the whole window: of its first step in training, and of its last for acting.
+    OfWindow,
+}
+
+/// What makes a vector of a part of a step.
+#[derive(Debug)]
+pub enum Embedding {
+    /// A linear layer of numbers; of one-hot vectors, it is a table.
+    Linear(Module),
+    /// Convolutions of pixels.
+    Image(ImageEncoder),
+}
+
+/// The encoder of one token of a step.
+#[derive(Debug)]
+pub struct TokenEncoder {
+    /// What it holds.
+    pub token: Token,
+    /// What makes a vector of it.
+    pub embedding: Embedding,
+    /// Whether tanh follows.
+    pub tanh: bool,
+}
+
+impl TokenEncoder {
+    /// One token of every step, embedded: `[B, T, D]`.
+    pub fn forward(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
+        let x = match self.token {
+            Token::Return => &inputs.returns_to_go,
+            Token::State => &inputs.states,
+            Token::Action => &inputs.actions,
+            Token::Reward => inputs.rewards.as_ref().expect("a policy that reads rewards is given them"),
+        };
+        let x = match &self.embedding {
+            Embedding::Linear(module) => context.project(module, x),
+            Embedding::Image(encoder) => encoder.forward(context, x),
+        };
+        if self.tanh { x.tanh() } else { x }
+    }
+}
+
 /// Embeds the steps of windows as tokens, a few per step, in an order that the family says.
 #[derive(Debug)]
 pub struct StepEncoder {
-    /// The tokens of a step, each with the layer that embeds it.
-    pub tokens: Vec<(Token, Module)>,
-    /// `[max timesteps, D]`.
+    /// The tokens of a step.
+    pub tokens: Vec<TokenEncoder>,
+    /// `[max timesteps, D]`, or `[1, max timesteps, D]`.
     pub timesteps: Tensor,
-    /// `[max positions, D]`.
+    /// How the timestep embedding is used.
+    pub timing: Timesteps,
+    /// `[max positions, D]`, or `[1, max positions, D]`.
     pub positions: Tensor,
     /// How the position embedding is used.
     pub positioning: Positions,
-    /// After a token and its timestep are added.
-    pub norm: LayerNorm,
+    /// After a token and its timestep are added, if the family has it.
+    pub norm: Option<LayerNorm>,
     /// Dropout of tokens.
     pub dropout: f64,
 }
@@ -41,21 +91,49 @@ impl StepEncoder {
 
     /// The action token's index in a step.
     pub fn action_index(&self) -> i64 {
-        let index = self.tokens.iter().position(|(token, _)| *token == Token::Action);
+        let index = self.tokens.iter().position(|encoder| encoder.token == Token::Action);
         index.expect("a step has an action token") as i64
     }
 
-    /// Whether a token is embedded alike wherever it stands in its window.
+    /// Whether a token is embedded alike wherever it stands, in whichever window.
     pub fn is_position_free(&self) -> bool {
-        self.positioning == Positions::First
+        self.positioning == Positions::First && self.timing == Timesteps::OfStep
+    }
+
+    /// Whether this module reads what the policy is given, rather than another module's output.
+    pub fn reads_inputs(&self, module: &ModuleName) -> bool {
+        self.tokens.iter().any(|encoder| match &encoder.embedding {
+            Embedding::Linear(embedding) => embedding.name == *module,
+            Embedding::Image(_) => false,
+        })
     }
 
     /// The tokens of windows as the trunk reads them, `[B, K, D]`, and what is added to their attention scores,
     /// `[B, 1, K, K]`: 0 where a query may attend and −∞ where not.
     pub fn encode(&self, context: &mut ForwardContext, inputs: &Inputs) -> (Tensor, Tensor) {
+        let first = || inputs.mask.to_kind(Kind::Int64).argmax(1, true); // [B, 1], the first real step
+        self.encode_at(context, inputs, &|| inputs.timesteps.gather(1, &first(), false))
+    }
+
+    /// The same for acting at the last step.
+    pub fn encode_for_acting(&self, context: &mut ForwardContext, inputs: &Inputs) -> (Tensor, Tensor) {
+        self.encode_at(context, inputs, &|| inputs.timesteps.slice(1, -1, None, 1))
+    }
+
+    /// The same, where `of_window` gives the timestep of a window as a whole: `[B, 1]`.
+    fn encode_at(
+        &self,
+        context: &mut ForwardContext,
+        inputs: &Inputs,
+        of_window: &dyn Fn() -> Tensor,
+    ) -> (Tensor, Tensor) {
         let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
         let tokens = self.tokens_per_step() * steps;
-        let x = self.embed_tokens(context, inputs); // [B, K, D]
+        let timesteps = match self.timing {
+            Timesteps::OfStep => inputs.timesteps.shallow_clone(),
+            Timesteps::OfWindow => of_window(),
+        }; // [B, T] or [B, 1]
+        let x = self.embed_tokens(context, inputs, &timesteps); // [B, K, D]
         let mask = self.token_mask(inputs); // [B, K]
         // Counted from the first real token, so that nothing depends on how long other windows are.
         let positions = (mask.cumsum(1, Kind::Int64) - 1).clamp_min(0); // [B, K]
@@ -68,20 +146,24 @@ impl StepEncoder {
         (context.dropped(&x, self.dropout), bias)
     }
 
-    /// Every token of every step with its timestep, not yet with its position: `[B, K, D]`.
-    pub fn embed_tokens(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
+    /// Every token of every step with the embedding of its timestep in `timesteps` `[B, T]` or `[B, 1]`, not yet with
+    /// that of its position: `[B, K, D]`.
+    pub fn embed_tokens(&self, context: &mut ForwardContext, inputs: &Inputs, timesteps: &Tensor) -> Tensor {
         let embedded: Vec<Tensor> =
-            self.tokens.iter().map(|(token, module)| embed_token(context, inputs, *token, module)).collect();
-        let time = Tensor::embedding(&self.timesteps, &inputs.timesteps, -1, false, false); // [B, T, D]
+            self.tokens.iter().map(|encoder| encoder.forward(context, inputs)).collect();
+        let time = look_up(&self.timesteps, timesteps); // [B, T or 1, D]
         (Tensor::stack(&embedded, 2) + time.unsqueeze(2)).flatten(1, 2)
     }
 
     /// The tokens `x` `[B, K, D]`, normalised, with the embedding of their `positions` `[B, K]`: `[B, K, D]`.
     pub fn add_positions(&self, x: &Tensor, positions: &Tensor) -> Tensor {
-        let x = self.norm.forward(x);
+        let x = match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => x.shallow_clone(),
+        };
         match self.positioning {
-            Positions::First => x + self.positions.narrow(0, 0, 1),
-            Positions::InWindow => x + Tensor::embedding(&self.positions, positions, -1, false, false),
+            Positions::First => x + self.positions.flatten(0, -2).narrow(0, 0, 1),
+            Positions::InWindow => x + look_up(&self.positions, positions),
         }
     }
 
@@ -91,13 +173,7 @@ impl StepEncoder {
     }
 }
 
-/// One token of every step, embedded: `[B, T, D]`.
-fn embed_token(context: &mut ForwardContext, inputs: &Inputs, token: Token, module: &Module) -> Tensor {
-    let x = match token {
-        Token::Return => &inputs.returns_to_go,
-        Token::State => &inputs.states,
-        Token::Action => &inputs.actions,
-        Token::Reward => inputs.rewards.as_ref().expect("a policy that reads rewards is given them"),
-    };
-    context.project(module, x)
+/// The rows of a table `[…, N, D]` with these indices `[B, T]`: `[B, T, D]`.
+fn look_up(table: &Tensor, indices: &Tensor) -> Tensor {
+    Tensor::embedding(&table.flatten(0, -2), indices, -1, false, false)
 }

@@ -14,9 +14,9 @@ use crate::model::core::config::{ActionKind, BadField, PolicyConfig};
 use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
-use crate::model::encoders::{Positions, StepEncoder};
+use crate::model::encoders::{Embedding, Positions, StepEncoder, Timesteps, TokenEncoder};
 use crate::model::heads::Heads;
-use crate::model::trunk::{Attention, Block, Trunk};
+use crate::model::trunk::{Attention, Block, QueriesKeysValues, Trunk};
 
 /// `model_type` of what transformers' `DecisionTransformerModel` computes.
 const HUGGING_FACE: &str = "decision_transformer";
@@ -31,6 +31,7 @@ pub(super) const FAMILY: Family = Family {
         ("num_attention_heads", "n_head"),
         ("num_hidden_layers", "n_layer"),
     ],
+    complete: None,
     check,
     layout,
     known_tensor: "embed_timestep.weight",
@@ -82,6 +83,10 @@ pub fn new_config(mut config: PolicyConfig) -> PolicyConfig {
 }
 
 fn check(config: &PolicyConfig) -> Result<(), BadField> {
+    if let Some(image) = config.image_shape {
+        let wanted = "absent: this family reads vectors".to_owned();
+        return Err(BadField { key: "image_shape", found: format!("{image:?}"), wanted });
+    }
     let wanted = model_type(config);
     if config.model_type != wanted {
         let found = format!("\"{}\"", config.model_type);
@@ -204,7 +209,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         Block {
             index,
             attention_norm,
-            attention_in,
+            attention_in: QueriesKeysValues::Joint(attention_in),
             attention_out,
             attention: Attention {
                 heads: config.n_head,
@@ -218,14 +223,19 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             residual_dropout: config.resid_pdrop,
         }
     };
-    let tokens = config.token_order.iter().map(|token| (*token, module(embedding(*token), false)));
+    let tokens = config.token_order.iter().map(|token| TokenEncoder {
+        token: *token,
+        embedding: Embedding::Linear(module(embedding(*token), false)),
+        tanh: false,
+    });
     Parts {
         encoder: StepEncoder {
             tokens: tokens.collect(),
             timesteps: tensor("embed_timestep.weight"),
+            timing: Timesteps::OfStep,
             positions: tensor("encoder.wpe.weight"),
             positioning: if config.global_positions { Positions::InWindow } else { Positions::First },
-            norm: norm("embed_ln", 1e-5),
+            norm: Some(norm("embed_ln", 1e-5)),
             dropout: config.embd_pdrop,
         },
         trunk: Trunk::new(
@@ -234,8 +244,8 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         ),
         heads: Heads {
             action: module(ACTION_HEAD, false),
-            state: module(STATE_HEAD, false),
-            returns: module(RETURN_HEAD, false),
+            state: Some(module(STATE_HEAD, false)),
+            returns: Some(module(RETURN_HEAD, false)),
         },
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
 use tch::Tensor;
 
 use crate::adapter::site::Site;
@@ -11,6 +12,12 @@ use crate::model::encoders::StepEncoder;
 use crate::model::heads::Heads;
 use crate::model::trunk::Trunk;
 
+/// The shapes of a file's tensors, by their names.
+pub type Shapes<'a> = dyn Fn(&str) -> Option<&'a [i64]> + 'a;
+
+/// Puts into `config.json`'s table what the tensors' shapes and the family's custom say.
+pub type Complete = fn(&mut Map<String, Value>, &Shapes);
+
 /// What a family says of its policies: how its files name things, and which parts a policy is made of.
 #[derive(Debug)]
 pub struct Family {
@@ -18,6 +25,8 @@ pub struct Family {
     pub model_types: &'static [&'static str],
     /// Other names of keys in `config.json`, with those that [`PolicyConfig`] knows.
     pub aliases: &'static [(&'static str, &'static str)],
+    /// There for a family whose policies are published without `config.json`.
+    pub complete: Option<Complete>,
     /// Refuses configs that the family has no policy for.
     pub check: fn(&PolicyConfig) -> Result<(), BadField>,
     /// Every tensor of its files.

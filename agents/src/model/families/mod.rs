@@ -1,5 +1,6 @@
 //! Families of policies. A new one is a file here and a line in [`FAMILIES`].
 
+mod atari_decision_transformer;
 mod decision_transformer;
 mod family;
 
@@ -9,7 +10,7 @@ pub use decision_transformer::new_config;
 pub use family::Family;
 
 /// Every family.
-const FAMILIES: [&Family; 1] = [&decision_transformer::FAMILY];
+const FAMILIES: [&Family; 2] = [&decision_transformer::FAMILY, &atari_decision_transformer::FAMILY];
 
 /// The family of a config that was checked.
 pub(super) fn of(config: &PolicyConfig) -> &'static Family {
@@ -18,6 +19,11 @@ pub(super) fn of(config: &PolicyConfig) -> &'static Family {
 
 fn find(model_type: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|family| family.model_types.contains(&model_type))
+}
+
+/// The family of a file of tensors without a `config.json`, by the names that `is_there` knows.
+pub(super) fn without_config(is_there: impl Fn(&str) -> bool) -> Option<&'static Family> {
+    FAMILIES.into_iter().find(|family| family.complete.is_some() && is_there(family.known_tensor))
 }
 
 /// The family of a `model_type`, or why there is none.

@@ -13,8 +13,8 @@ use crate::model::core::layers::Module;
 pub struct Heads {
     /// The next action: D → A, or A · bins.
     pub action: Module,
-    /// The next state: D → S.
-    pub state: Module,
-    /// The next return-to-go: D → 1.
-    pub returns: Module,
+    /// The next state, if the family predicts it: D → S.
+    pub state: Option<Module>,
+    /// The next return-to-go, if the family predicts it: D → 1.
+    pub returns: Option<Module>,
 }

@@ -19,30 +19,60 @@ use crate::text::in_words;
 
 /// Reads a policy onto `device`, frozen; `given` is a file of statistics that the user names.
 pub fn read(folder: &Path, given: Option<&Path>, device: Device) -> Result<TransformerPolicy, PolicyError> {
-    let config = read_config(folder, given)?;
-    read_weights(config, TensorFile::find(folder, "model", "pytorch_model")?, device)
+    let config = folder.join("config.json");
+    let table = config.is_file().then(|| statistics::read_table(&config)).transpose()?;
+    let file = match TensorFile::find(folder, "model", "pytorch_model") {
+        Err(_) if table.is_none() => return Err(statistics::no_such_file(config)),
+        file => file?,
+    };
+    read_tensors(table, &config, file, given, device)
 }
 
-/// The same of weights in a file of any name, beside which `config.json` lies.
+/// The same of weights in a file of any name, beside which `config.json` may lie.
 pub fn read_file(
     path: &Path,
     given: Option<&Path>,
     device: Device,
 ) -> Result<TransformerPolicy, PolicyError> {
     let file = TensorFile::open(path)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    if !folder.join("config.json").is_file() {
-        let reason = "it is a state dict, and no config.json lies beside it to say of what sizes".to_owned();
-        return Err(PolicyError::Read { path: path.to_owned(), reason });
-    }
-    read_weights(read_config(folder, given)?, file, device)
+    let config = path.parent().unwrap_or(Path::new(".")).join("config.json");
+    let table = config.is_file().then(|| statistics::read_table(&config)).transpose()?;
+    read_tensors(table, &config, file, given, device)
 }
 
-fn read_config(folder: &Path, given: Option<&Path>) -> Result<PolicyConfig, PolicyError> {
-    let path = folder.join("config.json");
-    let mut table = statistics::read_table(&path)?;
-    let origin = statistics::complete(&mut table, folder, given)?;
-    parse_config(table, &path, origin)
+/// The policy of a file's tensors, and of the `table` at `path`, which some families do without.
+fn read_tensors(
+    table: Option<Map<String, Value>>,
+    path: &Path,
+    file: TensorFile,
+    given: Option<&Path>,
+    device: Device,
+) -> Result<TransformerPolicy, PolicyError> {
+    let mut table = match table {
+        Some(table) => table,
+        None => {
+            let is_there = |known: &str| {
+                let below = format!(".{known}");
+                file.names().any(|name| name == known || name.ends_with(&below))
+            };
+            let Some(family) = families::without_config(is_there) else {
+                let reason =
+                    "it is a state dict, and no config.json lies beside it to say of what sizes".to_owned();
+                return Err(PolicyError::Read { path: file.path().to_owned(), reason });
+            };
+            Map::from_iter([("model_type".to_owned(), Value::from(family.model_types[0]))])
+        }
+    };
+    let family = table.get("model_type").and_then(Value::as_str).and_then(|name| families::named(name).ok());
+    let file = match family {
+        Some(family) => file.without_prefix(family.known_tensor),
+        None => file, // the config is refused below
+    };
+    if let Some(complete) = family.and_then(|family| family.complete) {
+        complete(&mut table, &|name| file.shape(name));
+    }
+    let origin = statistics::complete(&mut table, file.path(), given)?;
+    read_weights(parse_config(table, path, origin)?, file, device)
 }
 
 /// The policy of a config with the weights of a file.
@@ -52,7 +82,6 @@ fn read_weights(
     device: Device,
 ) -> Result<TransformerPolicy, PolicyError> {
     let family = families::of(&config);
-    let file = file.without_prefix(family.known_tensor);
     let path = file.path().to_owned();
     let layout = (family.layout)(&config);
     for TensorSpec { name, shape: expected, .. } in &layout {

@@ -1,5 +1,5 @@
-//! The nine decision transformers that Hugging Face published for D4RL's gym tasks
-//! (`edbeeching/decision-transformer-gym-…`), whose files hold no statistics.
+//! Published decision transformers whose files hold no statistics: the nine for D4RL's gym tasks
+//! (`edbeeching/decision-transformer-gym-…`), and the four for Atari (`edbeeching/decision_transformer_atari`).
 //!
 //! Means and deviations are those of the D4RL v2 datasets, as the releases' cards print them; return scale,
 //! target and context length are the original decision transformer's (arXiv 2106.01345, appendix A).
@@ -13,6 +13,39 @@ pub const CONTEXT_LENGTH: i64 = 20;
 
 /// What their returns were divided by.
 pub const RETURN_SCALE: f32 = 1000.0;
+
+/// One of the four games.
+#[derive(Debug)]
+pub struct AtariRelease {
+    /// The game.
+    pub name: &'static str,
+    /// Its minimal set of actions.
+    actions: i64,
+    /// The return that its authors conditioned it on (arXiv 2106.01345, appendix A).
+    pub target_return: f32,
+}
+
+const ATARI_RELEASES: [AtariRelease; 4] = [
+    AtariRelease { name: "Breakout", actions: 4, target_return: 90.0 },
+    AtariRelease { name: "Pong", actions: 6, target_return: 20.0 },
+    AtariRelease { name: "Qbert", actions: 6, target_return: 14000.0 },
+    AtariRelease { name: "Seaquest", actions: 18, target_return: 1150.0 },
+];
+
+/// The game of the published policy whose weights are at `path`, by a name in that path, the file's first, and by the
+/// shape that `config` gives it.
+pub fn recognise_atari(path: &Path, config: &Map<String, Value>) -> Option<&'static AtariRelease> {
+    let has = |key: &str, size: i64| config.get(key).and_then(Value::as_i64) == Some(size);
+    if config.get("model_type").and_then(Value::as_str) != Some("decision_transformer_atari") {
+        return None;
+    }
+    let whole = path.canonicalize().ok()?;
+    let release = whole.components().rev().find_map(|part| {
+        let part = part.as_os_str().to_string_lossy().to_lowercase();
+        ATARI_RELEASES.iter().find(|release| part.contains(&release.name.to_lowercase()))
+    })?;
+    (has("hidden_size", 128) && has("n_layer", 6) && has("act_dim", release.actions)).then_some(release)
+}
 
 /// One release.
 #[derive(Debug)]

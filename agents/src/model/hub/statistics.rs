@@ -50,12 +50,13 @@ impl Origin {
     }
 }
 
-/// Puts the statistics of `given`, of the folder's sidecar or of a release into `config`.
+/// Puts the statistics of `given`, of the sidecar of the weights at `weights` or of a release into `config`.
 pub fn complete(
     config: &mut Map<String, Value>,
-    folder: &Path,
+    weights: &Path,
     given: Option<&Path>,
 ) -> Result<Origin, PolicyError> {
+    let folder = weights.parent().unwrap_or(Path::new("."));
     let sidecar = folder.join(SIDECAR);
     let file = match given {
         Some(path) => Some(path.to_owned()),
@@ -79,6 +80,13 @@ pub fn complete(
         let source = StatisticsSource::Release(release.name.to_owned());
         return Ok(Origin { source, keys: Vec::new() });
     }
+    if !config.contains_key("target_return")
+        && let Some(game) = releases::recognise_atari(weights, config)
+    {
+        config.insert("target_return".to_owned(), json!(game.target_return));
+        let source = StatisticsSource::Release(format!("decision_transformer_atari, {}", game.name));
+        return Ok(Origin { source, keys: Vec::new() });
+    }
     Ok(Origin { source: StatisticsSource::Config, keys: Vec::new() })
 }
 
@@ -91,6 +99,12 @@ fn read(path: &Path) -> Result<Map<String, Value>, PolicyError> {
             reason: format!("it has the key `{key}`, and only these are known: {}", KEYS.join(", ")),
         }),
     }
+}
+
+/// Says that the file at `path` is not there.
+pub fn no_such_file(path: PathBuf) -> PolicyError {
+    let reason = std::io::Error::from(std::io::ErrorKind::NotFound).to_string();
+    PolicyError::Read { path, reason }
 }
 
 /// A file that is one JSON object.

@@ -68,8 +68,7 @@ impl TorchScript {
             if config_path.is_file() { statistics::read_table(&config_path)? } else { Map::new() };
         table.remove("model_type");
         table.insert("action_tanh".to_owned(), false.into()); // the module's own affair
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let origin = statistics::complete(&mut table, folder, given)?;
+        let origin = statistics::complete(&mut table, path, given)?;
         let refuse = |key, found: &str, wanted: &str| PolicyError::Field {
             path: config_path.clone(),
             source: BadField { key, found: found.to_owned(), wanted: wanted.to_owned() },

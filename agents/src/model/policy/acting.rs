@@ -35,7 +35,7 @@ impl TransformerPolicy {
     /// Appends `count` tokens of the windows `inputs`, from their `first` one on, to some contexts.
     fn append(&self, cache: &mut Cache, rows: &[usize], inputs: &Inputs, first: i64, count: i64) -> Tensor {
         let context = &mut ForwardContext::bare();
-        let tokens = self.encoder.embed_tokens(context, inputs).narrow(1, first, count); // [R, n, D]
+        let tokens = self.encoder.embed_tokens(context, inputs, &inputs.timesteps).narrow(1, first, count); // [R, n, D]
         let mut view = CacheView::new(cache, rows, count, self.device());
         let x = self.encoder.add_positions(&tokens, &view.positions()); // [R, n, D]
         let encoded = self.trunk.decode(context, x, &mut view); // [R, D]

@@ -97,7 +97,7 @@ impl TransformerPolicy {
         }
 
         // The new tokens: the earlier step's action and what follows it, and the rest of the last step.
-        let new = self.encoder.embed_tokens(context, inputs); // [R, 2·P, D]
+        let new = self.encoder.embed_tokens(context, inputs, &inputs.timesteps); // [R, 2·P, D]
         // Positions do not count, so any will do.
         let new = self.encoder.add_positions(&new, &inputs.timesteps);
         let new = new.narrow(1, self.encoder.action_index(), per_step); // [R, P, D]

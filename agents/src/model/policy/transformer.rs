@@ -86,7 +86,7 @@ impl TransformerPolicy {
 
     /// The tokens of a step, in order.
     pub fn tokens(&self) -> impl Iterator<Item = Token> {
-        self.encoder.tokens.iter().map(|(token, _)| *token)
+        self.encoder.tokens.iter().map(|encoder| encoder.token)
     }
 
     /// The sites that get adapters where nobody names others, in the order of the forward pass.
@@ -101,7 +101,7 @@ impl TransformerPolicy {
 
     /// Whether this module reads what the policy is given, rather than another module's output.
     pub fn reads_inputs(&self, module: &ModuleName) -> bool {
-        self.encoder.tokens.iter().any(|(_, embedding)| embedding.name == *module)
+        self.encoder.reads_inputs(module)
     }
 
     /// The site of this name, if the policy has it.
@@ -163,6 +163,17 @@ impl TransformerPolicy {
         self.site(module).expect("a site of this policy").fan_in_fan_out
     }
 
+    /// One token of every step, embedded, without its timestep and position: `[B, T, D]`.
+    pub fn embed(&self, context: &mut ForwardContext, inputs: &Inputs, token: Token) -> Tensor {
+        let encoder = self.encoder.tokens.iter().find(|encoder| encoder.token == token);
+        encoder.expect("the policy reads the token").forward(context, inputs)
+    }
+
+    /// What the first block reads: `[B, K, D]`.
+    pub fn trunk_inputs(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
+        self.encoder.encode(context, inputs).0
+    }
+
     /// The trunk's output for every token: `[B, K, D]`.
     pub fn encode(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
         let (x, bias) = self.encoder.encode(context, inputs); // [B, K, D], [B, 1, K, K]
@@ -189,7 +200,7 @@ impl TransformerPolicy {
     /// The last step's action, which nobody has chosen yet, and what follows it are left out.
     pub fn encode_for_acting(&self, inputs: &Inputs) -> Tensor {
         let context = &mut ForwardContext::bare();
-        let (x, bias) = self.encoder.encode(context, inputs);
+        let (x, bias) = self.encoder.encode_for_acting(context, inputs);
         let tokens = x.size()[1] - self.tokens_after_state();
         let x = x.narrow(1, 0, tokens);
         let bias = bias.narrow(2, 0, tokens).narrow(3, 0, tokens);
@@ -241,8 +252,8 @@ impl TransformerPolicy {
         Predictions {
             actions,
             action_logits,
-            states: context.project(&self.heads.state, &after),
-            returns: context.project(&self.heads.returns, &after),
+            states: self.heads.state.as_ref().map(|head| context.project(head, &after)),
+            returns: self.heads.returns.as_ref().map(|head| context.project(head, &after)),
         }
     }
 

@@ -12,6 +12,54 @@ use crate::tensor::Rows;
 #[derive(Debug)]
 pub struct KeysAndValues(Linear);
 
+/// The layers that give attention its queries, keys and values, as the files keep them.
+#[derive(Debug)]
+pub enum QueriesKeysValues {
+    /// One layer: D → 3·D.
+    Joint(Module),
+    /// A layer for queries, one for keys and one for values: D → D each.
+    Separate(Box<[Module; 3]>),
+}
+
+impl QueriesKeysValues {
+    /// `x` `[…, D]` → `[…, 3·D]`.
+    fn project(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
+        match self {
+            Self::Joint(module) => context.project(module, x),
+            Self::Separate(modules) => {
+                let rows = Rows::of(x); // one copy for the three
+                let parts = modules.each_ref().map(|module| {
+                    module.linear.shaped(&context.project_rows(module, &rows), x) // […, D]
+                });
+                Tensor::cat(&parts, -1)
+            }
+        }
+    }
+
+    /// The keys' and values' part, of which `width` D are the keys: `[…, D]` → `[…, 2·D]`.
+    fn keys_and_values(&self, width: i64) -> Linear {
+        match self {
+            Self::Joint(module) => {
+                let axis = if module.linear.fan_in_fan_out { -1 } else { 0 };
+                let part = |x: &Tensor, axis| x.narrow(axis, width, 2 * width).contiguous();
+                Linear {
+                    weight: part(&module.linear.weight, axis),
+                    bias: part(&module.linear.bias, 0),
+                    fan_in_fan_out: module.linear.fan_in_fan_out,
+                }
+            }
+            Self::Separate(modules) => {
+                let [_, keys, values] = modules.each_ref().map(|module| &module.linear);
+                Linear {
+                    weight: Tensor::cat(&[keys.matrix(), values.matrix()], 0), // [2·D, D]
+                    bias: Tensor::cat(&[&keys.bias, &values.bias], 0),         // [2·D]
+                    fan_in_fan_out: false,
+                }
+            }
+        }
+    }
+}
+
 /// How a block attends.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
@@ -30,8 +78,8 @@ pub struct Block {
     pub index: usize,
     /// Before attention.
     pub attention_norm: LayerNorm,
-    /// Queries, keys and values together: D → 3·D.
-    pub attention_in: Module,
+    /// What it attends by: D → 3·D.
+    pub attention_in: QueriesKeysValues,
     /// The heads' outputs back to the residual stream: D → D.
     pub attention_out: Module,
     /// How it attends.
@@ -96,17 +144,12 @@ impl Block {
     /// The part of the block that makes keys and values.
     pub fn keys_and_values(&self) -> KeysAndValues {
         let width = self.attention_out.linear.bias.size()[0];
-        let part = |x: &Tensor| x.narrow(-1, width, 2 * width).contiguous(); // [D, 3·D] → [D, 2·D]
-        KeysAndValues(Linear {
-            weight: part(&self.attention_in.linear.weight),
-            bias: part(&self.attention_in.linear.bias),
-            fan_in_fan_out: true,
-        })
+        KeysAndValues(self.attention_in.keys_and_values(width))
     }
 
     /// What attention reads of tokens: `x` `[R, n, D]` → `[R, n, 3·D]`.
     pub fn queries_keys_values(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
-        context.project(&self.attention_in, &self.attention_norm.forward(x))
+        self.attention_in.project(context, &self.attention_norm.forward(x))
     }
 
     /// The whole block from what [`Block::queries_keys_values`] has made of its tokens: `x` `[B, K, D]`, `qkv` `[B, K, 3·D]`,
@@ -193,7 +236,7 @@ impl Block {
         bias: &Tensor,
         queried: Option<&Tensor>,
     ) -> Tensor {
-        let qkv = context.project(&self.attention_in, x); // [B, K, 3·D]
+        let qkv = self.attention_in.project(context, x); // [B, K, 3·D]
         self.attend_qkv(context, &qkv, bias, queried)
     }
 

@@ -4,7 +4,7 @@ mod block;
 mod kv_cache;
 mod stack;
 
-pub use block::{Attention, Block, KeysAndValues};
+pub use block::{Attention, Block, KeysAndValues, QueriesKeysValues};
 pub(in crate::model) use kv_cache::CacheView;
 pub use kv_cache::{Cache, cached_context_len, resets_context};
 pub use stack::Trunk;

@@ -75,14 +75,15 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
     })
 }
 
-/// Writes tensors of kind f32 or i64, of any shape and on any device.
+/// Writes tensors of kind f32, i64 or u8, of any shape and on any device.
 pub fn write(tensors: &[(String, Tensor)], path: &Path) -> io::Result<()> {
     let mut packed = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         let dtype = match tensor.kind() {
             Kind::Float => Dtype::F32,
             Kind::Int64 => Dtype::I64,
-            kind => unreachable!("`{name}` is {kind:?}, and this program writes f32 and i64 alone"),
+            Kind::Uint8 => Dtype::U8,
+            kind => unreachable!("`{name}` is {kind:?}, and this program writes f32, i64 and u8 alone"),
         };
         let shape: Vec<usize> = tensor.size().into_iter().map(|size| size as usize).collect();
         packed.push((name.as_str(), dtype, shape, bytes(tensor)));

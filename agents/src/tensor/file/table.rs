@@ -50,7 +50,8 @@ pub struct TensorFile {
 
 impl TensorFile {
     /// Opens the tensors called `stem` in a folder, in the order in which transformers and PEFT look:
-    /// `STEM.safetensors`, its shards, then the `.bin` of `pickle_stem`, its shards.
+    /// `STEM.safetensors`, its shards, then the `.bin` of `pickle_stem`, its shards; and last `STEM.pth`, the name that
+    /// authors of policies give theirs.
     pub fn find(folder: &Path, stem: &str, pickle_stem: &str) -> Result<Self, TensorFileError> {
         let whole = folder.join(format!("{stem}.safetensors"));
         for (stem, end) in [(stem, "safetensors"), (pickle_stem, "bin")] {
@@ -62,6 +63,10 @@ impl TensorFile {
             if index.is_file() {
                 return Self::open_shards(&index);
             }
+        }
+        let single = folder.join(format!("{stem}.pth"));
+        if single.is_file() {
+            return Self::open(&single);
         }
         let reason = format!("there is no such file, nor {pickle_stem}.bin, nor an index of shards");
         Err(TensorFileError::Read { path: whole, reason })
