@@ -150,7 +150,7 @@ fn policies_and_adapters() {
     check(
         &bench,
         &adapted("loha"),
-        &["loha/adapter_config.json", "`peft_type` = \"LOHA\"", "\"LORA\" is wanted"],
+        &["loha/adapter_config.json", "`peft_type` = \"LOHA\"", "expected \"LORA\""],
     );
     check(&bench, &adapted("ranks"), &["encoder.h.0", "rank 5"]);
     let other = ["evaluate", "other", "--env", "Pendulum-v1", "--adapter", "adapter"];

@@ -52,4 +52,9 @@ fn what_is_no_parity_folder_is_refused() {
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(eva_rl::parity::run(&[empty.path().to_owned()]), ExitCode::from(2));
     assert_eq!(eva_rl::parity::run(&[]), ExitCode::from(2));
+    let without_cases = tempfile::tempdir().unwrap();
+    copy_folder(&folder(), without_cases.path());
+    let meta = r#"{"family": "atari-dt", "variant": {"heads": 1}, "cases": {}}"#;
+    fs::write(without_cases.path().join("meta.json"), meta).unwrap();
+    assert_eq!(eva_rl::parity::run(&[without_cases.path().to_owned()]), ExitCode::from(2));
 }

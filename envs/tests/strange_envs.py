@@ -1,4 +1,4 @@
-"""Environments of Gymnasium's interface that do what they should not, for `it/bridge.rs`."""
+"""Environments of Gymnasium's interface that do what they should not, for `it/bridge.rs` and `it/bridge_failures.rs`."""
 
 import ctypes
 import os

@@ -134,7 +134,7 @@ pub(super) fn device(text: &str) -> Result<tch::Device, String> {
         "cuda" => Some(0),
         _ => text.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
     };
-    let index = index.ok_or("cpu, cuda or cuda:N is wanted")?;
+    let index = index.ok_or("expected cpu, cuda or cuda:N")?;
     let count = tch::Cuda::device_count();
     if (index as i64) < count {
         Ok(tch::Device::Cuda(index))

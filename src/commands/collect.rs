@@ -20,7 +20,7 @@ use crate::support::threads;
 pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
     if let Some(noise) = args.noise.iter().find(|noise| !(noise.is_finite() && **noise >= 0.0)) {
-        return Err(InputError(format!("--noise is {noise}, and numbers of at least 0 are wanted")).into());
+        return Err(InputError(format!("--noise is {noise}, expected numbers of at least 0")).into());
     }
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;

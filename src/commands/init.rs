@@ -47,7 +47,7 @@ fn whole_policy(path: &Path) -> anyhow::Result<PathBuf> {
     match source.adapter {
         None => Ok(source.policy),
         Some(_) => Err(InputError(format!(
-            "--policy is {path:?}, which holds an adapter, and a whole policy is wanted: `eva-rl merge {} --out POLICY` makes one",
+            "--policy is {path:?}, which holds an adapter, expected a whole policy; `eva-rl merge {} --out POLICY` makes one",
             path.display()
         ))
         .into()),

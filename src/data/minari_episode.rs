@@ -40,13 +40,11 @@ impl Reader<'_> {
         let rewards = self.numbers(group, "rewards")?.all().into_owned();
         let steps = rewards.len();
         if steps == 0 {
-            return Err("has no steps, and at least one is wanted".to_owned());
+            return Err("has no steps, expected at least one".to_owned());
         }
         let wanted = |name: &str, found: usize, wanted: usize| match found == wanted {
             true => Ok(()),
-            false => {
-                Err(format!("has {found} numbers in `{name}`, and {wanted} are wanted for {steps} rewards"))
-            }
+            false => Err(format!("has {found} numbers in `{name}`, expected {wanted} for {steps} rewards")),
         };
         let observations = self.observations(group, steps + 1, &wanted)?;
         let mut actions = self.numbers(group, "actions")?;
@@ -225,7 +223,7 @@ fn check_finite(name: &str, numbers: &[f32], width: usize) -> Result<(), String>
     match numbers.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
         Some(at) => Err(format!(
-            "has {} in `{name}` at step {}, dimension {}, and a finite number is wanted",
+            "has {} in `{name}` at step {}, dimension {}, expected a finite number",
             numbers[at],
             at / width,
             at % width
@@ -237,13 +235,13 @@ fn check_actions(space: &ActionSpace, actions: &[f32]) -> Result<(), String> {
     for (step, row) in actions.chunks(space.width()).enumerate() {
         eva_rl_envs::check_actions(space, row).map_err(|error| match error {
             eva_rl_envs::EnvError::DiscreteAction { value, actions, .. } => {
-                format!("has action {value} at step {step}, and a whole number in 0..{actions} is wanted")
+                format!("has action {value} at step {step}, expected a whole number in 0..{actions}")
             }
             eva_rl_envs::EnvError::MultiDiscreteAction { dimension, value, actions, .. } => format!(
-                "has action {value} at step {step}, dimension {dimension}, and a whole number in 0..{actions} is wanted"
+                "has action {value} at step {step}, dimension {dimension}, expected a whole number in 0..{actions}"
             ),
             eva_rl_envs::EnvError::BoxAction { dimension, value, low, high, .. } => format!(
-                "has action {value} at step {step}, dimension {dimension}, and {low}..={high} is wanted"
+                "has action {value} at step {step}, dimension {dimension}, expected {low}..={high}"
             ),
             other => other.to_string(),
         })?;

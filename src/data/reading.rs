@@ -17,7 +17,7 @@ pub enum DatasetError {
     #[error("{path:?} is a file, and a dataset is a folder as Minari writes it, with data/main_data.hdf5")]
     File { path: PathBuf },
 
-    #[error("the dataset {path:?} has `{key}` = {found} in its metadata, and {wanted} is wanted")]
+    #[error("the dataset {path:?} has `{key}` = {found} in its metadata, expected {wanted}")]
     Metadata { path: PathBuf, key: &'static str, found: String, wanted: &'static str },
 
     #[error("the dataset {path:?}, episode {episode}: {reason}")]

@@ -71,10 +71,8 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Evaluated>> {
     match evaluations.iter().find(|evaluated| evaluated.targets.is_empty()) {
         None => Ok(evaluations),
         Some(evaluated) => {
-            let text = format!(
-                "{path:?} has no target for update {}, and at least one is wanted",
-                evaluated.updates
-            );
+            let text =
+                format!("{path:?} has no target for update {}, expected at least one", evaluated.updates);
             Err(InputError(text).into())
         }
     }

@@ -35,7 +35,7 @@ pub fn run(folders: &[PathBuf]) -> ExitCode {
 
 fn try_run(folders: &[PathBuf]) -> anyhow::Result<bool> {
     if folders.is_empty() {
-        return Err(InputError("no folder is given, and at least one is wanted".to_owned()).into());
+        return Err(InputError("no folder is given, expected at least one".to_owned()).into());
     }
     let mut all_pass = true;
     for folder in folders {
@@ -59,5 +59,9 @@ fn read_and_play(folder: &Path) -> anyhow::Result<Vec<Case>> {
         let text = format!("in {path:?}, `family` is {}, expected {}", meta["family"], known.join(" or "));
         return Err(InputError(text).into());
     };
-    play(folder, &meta)
+    let cases = play(folder, &meta)?;
+    if cases.is_empty() {
+        return Err(InputError(format!("in {path:?}, `cases` names none, expected at least one")).into());
+    }
+    Ok(cases)
 }

@@ -23,7 +23,7 @@ pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs>
             let found =
                 found.map_or("no `states`".to_owned(), |shape| format!("`states` with shape {shape:?}"));
             let sizes: Vec<String> = state.iter().map(ToString::to_string).collect();
-            return Err(refuse(format!("holds {found}, and [B, T, {}] is wanted", sizes.join(", "))).into());
+            return Err(refuse(format!("holds {found}, expected [B, T, {}]", sizes.join(", "))).into());
         }
     };
     let tokens = steps.saturating_mul(config.token_order.len() as i64);
@@ -36,7 +36,7 @@ pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs>
         match file.shape(name) {
             Some(found) if found == shape => Ok(file.read(name).or_input()?.to_kind(kind)),
             Some(found) => {
-                Err(refuse(format!("holds `{name}` with shape {found:?}, and {shape:?} is wanted")).into())
+                Err(refuse(format!("holds `{name}` with shape {found:?}, expected {shape:?}")).into())
             }
             None => Err(refuse(format!("lacks `{name}`")).into()),
         }
@@ -44,8 +44,7 @@ pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs>
     let timesteps = shaped("timesteps", &[batch, steps], Kind::Int64)?;
     let (least, greatest) = (timesteps.min().int64_value(&[]), timesteps.max().int64_value(&[]));
     if least < 0 || greatest >= config.max_ep_len {
-        let text =
-            format!("holds `timesteps` from {least} to {greatest}, and 0..{} is wanted", config.max_ep_len);
+        let text = format!("holds `timesteps` from {least} to {greatest}, expected 0..{}", config.max_ep_len);
         return Err(refuse(text).into());
     }
     let rewards = match config.reads(Token::Reward) {

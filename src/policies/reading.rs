@@ -52,7 +52,7 @@ pub fn read_transformer(
     match read_policy(path, statistics, device)? {
         Policy::Transformer(policy) => Ok(policy),
         Policy::TorchScript(_) => Err(InputError(format!(
-            "{path:?} is a TorchScript module, whose linear maps are compiled into its own code and take no adapters; a policy in Hugging Face's format is wanted"
+            "{path:?} is a TorchScript module, whose linear maps are compiled into its own code and take no adapters; expected a policy in Hugging Face's format"
         ))
         .into()),
     }

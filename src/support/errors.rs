@@ -77,8 +77,8 @@ mod tests {
     #[test]
     fn no_message_is_longer_than_a_screen() {
         assert_eq!(on_a_screen("one\n  two"), "one\n  two");
-        let long = on_a_screen(&format!("it is {}, and a number is wanted", "x".repeat(100_000)));
-        assert!(long.chars().count() < 1010 && long.ends_with("a number is wanted"), "{long}");
+        let long = on_a_screen(&format!("it is {}, expected a number", "x".repeat(100_000)));
+        assert!(long.chars().count() < 1010 && long.ends_with("expected a number"), "{long}");
         assert!(on_a_screen(&"line\n".repeat(100)).ends_with("line\n… and 60 more lines"));
     }
 }

@@ -22,7 +22,7 @@ pub enum BadState {
     #[error("the adapters' state lacks `{0}`")]
     Missing(String),
 
-    #[error("the adapters' state has `{name}` of shape {found:?}, and {wanted:?} is wanted")]
+    #[error("the adapters' state has `{name}` of shape {found:?}, expected {wanted:?}")]
     Shape { name: String, found: Vec<i64>, wanted: Vec<i64> },
 }
 

@@ -15,7 +15,7 @@ pub enum AdapterError {
     #[error("cannot write {path:?}: {reason}")]
     Write { path: PathBuf, reason: String },
 
-    #[error("{path:?} has `{key}` = {found}, and {wanted} is wanted")]
+    #[error("{path:?} has `{key}` = {found}, expected {wanted}")]
     Config { path: PathBuf, key: &'static str, found: String, wanted: String },
 
     #[error(transparent)]

@@ -8,7 +8,7 @@ use crate::adapter::{Lora, LoraOptions};
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[allow(missing_docs)] // each variant's sentence says what its fields are
 pub enum SiteError {
-    #[error("{wanted} components are wanted, and a module of {input} → {output} has {found}: lower the rank")]
+    #[error("a module of {input} → {output} has {found} components, expected {wanted}: lower the rank")]
     TooFewComponents { wanted: i64, found: i64, input: i64, output: i64 },
 
     #[error("what the adapter is initialised from holds NaN or infinity")]

@@ -12,7 +12,7 @@ use crate::tensor::Rows;
 /// Rounds of subspace iteration from the whole's directions to a half's.
 const ROUNDS: usize = 2;
 
-/// Which end of the spectrum is wanted.
+/// Which end of the spectrum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The directions of most variance.

@@ -82,7 +82,7 @@ fn a_number_of_heads_that_no_file_says_is_in_the_config() {
 
     fs::write(folder.path().join("config.json"), text.replace('2', "3")).unwrap();
     let error = model::read(folder.path(), None, Device::Cpu).unwrap_err().to_string();
-    assert!(error.contains("`n_head` is 3, and a divisor of hidden_size 16 is wanted"), "{error}");
+    assert!(error.contains("`n_head` is 3, expected a divisor of hidden_size 16"), "{error}");
 }
 
 #[test]

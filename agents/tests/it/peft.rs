@@ -72,6 +72,21 @@ fn a_large_batch_which_onednn_computes_gives_what_its_parts_do() {
 }
 
 #[test]
+fn a_config_without_a_model_type_is_hugging_face_s_whatever_stands_before_the_names() {
+    let whole = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = std::fs::read_to_string(golden("plain").join("config.json")).unwrap();
+    let mut config: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&config).unwrap();
+    config.remove("model_type").expect("the fixture says it");
+    std::fs::write(folder.path().join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
+    let renamed: Vec<(String, Tensor)> =
+        whole.weights().iter().map(|(name, weight)| (format!("module.{name}"), weight.copy())).collect();
+    tensor_file::write(&renamed, &folder.path().join("model.safetensors")).unwrap();
+    let found = model::read(folder.path(), None, Device::Cpu).unwrap();
+    assert_eq!(found.weights(), whole.weights());
+}
+
+#[test]
 fn shards_pickles_and_old_files_hold_the_same_policy() {
     let whole = model::read(&golden("odd"), None, Device::Cpu).unwrap();
     for name in ["shards", "pickle", "old"] {
@@ -135,7 +150,11 @@ fn check_module_fails(state_dim: i64, act_dim: i64, words: &[&str]) {
 #[test]
 fn a_module_that_fails_or_returns_something_else_says_so_in_a_sentence() {
     check_module_fails(4, 1, &["model.pt", "failed", "shapes cannot be multiplied (8x4 and 3x8)"]);
-    check_module_fails(3, 2, &["model.pt", "returned actions of shape [2, 4, 1]", "[2, 4, 2] are wanted"]);
+    check_module_fails(
+        3,
+        2,
+        &["model.pt", "returned actions of shape [2, 4, 1]", "expected actions of shape [2, 4, 2]"],
+    );
 }
 
 #[test]

@@ -277,7 +277,7 @@ impl Leaf<'_> {
             let index = value - start as f64;
             if index.fract() != 0.0 || index < 0.0 || index >= n as f64 {
                 let last = start + n as i64 - 1;
-                return Err(format!("holds {value}, and a whole number in {start}..={last} is wanted"));
+                return Err(format!("holds {value}, expected a whole number in {start}..={last}"));
             }
             row[from + index as usize] = 1.0;
             Ok(())
@@ -436,7 +436,7 @@ mod tests {
         let leaf = &space.leaves().unwrap()[0];
         for value in [0.0, 4.0, 1.5] {
             let said = leaf.flatten(&[value], &mut [0.0; 3]).unwrap_err();
-            assert!(said.contains("a whole number in 1..=3 is wanted"), "{said}");
+            assert!(said.contains("expected a whole number in 1..=3"), "{said}");
         }
     }
 

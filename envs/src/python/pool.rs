@@ -466,7 +466,7 @@ fn contract(worker: &mut Process) -> Result<EnvContract, Failure> {
 pub(super) fn check_finite(what: &str, numbers: &[f32]) -> Result<(), Failure> {
     match numbers.iter().find(|number| !number.is_finite()) {
         None => Ok(()),
-        Some(found) => Err(Failure::Nonsense(format!("it gave {what} with {found}, and numbers are wanted"))),
+        Some(found) => Err(Failure::Nonsense(format!("it gave {what} with {found}, expected numbers"))),
     }
 }
 

@@ -1,8 +1,8 @@
 """The fork server of eva-rl's workers, and the workers, which it forks: each hosts environments, or experts.
 
-eva-rl's ends are `fork_server.rs` and `process.rs`. It speaks with each process over a socket, the fork server's being its
-standard input: eva-rl sends a command of one byte, and gets ANSWERED or FAILED, both with a text behind where one
-is due (its length as four bytes, then UTF-8). Numbers go through memory that both share.
+eva-rl's ends are `fork_server.rs` and `process.rs`. It speaks with each process over a socket, which is the fork
+server's standard input: eva-rl sends a command of one byte, and gets ANSWERED or FAILED, both with a text behind
+where one is due (its length as four bytes, then UTF-8). Numbers and images go through memory that both share.
 """
 
 import difflib
@@ -217,7 +217,7 @@ class Rows:
         self.pixels = self.take(numpy.uint8, rows, *shape)
         self.final_pixels = self.take(numpy.uint8, rows, *shape)
         if self.offset != len(memory):
-            raise ValueError(f"the shared memory has {len(memory)} bytes, and {self.offset} are wanted")
+            raise ValueError(f"the shared memory has {len(memory)} bytes, expected {self.offset}")
 
     def take(self, kind, *shape):
         numpy = self.numpy
@@ -497,13 +497,13 @@ def number(value, what):
     import numpy
 
     if value is None:
-        raise TypeError(f"{what} is None, and a number is wanted")
+        raise TypeError(f"{what} is None, expected a number")
     try:
         array = numpy.asarray(value, numpy.float64)
     except (TypeError, ValueError):
-        raise TypeError(f"{what} is {type(value).__name__}, and a number is wanted") from None
+        raise TypeError(f"{what} is {type(value).__name__}, expected a number") from None
     if array.size != 1:
-        raise ValueError(f"{what} has shape {array.shape}, and one number is wanted")
+        raise ValueError(f"{what} has shape {array.shape}, expected one number")
     return array.item()
 
 
@@ -616,7 +616,8 @@ class Observation:
             shown = shown[key]
         shown = self.numpy.asarray(shown)
         if shown.shape[-3:] != shape or shown.dtype != self.numpy.uint8:
-            raise ValueError(f"an image has shape {shown.shape} and type {shown.dtype}, and {shape} and uint8 are its space's")
+            found = f"shape {shown.shape} and type {shown.dtype}"
+            raise ValueError(f"an image has {found}, expected {shape} and uint8, as its space says")
         return self.numpy.moveaxis(shown, -1, -3) if channels_last else shown
 
     def write(self, shown, row, pixels):

@@ -1,7 +1,21 @@
-//! Tests of the crate from outside, in one binary.
+//! The crate from outside, against Gymnasium and against workers that fail.
+//!
+//! | module | what it tests | reference |
+//! |---|---|---|
+//! | `bridge` | environments in Python workers | the same in Python |
+//! | `bridge_failures` | workers that die, hang and talk nonsense | – |
+//! | `conformance` | what every environment and every pool must do | – |
+//! | `golden` | classic tasks, step by step | Gymnasium |
+//! | `gymnasium` | gymnasium-rs's interface, both ways | – |
+//! | `mujoco` | MuJoCo's tasks, step by step | Gymnasium, mujoco |
+//! | `play` | plays whole episodes, for the others | – |
+//! | `refusals` | wrong ids, options and actions | – |
+//! | `scripted` | what scripted controllers earn | – |
 
 #[cfg(target_os = "linux")]
 mod bridge;
+#[cfg(target_os = "linux")]
+mod bridge_failures;
 mod conformance;
 mod golden;
 mod gymnasium;

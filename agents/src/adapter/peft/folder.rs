@@ -172,9 +172,7 @@ impl AdapterFolder {
                     );
                 }
                 if adapters.replaced.insert(plain, tensor).is_some() {
-                    return refuse(
-                        "is there under two adapters' names, and one adapter is wanted".to_owned(),
-                    );
+                    return refuse("is there under two adapters' names, expected one adapter".to_owned());
                 }
                 continue;
             };
@@ -194,7 +192,7 @@ impl AdapterFolder {
                 _ => &mut parts.magnitude,
             };
             if place.replace(tensor).is_some() {
-                return refuse("is there under two adapters' names, and one adapter is wanted".to_owned());
+                return refuse("is there under two adapters' names, expected one adapter".to_owned());
             }
         }
         for (adapted, parts) in parts {
@@ -411,11 +409,11 @@ impl Parts {
     /// The trainable adapter, or what is wrong with it.
     fn assemble(self, module: &str, rules: &PeftConfig) -> Result<Lora, String> {
         let (Some(down), Some(up)) = (self.down, self.up) else {
-            return Err("has only one of A and B, and both are wanted".to_owned());
+            return Err("has only one of A and B, expected both".to_owned());
         };
         let wanted = rules.rank_of(module);
         let (Ok((rank, _)), Ok((outputs, columns))) = (down.size2(), up.size2()) else {
-            return Err(format!("has A {:?} and B {:?}, and matrices are wanted", down.size(), up.size()));
+            return Err(format!("has A {:?} and B {:?}, expected matrices", down.size(), up.size()));
         };
         if rank != wanted || columns != wanted {
             return Err(format!(
@@ -431,7 +429,7 @@ impl Parts {
                 let found = found.as_ref().map_or("none".to_owned(), |found| format!("{:?}", found.size()));
                 let wanted = if dora { format!("[{outputs}]") } else { "none".to_owned() };
                 return Err(format!(
-                    "has a `lora_magnitude_vector` of shape {found}, and with `use_dora` = {dora} {wanted} is wanted"
+                    "has a `lora_magnitude_vector` of shape {found}, expected {wanted} with `use_dora` = {dora}"
                 ));
             }
         }

@@ -209,7 +209,7 @@ fn is_original_order(order: &[Token]) -> bool {
 
 /// A field of `config.json` that cannot be.
 #[derive(Debug, thiserror::Error)]
-#[error("`{key}` is {found}, and {wanted} is wanted")]
+#[error("`{key}` is {found}, expected {wanted}")]
 pub struct BadField {
     /// The field.
     pub key: &'static str,
@@ -352,6 +352,6 @@ mod tests {
     #[test]
     fn a_number_of_blocks_is_believed_within_reason() {
         let error = PolicyConfig { n_layer: 10_000_000, ..PolicyConfig::default() }.check().unwrap_err();
-        assert_eq!(error.to_string(), "`n_layer` is 10000000, and a number of blocks up to 4,096 is wanted");
+        assert_eq!(error.to_string(), "`n_layer` is 10000000, expected a number of blocks up to 4,096");
     }
 }

@@ -113,8 +113,12 @@ fn check(config: &PolicyConfig) -> Result<(), BadField> {
     if config.action_kind != ActionKind::Discrete {
         return bad("action_kind", format!("{:?}", config.action_kind).to_lowercase(), "\"discrete\"");
     }
-    if !config.has_original_order() || !config.global_positions {
-        return bad("token_order", "another".to_owned(), "return, state and action, with `global_positions`");
+    if !config.has_original_order() {
+        let found = serde_json::to_string(&config.token_order).unwrap_or_default();
+        return bad("token_order", found, "[\"return\",\"state\",\"action\"]");
+    }
+    if !config.global_positions {
+        return bad("global_positions", "false".to_owned(), "true");
     }
     Ok(())
 }

@@ -66,13 +66,16 @@ fn read_tensors(
     let family = table.get("model_type").and_then(Value::as_str).and_then(|name| families::named(name).ok());
     let file = match family {
         Some(family) => file.without_prefix(family.known_tensor),
-        None => file, // the config is refused below
+        None => file,
     };
     if let Some(complete) = family.and_then(|family| family.complete) {
         complete(&mut table, &|name| file.shape(name));
     }
     let origin = statistics::complete(&mut table, file.path(), given)?;
-    read_weights(parse_config(table, path, origin)?, file, device)
+    let config = parse_config(table, path, origin)?;
+    // A config without `model_type` says its family only now.
+    let file = file.without_prefix(families::of(&config).known_tensor);
+    read_weights(config, file, device)
 }
 
 /// The policy of a config with the weights of a file.

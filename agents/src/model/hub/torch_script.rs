@@ -48,7 +48,7 @@ pub enum ScriptError {
     },
 
     /// It returned something else.
-    #[error("the module {path:?} returned {found}, and actions of shape {wanted:?} are wanted")]
+    #[error("the module {path:?} returned {found}, expected actions of shape {wanted:?}")]
     Returned {
         /// The module.
         path: PathBuf,
@@ -75,7 +75,7 @@ impl TorchScript {
         };
         for key in ["state_dim", "act_dim"] {
             if !table.contains_key(key) {
-                let wanted = "a size, there or in a file of statistics,";
+                let wanted = "a size, there or in a file of statistics";
                 return Err(refuse(key, "absent", wanted));
             }
         }

@@ -109,7 +109,7 @@ impl TensorFile {
             let shard = shard.as_str().unwrap_or_default();
             if Path::new(shard).file_name().is_none_or(|file| file != shard) {
                 let reason =
-                    format!("`weight_map` puts `{name}` into {shard:?}, and a file's bare name is wanted");
+                    format!("`weight_map` puts `{name}` into {shard:?}, expected a file's bare name");
                 return Err(refuse(reason));
             }
             if !shards.contains_key(shard) {
@@ -176,10 +176,10 @@ impl TensorFile {
             reason,
         };
         if !matches!(place.kind, Kind::Float | Kind::Half | Kind::BFloat16 | Kind::Double) {
-            return Err(refuse(format!("as {:?}, and floating-point numbers are wanted", place.kind)));
+            return Err(refuse(format!("as {:?}, expected floating-point numbers", place.kind)));
         }
         let check = |piece: &Tensor| match piece.isfinite().all().int64_value(&[]) {
-            0 => Err(refuse("with NaN or infinity in it, and finite numbers are wanted".to_owned())),
+            0 => Err(refuse("with NaN or infinity in it, expected finite numbers".to_owned())),
             _ => Ok(()),
         };
         Ok(self.read_as(name, Kind::Float, &check)?.to_device(device))

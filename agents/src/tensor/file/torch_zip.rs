@@ -34,13 +34,13 @@ pub(super) fn places(file: File, path: &Rc<PathBuf>) -> Result<BTreeMap<String, 
         .ok_or("it is a zip archive without a `data.pkl`, as torch.save would write")?;
     let root = pickle_name.trim_end_matches("data.pkl").to_owned();
     if names.iter().any(|name| name.starts_with(&format!("{root}code/"))) {
-        return Err("it is a TorchScript module, and a state dict is wanted".to_owned());
+        return Err("it is a TorchScript module, expected a state dict".to_owned());
     }
     if let Ok(mut order) = archive.by_name(&format!("{root}byteorder")) {
         let mut text = String::new();
         let _ = order.by_ref().take(16).read_to_string(&mut text);
         if text != "little" {
-            return Err(format!("its byte order is {text:?}, and \"little\" is wanted"));
+            return Err(format!("its byte order is {text:?}, expected \"little\""));
         }
     }
     let mut pickle = Vec::new();
