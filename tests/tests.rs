@@ -12,6 +12,7 @@
 //! | `sweep` | a grid of runs, and a report of them |
 //! | `learning` | returns rise: a tiny task for each algorithm of `[online]` |
 //! | `parity` | foundation policies beside their reference implementations |
+//! | `pixels` | policies that read images: data, training, refusals |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `init` | configs to start from |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
@@ -33,6 +34,8 @@ mod messages;
 mod methods;
 mod online;
 mod parity;
+#[cfg(target_os = "linux")]
+mod pixels;
 mod policies;
 mod rollout;
 mod stop;

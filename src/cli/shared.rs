@@ -40,8 +40,8 @@ pub struct EnvArgs {
 }
 
 impl EnvArgs {
-    /// How Python workers are run, if the environment has any.
-    pub fn bridge(&self) -> anyhow::Result<BridgeSettings> {
+    /// How Python workers are run, if the environment has any, and whether they keep `images` apart.
+    pub fn bridge(&self, images: bool) -> anyhow::Result<BridgeSettings> {
         let given = [
             ("--env-python", self.python.is_some()),
             ("--env-import", !self.imports.is_empty()),
@@ -61,6 +61,7 @@ impl EnvArgs {
             imports: self.imports.clone(),
             infos: self.infos.clone(),
             processes: self.processes.map_or(usual.processes, |processes| processes as usize),
+            images,
             ..usual
         })
     }
@@ -98,9 +99,9 @@ pub struct ReadingArgs {
 }
 
 impl ReadingArgs {
-    /// The same for readers.
-    pub fn reading(&self) -> Reading {
-        Reading { on_bad_episode: self.on_bad_episode, clip_actions: self.clip_actions }
+    /// The same for readers that keep `images` apart or not.
+    pub fn reading(&self, images: bool) -> Reading {
+        Reading { on_bad_episode: self.on_bad_episode, clip_actions: self.clip_actions, images }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use eva_rl_agents::model::Policy;
 use tch::Device;
 
 use crate::cli::CollectArgs;
@@ -24,7 +25,8 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     }
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
-    let bridge = args.env.bridge()?;
+    let player = Player::of(&args)?;
+    let bridge = args.env.bridge(player.reads_images())?;
     let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
     let spec = env.spec().clone();
     if let Err(reason) = policies::check_actions(&spec.action, &format!("`{}`", spec.id)) {
@@ -33,7 +35,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     let seed = seeds::seed(args.seed, Purpose::Collection, 0);
     // The folders above the dataset's are made with it.
     let above = args.out.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
-    let spool = Spool::new(above, spec.observation_width(), spec.action.width())?;
+    let spool = Spool::new(above, &spec)?;
     // Plays all episodes, and sums them up.
     let mut play = |actor: &mut dyn Actor| -> anyhow::Result<Evaluation> {
         let mut noisy = NoisyActor { actor, space: spec.action.clone(), scales: args.noise.clone() };
@@ -43,9 +45,9 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     };
 
     let mut setting = String::new();
-    let found = match args.policy.as_str() {
-        "random" => play(&mut RandomActor { space: spec.action.clone() })?,
-        "scripted" => {
+    let found = match player {
+        Player::Random => play(&mut RandomActor { space: spec.action.clone() })?,
+        Player::Scripted => {
             let controller = eva_rl_envs::scripted_with(&args.env.id, &kwargs, num_envs, &bridge);
             play(&mut ScriptedActor {
                 controller: controller.or_input()?,
@@ -53,21 +55,18 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
                 observation_width: spec.observation_width(),
             })?
         }
-        path => {
-            let path = policy_folder(path)?;
-            let source = Source::of(&path, None, args.statistics.file())?;
-            let policy = policies::read_merged(&source, Device::Cpu)?;
-            policies::refuse_images(policy.config(), "collect")?;
+        Player::Policy(path, policy) => {
             threads::for_rollouts(policy.config(), num_envs);
-            let mut conditioning = policies::conditioning(policy.config(), policy.device(), &path)?;
+            if let Some(target) = args.target_return.filter(|target| !target.is_finite()) {
+                let text = format!("--target-return is {target}, expected a finite number");
+                return Err(InputError(text).into());
+            }
+            let mut conditioning =
+                policies::conditioning(policy.config(), policy.device(), &path, args.target_return)?;
             conditioning.return_cap = args.acting.cap()?;
             let whose = format!("`{}`", spec.id);
             policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
-            let target_return = args.target_return.unwrap_or(conditioning.target_return);
-            if !target_return.is_finite() {
-                let text = format!("--target-return is {target_return}, expected a finite number");
-                return Err(InputError(text).into());
-            }
+            let target_return = conditioning.target_return;
             policies::tell_long_episodes(policy.config(), &spec);
             policies::tell_far_targets(&[target_return], conditioning.max_return_to_go);
             let (choice, inference) = (ActionSelection::Greedy(&policy), args.acting.inference.by(&policy));
@@ -95,6 +94,38 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     }
     let setting = if setting.is_empty() { setting } else { format!("{setting}: ") };
     print(&format!("{}: {setting}{}", args.out.display(), found.line()))
+}
+
+/// Who acts.
+enum Player {
+    Random,
+    Scripted,
+    /// A policy and where it was read.
+    Policy(PathBuf, Box<Policy>),
+}
+
+impl Player {
+    fn of(args: &CollectArgs) -> anyhow::Result<Self> {
+        Ok(match args.policy.as_str() {
+            "random" => Self::Random,
+            "scripted" => Self::Scripted,
+            path => {
+                let path = policy_folder(path)?;
+                let source = Source::of(&path, None, args.statistics.file())?;
+                let policy = policies::read_merged(&source, Device::Cpu)?;
+                Self::Policy(path, Box::new(policy))
+            }
+        })
+    }
+
+    /// Whether images are kept apart from numbers for it, and in the dataset; a policy of vectors reads everything
+    /// flattened.
+    fn reads_images(&self) -> bool {
+        match self {
+            Self::Random | Self::Scripted => true,
+            Self::Policy(_, policy) => policy.config().image_shape.is_some(),
+        }
+    }
 }
 
 fn policy_folder(text: &str) -> anyhow::Result<PathBuf> {

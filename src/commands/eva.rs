@@ -27,19 +27,17 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let options = args.eva.options(args.batch_size)?;
     let rank = options.lora.rank.get();
     let policy = policies::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
-    let conditioning = policies::conditioning(policy.config(), policy.device(), &args.policy)?;
+    // Windows of data are conditioned on what was earned, whatever the target return.
+    let target = policy.config().target_return.or(Some(0.0));
+    let conditioning = policies::conditioning(policy.config(), policy.device(), &args.policy, target)?;
     threads::for_eva(policy.config(), args.batch_size as usize);
-    let dataset = data::read_with(&args.data, args.reading.reading()).or_input()?;
+    let dataset = data::read_with(&args.data, args.reading.reading(policy.config().image_shape.is_some()))
+        .or_input()?;
     let whose = format!("the dataset {:?}", args.data);
     if let Some(faults) = dataset.faults() {
         tell(&format!("{whose}: {faults}"));
     }
-    policies::check_spaces(
-        policy.config(),
-        policies::Shown::numbers(dataset.observation_width),
-        &dataset.action,
-        &whose,
-    )?;
+    policies::check_spaces(policy.config(), policies::Shown::in_data(&dataset), &dataset.action, &whose)?;
     policies::tell_far_states(policy.config(), &dataset.trajectories, &whose);
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
     let sites = chosen_sites(policy.sites(), &args.target_modules)?;

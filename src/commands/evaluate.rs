@@ -1,6 +1,5 @@
 //! `evaluate`: episodes with a policy, and what they returned.
 
-use eva_rl_envs::BridgeSettings;
 use serde_json::json;
 use tch::Device;
 
@@ -28,17 +27,18 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
     let source = Source::of(&args.policy, args.adapter.as_deref(), args.statistics.file())?;
     let policy = policies::read_merged(&source, Device::Cpu)?;
-    let bridge = BridgeSettings { images: policy.config().image_shape.is_some(), ..args.env.bridge()? };
+    let bridge = args.env.bridge(policy.config().image_shape.is_some())?;
     let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
     threads::for_rollouts(policy.config(), num_envs);
     let spec = env.spec().clone();
-    let mut conditioning = policies::conditioning(policy.config(), policy.device(), &source.policy)?;
-    conditioning.return_cap = args.acting.cap()?;
-    let whose = format!("`{}`", spec.id);
-    policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
     if let Some(target) = args.target_returns.iter().find(|target| !target.is_finite()) {
         return Err(InputError(format!("--target-return is {target}, expected a finite number")).into());
     }
+    let target = args.target_returns.first().copied();
+    let mut conditioning = policies::conditioning(policy.config(), policy.device(), &source.policy, target)?;
+    conditioning.return_cap = args.acting.cap()?;
+    let whose = format!("`{}`", spec.id);
+    policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
     let targets =
         if args.target_returns.is_empty() { vec![conditioning.target_return] } else { args.target_returns };
     policies::tell_long_episodes(policy.config(), &spec);

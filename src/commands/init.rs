@@ -16,7 +16,7 @@ use crate::config::{
     OnlineConfig, OnlineDtConfig, OptimiserConfig, PolicyConfig, Precision, RolloutConfig, RunConfig,
     Td3OdtConfig,
 };
-use crate::data::{self, Dataset, OnBadEpisode, Trajectory};
+use crate::data::{self, Dataset, OnBadEpisode, Reading, Trajectory};
 use crate::policies;
 use crate::policies::{Shown, Source};
 use crate::rollout::Inference;
@@ -60,26 +60,24 @@ pub fn run(mut args: InitArgs) -> anyhow::Result<()> {
         refuse_existing(out)?;
     }
     args.policy = args.policy.as_deref().map(whole_policy).transpose()?;
-    let datasets: Vec<Dataset> =
-        args.data.iter().map(|path| data::read(path)).collect::<Result<_, _>>().or_input()?;
     let policy = match &args.policy {
         None => None,
         Some(path) => {
             let policy = policies::read_transformer(path, args.statistics.file(), Device::Cpu)?;
-            policies::conditioning(policy.config(), Device::Cpu, path)?;
+            // The config names the target return.
+            policies::conditioning(policy.config(), Device::Cpu, path, Some(0.0))?;
             Some(policy)
         }
     };
+    let images = policy.as_ref().is_some_and(|policy| policy.config().image_shape.is_some());
+    let reading = Reading { images, ..Reading::default() };
+    let datasets: Vec<Dataset> =
+        args.data.iter().map(|path| data::read_with(path, reading)).collect::<Result<_, _>>().or_input()?;
     for (path, dataset) in args.data.iter().zip(&datasets) {
         let whose = format!("the dataset {path:?}");
         policies::check_actions(&dataset.action, &whose)?;
         if let Some(policy) = &policy {
-            policies::check_spaces(
-                policy.config(),
-                Shown::numbers(dataset.observation_width),
-                &dataset.action,
-                &whose,
-            )?;
+            policies::check_spaces(policy.config(), Shown::in_data(dataset), &dataset.action, &whose)?;
         }
     }
     let task = task(&args, &datasets)?;

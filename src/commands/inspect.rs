@@ -26,7 +26,7 @@ const EVALUATIONS: &str = "evaluations";
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let path = &saved_by_a_run(&args.path);
     let found = if path.join("data/main_data.hdf5").is_file() {
-        dataset(path, args.reading.reading())?
+        dataset(path, args.reading.reading(true))?
     } else if path.join("config.toml").is_file() {
         run_folder(path)?
     } else if path.join("config.json").is_file() || path.is_file() {
@@ -153,6 +153,7 @@ fn dataset(path: &Path, reading: Reading) -> anyhow::Result<Value> {
         "episodes": dataset.trajectories.len(),
         "steps": dataset.steps(),
         "observation_width": dataset.observation_width,
+        "image_shape": dataset.image,
         "action_space": dataset.action.to_string(),
         "mean_return": returns.iter().sum::<f64>() / count,
         "least_return": returns.iter().copied().fold(f64::INFINITY, f64::min),

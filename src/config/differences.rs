@@ -34,7 +34,7 @@ pub fn differences(before: &RunConfig, now: &RunConfig) -> Vec<Difference> {
     let value = |config: &RunConfig| {
         let mut config = config.clone();
         if is_bridged(&config.env.id) {
-            config.env.bridge = Some(config.env.bridge()); // to say the defaults is no difference
+            config.env.bridge = Some(config.env.bridge(false)); // to say the defaults is no difference
         }
         Value::try_from(config).expect("a config can be written as TOML")
     };

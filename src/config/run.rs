@@ -90,9 +90,9 @@ pub struct DataConfig {
 }
 
 impl DataConfig {
-    /// How faults in the episodes are taken.
-    pub fn reading(&self) -> Reading {
-        Reading { on_bad_episode: self.on_bad_episode, clip_actions: self.clip_actions }
+    /// How faults in the episodes are taken, for a policy that reads `images` or not.
+    pub fn reading(&self, images: bool) -> Reading {
+        Reading { on_bad_episode: self.on_bad_episode, clip_actions: self.clip_actions, images }
     }
 }
 
@@ -126,9 +126,9 @@ pub struct EnvConfig {
 }
 
 impl EnvConfig {
-    /// How Python workers are run, if there are any.
-    pub fn bridge(&self) -> BridgeSettings {
-        self.bridge.clone().unwrap_or_default()
+    /// How Python workers are run, if there are any, for a policy that reads `images` or not.
+    pub fn bridge(&self, images: bool) -> BridgeSettings {
+        BridgeSettings { images, ..self.bridge.clone().unwrap_or_default() }
     }
 }
 

@@ -27,6 +27,11 @@ impl Frames {
         Self { size, channels, stride: height * width, count: 0, bytes: Vec::new() }
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
     /// Bytes of an observation's image.
     pub fn size(&self) -> usize {
         self.size
@@ -39,6 +44,26 @@ impl Frames {
 
     fn stretch(&self, index: usize) -> Range<usize> {
         index * self.stride..index * self.stride + self.size
+    }
+
+    /// How far an observation's stretch begins behind the one before, and the bytes that all of them lie in.
+    pub fn parts(&self) -> (usize, &[u8]) {
+        (self.stride, &self.bytes)
+    }
+
+    /// `count` images of this shape from their parts; none where these do not fit.
+    pub fn from_parts(shape: [usize; 3], count: usize, stride: usize, bytes: Vec<u8>) -> Option<Self> {
+        let frames = Self { stride, count, bytes, ..Self::new(shape) };
+        let length = frames.bytes_of(count)?;
+        ((1..=frames.size).contains(&stride) && frames.bytes.len() == length).then_some(frames)
+    }
+
+    /// Bytes of `count` images.
+    fn bytes_of(&self, count: usize) -> Option<usize> {
+        match count.checked_sub(1) {
+            None => Some(0),
+            Some(later) => later.checked_mul(self.stride)?.checked_add(self.size),
+        }
     }
 
     /// Adds the image of one more observation; of environments without images it is empty.
@@ -94,6 +119,18 @@ mod tests {
         check(&grey, 4, 2 * (4 + 9));
         let colour: Vec<Vec<u8>> = (0..10).map(|index| stacked(index, 2, 3)).collect();
         check(&colour, 6, 2 * (6 + 9 * 3));
+    }
+
+    #[test]
+    fn images_are_the_same_from_their_parts_which_must_fit() {
+        let mut frames = Frames::new([4, 1, 2]);
+        (0..10).for_each(|index| frames.push(&stacked(index, 4, 1)));
+        let (stride, bytes) = frames.parts();
+        let of = |count, stride, bytes| Frames::from_parts([4, 1, 2], count, stride, bytes);
+        assert_eq!(of(10, stride, bytes.to_vec()).as_ref(), Some(&frames));
+        assert_eq!(of(9, stride, bytes.to_vec()), None);
+        assert_eq!(of(10, 0, bytes.to_vec()), None);
+        assert_eq!(of(usize::MAX, stride, bytes.to_vec()), None);
     }
 
     #[test]

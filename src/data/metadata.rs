@@ -72,8 +72,10 @@ impl<'a> Metadata<'a> {
             let wanted = "Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple of these";
             return Err(self.refuse(key, found, wanted));
         }
-        if space.leaves().unwrap_or_default().iter().any(|leaf| leaf.space.is_image()) {
-            return Err(self.refuse(key, format!("{space}, which holds images"), "numbers"));
+        let encoded = self.values["jpeg_encoding"] == true;
+        if encoded && space.leaves().unwrap_or_default().iter().any(|leaf| leaf.space.is_image()) {
+            let wanted = "false: images as numbers, which JPEG has changed";
+            return Err(self.refuse("jpeg_encoding", "true".to_owned(), wanted));
         }
         if space.width() == Some(0) {
             return Err(self.refuse(key, space.to_string(), "at least one number"));

@@ -14,12 +14,13 @@ use super::trajectory::Dataset;
 /// Bytes that a byte of a file may stand for, which is as many as deflate can make of one.
 const MAX_COMPRESSION: u64 = 1032;
 
-/// Reads a dataset, of which every episode must be right; what it holds as plain float32 stays in its file, mapped.
+/// Reads a dataset of numbers, of which every episode must be right.
+#[cfg(test)]
 pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
     read_with(path, Reading::default())
 }
 
-/// The same with some faults allowed.
+/// Reads a dataset; what it holds as plain float32 stays in its file, mapped, and images as they are.
 pub fn read_with(path: &Path, reading: Reading) -> Result<Dataset, DatasetError> {
     let unreadable =
         |file, reason: String| DatasetError::Read { path: path.to_owned(), file, reason: one_line(&reason) };
@@ -47,10 +48,14 @@ pub fn read_with(path: &Path, reading: Reading) -> Result<Dataset, DatasetError>
     let (space, action) = (metadata.observation_space()?, metadata.action_space()?);
     let episodes = metadata.episodes()?;
 
+    let image = reading.images.then(|| space.image()).flatten();
+    let width = space.width().expect("the space can be flattened");
+    let apart = image.map_or(0, |image| image.shape.iter().product());
     let budget = Cell::new(mapped.len().saturating_mul(MAX_COMPRESSION));
-    let reader = Reader { space: &space, action: &action, file: &mapped, budget: &budget, reading };
+    let reader = Reader { space: &space, image, action: &action, file: &mapped, budget: &budget, reading };
     let mut dataset = Dataset {
-        observation_width: space.width().expect("the space can be flattened"),
+        observation_width: width - apart,
+        image: image.map(|image| image.shape),
         action: action.clone(),
         env: metadata.env(),
         algorithm: metadata.algorithm(),
@@ -182,7 +187,8 @@ mod tests {
         assert!(read_with(&path, Reading { clip_actions, ..Reading::default() }).is_err());
         let error = read_with(&path, Reading { on_bad_episode, ..Reading::default() }).unwrap_err();
         assert!(error.to_string().contains("episode 0"), "none is left: {error}");
-        let read = read_with(&path, Reading { on_bad_episode, clip_actions }).unwrap();
+        let reading = Reading { on_bad_episode, clip_actions, images: false };
+        let read = read_with(&path, reading).unwrap();
         assert_eq!(read.trajectories[0].actions.all()[..3], [2.0, -2.0, 1.0]);
         assert_eq!(
             read.faults().unwrap(),

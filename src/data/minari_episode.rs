@@ -2,11 +2,14 @@
 
 use std::cell::Cell;
 
-use eva_rl_envs::{ActionSpace, Phase, Space};
+use eva_rl_envs::{ActionSpace, ImageLeaf, Leaf, Phase, Space};
 use half::f16;
-use hdf5_pure::{Datatype, DatatypeByteOrder, Group, Layout, make_f32_type};
+use hdf5_pure::{
+    ChunkCacheConfig, DatasetAccessProperties, Datatype, DatatypeByteOrder, Group, Layout, make_f32_type,
+    make_u8_type,
+};
 
-use super::frames::Frames;
+use super::images::{Images, StoredImages};
 use super::numbers::{MappedFile, Numbers};
 use super::reading::{Reading, one_line};
 use super::trajectory::Trajectory;
@@ -20,6 +23,8 @@ const SUCCESS: [&str; 2] = ["success", "is_success"];
 /// What is known of a dataset while its episodes are read.
 pub(super) struct Reader<'a> {
     pub space: &'a Space,
+    /// The part of it that is kept apart as images.
+    pub image: Option<ImageLeaf>,
     pub action: &'a ActionSpace,
     pub file: &'a MappedFile,
     /// Bytes that the file's episodes may still come to: names may lead to the same numbers again and again.
@@ -47,6 +52,7 @@ impl Reader<'_> {
             false => Err(format!("has {found} numbers in `{name}`, expected {wanted} for {steps} rewards")),
         };
         let observations = self.observations(group, steps + 1, &wanted)?;
+        let images = self.images(group, steps + 1)?;
         let mut actions = self.numbers(group, "actions")?;
         wanted("actions", actions.len(), steps * self.action.width())?;
         if let ActionSpace::Discrete { start, .. } = self.action
@@ -70,27 +76,55 @@ impl Reader<'_> {
         };
         let succeeded = self.success(group);
         Ok(Episode {
-            trajectory: Trajectory {
-                observations,
-                frames: Frames::default(),
-                actions,
-                rewards,
-                end,
-                succeeded,
-            },
+            trajectory: Trajectory { observations, images, actions, rewards, end, succeeded },
             clipped,
         })
     }
 
-    /// `rows` observations, flattened.
+    /// The images of `rows` observations.
+    fn images(&self, group: &Group, rows: usize) -> Result<Images, String> {
+        let Some(ImageLeaf { leaf, shape, channels_last }) = self.image else { return Ok(Images::default()) };
+        let leaves = self.space.leaves().map_err(|(_, other)| format!("holds {other}"))?;
+        let name = path_of(&leaves[leaf]);
+        self.checked(group, &name)?;
+        // A window touches each chunk once, and there are as many datasets as episodes.
+        let uncached = ChunkCacheConfig::new().with_max_bytes(0);
+        let properties = DatasetAccessProperties::new().with_chunk_cache(uncached);
+        let open = || {
+            let dataset = group.dataset_with_options(&name, properties)?;
+            let (found, kind) = (dataset.shape()?, dataset.datatype()?);
+            Ok((dataset, found, kind))
+        };
+        let unreadable = |reason: String| format!("`{name}` cannot be read as images: {}", one_line(&reason));
+        let (dataset, found, kind) =
+            open().map_err(|error: hdf5_pure::Error| unreadable(error.to_string()))?;
+        let [channels, height, width] = shape.map(|size| size as u64);
+        let rows_of = |image: [u64; 3]| [rows as u64, image[0], image[1], image[2]];
+        let expected =
+            rows_of(if channels_last { [height, width, channels] } else { [channels, height, width] });
+        if found != expected || kind != make_u8_type() {
+            return Err(format!(
+                "has `{name}` of {kind} with shape {found:?}, expected uint8 with shape {expected:?}"
+            ));
+        }
+        StoredImages::open(dataset, rows, shape, channels_last).map(Images::Stored).map_err(unreadable)
+    }
+
+    /// `rows` observations, flattened; without the image where that is kept apart.
     fn observations(
         &self,
         group: &Group,
         rows: usize,
         wanted: &dyn Fn(&str, usize, usize) -> Result<(), String>,
     ) -> Result<Numbers, String> {
-        let leaves = self.space.leaves().map_err(|(_, other)| format!("holds {other}"))?;
-        let width = self.space.width().unwrap_or_default();
+        let mut leaves = self.space.leaves().map_err(|(_, other)| format!("holds {other}"))?;
+        if let Some(image) = self.image {
+            let apart = leaves.remove(image.leaf).columns.len();
+            for leaf in &mut leaves[image.leaf..] {
+                leaf.columns = leaf.columns.start - apart..leaf.columns.end - apart;
+            }
+        }
+        let width = leaves.last().map_or(0, |leaf| leaf.columns.end);
         if let [leaf] = leaves.as_slice()
             && leaf.path.is_empty()
             && leaf.recorded() == width
@@ -101,8 +135,7 @@ impl Reader<'_> {
         self.spend((rows * width * size_of::<f32>()) as u64)?;
         let mut flat = vec![0.0; rows * width];
         for leaf in leaves {
-            let mut name = "observations".to_owned();
-            leaf.path.iter().for_each(|key| name += &format!("/{key}"));
+            let name = path_of(&leaf);
             let recorded = self.floats(group, &name)?;
             wanted(&name, recorded.len(), rows * leaf.recorded())?;
             for (recorded, row) in recorded.chunks(leaf.recorded().max(1)).zip(flat.chunks_mut(width)) {
@@ -195,6 +228,13 @@ impl Reader<'_> {
         self.budget.set(left.ok_or("the dataset is more than its file can hold")?);
         Ok(())
     }
+}
+
+/// Where an episode's group has a part of its observations.
+fn path_of(leaf: &Leaf) -> String {
+    let mut path = "observations".to_owned();
+    leaf.path.iter().for_each(|key| path += &format!("/{key}"));
+    path
 }
 
 /// float16, which the HDF5 crate does not convert.

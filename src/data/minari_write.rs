@@ -27,6 +27,12 @@ const OWN_KEY: &str = "eva_rl_env";
 /// Bytes of episodes that are held before they are written.
 const BATCH: usize = if cfg!(test) { 1 << 14 } else { 64 << 20 };
 
+/// Images of a chunk. Deflate looks back 32 KB, where it finds the frames that the image before has shown.
+const CHUNK: u64 = 8;
+
+/// How hard images are compressed, of 9.
+const DEFLATE: u32 = 4;
+
 /// What is said of a dataset as a whole.
 #[derive(Debug)]
 pub struct Collected<'a> {
@@ -51,6 +57,7 @@ pub fn write_collected(
     let (spec, (id, kwargs)) = (collected.spec, &collected.env);
     let mut facts = DatasetFacts {
         observation_width: spec.observation_width(),
+        image: spec.image,
         action: &spec.action,
         algorithm: &collected.algorithm,
         env: Some((spec, id, kwargs, collected.imports)),
@@ -71,6 +78,7 @@ pub fn write(
     let env = spec.zip(dataset.env.as_ref()).map(|(spec, (id, kwargs))| (spec, id, kwargs, imports));
     let mut facts = DatasetFacts {
         observation_width: dataset.observation_width,
+        image: dataset.image,
         action: &dataset.action,
         algorithm: &dataset.algorithm,
         env,
@@ -83,6 +91,7 @@ pub fn write(
 /// What the metadata say.
 struct DatasetFacts<'a> {
     observation_width: usize,
+    image: Option<[usize; 3]>,
     action: &'a ActionSpace,
     algorithm: &'a str,
     env: Option<(&'a EnvSpec, &'a String, &'a Kwargs, &'a [String])>,
@@ -126,6 +135,7 @@ fn add(
         }
         let Some(episode) = episodes.next().transpose()? else { return Ok(None) };
         bytes += (episode.observations.len() + episode.actions.len() + 3 * episode.len()) * size_of::<f32>();
+        bytes += episode.images.len() * episode.images.size();
         number += 1;
         Ok(Some((number - 1, episode)))
     };
@@ -198,10 +208,21 @@ fn fill(
     group.attribute("id", AttrValue::I64(number as i64));
     group.attribute("total_steps", AttrValue::I64(steps as i64));
     let width = facts.observation_width as u64;
-    group.dataset("observations", &mut |dataset| {
-        let observations = episode.observations.all();
-        let rows = observations.len() as u64 / width;
-        dataset.with_f32_data(&observations).with_shape(&[rows, width]);
+    group.dataset("observations", &mut |dataset| match facts.image {
+        None => {
+            let observations = episode.observations.all();
+            let rows = observations.len() as u64 / width;
+            dataset.with_f32_data(&observations).with_shape(&[rows, width]);
+        }
+        Some(shape) => {
+            let rows = episode.images.len();
+            let [channels, height, width] = shape.map(|size| size as u64);
+            dataset
+                .with_u8_data(&episode.images.rows(0..rows))
+                .with_shape(&[rows as u64, channels, height, width])
+                .with_chunks(&[CHUNK.min(rows as u64), channels, height, width])
+                .with_deflate(DEFLATE);
+        }
     });
     group.dataset("actions", &mut |dataset| {
         let actions = episode.actions.all();
@@ -259,14 +280,16 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
     metadata.insert("total_steps".to_owned(), json!(facts.size.1));
     metadata.insert("data_format".to_owned(), json!("hdf5"));
     metadata.insert("jpeg_encoding".to_owned(), json!(false));
-    let (low, high) = match facts.env {
-        Some((spec, ..)) => (spec.observation_low.clone(), spec.observation_high.clone()),
-        None => {
+    let observation = match (facts.image, facts.env) {
+        (Some(shape), _) => image_space(shape),
+        (None, Some((spec, ..))) => box_space(&spec.observation_low, &spec.observation_high),
+        (None, None) => {
             let bound = vec![f32::INFINITY; facts.observation_width];
-            (bound.iter().map(|x| -x).collect(), bound)
+            let low: Vec<f32> = bound.iter().map(|x| -x).collect();
+            box_space(&low, &bound)
         }
     };
-    metadata.insert("observation_space".to_owned(), Value::String(box_space(&low, &high)));
+    metadata.insert("observation_space".to_owned(), Value::String(observation));
     let action = match facts.action {
         ActionSpace::Discrete { n, start } => {
             json!({ "type": "Discrete", "dtype": "int64", "start": start, "n": n }).to_string()
@@ -329,6 +352,17 @@ fn box_space(low: &[f32], high: &[f32]) -> String {
         r#"{{"type": "Box", "dtype": "float32", "shape": [{}], "low": {low_list}, "high": {high_list}}}"#,
         low.len()
     )
+}
+
+/// The Box of images, as Minari spells it: with the bounds of every byte.
+fn image_space(shape: [usize; 3]) -> String {
+    let nested = |bound: u8| {
+        let [channels, height, width] = shape;
+        let row = Value::from(vec![bound; width]);
+        Value::from(vec![Value::from(vec![row; height]); channels])
+    };
+    let (low, high) = (nested(0), nested(255));
+    json!({ "type": "Box", "dtype": "uint8", "shape": shape, "low": low, "high": high }).to_string()
 }
 
 /// How Python makes the environment again.

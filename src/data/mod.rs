@@ -1,6 +1,7 @@
 //! Offline trajectories: Minari datasets, the replay that updates draw from, windows for the policy.
 
 mod frames;
+mod images;
 mod metadata;
 mod minari;
 mod minari_episode;
@@ -13,7 +14,8 @@ mod trajectory;
 mod windows;
 
 pub use frames::Frames;
-pub use minari::{read, read_with};
+pub use images::Images;
+pub use minari::read_with;
 #[cfg(test)]
 pub use minari_write::write;
 pub use minari_write::{Collected, write_collected};

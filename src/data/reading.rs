@@ -42,6 +42,9 @@ pub struct Reading {
     pub on_bad_episode: OnBadEpisode,
     /// Whether actions outside of their Box are clipped to it, as environments do; they are faults where not.
     pub clip_actions: bool,
+    /// Whether an observation's image is kept apart from its numbers, as bytes; it is flattened like the rest where
+    /// not.
+    pub images: bool,
 }
 
 /// How a dataset comes to be: those of this repository's configs by `make`.

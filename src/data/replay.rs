@@ -145,7 +145,7 @@ impl Replay {
             ends.push(total);
         }
         let windows = Windows::new(starts.len(), steps, self.observation_width, self.action_width);
-        let image_size = self.held.front().map_or(0, |held| held.trajectory.frames.size());
+        let image_size = self.held.front().map_or(0, |held| held.trajectory.images.size());
         let mut windows = windows.with_images(image_size);
         for (row, &step) in starts.iter().enumerate() {
             let index = ends.partition_point(|end| *end <= step);
@@ -153,12 +153,13 @@ impl Replay {
             let start = step - (ends[index] - held.trajectory.len());
             let length = steps.min(held.trajectory.len() - start);
             let first = steps - length;
+            let images = held.trajectory.images.rows(start..start + length);
             for slot in first..steps {
                 let timestep = start + slot - first;
                 let step = Step {
                     timestep,
                     state: &held.trajectory.observations.row(timestep, self.observation_width),
-                    pixels: held.trajectory.frames.get(timestep),
+                    pixels: &images[(slot - first) * image_size..][..image_size],
                     action: &held.trajectory.actions.row(timestep, self.action_width),
                     reward: held.trajectory.rewards[timestep],
                     return_to_go: held.returns_to_go[timestep],
@@ -179,13 +180,13 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::data::Frames;
+    use crate::data::Images;
 
     /// Rewards of 1; observations count from `first`.
     fn trajectory(first: f32, length: usize) -> Trajectory {
         Trajectory {
             observations: (0..=length).map(|step| first + step as f32).collect(),
-            frames: Frames::default(),
+            images: Images::default(),
             actions: (0..length).map(|step| -first - step as f32).collect(),
             rewards: vec![1.0; length],
             end: Phase::Terminated,

@@ -2,7 +2,7 @@
 
 use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase};
 
-use super::frames::Frames;
+use super::images::Images;
 use super::numbers::Numbers;
 
 /// One episode.
@@ -11,7 +11,7 @@ pub struct Trajectory {
     /// `[T + 1, S]`.
     pub observations: Numbers,
     /// `[T + 1]` images; empty ones where the environment shows none.
-    pub frames: Frames,
+    pub images: Images,
     /// `[T, A]`; a discrete action is one number, its index.
     pub actions: Numbers,
     /// `[T]`.
@@ -69,8 +69,10 @@ impl Trajectory {
 /// The trajectories of one task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// Numbers in an observation.
+    /// Numbers in an observation, its image aside.
     pub observation_width: usize,
+    /// Channels, height and width of an observation's image, where images were asked for and it has one.
+    pub image: Option<[usize; 3]>,
     /// What an action is.
     pub action: ActionSpace,
     /// The environment and its options, where the dataset says.
@@ -100,6 +102,12 @@ impl Dataset {
                 spec.id,
                 spec.observation_width()
             ));
+        }
+        if self.image != spec.image {
+            let shown = |image: Option<[usize; 3]>| {
+                image.map_or("no images".to_owned(), |shape| format!("images {shape:?}"))
+            };
+            return Some(format!("has {}, and `{}` shows {}", shown(self.image), spec.id, shown(spec.image)));
         }
         if self.action != spec.action {
             let (own, other) = (self.action.to_string(), spec.action.to_string());
@@ -145,7 +153,7 @@ pub fn observation_moments(datasets: &[Dataset]) -> (Vec<f32>, Vec<f32>) {
     let mean_of = |number: &dyn Fn(usize, f64) -> f64| {
         let mut sums = vec![0.0; width];
         for trajectory in trajectories() {
-            for row in trajectory.observations.all().chunks(width).take(trajectory.len()) {
+            for row in trajectory.observations.all().chunks(width.max(1)).take(trajectory.len()) {
                 for (dimension, x) in row.iter().enumerate() {
                     sums[dimension] += number(dimension, f64::from(*x));
                 }
@@ -167,7 +175,7 @@ mod tests {
     fn trajectory(rewards: &[f32]) -> Trajectory {
         Trajectory {
             observations: (0..=rewards.len()).map(|step| step as f32).collect(),
-            frames: Frames::default(),
+            images: Images::default(),
             actions: vec![0.0; rewards.len()].into(),
             rewards: rewards.to_vec(),
             end: Phase::Terminated,
@@ -185,6 +193,7 @@ mod tests {
     fn moments_leave_the_last_observation_out() {
         let dataset = Dataset {
             observation_width: 1,
+            image: None,
             action: ActionSpace::Discrete { n: 2, start: 0 },
             env: None,
             algorithm: String::new(),
@@ -205,6 +214,7 @@ mod tests {
         let trajectory = Trajectory { observations: observations.into(), ..trajectory(&[0.0; 3]) };
         let dataset = Dataset {
             observation_width: 2,
+            image: None,
             action: ActionSpace::Discrete { n: 2, start: 0 },
             env: None,
             algorithm: String::new(),

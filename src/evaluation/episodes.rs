@@ -257,12 +257,13 @@ pub fn evaluate_tasks(
 ) -> anyhow::Result<(Evaluation, Vec<TaskEvaluation>)> {
     let (own, episodes, inference) = (&plan.env, plan.evaluation.episodes, plan.evaluation.inference);
     let (mut all, mut found) = (Vec::new(), Vec::new());
+    let images = conditioning.image_shape().is_some();
     for &Task { env: ref id, ref kwargs, target_return } in tasks {
         let mut made;
         let env = if (id, kwargs) == (&own.id, &own.kwargs) {
             &mut *env
         } else {
-            made = eva_rl_envs::make_halves(id, kwargs, own.num_envs, &own.bridge())?;
+            made = eva_rl_envs::make_halves(id, kwargs, own.num_envs, &own.bridge(images))?;
             made.as_mut()
         };
         let spec = env.spec().clone();
@@ -278,12 +279,12 @@ pub fn evaluate_tasks(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Frames;
+    use crate::data::Images;
 
     fn episode(rewards: &[f32], end: Phase) -> Trajectory {
         Trajectory {
             observations: Vec::new().into(),
-            frames: Frames::default(),
+            images: Images::default(),
             actions: Vec::new().into(),
             rewards: rewards.to_vec(),
             end,

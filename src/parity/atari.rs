@@ -100,9 +100,9 @@ fn rollout(folder: &Path, heads: i64, case: &mut Case) -> anyhow::Result<()> {
     let numbers = |case: &Case, name: &str| -> anyhow::Result<Vec<f32>> {
         Vec::try_from(case.array(name)?.to_kind(Kind::Float)).or_input()
     };
-    let mut policy = read_policy(folder, heads)?;
-    policy.config_mut().target_return = numbers(case, "in.target_return")?.first().copied();
-    let conditioning = policies::conditioning(policy.config(), Device::Cpu, folder)?;
+    let policy = read_policy(folder, heads)?;
+    let target = numbers(case, "in.target_return")?.first().copied();
+    let conditioning = policies::conditioning(policy.config(), Device::Cpu, folder, target)?;
     let target = conditioning.target_return;
     let space = ActionSpace::Discrete { n: policy.config().act_dim as usize, start: 0 };
     let shape = conditioning.image_shape().expect("the family reads images").map(|size| size as usize);
@@ -117,7 +117,7 @@ fn rollout(folder: &Path, heads: i64, case: &mut Case) -> anyhow::Result<()> {
     let (rewards, states) = (numbers(case, "in.reward")?, case.array("in.states_uint8")?);
     let trajectory = Trajectory {
         observations: Vec::new().into(),
-        frames: Frames::new(shape),
+        images: Frames::new(shape).into(),
         actions: Vec::new().into(),
         rewards: Vec::new(),
         end: Phase::Running,
@@ -129,7 +129,7 @@ fn rollout(folder: &Path, heads: i64, case: &mut Case) -> anyhow::Result<()> {
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (step, reward) in rewards.into_iter().enumerate() {
         let image: Vec<u8> = Vec::try_from(states.get(step as i64).flatten(0, -1)).or_input()?;
-        live[0].trajectory.frames.push(&image);
+        live[0].trajectory.images.to_mut().push(&image);
         let read = actor.windows_of.whole_windows(&live);
         returns
             .push(read.returns_to_go.view(-1).get(-1).double_value(&[]) as f32 * conditioning.return_scale);

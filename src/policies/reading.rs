@@ -8,7 +8,7 @@ use eva_rl_agents::model::{ActionKind, Conditioning, Policy, PolicyConfig, Trans
 use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
-use crate::data::Trajectory;
+use crate::data::{Dataset, Trajectory};
 use crate::policies::Source;
 use crate::support::errors::{InputError, OrInput, tell};
 
@@ -78,9 +78,16 @@ pub fn read_merged(source: &Source, device: Device) -> anyhow::Result<Policy> {
     Ok(Policy::Transformer(tch::no_grad(|| policy.merged(&adapters))))
 }
 
-/// The policy's keys for acting, complete.
-pub fn conditioning(config: &PolicyConfig, device: Device, path: &Path) -> anyhow::Result<Conditioning> {
-    Conditioning::new(config, device)
+/// The policy's keys for acting, complete; `target` is a target return that the user names, before which the policy's
+/// own gives way.
+pub fn conditioning(
+    config: &PolicyConfig,
+    device: Device,
+    path: &Path,
+    target: Option<f32>,
+) -> anyhow::Result<Conditioning> {
+    let config = PolicyConfig { target_return: target.or(config.target_return), ..config.clone() };
+    Conditioning::new(&config, device)
         .map_err(|missing| InputError(format!("the policy {path:?} cannot act: {missing}")).into())
 }
 
@@ -163,8 +170,13 @@ impl Shown {
         Self { numbers: spec.observation_width(), image: spec.image }
     }
 
-    /// What a dataset of so many numbers a step shows.
-    pub fn numbers(numbers: usize) -> Self {
+    /// What a dataset shows.
+    pub fn in_data(dataset: &Dataset) -> Self {
+        Self { numbers: dataset.observation_width, image: dataset.image }
+    }
+
+    /// So many numbers a step, and no image.
+    fn numbers(numbers: usize) -> Self {
         Self { numbers, image: None }
     }
 }
@@ -176,17 +188,6 @@ impl fmt::Display for Shown {
             Some(shape) if self.numbers == 0 => write!(f, "images {shape:?}"),
             Some(shape) => write!(f, "images {shape:?} and {} numbers", self.numbers),
         }
-    }
-}
-
-/// Refuses a policy that reads images to `command`, whose data are vectors.
-pub fn refuse_images(config: &PolicyConfig, command: &str) -> anyhow::Result<()> {
-    match config.image_shape {
-        None => Ok(()),
-        Some(shape) => Err(InputError(format!(
-            "the policy reads images {shape:?}, and `{command}` takes policies of vectors alone; `evaluate` and `predict` take both"
-        ))
-        .into()),
     }
 }
 

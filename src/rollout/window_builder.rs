@@ -52,7 +52,7 @@ impl WindowBuilder {
                 let step = Step {
                     timestep,
                     state: &trajectory.observations.row(timestep, state_width),
-                    pixels: trajectory.frames.get(timestep),
+                    pixels: &trajectory.images.rows(timestep..timestep + 1),
                     action: action.as_deref().unwrap_or(&idle),
                     reward: trajectory.rewards.get(timestep).copied().unwrap_or(0.0),
                     return_to_go: self.conditioning.capped(to_go),

@@ -58,7 +58,7 @@ pub(super) fn run_worker(
             number,
             trajectory: Trajectory {
                 observations: batch.observations[row * width..][..width].to_vec().into(),
-                frames,
+                images: frames.into(),
                 actions: Vec::new().into(),
                 rewards: Vec::new(),
                 end: Phase::Running,
@@ -104,7 +104,7 @@ pub(super) fn run_worker(
             let trajectory = &mut episode.trajectory;
             trajectory.actions.to_mut().extend_from_slice(&actions[row * action_width..][..action_width]);
             trajectory.observations.to_mut().extend_from_slice(&next[row * width..][..width]);
-            trajectory.frames.push(pixels);
+            trajectory.images.to_mut().push(pixels);
             trajectory.rewards.push(reward);
             trajectory.end = phase;
             if let Some(succeeds) = reported_success(env.spec(), &batch.infos, row) {

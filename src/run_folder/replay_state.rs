@@ -2,13 +2,18 @@
 
 use std::collections::HashMap;
 
+use std::io::{Read, Write};
+
 use anyhow::Context;
-use eva_rl_envs::Phase;
+use eva_rl_envs::{EnvSpec, Phase};
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
 use tch::{Kind, Tensor};
 
-use crate::data::{Frames, Replay, Trajectory};
+use crate::data::{Frames, Images, Replay, Trajectory};
 
-/// Every trajectory of a replay, oldest first.
+/// Every trajectory of a replay, oldest first; images are compressed, because stacked frames of games are small so.
 pub fn replay_state(replay: &Replay) -> Vec<(String, Tensor)> {
     let (mut observations, mut actions, mut rewards) = (vec![], vec![], vec![]);
     let (mut lengths, mut terminated): (Vec<i64>, Vec<bool>) = (vec![], vec![]);
@@ -19,22 +24,61 @@ pub fn replay_state(replay: &Replay) -> Vec<(String, Tensor)> {
         actions.extend_from_slice(&trajectory.actions.all());
         rewards.extend_from_slice(&trajectory.rewards);
     }
-    vec![
+    let mut state = vec![
         ("replay.lengths".to_owned(), Tensor::from_slice(&lengths)),
         ("replay.terminated".to_owned(), Tensor::from_slice(&terminated).to_kind(Kind::Int64)),
         ("replay.observations".to_owned(), Tensor::from_slice(&observations)),
         ("replay.actions".to_owned(), Tensor::from_slice(&actions)),
         ("replay.rewards".to_owned(), Tensor::from_slice(&rewards)),
-    ]
+    ];
+    if replay.trajectories().any(|trajectory| trajectory.images.size() > 0) {
+        let (strides, bytes) = compress_images(replay).expect("memory can be written");
+        state.push(("replay.image_strides".to_owned(), Tensor::from_slice(&strides)));
+        state.push(("replay.images".to_owned(), Tensor::from_slice(&bytes)));
+    }
+    state
+}
+
+/// The images' strides and their compressed bytes, as [`Frames::parts`] has them, of one trajectory after another.
+fn compress_images(replay: &Replay) -> std::io::Result<(Vec<i64>, Vec<u8>)> {
+    let mut strides = Vec::new();
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    for trajectory in replay.trajectories() {
+        let frames = trajectory.images.frames();
+        let (stride, bytes) = frames.parts();
+        strides.push(stride as i64);
+        encoder.write_all(bytes)?;
+    }
+    Ok((strides, encoder.finish()?))
+}
+
+/// The images of trajectories of these lengths, from what [`compress_images`] made of them.
+fn restore_images(
+    strides: &[i64],
+    compressed: &[u8],
+    lengths: &[usize],
+    shape: [usize; 3],
+) -> Option<Vec<Images>> {
+    let mut decoder = ZlibDecoder::new(compressed);
+    let size = shape.iter().product::<usize>();
+    let mut all = Vec::with_capacity(lengths.len());
+    for (stride, length) in strides.iter().zip(lengths) {
+        let stride = usize::try_from(*stride).ok().filter(|stride| *stride <= size)?;
+        let mut bytes = Vec::new();
+        let expected = length.checked_mul(stride)?.checked_add(size)?;
+        decoder.by_ref().take(expected as u64).read_to_end(&mut bytes).ok()?;
+        all.push(Frames::from_parts(shape, length + 1, stride, bytes)?.into());
+    }
+    Some(all)
 }
 
 /// Puts the trajectories of a checkpoint into an empty replay; says whether there are any.
 pub fn restore_replay(
     replay: &mut Replay,
     tensors: &HashMap<String, Tensor>,
-    observation_width: usize,
-    action_width: usize,
+    spec: &EnvSpec,
 ) -> anyhow::Result<bool> {
+    let (observation_width, action_width) = (spec.observation_width(), spec.action.width());
     let find = |name: &str| tensors.get(&format!("replay.{name}"));
     let Some(lengths) = find("lengths") else { return Ok(false) };
     let lengths: Vec<i64> = Vec::try_from(lengths)?;
@@ -53,13 +97,26 @@ pub fn restore_replay(
         && rewards.len() == steps
         && terminated.len() == episodes;
     anyhow::ensure!(fits, "the checkpoint's replay does not have the lengths that it says");
+    let images = match spec.image {
+        None => vec![Images::default(); episodes],
+        Some(shape) => {
+            let found =
+                |name: &str| find(name).with_context(|| format!("the checkpoint lacks `replay.{name}`"));
+            let strides: Vec<i64> = Vec::try_from(found("image_strides")?)?;
+            let compressed: Vec<u8> = Vec::try_from(found("images")?)?;
+            let images = restore_images(&strides, &compressed, &lengths, shape);
+            images
+                .filter(|images| images.len() == episodes)
+                .context("the checkpoint's replay does not have the images that it says")?
+        }
+    };
     let (mut from, mut rows) = (0, 0);
-    for (length, terminated) in lengths.iter().zip(terminated) {
+    for ((length, terminated), images) in lengths.iter().zip(terminated).zip(images) {
         replay.push(Trajectory {
             observations: observations[rows * observation_width..][..(length + 1) * observation_width]
                 .to_vec()
                 .into(),
-            frames: Frames::default(),
+            images,
             actions: actions[from * action_width..][..length * action_width].to_vec().into(),
             rewards: rewards[from..][..*length].to_vec(),
             end: if terminated == 1 { Phase::Terminated } else { Phase::Running },

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tch::Device;
 
 use super::adapter_init::{check_rank, check_tokens, new_policy};
-use crate::config::{PolicyConfig, RunPlan};
+use crate::config::{OnlineConfig, PolicyConfig, RunPlan};
 use crate::data::{self, Dataset, Replay};
 use crate::evaluation::Task;
 use crate::policies;
@@ -33,16 +33,25 @@ pub struct TrainInputs {
 
 /// Reads the policy, the data and the environment, and checks that they fit each other.
 pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyhow::Result<TrainInputs> {
-    let env = eva_rl_envs::make_halves(&plan.env.id, &plan.env.kwargs, plan.env.num_envs, &plan.env.bridge())
-        .map_err(env_failure)?;
-    policies::check_actions(&env.spec().action, &format!("`{}`", plan.env.id))?;
-    let datasets = read_datasets(plan, env.spec())?;
-    let tasks = if plan.evaluation.on_datasets { tasks(plan, &datasets, allow_imports)? } else { Vec::new() };
-    let (policy, mut conditioning) = match &plan.policy {
+    let pretrained = match &plan.policy {
         PolicyConfig::Pretrained { path, statistics } => {
-            let policy = policies::read_transformer(path, statistics.as_deref(), device)?;
-            policies::refuse_images(policy.config(), "train")?;
-            let conditioning = policies::conditioning(policy.config(), device, path)?;
+            let mut policy = policies::read_transformer(path, statistics.as_deref(), device)?;
+            let target = plan.env.target_return;
+            let conditioning = policies::conditioning(policy.config(), device, path, target)?;
+            policy.config_mut().target_return.get_or_insert(conditioning.target_return);
+            Some((policy, conditioning))
+        }
+        PolicyConfig::New(_) => None,
+    };
+    let images = pretrained.as_ref().is_some_and(|(policy, _)| policy.config().image_shape.is_some());
+    let env =
+        eva_rl_envs::make_halves(&plan.env.id, &plan.env.kwargs, plan.env.num_envs, &plan.env.bridge(images))
+            .map_err(env_failure)?;
+    policies::check_actions(&env.spec().action, &format!("`{}`", plan.env.id))?;
+    let datasets = read_datasets(plan, env.spec(), images)?;
+    let tasks = if plan.evaluation.on_datasets { tasks(plan, &datasets, allow_imports)? } else { Vec::new() };
+    let (policy, mut conditioning) = match (&plan.policy, pretrained) {
+        (_, Some((policy, conditioning))) => {
             let whose = format!("`{}`", plan.env.id);
             policies::check_spaces(
                 policy.config(),
@@ -52,13 +61,20 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
             )?;
             (policy, conditioning)
         }
-        PolicyConfig::New(new) => {
+        (PolicyConfig::New(new), None) => {
             seeds::seed_torch(plan.seed, Purpose::Weights, 0);
             let policy = TransformerPolicy::new(new_policy(new, &datasets), device);
             let conditioning = Conditioning::new(policy.config(), device)?;
             (policy, conditioning)
         }
+        (PolicyConfig::Pretrained { .. }, None) => unreachable!("it was read"),
     };
+    if let (Some(shape), Some(OnlineConfig::Td3Odt(_))) = (conditioning.image_shape(), &plan.online) {
+        return Err(InputError(format!(
+            "the policy reads images {shape:?}, and the critics of [online.td3_odt] read vectors; expected [online.odt], [online.grpo] or [online.filtered_bc]"
+        ))
+        .into());
+    }
     check_rank(plan, &policy)?;
     check_tokens(&plan.adapter, &policy)?;
     conditioning.target_return = plan.env.target_return.unwrap_or(conditioning.target_return);
@@ -74,10 +90,10 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
     Ok(TrainInputs { policy, conditioning, offline, validation, tasks, env })
 }
 
-fn read_datasets(plan: &RunPlan, spec: &EnvSpec) -> anyhow::Result<Vec<Dataset>> {
+fn read_datasets(plan: &RunPlan, spec: &EnvSpec, images: bool) -> anyhow::Result<Vec<Dataset>> {
     let mut datasets = Vec::new();
     for path in &plan.data.datasets {
-        let dataset = data::read_with(path, plan.data.reading()).or_input()?;
+        let dataset = data::read_with(path, plan.data.reading(images)).or_input()?;
         if let Some(faults) = dataset.faults() {
             tell(&format!("the dataset {path:?}: {faults}"));
         }

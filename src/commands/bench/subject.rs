@@ -33,9 +33,10 @@ pub fn subject(
 ) -> anyhow::Result<Subject> {
     let (kwargs, count) = (args.kwargs(), args.num_envs as usize);
     let make = if whole { eva_rl_envs::make_with } else { eva_rl_envs::make_halves };
-    let env = make(&args.id, &kwargs, count, &args.bridge()?).or_input()?;
     let policy = policies::read_transformer(path, statistics.file(), Device::Cpu)?;
-    let conditioning = policies::conditioning(policy.config(), policy.device(), path)?;
+    let conditioning = policies::conditioning(policy.config(), policy.device(), path, None)?;
+    let bridge = args.bridge(policy.config().image_shape.is_some())?;
+    let env = make(&args.id, &kwargs, count, &bridge).or_input()?;
     let whose = format!("`{}`", args.id);
     policies::check_spaces(policy.config(), policies::Shown::by(env.spec()), &env.spec().action, &whose)?;
     Ok(Subject { policy, conditioning, env })

@@ -178,14 +178,14 @@ mod tests {
 
     use super::*;
     use crate::config::ExplorationConfig;
-    use crate::data::{Frames, Trajectory};
+    use crate::data::{Images, Trajectory};
 
     #[track_caller]
     fn check(end: Phase, lambda: f64, wanted: &[(i64, f32)]) {
         let mut replay = Replay::new(1, 1, 1);
         replay.push(Trajectory {
             observations: vec![0.0; 4].into(),
-            frames: Frames::default(),
+            images: Images::default(),
             actions: vec![0.0; 3].into(),
             rewards: vec![1.0, 2.0, 4.0],
             end,

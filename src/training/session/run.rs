@@ -237,7 +237,7 @@ impl Run<'_> {
     pub fn replay(&mut self, capacity: usize, offline: Replay) -> anyhow::Result<Replay> {
         let (observations, actions) = (self.env.spec().observation_width(), self.env.spec().action.width());
         let mut replay = Replay::new(capacity, observations, actions);
-        let restored = crate::run_folder::restore_replay(&mut replay, &self.saved, observations, actions);
+        let restored = crate::run_folder::restore_replay(&mut replay, &self.saved, self.env.spec());
         if !restored.or_input()? {
             replay.push_best(offline.into_trajectories());
         }
@@ -364,7 +364,7 @@ impl Run<'_> {
             Some(task) => (&task.env, &task.kwargs),
             None => (&self.plan.env.id, &self.plan.env.kwargs),
         };
-        let bridge = self.plan.env.bridge();
+        let bridge = self.plan.env.bridge(self.conditioning.image_shape().is_some());
         let seed = seeds::seed(self.plan.seed, Purpose::Evaluation, 0);
         let acting = Policy::Transformer(self.learner.acting());
         let video = video::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {

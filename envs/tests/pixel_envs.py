@@ -1,0 +1,44 @@
+"""Environments that show images alone, for `tests/pixels.rs`."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+SIZE = 84
+
+
+class Bars(gymnasium.Env):
+    """Shows its last four frames, each a bar at one of a few places; the action that names the place of the latest
+    one earns 1. Six actions of 18 name one. Images are channels first, or last, or of colours that are not stacked."""
+
+    def __init__(self, length=8, show="stacked"):
+        shape = {"stacked": (4, SIZE, SIZE), "channels last": (SIZE, SIZE, 4), "whole": (4, SIZE, SIZE)}[show]
+        self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+        self.action_space = spaces.Discrete(18)
+        self.length, self.show = length, show
+
+    def frame(self):
+        self.place = self.draw.integers(6)
+        frame = np.zeros((SIZE, SIZE), np.uint8)
+        frame[:, 14 * self.place : 14 * (self.place + 1)] = 255 - self.steps
+        return frame
+
+    def look(self):
+        self.frames = self.frames[1:] + [self.frame()]
+        image = np.stack(self.frames)
+        if self.show == "whole":
+            image[:, 0, 0] = self.steps
+        return image.transpose(1, 2, 0) if self.show == "channels last" else image
+
+    def reset(self, seed=None, options=None):
+        self.draw, self.steps = np.random.default_rng(seed), 0
+        self.frames = [np.zeros((SIZE, SIZE), np.uint8)] * 4
+        return self.look(), {}
+
+    def step(self, action):
+        reward = float(action == self.place)
+        self.steps += 1
+        return self.look(), reward, self.steps == self.length, False, {}
+
+
+gymnasium.register("Bars-v0", Bars, max_episode_steps=20)
