@@ -34,6 +34,32 @@ pub enum BenchWhat {
     /// Updates of the adapters: windows, forward, backward, AdamW
     #[command(after_help = "Example:\n  eva-rl bench update --policy policies/pendulum --env Pendulum-v1")]
     Update(BenchUpdateArgs),
+    /// Windows drawn from a dataset
+    #[command(after_help = "Example:\n  eva-rl bench windows --data datasets/pendulum-g14-v0")]
+    Windows(BenchWindowsArgs),
+}
+
+/// Arguments of `bench windows`.
+#[derive(Debug, Args)]
+pub struct BenchWindowsArgs {
+    /// The dataset
+    #[arg(long, value_name = "DATASET")]
+    pub data: PathBuf,
+    /// Steps a window
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub steps: u32,
+    /// Windows per batch
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch_size: u16,
+    /// Hold images in memory, as exploration does, and not in the dataset's file
+    #[arg(long)]
+    pub in_memory: bool,
+    /// How long to measure
+    #[arg(long, value_name = "SECS", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// One JSON document on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `bench env`.

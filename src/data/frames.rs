@@ -82,6 +82,11 @@ impl Frames {
         self.count += 1;
     }
 
+    /// Gives back the memory that more images would have had.
+    pub fn shrink_to_fit(&mut self) {
+        self.bytes.shrink_to_fit();
+    }
+
     /// Tries three new channels a step, as stacked colours have, where that divides them; and then all of them.
     fn widen(&mut self) {
         let images: Vec<Vec<u8>> = (0..self.count).map(|index| self.get(index).to_vec()).collect();

@@ -83,6 +83,13 @@ impl Images {
             Self::Stored(_) => unreachable!("they were copied"),
         }
     }
+
+    /// Gives back the memory that more images would have had.
+    pub fn shrink_to_fit(&mut self) {
+        if let Self::Held(frames) = self {
+            frames.shrink_to_fit();
+        }
+    }
 }
 
 impl StoredImages {

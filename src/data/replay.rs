@@ -69,8 +69,9 @@ impl Replay {
         }
     }
 
-    fn hold(&mut self, trajectory: Trajectory) {
+    fn hold(&mut self, mut trajectory: Trajectory) {
         if trajectory.len() > 0 {
+            trajectory.images.shrink_to_fit();
             let returns_to_go = trajectory.returns_to_go();
             self.held.push_back(Held { trajectory, returns_to_go });
         }

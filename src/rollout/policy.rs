@@ -5,8 +5,8 @@ use std::fmt;
 
 use eva_rl_agents::loss::StochasticHead;
 use eva_rl_agents::model::{
-    Cache, Conditioning, ForwardContext, Policy, SlidingWindows, TorchScript, TransformerPolicy,
-    cached_context_len, heads, resets_context,
+    Cache, Conditioning, EmbeddedImages, ForwardContext, Inputs, Policy, SlidingWindows, TorchScript,
+    TransformerPolicy, cached_context_len, heads, resets_context,
 };
 use eva_rl_envs::ActionSpace;
 use rand::Rng;
@@ -84,8 +84,16 @@ impl<'a> PolicyActor<'a> {
             ActionSelection::Sampled(policy, head) => (policy, Some(head.clone_for_thread())),
         };
         let policy = policy.clone_for_thread();
-        let (cache, windows) = (None, None);
-        Self::Transformer(Box::new(TransformerActor { policy, head, windows_of, inference, cache, windows }))
+        let (cache, windows, images) = (None, None, None);
+        Self::Transformer(Box::new(TransformerActor {
+            policy,
+            head,
+            windows_of,
+            inference,
+            cache,
+            windows,
+            images,
+        }))
     }
 }
 
@@ -121,12 +129,15 @@ pub struct TransformerActor {
     cache: Option<Cache>,
     /// The same for windows.
     windows: Option<SlidingWindows>,
+    /// What the encoder has made of images, where the policy reads such.
+    images: Option<EmbeddedImages>,
 }
 
 impl TransformerActor {
     /// The action head's outputs for every live episode's latest state, `[B, A]` or `[B, A · bins]`, and what it read,
     /// `[B, D]`; the batch has `num_envs` environments.
     pub fn outputs(&mut self, live: &[ActiveEpisode], num_envs: usize) -> (Tensor, Tensor) {
+        self.embed_images(live, num_envs);
         let encoded = match self.inference {
             Inference::Cached => self.encode_cached(live, num_envs),
             Inference::Window => self.encode_windows(live, num_envs),
@@ -150,10 +161,32 @@ impl TransformerActor {
             self.windows = SlidingWindows::new(&self.policy, num_envs, longest);
         }
         let Some(windows) = &mut self.windows else {
-            return self.policy.encode_for_acting(&self.windows_of.whole_windows(live));
+            let all: Vec<&ActiveEpisode> = live.iter().collect();
+            return self.policy.encode_for_acting(&self.inputs(&all, self.windows_of.longest(live)));
         };
         let rows: Vec<usize> = live.iter().map(|episode| episode.env).collect();
         self.policy.slide(windows, &rows, &self.windows_of.inputs(live.iter(), live.len(), 2))
+    }
+
+    /// Embeds the latest image of every live episode, where the policy reads images.
+    fn embed_images(&mut self, live: &[ActiveEpisode], num_envs: usize) {
+        if self.images.is_none() {
+            let longest = self.windows_of.conditioning.context_length;
+            self.images = EmbeddedImages::new(&self.policy, num_envs, longest.max(2));
+        }
+        let Some(images) = &mut self.images else { return };
+        let rows: Vec<usize> = live.iter().map(|episode| episode.env).collect();
+        let seen: Vec<usize> = live.iter().map(|episode| episode.earned.len()).collect();
+        images.push(&self.policy, &rows, &seen, &self.windows_of.latest_images(live));
+    }
+
+    /// The last `steps` steps of these episodes.
+    fn inputs(&self, episodes: &[&ActiveEpisode], steps: usize) -> Inputs {
+        let (count, episodes_of) = (episodes.len(), episodes.iter().copied());
+        let Some(images) = &self.images else { return self.windows_of.inputs(episodes_of, count, steps) };
+        let rows: Vec<usize> = episodes.iter().map(|episode| episode.env).collect();
+        let seen: Vec<usize> = episodes.iter().map(|episode| episode.earned.len()).collect();
+        self.windows_of.inputs_of(episodes_of, count, steps, images.windows(&rows, &seen, steps))
     }
 
     /// What the policy makes of every live episode's latest state, by way of the cache: `[B, D]`.
@@ -168,16 +201,16 @@ impl TransformerActor {
                 false => growing.push(index),
             }
         }
+        let of = |members: &[usize]| members.iter().map(|index| &live[*index]).collect::<Vec<_>>();
         let rows = |members: &[usize]| members.iter().map(|index| live[*index].env).collect::<Vec<_>>();
         let (mut encoded, mut order) = (Vec::new(), Vec::with_capacity(live.len()));
         if !growing.is_empty() {
-            let inputs = self.windows_of.inputs(growing.iter().map(|index| &live[*index]), growing.len(), 2);
+            let inputs = self.inputs(&of(&growing), 2);
             encoded.push(self.policy.decode_step(&mut cache, &rows(&growing), &inputs)); // [R, D]
             order.extend(growing);
         }
         for (steps, members) in beginning {
-            let inputs =
-                self.windows_of.inputs(members.iter().map(|index| &live[*index]), members.len(), steps);
+            let inputs = self.inputs(&of(&members), steps);
             encoded.push(self.policy.prefill(&mut cache, &rows(&members), &inputs)); // [R, D]
             order.extend(members);
         }
@@ -210,6 +243,7 @@ impl Actor for TransformerActor {
             inference: self.inference,
             cache: None,
             windows: None,
+            images: None,
         }))
     }
 }

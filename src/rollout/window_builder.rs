@@ -26,8 +26,13 @@ impl WindowBuilder {
 
     /// The windows of all live episodes, padded to the longest of them.
     pub fn whole_windows(&self, live: &[ActiveEpisode]) -> Inputs {
+        self.inputs(live.iter(), live.len(), self.longest(live))
+    }
+
+    /// Steps of the longest window of all live episodes.
+    pub fn longest(&self, live: &[ActiveEpisode]) -> usize {
         let seen = live.iter().map(|episode| episode.earned.len()).max().unwrap_or(0);
-        self.inputs(live.iter(), live.len(), seen.min(self.conditioning.context_length))
+        seen.min(self.conditioning.context_length)
     }
 
     /// The last `steps` steps of `batch` episodes as the policy reads them; the action still to be chosen is
@@ -38,11 +43,44 @@ impl WindowBuilder {
         batch: usize,
         steps: usize,
     ) -> Inputs {
+        let windows = self.windows(live, batch, steps, self.conditioning.pixels());
+        self.conditioning.inputs(&windows.view())
+    }
+
+    /// The same of episodes whose images are embedded: `states` `[B, T, D]`.
+    pub fn inputs_of<'l>(
+        &self,
+        live: impl Iterator<Item = &'l ActiveEpisode>,
+        batch: usize,
+        steps: usize,
+        states: Tensor,
+    ) -> Inputs {
+        let windows = self.windows(live, batch, steps, 0);
+        self.conditioning.inputs_of(&windows.view(), states)
+    }
+
+    /// The latest image of each of these episodes: `[R, C, H, W]`.
+    pub fn latest_images(&self, live: &[ActiveEpisode]) -> Tensor {
+        let shape = self.conditioning.image_shape().expect("the policy reads images");
+        let mut pixels = Vec::with_capacity(live.len() * self.conditioning.pixels());
+        for ActiveEpisode { trajectory, .. } in live {
+            let latest = trajectory.images.len() - 1;
+            pixels.extend_from_slice(&trajectory.images.rows(latest..latest + 1));
+        }
+        Tensor::from_slice(&pixels).view(&*[&[live.len() as i64], shape.as_slice()].concat())
+    }
+
+    /// The last `steps` steps of `batch` episodes, with images of so many bytes.
+    fn windows<'l>(
+        &self,
+        live: impl Iterator<Item = &'l ActiveEpisode>,
+        batch: usize,
+        steps: usize,
+        image_size: usize,
+    ) -> Windows {
         let (action_width, idle) = (self.space.width(), idle_actions(&self.space, 1));
         let state_width = self.conditioning.state_width();
-        let image_size = self.conditioning.pixels();
-        let windows = Windows::new(batch, steps, state_width, action_width);
-        let mut windows = windows.with_images(image_size);
+        let mut windows = Windows::new(batch, steps, state_width, action_width).with_images(image_size);
         for (row, ActiveEpisode { trajectory, earned, .. }) in live.enumerate() {
             let seen = earned.len(); // states, the latest included
             for (timestep, earned) in earned.iter().enumerate().skip(seen.saturating_sub(steps)) {
@@ -52,7 +90,7 @@ impl WindowBuilder {
                 let step = Step {
                     timestep,
                     state: &trajectory.observations.row(timestep, state_width),
-                    pixels: &trajectory.images.rows(timestep..timestep + 1),
+                    pixels: &trajectory.images.rows(timestep..timestep + 1)[..image_size],
                     action: action.as_deref().unwrap_or(&idle),
                     reward: trajectory.rewards.get(timestep).copied().unwrap_or(0.0),
                     return_to_go: self.conditioning.capped(to_go),
@@ -61,7 +99,7 @@ impl WindowBuilder {
                 windows.set(row, steps - (seen - timestep), &step);
             }
         }
-        self.conditioning.inputs(&windows.view())
+        windows
     }
 
     /// Writes the policy's choices, `[B, A]` in [−1, 1] or `[B, 1]` indices, as the environment's actions into

@@ -2,6 +2,7 @@
 
 mod subject;
 mod update;
+mod windows;
 
 use std::time::Instant;
 
@@ -25,6 +26,7 @@ use crate::support::errors::{InputError, OrInput, env_failure};
 use crate::support::progress;
 use crate::support::seeds::{self, Purpose};
 use crate::support::stdout::{brief, print, print_json};
+use crate::support::threads;
 use crate::training::check_tokens;
 
 /// Runs `bench`.
@@ -35,6 +37,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         BenchWhat::Rollout(args) => (rollout_bench(&args)?, args.json),
         BenchWhat::Eva(args) => (eva(&args)?, args.json),
         BenchWhat::Update(args) => (update::run(&args)?, args.json),
+        BenchWhat::Windows(args) => (windows::run(&args)?, args.json),
     };
     if as_json {
         return print_json(&found);
@@ -115,8 +118,14 @@ fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> anyhow::Resul
         return Err(InputError(text).into());
     }
     let normal = |width| Tensor::randn([batch, steps, width], (Kind::Float, Device::Cpu));
+    let states = match config.image_shape {
+        None => normal(config.state_dim),
+        Some([channels, height, width]) => {
+            Tensor::randint(256, [batch, steps, channels, height, width], (Kind::Uint8, Device::Cpu))
+        }
+    };
     Ok(Inputs {
-        states: normal(config.state_dim),
+        states,
         actions: normal(config.act_dim),
         rewards: Some(normal(1)),
         returns_to_go: normal(1),
@@ -131,6 +140,7 @@ fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
         subject(&args.policy, &args.statistics, &args.env, args.whole)?;
     let space = env.spec().action.clone();
     let count = env.num_envs();
+    threads::for_rollouts(policy.config(), count);
     let policy = Policy::Transformer(policy);
     let target = conditioning.target_return;
     let (mut steps, mut timings, begun) = (0, Vec::new(), Instant::now());
@@ -166,6 +176,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
     }
     let options = args.eva.options(args.batch_size)?;
     let policy = policies::read_transformer(&args.policy, None, Device::Cpu)?;
+    threads::for_eva(policy.config(), args.batch_size as usize);
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
     let sites: Vec<Site> = policy.sites().cloned().collect();
     let size = i64::from(args.batch_size);

@@ -19,6 +19,7 @@ use crate::policies::read_inputs;
 use crate::rollout::{self, RandomActor};
 use crate::support::errors::{InputError, OrInput};
 use crate::support::seeds::{self, Purpose};
+use crate::support::threads;
 
 /// Joint norm that the gradients are scaled down to.
 const CLIP: f64 = 0.25;
@@ -65,6 +66,7 @@ fn random_replay(env: &mut dyn VecEnv) -> anyhow::Result<Replay> {
 /// Medians over the updates, of which the first warms up and is not counted.
 pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
     let (policy, mut source) = read(args)?;
+    threads::for_passes(policy.config(), usize::from(args.batch_size));
     let rank = Rank::try_from(args.rank).or_input()?;
     let mut adapters = AdapterSet::default();
     for site in policy.sites() {

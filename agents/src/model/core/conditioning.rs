@@ -155,19 +155,26 @@ impl Conditioning {
     /// one-hot, returns scaled, padding zero.
     pub fn inputs(&self, window: &Window) -> Inputs {
         let (batch, steps) = (window.batch as i64, window.steps as i64);
+        let states = match &self.states {
+            StateScaling::Normalised { mean, std } => {
+                let states = Tensor::from_slice(window.states).to_device(self.device); // [B·T·S]
+                let real = Tensor::from_slice(window.mask).to_device(self.device).view([batch, steps, 1]);
+                (states.view([batch, steps, -1]) - mean) / std * real.to_kind(Kind::Float) // [B, T, S]
+            }
+            StateScaling::Image(shape) => {
+                let shape = [&[batch, steps], shape.as_slice()].concat();
+                Tensor::from_slice(window.pixels).to_device(self.device).view(&*shape) // [B, T, C, H, W]
+            }
+        };
+        self.inputs_of(window, states)
+    }
+
+    /// The same with `states` in place of the window's, as [`Inputs::states`] has them.
+    pub fn inputs_of(&self, window: &Window, states: Tensor) -> Inputs {
+        let (batch, steps) = (window.batch as i64, window.steps as i64);
         let device = self.device;
         let mask = Tensor::from_slice(window.mask).to_device(device).view([batch, steps]); // [B, T]
         let real = mask.unsqueeze(-1).to_kind(Kind::Float); // [B, T, 1]
-        let states = match &self.states {
-            StateScaling::Normalised { mean, std } => {
-                let states = Tensor::from_slice(window.states).to_device(device).view([batch, steps, -1]); // [B, T, S]
-                (states - mean) / std * &real
-            }
-            StateScaling::Image([channels, height, width]) => {
-                let shape = [batch, steps, *channels, *height, *width];
-                Tensor::from_slice(window.pixels).to_device(device).view(shape) // [B, T, C, H, W]
-            }
-        };
         let actions = Tensor::from_slice(window.actions).to_device(device).view([batch, steps, -1]);
         let actions = match self.action_kind {
             ActionKind::Continuous | ActionKind::Binned => {

@@ -5,7 +5,8 @@ use tch::Tensor;
 /// What a policy reads: states as its encoder takes them, actions as it knows them, scaled returns-to-go.
 #[derive(Debug)]
 pub struct Inputs {
-    /// `[B, T, S]`, normalised; or `[B, T, C, H, W]`, bytes, of a policy that reads images.
+    /// `[B, T, S]`, normalised; or `[B, T, C, H, W]`, bytes, of a policy that reads images; or `[B, T, D]`, floats, where
+    /// the policy has embedded these images before.
     pub states: Tensor,
     /// `[B, T, A]`; one-hot where actions are discrete.
     pub actions: Tensor,

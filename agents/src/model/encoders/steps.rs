@@ -50,14 +50,22 @@ pub struct TokenEncoder {
 impl TokenEncoder {
     /// One token of every step, embedded: `[B, T, D]`.
     pub fn forward(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
-        let x = match self.token {
-            Token::Return => &inputs.returns_to_go,
-            Token::State => &inputs.states,
-            Token::Action => &inputs.actions,
-            Token::Reward => inputs.rewards.as_ref().expect("a policy that reads rewards is given them"),
-        };
+        match self.token {
+            Token::Return => self.embed(context, &inputs.returns_to_go),
+            Token::State => self.embed(context, &inputs.states),
+            Token::Action => self.embed(context, &inputs.actions),
+            Token::Reward => {
+                let rewards = inputs.rewards.as_ref();
+                self.embed(context, rewards.expect("a policy that reads rewards is given them"))
+            }
+        }
+    }
+
+    /// The same of what it reads, `[B, T, …]`; images that were embedded before stay as they are.
+    fn embed(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
         let x = match &self.embedding {
             Embedding::Linear(module) => context.project(module, x),
+            Embedding::Image(_) if x.kind() == Kind::Float => return x.shallow_clone(),
             Embedding::Image(encoder) => encoder.forward(context, x),
         };
         if self.tanh { x.tanh() } else { x }
@@ -144,6 +152,12 @@ impl StepEncoder {
         let bias = Tensor::zeros([batch, 1, tokens, tokens], (Kind::Float, device))
             .masked_fill_(&hidden, f64::NEG_INFINITY);
         (context.dropped(&x, self.dropout), bias)
+    }
+
+    /// The state token of steps whose states are images `[B, T, C, H, W]`: `[B, T, D]`.
+    pub fn embed_images(&self, context: &mut ForwardContext, images: &Tensor) -> Tensor {
+        let state = self.tokens.iter().find(|encoder| encoder.token == Token::State);
+        state.expect("a step has a state token").embed(context, images)
     }
 
     /// Every token of every step with the embedding of its timestep in `timesteps` `[B, T]` or `[B, 1]`, not yet with

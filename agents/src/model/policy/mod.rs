@@ -1,5 +1,6 @@
 //! Policies made of the parts, and how they act: by whole windows, sliding windows, or a key/value cache.
 
+pub mod embedded_images;
 pub mod sliding;
 pub mod transformer;
 
