@@ -158,6 +158,71 @@ mod tests {
         );
     }
 
+    const IMAGES: Reading =
+        Reading { on_bad_episode: OnBadEpisode::Refuse, clip_actions: false, images: true };
+
+    /// `tools/golden/golden_images.py` writes with Python's minari, and stores the same images otherwise by h5py.
+    #[test]
+    fn images_of_python_s_minari_are_read_channels_first_however_they_are_stored() {
+        let file = TensorFile::open(&golden("../images/expected.safetensors")).unwrap();
+        let expected = |name: &str| Vec::<u8>::try_from(file.read(name).unwrap().flatten(0, -1)).unwrap();
+        for name in ["last", "gzip", "lzf", "contiguous"] {
+            let dataset = read_with(&golden(&format!("../images/{name}-v0")), IMAGES).unwrap();
+            assert_eq!((dataset.image, dataset.observation_width), (Some([3, 6, 5]), 0), "{name}");
+            for (number, trajectory) in dataset.trajectories.iter().enumerate() {
+                let images = &trajectory.images;
+                assert_eq!(images.len(), trajectory.len() + 1);
+                let all = expected(&format!("last.{number}"));
+                assert_eq!(images.rows(0..images.len()), all, "{name}");
+                assert_eq!(*images.rows(2..4), all[2 * 90..4 * 90], "{name}");
+                assert_eq!(*images, images.frames().into_owned().into(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_beside_numbers_is_kept_apart_or_flattened_in_its_place() {
+        let file = TensorFile::open(&golden("../images/expected.safetensors")).unwrap();
+        let apart = read_with(&golden("../images/dict-v0"), IMAGES).unwrap();
+        let flat = read(&golden("../images/dict-v0")).unwrap();
+        assert_eq!((apart.image, apart.observation_width), (Some([2, 5, 4]), 2));
+        assert_eq!((flat.image, flat.observation_width), (None, 42));
+        for (number, (apart, flat)) in apart.trajectories.iter().zip(&flat.trajectories).enumerate() {
+            let image = file.read(&format!("dict.{number}.image")).unwrap().flatten(0, -1);
+            let image = Vec::<u8>::try_from(image).unwrap();
+            let speed = file.read(&format!("dict.{number}.speed")).unwrap().flatten(0, -1);
+            let speed = Vec::<f32>::try_from(speed).unwrap();
+            assert_eq!(apart.images.rows(0..apart.images.len()), image);
+            assert_eq!(*apart.observations.all(), speed);
+            // A Dict is flattened in the order of its keys.
+            let whole = image.chunks(40).zip(speed.chunks(2));
+            let whole: Vec<f32> = whole
+                .flat_map(|(image, speed)| image.iter().map(|x| f32::from(*x)).chain(speed.iter().copied()))
+                .collect();
+            assert_eq!(*flat.observations.all(), whole);
+            assert_eq!(flat.images.size(), 0);
+        }
+    }
+
+    #[test]
+    fn images_that_are_not_what_the_metadata_say_are_refused() {
+        for (name, sentence) in [
+            (
+                "short",
+                "has `observations` of u8 with shape [4, 6, 5, 3], expected u8 with shape [5, 6, 5, 3]",
+            ),
+            ("floats", "has `observations` of f64 with shape [5, 6, 5, 3], expected u8"),
+            (
+                "turned",
+                "has `observations` of u8 with shape [5, 3, 6, 5], expected u8 with shape [5, 6, 5, 3]",
+            ),
+            ("jpeg", "has `jpeg_encoding` = true in its metadata, expected false"),
+        ] {
+            let error = read_with(&golden(&format!("../images/{name}-v0")), IMAGES).unwrap_err().to_string();
+            assert!(error.contains(sentence), "{name}: {error}");
+        }
+    }
+
     #[test]
     fn a_dataset_of_before_minari_0_5_is_read_with_flags_and_numbers_of_any_type() {
         let dataset = read(&golden("../foreign/minari/old-v0")).unwrap();
@@ -266,16 +331,16 @@ mod tests {
         );
     }
 
-    #[test]
-    fn torn_and_twisted_files_are_refused_and_never_panic() {
+    /// Damages a dataset's file again and again; says how often it was refused.
+    fn refusals(name: &str, rounds: usize) -> usize {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("torn");
         fs::create_dir_all(path.join("data")).unwrap();
-        fs::copy(golden("pendulum/heavy-v0/data/metadata.json"), path.join("data/metadata.json")).unwrap();
-        let whole = fs::read(golden("pendulum/heavy-v0/data/main_data.hdf5")).unwrap();
+        fs::copy(golden(name).join("data/metadata.json"), path.join("data/metadata.json")).unwrap();
+        let whole = fs::read(golden(name).join("data/main_data.hdf5")).unwrap();
         let mut draw = ChaCha8Rng::seed_from_u64(5);
         let mut refused = 0;
-        for round in 0..2000 {
+        for round in 0..rounds {
             let mut bytes = whole.clone();
             if round % 10 == 0 {
                 bytes.truncate(draw.gen_range(0..whole.len()));
@@ -286,11 +351,29 @@ mod tests {
                 }
             }
             fs::write(path.join("data/main_data.hdf5"), bytes).unwrap();
-            if let Err(error) = read(&path) {
-                assert!(!error.to_string().contains('\n'));
-                refused += 1;
+            match read_with(&path, IMAGES) {
+                Ok(dataset) => {
+                    // What was read once can be drawn.
+                    for Trajectory { images, .. } in &dataset.trajectories {
+                        images.rows(0..images.len());
+                    }
+                }
+                Err(error) => {
+                    assert!(!error.to_string().contains('\n'));
+                    refused += 1;
+                }
             }
         }
-        assert!(refused >= 1000, "only {refused} of 2000 were refused");
+        refused
+    }
+
+    #[test]
+    fn torn_and_twisted_files_are_refused_and_never_panic() {
+        for (name, rounds) in
+            [("pendulum/heavy-v0", 2000), ("../images/gzip-v0", 500), ("../images/lzf-v0", 500)]
+        {
+            let refused = refusals(name, rounds);
+            assert!(2 * refused >= rounds, "{name}: only {refused} of {rounds} were refused");
+        }
     }
 }

@@ -104,7 +104,7 @@ impl Reader<'_> {
             rows_of(if channels_last { [height, width, channels] } else { [channels, height, width] });
         if found != expected || kind != make_u8_type() {
             return Err(format!(
-                "has `{name}` of {kind} with shape {found:?}, expected uint8 with shape {expected:?}"
+                "has `{name}` of {kind} with shape {found:?}, expected u8 with shape {expected:?}"
             ));
         }
         StoredImages::open(dataset, rows, shape, channels_last).map(Images::Stored).map_err(unreadable)
