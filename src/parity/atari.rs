@@ -63,7 +63,9 @@ fn inputs(case: &Case, policy: &TransformerPolicy, steps: Option<i64>) -> anyhow
     let part = |name: &str| anyhow::Ok(case.array(name)?.narrow(1, 0, steps));
     let actions = part("in.actions")?.squeeze_dim(-1); // [B, T]
     Ok(Inputs {
-        states: states.narrow(1, 0, steps),
+        states: Tensor::zeros([batch, steps, 0], (Kind::Float, Device::Cpu)),
+        words: None,
+        images: Some(states.narrow(1, 0, steps)),
         actions: actions.one_hot(policy.config().act_dim).to_kind(Kind::Float),
         rewards: None,
         returns_to_go: part("in.rtgs")?.to_kind(Kind::Float),

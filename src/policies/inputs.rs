@@ -13,9 +13,11 @@ use crate::support::errors::{InputError, OrInput};
 pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs> {
     let refuse = |text: String| InputError(format!("{path:?} {text}"));
     let file = TensorFile::open(path).or_input()?;
+    // A policy of images alone has them as its states.
+    let images_alone = config.row_width() == 0;
     let (state, kind) = match config.image_shape {
-        None => (vec![config.state_dim], Kind::Float),
-        Some(shape) => (shape.to_vec(), Kind::Uint8),
+        Some(shape) if images_alone => (shape.to_vec(), Kind::Uint8),
+        _ => (vec![config.numbers()], Kind::Float),
     };
     let (batch, steps) = match file.shape("states") {
         Some([batch, steps, shape @ ..]) if *shape == state && *batch > 0 && *steps > 0 => (*batch, *steps),
@@ -51,8 +53,33 @@ pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs>
         true => Some(shaped("rewards", &[batch, steps, 1], Kind::Float)?),
         false => None,
     };
+    let of_step = |shape: &[i64]| [&[batch, steps], shape].concat();
+    let states = shaped("states", &of_step(&state), kind)?;
+    let words = match &config.text {
+        None => None,
+        Some(text) => {
+            let words = shaped("words", &of_step(&[text.longest as i64]), Kind::Int64)?;
+            let (least, greatest) = (words.min().int64_value(&[]), words.max().int64_value(&[]));
+            if least < 0 || greatest > text.words.len() as i64 {
+                let last = text.words.len();
+                return Err(
+                    refuse(format!("holds `words` from {least} to {greatest}, expected 0..={last}")).into()
+                );
+            }
+            Some(words)
+        }
+    };
+    let (states, images) = match config.image_shape {
+        None => (states, None),
+        Some(_) if images_alone => {
+            (Tensor::zeros([batch, steps, 0], (Kind::Float, Device::Cpu)), Some(states))
+        }
+        Some(shape) => (states, Some(shaped("images", &of_step(&shape), Kind::Uint8)?)),
+    };
     Ok(Inputs {
-        states: shaped("states", &[&[batch, steps], state.as_slice()].concat(), kind)?,
+        states,
+        words,
+        images,
         actions: shaped("actions", &[batch, steps, config.act_dim], Kind::Float)?,
         rewards,
         returns_to_go: shaped("returns_to_go", &[batch, steps, 1], Kind::Float)?,

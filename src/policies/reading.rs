@@ -174,11 +174,6 @@ impl Shown {
     pub fn in_data(dataset: &Dataset) -> Self {
         Self { numbers: dataset.observation_width, image: dataset.image }
     }
-
-    /// So many numbers a step, and no image.
-    fn numbers(numbers: usize) -> Self {
-        Self { numbers, image: None }
-    }
 }
 
 impl fmt::Display for Shown {
@@ -198,9 +193,9 @@ pub fn check_spaces(
     action: &ActionSpace,
     whose: &str,
 ) -> anyhow::Result<()> {
-    let reads = match config.image_shape {
-        None => Shown::numbers(config.state_dim as usize),
-        Some(shape) => Shown { numbers: 0, image: Some(shape.map(|size| size as usize)) },
+    let reads = Shown {
+        numbers: config.row_width() as usize,
+        image: config.image_shape.map(|shape| shape.map(|size| size as usize)),
     };
     if reads != shown {
         return Err(InputError(format!("the policy reads states of {reads}, and {whose} has {shown}")).into());

@@ -160,12 +160,14 @@ impl TransformerActor {
         if self.windows.is_none() {
             self.windows = SlidingWindows::new(&self.policy, num_envs, longest);
         }
-        let Some(windows) = &mut self.windows else {
-            let all: Vec<&ActiveEpisode> = live.iter().collect();
-            return self.policy.encode_for_acting(&self.inputs(&all, self.windows_of.longest(live)));
-        };
+        let all: Vec<&ActiveEpisode> = live.iter().collect();
+        let steps = if self.windows.is_some() { 2 } else { self.windows_of.longest(live) };
+        let inputs = self.inputs(&all, steps);
         let rows: Vec<usize> = live.iter().map(|episode| episode.env).collect();
-        self.policy.slide(windows, &rows, &self.windows_of.inputs(live.iter(), live.len(), 2))
+        match &mut self.windows {
+            Some(windows) => self.policy.slide(windows, &rows, &inputs),
+            None => self.policy.encode_for_acting(&inputs),
+        }
     }
 
     /// Embeds the latest image of every live episode, where the policy reads images.

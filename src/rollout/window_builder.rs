@@ -47,16 +47,16 @@ impl WindowBuilder {
         self.conditioning.inputs(&windows.view())
     }
 
-    /// The same of episodes whose images are embedded: `states` `[B, T, D]`.
+    /// The same of episodes whose images are embedded: `[B, T, D]`.
     pub fn inputs_of<'l>(
         &self,
         live: impl Iterator<Item = &'l ActiveEpisode>,
         batch: usize,
         steps: usize,
-        states: Tensor,
+        images: Tensor,
     ) -> Inputs {
         let windows = self.windows(live, batch, steps, 0);
-        self.conditioning.inputs_of(&windows.view(), states)
+        self.conditioning.inputs_of(&windows.view(), Some(images))
     }
 
     /// The latest image of each of these episodes: `[R, C, H, W]`.
@@ -79,7 +79,7 @@ impl WindowBuilder {
         image_size: usize,
     ) -> Windows {
         let (action_width, idle) = (self.space.width(), idle_actions(&self.space, 1));
-        let state_width = self.conditioning.state_width();
+        let state_width = self.conditioning.row_width();
         let mut windows = Windows::new(batch, steps, state_width, action_width).with_images(image_size);
         for (row, ActiveEpisode { trajectory, earned, .. }) in live.enumerate() {
             let seen = earned.len(); // states, the latest included

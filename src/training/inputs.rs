@@ -69,9 +69,14 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
         }
         (PolicyConfig::Pretrained { .. }, None) => unreachable!("it was read"),
     };
-    if let (Some(shape), Some(OnlineConfig::Td3Odt(_))) = (conditioning.image_shape(), &plan.online) {
+    let reads = match (conditioning.image_shape(), conditioning.text()) {
+        (Some(shape), _) => Some(format!("images {shape:?}")),
+        (None, Some(_)) => Some("texts".to_owned()),
+        (None, None) => None,
+    };
+    if let (Some(reads), Some(OnlineConfig::Td3Odt(_))) = (reads, &plan.online) {
         return Err(InputError(format!(
-            "the policy reads images {shape:?}, and the critics of [online.td3_odt] read vectors; expected [online.odt], [online.grpo] or [online.filtered_bc]"
+            "the policy reads {reads}, and the critics of [online.td3_odt] read vectors; expected [online.odt], [online.grpo] or [online.filtered_bc]"
         ))
         .into());
     }

@@ -13,12 +13,13 @@ mod policy;
 mod trunk;
 
 pub use core::conditioning::{Conditioning, MissingKeys, Window};
-pub use core::config::{ActionKind, Activation, BadField, PolicyConfig, StatisticsSource};
+pub use core::config::{ActionKind, Activation, BadField, ImageNetwork, PolicyConfig, StatisticsSource};
 pub use core::forward::{ForwardContext, Tap};
 pub use core::fused_lora::{FusedLora, FusedOutput};
 pub use core::inputs::{Inputs, Predictions};
 pub use core::layers;
 pub use core::tokens::Token;
+pub use core::vocabulary::{UnknownText, Vocabulary};
 pub use families::{check as check_config, new_config};
 pub use hub::{Policy, PolicyError, ScriptError, ScriptPredictions, TorchScript, read, write};
 pub use policy::embedded_images::EmbeddedImages;

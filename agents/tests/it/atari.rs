@@ -39,7 +39,9 @@ fn inputs() -> Inputs {
     let steps = Tensor::arange(4, (Kind::Int64, Device::Cpu));
     let first = Tensor::from_slice(&[0i64, 7, -1]).unsqueeze(1); // [3, 1]
     Inputs {
-        states: Tensor::randint(256, [3, 4, 4, 84, 84], (Kind::Uint8, Device::Cpu)),
+        states: Tensor::zeros([3, 4, 0], (Kind::Float, Device::Cpu)),
+        words: None,
+        images: Some(Tensor::randint(256, [3, 4, 4, 84, 84], (Kind::Uint8, Device::Cpu))),
         actions: Tensor::randint(6, [3, 4], (Kind::Int64, Device::Cpu)).one_hot(6).to_kind(Kind::Float),
         rewards: None,
         returns_to_go: Tensor::rand([3, 4, 1], (Kind::Float, Device::Cpu)),
@@ -92,6 +94,8 @@ fn padding_changes_nothing_of_what_follows() {
     let narrow = |x: &Tensor| x.narrow(0, 2, 1).narrow(1, 1, 3);
     let alone = Inputs {
         states: narrow(&inputs.states),
+        words: None,
+        images: inputs.images.as_ref().map(narrow),
         actions: narrow(&inputs.actions),
         rewards: None,
         returns_to_go: narrow(&inputs.returns_to_go),

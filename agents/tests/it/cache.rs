@@ -40,6 +40,8 @@ fn episode(policy: &TransformerPolicy, steps: i64) -> Inputs {
     let normal = |width| Tensor::randn([1, steps, width], (Kind::Float, Device::Cpu));
     Inputs {
         states: normal(config.state_dim),
+        words: None,
+        images: None,
         actions: match config.action_kind {
             ActionKind::Discrete => {
                 normal(config.act_dim).argmax(-1, false).one_hot(config.act_dim).to_kind(Kind::Float)
@@ -65,6 +67,8 @@ fn windows(episodes: &[(&Inputs, usize)], steps: usize) -> Inputs {
     let has_rewards = episodes[0].0.rewards.is_some();
     Inputs {
         states: part(|inputs| &inputs.states),
+        words: None,
+        images: None,
         actions: part(|inputs| &inputs.actions),
         rewards: has_rewards.then(|| part(|inputs| inputs.rewards.as_ref().expect("it was asked for"))),
         returns_to_go: part(|inputs| &inputs.returns_to_go),
@@ -168,6 +172,8 @@ fn pad(inputs: &Inputs, steps: i64) -> Inputs {
     };
     Inputs {
         states: pad(&inputs.states),
+        words: None,
+        images: None,
         actions: pad(&inputs.actions),
         rewards: inputs.rewards.as_ref().map(pad),
         returns_to_go: pad(&inputs.returns_to_go),

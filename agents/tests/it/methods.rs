@@ -35,6 +35,8 @@ fn batches() -> Vec<Inputs> {
     let stacked = tensors(&golden("policies/eva-rho-1/batches.safetensors"));
     let inputs = |batch: i64| Inputs {
         states: stacked["states"].get(batch),
+        words: None,
+        images: None,
         actions: stacked["actions"].get(batch),
         rewards: None,
         returns_to_go: stacked["returns_to_go"].get(batch),

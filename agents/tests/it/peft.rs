@@ -134,6 +134,8 @@ fn check_module_fails(state_dim: i64, act_dim: i64, words: &[&str]) {
     let float = (Kind::Float, Device::Cpu);
     let inputs = Inputs {
         states: Tensor::zeros([2, 4, state_dim], float),
+        words: None,
+        images: None,
         actions: Tensor::zeros([2, 4, act_dim], float),
         rewards: None,
         returns_to_go: Tensor::zeros([2, 4, 1], float),

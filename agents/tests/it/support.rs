@@ -23,6 +23,8 @@ pub fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
 pub fn inputs(tensors: &BTreeMap<String, Tensor>) -> Inputs {
     Inputs {
         states: tensors["states"].shallow_clone(),
+        words: None,
+        images: None,
         actions: tensors["actions"].shallow_clone(),
         rewards: tensors.get("rewards").map(Tensor::shallow_clone),
         returns_to_go: tensors["returns_to_go"].shallow_clone(),

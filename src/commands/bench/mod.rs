@@ -118,14 +118,16 @@ fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> anyhow::Resul
         return Err(InputError(text).into());
     }
     let normal = |width| Tensor::randn([batch, steps, width], (Kind::Float, Device::Cpu));
-    let states = match config.image_shape {
-        None => normal(config.state_dim),
-        Some([channels, height, width]) => {
-            Tensor::randint(256, [batch, steps, channels, height, width], (Kind::Uint8, Device::Cpu))
-        }
+    let whole = |highest, shape: &[i64], kind| {
+        Tensor::randint(highest, [&[batch, steps], shape].concat(), (kind, Device::Cpu))
     };
     Ok(Inputs {
-        states,
+        states: normal(config.numbers()),
+        words: config
+            .text
+            .as_ref()
+            .map(|text| whole(text.words.len() as i64 + 1, &[text.longest as i64], Kind::Int64)),
+        images: config.image_shape.map(|shape| whole(256, &shape, Kind::Uint8)),
         actions: normal(config.act_dim),
         rewards: Some(normal(1)),
         returns_to_go: normal(1),

@@ -335,6 +335,8 @@ mod tests {
         let float = (Kind::Float, Device::Cpu);
         Inputs {
             states: Tensor::randn([4, 3, policy.config().state_dim], float),
+            words: None,
+            images: None,
             actions: Tensor::rand([4, 3, policy.config().act_dim], float) * 2.0 - 1.0,
             rewards: None,
             returns_to_go: Tensor::randn([4, 3, 1], float),

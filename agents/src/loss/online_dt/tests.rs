@@ -27,6 +27,8 @@ fn inputs(actions: &[f32]) -> Inputs {
     let float = (Kind::Float, Device::Cpu);
     Inputs {
         states: Tensor::ones([1, 2, 2], float),
+        words: None,
+        images: None,
         actions: Tensor::from_slice(actions).view([1, 2, -1]),
         rewards: None,
         returns_to_go: Tensor::ones([1, 2, 1], float),

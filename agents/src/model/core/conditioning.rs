@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::{ActionKind, PolicyConfig};
 use super::inputs::Inputs;
 use super::tokens::Token;
+use super::vocabulary::Vocabulary;
 
 /// A window of steps as the environment knows them, in rows; `batch` windows of `steps` steps.
 #[derive(Clone, Copy, Debug)]
@@ -52,18 +53,61 @@ pub struct Conditioning {
     act_dim: i64,
     max_timestep: i64,
     device: Device,
-    states: StateScaling,
+    states: StateReader,
     action_middle: Tensor,
     action_half_range: Tensor,
 }
 
-/// How a policy's encoder is given states.
+/// How a policy's encoders are given states.
 #[derive(Debug)]
-enum StateScaling {
-    /// To mean 0 and deviation 1, `[S]` each.
-    Normalised { mean: Tensor, std: Tensor },
-    /// As they are, `[C, H, W]`.
-    Image([i64; 3]),
+struct StateReader {
+    /// What numbers are scaled by, to mean 0 and deviation 1: `[S]` each.
+    mean: Tensor,
+    std: Tensor,
+    /// Numbers and characters of a state's row.
+    row_width: usize,
+    /// Where the row holds a text.
+    text: Option<Vocabulary>,
+    /// `[C, H, W]`.
+    image: Option<[i64; 3]>,
+}
+
+impl StateReader {
+    fn of(config: &PolicyConfig, device: Device) -> Self {
+        let row_width = config.row_width() as usize;
+        // Of the row's columns, those that hold numbers.
+        let numbers = |values: &Option<Vec<f32>>, usual: f32| {
+            let mut values = values.clone().unwrap_or_else(|| vec![usual; row_width]);
+            if let Some(text) = &config.text {
+                values.drain(text.columns.clone());
+            }
+            Tensor::from_slice(&values).to_device(device)
+        };
+        Self {
+            mean: numbers(&config.state_mean, 0.0),
+            std: numbers(&config.state_std, 1.0),
+            row_width,
+            text: config.text.clone(),
+            image: config.image_shape,
+        }
+    }
+
+    fn shallow_clone(&self) -> Self {
+        let (mean, std) = (self.mean.shallow_clone(), self.std.shallow_clone());
+        Self { mean, std, text: self.text.clone(), ..*self }
+    }
+
+    /// The numbers of rows `[B, T, row]`: `[B, T, S]`.
+    fn numbers(&self, rows: &Tensor) -> Tensor {
+        match &self.text {
+            None => rows.shallow_clone(),
+            Some(text) => {
+                let (start, end) = (text.columns.start as i64, text.columns.end as i64);
+                let after = self.row_width as i64 - end;
+                Tensor::cat(&[rows.narrow(2, 0, start), rows.narrow(2, end, after)], 2)
+            }
+        }
+    }
 }
 
 /// Keys without which a policy cannot meet an environment.
@@ -98,12 +142,7 @@ impl Conditioning {
             reads_rewards: config.reads(Token::Reward),
             act_dim: config.act_dim,
             max_timestep: config.max_ep_len - 1,
-            states: match (config.image_shape, &config.state_mean, &config.state_std) {
-                (None, Some(mean), Some(std)) => {
-                    StateScaling::Normalised { mean: list(mean), std: list(std) }
-                }
-                (image, ..) => StateScaling::Image(image.expect("no key is missing")),
-            },
+            states: StateReader::of(config, device),
             device,
             action_middle: (&low + &high) / 2.0,
             action_half_range: (&high - &low) / 2.0,
@@ -113,12 +152,7 @@ impl Conditioning {
     /// The same for another thread; the numbers are shared.
     pub fn shallow_clone(&self) -> Self {
         Self {
-            states: match &self.states {
-                StateScaling::Normalised { mean, std } => {
-                    StateScaling::Normalised { mean: mean.shallow_clone(), std: std.shallow_clone() }
-                }
-                StateScaling::Image(shape) => StateScaling::Image(*shape),
-            },
+            states: self.states.shallow_clone(),
             action_middle: self.action_middle.shallow_clone(),
             action_half_range: self.action_half_range.shallow_clone(),
             ..*self
@@ -130,51 +164,51 @@ impl Conditioning {
         return_to_go.min(self.return_cap.unwrap_or(f32::INFINITY))
     }
 
-    /// S: numbers of a state; none where it is an image.
-    pub fn state_width(&self) -> usize {
-        match &self.states {
-            StateScaling::Normalised { mean, .. } => mean.numel(),
-            StateScaling::Image(_) => 0,
-        }
+    /// Numbers and characters of a state's row.
+    pub fn row_width(&self) -> usize {
+        self.states.row_width
     }
 
-    /// C·H·W: bytes of a state that is an image.
+    /// C·H·W: bytes of a state's image; 0 where the policy reads none.
     pub fn pixels(&self) -> usize {
         self.image_shape().map_or(0, |shape| shape.iter().product::<i64>() as usize)
     }
 
-    /// `[C, H, W]` of the states, where they are images.
+    /// `[C, H, W]` of the states' images, where the policy reads such.
     pub fn image_shape(&self) -> Option<[i64; 3]> {
-        match self.states {
-            StateScaling::Normalised { .. } => None,
-            StateScaling::Image(shape) => Some(shape),
-        }
+        self.states.image
     }
 
-    /// The policy's inputs for a window: vectors to mean 0 and deviation 1, images as they are, actions to [−1, 1] or
-    /// one-hot, returns scaled, padding zero.
+    /// Where states hold a text, and the words that are known of it.
+    pub fn text(&self) -> Option<&Vocabulary> {
+        self.states.text.as_ref()
+    }
+
+    /// The policy's inputs for a window: numbers to mean 0 and deviation 1, words by their numbers, images as they are,
+    /// actions to [−1, 1] or one-hot, returns scaled, padding zero.
     pub fn inputs(&self, window: &Window) -> Inputs {
-        let (batch, steps) = (window.batch as i64, window.steps as i64);
-        let states = match &self.states {
-            StateScaling::Normalised { mean, std } => {
-                let states = Tensor::from_slice(window.states).to_device(self.device); // [B·T·S]
-                let real = Tensor::from_slice(window.mask).to_device(self.device).view([batch, steps, 1]);
-                (states.view([batch, steps, -1]) - mean) / std * real.to_kind(Kind::Float) // [B, T, S]
-            }
-            StateScaling::Image(shape) => {
-                let shape = [&[batch, steps], shape.as_slice()].concat();
-                Tensor::from_slice(window.pixels).to_device(self.device).view(&*shape) // [B, T, C, H, W]
-            }
-        };
-        self.inputs_of(window, states)
+        let images = self.image_shape().map(|shape| {
+            let shape = [&[window.batch as i64, window.steps as i64], shape.as_slice()].concat();
+            Tensor::from_slice(window.pixels).to_device(self.device).view(&*shape) // [B, T, C, H, W]
+        });
+        self.inputs_of(window, images)
     }
 
-    /// The same with `states` in place of the window's, as [`Inputs::states`] has them.
-    pub fn inputs_of(&self, window: &Window, states: Tensor) -> Inputs {
+    /// The same with `images` in place of the window's, as [`Inputs::images`] has them.
+    pub fn inputs_of(&self, window: &Window, images: Option<Tensor>) -> Inputs {
         let (batch, steps) = (window.batch as i64, window.steps as i64);
         let device = self.device;
         let mask = Tensor::from_slice(window.mask).to_device(device).view([batch, steps]); // [B, T]
         let real = mask.unsqueeze(-1).to_kind(Kind::Float); // [B, T, 1]
+        let width = self.states.row_width;
+        let rows = Tensor::from_slice(window.states).to_device(device).view([batch, steps, width as i64]);
+        let states = (self.states.numbers(&rows) - &self.states.mean) / &self.states.std * &real; // [B, T, S]
+        let words = self.states.text.as_ref().map(|text| {
+            let rows = window.states.chunks(width);
+            let numbers: Vec<i64> = rows.flat_map(|row| text.known_numbers(row)).collect();
+            let words = Tensor::from_slice(&numbers).to_device(device);
+            words.view([batch, steps, text.longest as i64]) * mask.unsqueeze(-1) // [B, T, L]
+        });
         let actions = Tensor::from_slice(window.actions).to_device(device).view([batch, steps, -1]);
         let actions = match self.action_kind {
             ActionKind::Continuous | ActionKind::Binned => {
@@ -192,6 +226,8 @@ impl Conditioning {
         let timesteps = Tensor::from_slice(window.timesteps).to_device(device).clamp(0, self.max_timestep);
         Inputs {
             states,
+            words,
+            images,
             actions,
             rewards: self.reads_rewards.then(|| scaled(window.rewards)),
             returns_to_go: scaled(window.returns_to_go),
@@ -210,8 +246,8 @@ impl Conditioning {
 fn missing(config: &PolicyConfig) -> Vec<&'static str> {
     let needed = [
         ("context_length", config.context_length.is_some()),
-        ("state_mean", config.image_shape.is_some() || config.state_mean.is_some()),
-        ("state_std", config.image_shape.is_some() || config.state_std.is_some()),
+        ("state_mean", config.numbers() == 0 || config.state_mean.is_some()),
+        ("state_std", config.numbers() == 0 || config.state_std.is_some()),
         ("return_scale", config.return_scale.is_some()),
         ("target_return", config.target_return.is_some()),
     ];

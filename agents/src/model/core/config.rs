@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::tokens::Token;
+use super::vocabulary::Vocabulary;
 
 /// The feed-forward part's activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +39,18 @@ pub enum ActionKind {
     Binned,
 }
 
+/// The encoder of a policy's images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageNetwork {
+    /// The three convolutions of the DQN (Mnih et al. 2015), for frames of at least 36 × 36.
+    NatureCnn,
+    /// The fifteen convolutions of IMPALA (Espeholt et al. 2018), in three stages of residual blocks.
+    ImpalaCnn,
+    /// A vector per symbol and two convolutions of 3 × 3, for MiniGrid's images of symbols.
+    Symbols,
+}
+
 /// Where a policy's statistics were found: normalisation, return scale, target and the like.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum StatisticsSource {
@@ -68,7 +81,7 @@ pub struct PolicyConfig {
     /// `decision_transformer`, or `eva_rl_decision_transformer` where transformers' model computes
     /// something else: another token order, global positions, or actions in bins.
     pub model_type: String,
-    /// S: width of a state.
+    /// Width of a state, flattened: its numbers, the characters of its text, and the bytes of its image.
     pub state_dim: i64,
     /// A: width of an action, or the number of discrete actions.
     pub act_dim: i64,
@@ -119,13 +132,19 @@ pub struct PolicyConfig {
     /// `[C, H, W]` of states that are images of bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_shape: Option<[i64; 3]>,
+    /// What reads images; the family's own where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_encoder: Option<ImageNetwork>,
+    /// Where states hold a text, and the words that are known of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<Vocabulary>,
     /// T: steps that the policy looks back on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_length: Option<i64>,
-    /// Mean of each state dimension over the training data.
+    /// Mean of each state dimension over the training data, the image aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_mean: Option<Vec<f32>>,
-    /// Standard deviation of each state dimension over the training data.
+    /// Standard deviation of each state dimension over the training data, the image aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_std: Option<Vec<f32>>,
     /// What returns are divided by.
@@ -185,6 +204,8 @@ impl Default for PolicyConfig {
             token_order: ORIGINAL_ORDER.to_vec(),
             global_positions: false,
             image_shape: None,
+            image_encoder: None,
+            text: None,
             context_length: None,
             state_mean: None,
             state_std: None,
@@ -226,6 +247,21 @@ impl PolicyConfig {
     /// I: inner width of the feed-forward part.
     pub fn inner(&self) -> i64 {
         self.n_inner.unwrap_or(4 * self.hidden_size)
+    }
+
+    /// Bytes of an image; 0 where the policy reads none.
+    pub fn pixels(&self) -> i64 {
+        self.image_shape.map_or(0, |shape| shape.iter().product())
+    }
+
+    /// Width of a state's row: its numbers and the characters of its text.
+    pub fn row_width(&self) -> i64 {
+        self.state_dim - self.pixels()
+    }
+
+    /// S: numbers of a state.
+    pub fn numbers(&self) -> i64 {
+        self.row_width() - self.text.as_ref().map_or(0, |text| text.columns.len() as i64)
     }
 
     /// Width of the action head.
@@ -290,7 +326,8 @@ impl PolicyConfig {
         if self.other.get("add_cross_attention").and_then(Value::as_bool) == Some(true) {
             return bad("add_cross_attention", "true".to_owned(), "false");
         }
-        let (state, action) = (self.state_dim as usize, self.act_dim as usize);
+        self.check_parts()?;
+        let (state, action) = (self.row_width() as usize, self.act_dim as usize);
         let lists = [
             ("state_mean", &self.state_mean, state),
             ("state_std", &self.state_std, state),
@@ -313,6 +350,33 @@ impl PolicyConfig {
             && !(scale.is_finite() && scale > 0.0)
         {
             return bad("return_scale", scale.to_string(), "a positive number");
+        }
+        Ok(())
+    }
+
+    /// Refuses images and texts that a state of this width cannot hold.
+    fn check_parts(&self) -> Result<(), BadField> {
+        let bad = |key, found: String, wanted: String| Err(BadField { key, found, wanted });
+        if let Some(shape) = self.image_shape
+            && shape.iter().any(|size| !(1..=4096).contains(size))
+        {
+            let wanted = "[channels, height, width], each from 1 to 4,096";
+            return bad("image_shape", format!("{shape:?}"), wanted.to_owned());
+        }
+        if self.row_width() < 0 {
+            let wanted = format!("at least the {} bytes of an image", self.pixels());
+            return bad("state_dim", self.state_dim.to_string(), wanted);
+        }
+        if let Some(Vocabulary { columns, words, longest, .. }) = &self.text {
+            let sorted = words.is_sorted_by(|one, next| one < next);
+            if columns.is_empty() || columns.end > self.row_width() as usize || !sorted {
+                let wanted =
+                    format!("columns among the {} of a state's row, and words in order", self.row_width());
+                return bad("text", format!("columns {columns:?} and {} words", words.len()), wanted);
+            }
+            if !(1..=4096).contains(longest) {
+                return bad("text", format!("`longest` {longest}"), "1 to 4,096 words".to_owned());
+            }
         }
         Ok(())
     }

@@ -124,6 +124,8 @@ mod tests {
         let normal = |width| Tensor::randn([128, 4, width], (Kind::Float, Device::Cpu));
         let inputs = Inputs {
             states: normal(3),
+            words: None,
+            images: None,
             actions: normal(2).tanh(),
             rewards: None,
             returns_to_go: normal(1),

@@ -2,12 +2,17 @@
 
 use tch::Tensor;
 
-/// What a policy reads: states as its encoder takes them, actions as it knows them, scaled returns-to-go.
+/// What a policy reads: the parts of states as its encoders take them, actions as it knows them, scaled
+/// returns-to-go.
 #[derive(Debug)]
 pub struct Inputs {
-    /// `[B, T, S]`, normalised; or `[B, T, C, H, W]`, bytes, of a policy that reads images; or `[B, T, D]`, floats, where
-    /// the policy has embedded these images before.
+    /// `[B, T, S]`, the numbers of states, normalised; S may be 0.
     pub states: Tensor,
+    /// `[B, T, L]`, the numbers of their texts' words, there where the policy reads such.
+    pub words: Option<Tensor>,
+    /// `[B, T, C, H, W]`, bytes, their images, there where the policy reads such; or `[B, T, D]`, floats, where it has
+    /// embedded these before.
+    pub images: Option<Tensor>,
     /// `[B, T, A]`; one-hot where actions are discrete.
     pub actions: Tensor,
     /// `[B, T, 1]`, scaled as returns are; there where the policy reads it.
@@ -26,6 +31,8 @@ impl Inputs {
         let part = |x: &Tensor| x.narrow(0, start, count); // [B, …] → [count, …]
         Self {
             states: part(&self.states),
+            words: self.words.as_ref().map(part),
+            images: self.images.as_ref().map(part),
             actions: part(&self.actions),
             rewards: self.rewards.as_ref().map(part),
             returns_to_go: part(&self.returns_to_go),

@@ -7,4 +7,5 @@ pub mod fused_lora;
 pub mod inputs;
 pub mod layers;
 pub mod tokens;
+pub mod vocabulary;
 pub mod weights;

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::image::ImageEncoder;
+use super::observation::ObservationEncoder;
 use crate::adapter::site::ModuleName;
 use crate::model::core::forward::ForwardContext;
 use crate::model::core::inputs::Inputs;
@@ -32,8 +32,8 @@ pub enum Timesteps {
 pub enum Embedding {
     /// A linear layer of numbers; of one-hot vectors, it is a table.
     Linear(Module),
-    /// Convolutions of pixels.
-    Image(ImageEncoder),
+    /// Of a state: its numbers, its text, its image.
+    Observation(Box<ObservationEncoder>),
 }
 
 /// The encoder of one token of a step.
@@ -50,25 +50,21 @@ pub struct TokenEncoder {
 impl TokenEncoder {
     /// One token of every step, embedded: `[B, T, D]`.
     pub fn forward(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
-        match self.token {
-            Token::Return => self.embed(context, &inputs.returns_to_go),
-            Token::State => self.embed(context, &inputs.states),
-            Token::Action => self.embed(context, &inputs.actions),
-            Token::Reward => {
-                let rewards = inputs.rewards.as_ref();
-                self.embed(context, rewards.expect("a policy that reads rewards is given them"))
-            }
-        }
-    }
-
-    /// The same of what it reads, `[B, T, …]`; images that were embedded before stay as they are.
-    fn embed(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
         let x = match &self.embedding {
-            Embedding::Linear(module) => context.project(module, x),
-            Embedding::Image(_) if x.kind() == Kind::Float => return x.shallow_clone(),
-            Embedding::Image(encoder) => encoder.forward(context, x),
+            Embedding::Observation(encoder) => encoder.forward(context, inputs),
+            Embedding::Linear(module) => context.project(module, self.numbers(inputs)),
         };
         if self.tanh { x.tanh() } else { x }
+    }
+
+    /// What it reads where that is numbers: `[B, T, …]`.
+    fn numbers<'i>(&self, inputs: &'i Inputs) -> &'i Tensor {
+        match self.token {
+            Token::Return => &inputs.returns_to_go,
+            Token::State => &inputs.states,
+            Token::Action => &inputs.actions,
+            Token::Reward => inputs.rewards.as_ref().expect("a policy that reads rewards is given them"),
+        }
     }
 }
 
@@ -112,7 +108,7 @@ impl StepEncoder {
     pub fn reads_inputs(&self, module: &ModuleName) -> bool {
         self.tokens.iter().any(|encoder| match &encoder.embedding {
             Embedding::Linear(embedding) => embedding.name == *module,
-            Embedding::Image(_) => false,
+            Embedding::Observation(observation) => observation.reads_inputs(module),
         })
     }
 
@@ -154,10 +150,14 @@ impl StepEncoder {
         (context.dropped(&x, self.dropout), bias)
     }
 
-    /// The state token of steps whose states are images `[B, T, C, H, W]`: `[B, T, D]`.
-    pub fn embed_images(&self, context: &mut ForwardContext, images: &Tensor) -> Tensor {
-        let state = self.tokens.iter().find(|encoder| encoder.token == Token::State);
-        state.expect("a step has a state token").embed(context, images)
+    /// What the state token is given of images `[B, T, C, H, W]`, where the policy reads such: `[B, T, D]`.
+    pub fn embed_images(&self, context: &mut ForwardContext, images: &Tensor) -> Option<Tensor> {
+        self.tokens.iter().find_map(|encoder| match &encoder.embedding {
+            Embedding::Observation(observation) => {
+                observation.image.as_ref().map(|encoder| encoder.forward(context, images))
+            }
+            Embedding::Linear(_) => None,
+        })
     }
 
     /// Every token of every step with the embedding of its timestep in `timesteps` `[B, T]` or `[B, 1]`, not yet with

@@ -16,7 +16,7 @@ use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{
-    Convolution, Embedding, ImageEncoder, Positions, StepEncoder, Timesteps, TokenEncoder,
+    Convolution, Embedding, ImageEncoder, ObservationEncoder, Positions, StepEncoder, Timesteps, TokenEncoder,
 };
 use crate::model::heads::Heads;
 use crate::model::trunk::{Attention, Block, QueriesKeysValues, Trunk};
@@ -267,14 +267,15 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         bias: tensor(&format!("{name}.bias")),
         stride,
     };
-    let frames =
+    let image =
         ImageEncoder { convolutions: CONVOLUTIONS.map(convolution).into(), projection: module(FRAMES) };
+    let frames = ObservationEncoder { numbers: None, text: None, image: Some(image) };
     let token = |token, embedding| TokenEncoder { token, embedding, tanh: true };
     Parts {
         encoder: StepEncoder {
             tokens: vec![
                 token(Token::Return, Embedding::Linear(module(RETURN))),
-                token(Token::State, Embedding::Image(frames)),
+                token(Token::State, Embedding::Observation(Box::new(frames))),
                 token(Token::Action, Embedding::Linear(without_bias(ACTION, true))),
             ],
             timesteps: tensor(GLOBAL_POSITIONS),

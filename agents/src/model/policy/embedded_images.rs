@@ -26,7 +26,8 @@ impl EmbeddedImages {
     /// Embeds the latest images `[R, C, H, W]` of the episodes in `rows`, which have shown `seen` of them each.
     pub fn push(&mut self, policy: &TransformerPolicy, rows: &[usize], seen: &[usize], images: &Tensor) {
         let images = images.to_device(policy.device()).unsqueeze(1); // [R, 1, C, H, W]
-        let embedded = policy.encoder.embed_images(&mut ForwardContext::bare(), &images); // [R, 1, D]
+        let embedded = policy.encoder.embed_images(&mut ForwardContext::bare(), &images);
+        let embedded = embedded.expect("the policy reads images"); // [R, 1, D]
         let (_, longest, width) = self.places.size3().expect("places are [N, K, D]");
         let places: Vec<i64> = rows
             .iter()

@@ -326,6 +326,8 @@ mod tests {
         let padding = Tensor::from_slice(&[0i64, 1, 4, 8, 9]).unsqueeze(1); // [5, 1]
         let inputs = Inputs {
             states: normal(3),
+            words: None,
+            images: None,
             actions: normal(2),
             rewards: None,
             returns_to_go: normal(1),

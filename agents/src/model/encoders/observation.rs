@@ -1,0 +1,45 @@
+//! States as one token: the sum of what is made of their numbers, their text and their image.
+
+use tch::{Kind, Tensor};
+
+use super::image::ImageEncoder;
+use super::text::TextEncoder;
+use crate::adapter::site::ModuleName;
+use crate::model::core::forward::ForwardContext;
+use crate::model::core::inputs::Inputs;
+use crate::model::core::layers::Module;
+
+/// The encoders of a state's parts, at least one.
+#[derive(Debug)]
+pub struct ObservationEncoder {
+    /// Of its numbers; one-hot vectors among them make the layer a table.
+    pub numbers: Option<Module>,
+    /// Of its text.
+    pub text: Option<TextEncoder>,
+    /// Of its image.
+    pub image: Option<ImageEncoder>,
+}
+
+impl ObservationEncoder {
+    /// The states of every step: `[B, T, D]`.
+    pub fn forward(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
+        let numbers = self.numbers.as_ref().map(|module| context.project(module, &inputs.states));
+        let text = self.text.as_ref().map(|encoder| {
+            encoder.forward(context, inputs.words.as_ref().expect("a policy that reads texts is given them"))
+        });
+        let image = self.image.as_ref().map(|encoder| {
+            let images = inputs.images.as_ref().expect("a policy that reads images is given them");
+            match images.kind() {
+                Kind::Uint8 => encoder.forward(context, images),
+                _ => images.shallow_clone(), // embedded before
+            }
+        });
+        let parts = [numbers, text, image].into_iter().flatten();
+        parts.reduce(|sum, part| sum + part).expect("a state has at least one part")
+    }
+
+    /// Whether this module reads what the policy is given, rather than another module's output.
+    pub fn reads_inputs(&self, module: &ModuleName) -> bool {
+        self.numbers.as_ref().is_some_and(|numbers| numbers.name == *module)
+    }
+}
