@@ -73,6 +73,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         scaling: options.lora.scaling(),
         origin: options.origin(),
         fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
+        kernels: policy.kernels(),
     };
     let summary = EvaSummary::new(&eva);
     write_folder(&args.out, |folder| {

@@ -87,6 +87,7 @@ fn folder_facts(plan: &RunPlan, policy: &TransformerPolicy) -> AdapterFolder {
         scaling: method.lora().map_or(Scaling { alpha: 1.0, rank_stabilised: false }, LoraOptions::scaling),
         origin: method.origin(),
         fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
+        kernels: policy.kernels(),
     }
 }
 

@@ -203,6 +203,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
             scaling: options.lora.scaling(),
             origin: options.origin(),
             fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
+            kernels: policy.kernels(),
         };
         let summary = EvaSummary::new(&result);
         write_folder(out, |folder| {

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::fused_lora::{FusedLora, FusedOutput};
-use super::layers::{Linear, Module};
+use super::layers::{Convolution, Linear, Module};
 use crate::adapter::site::ModuleName;
 use crate::adapter::{AdapterSet, Lora};
 use crate::tensor::{Rows, dropout};
@@ -125,6 +125,23 @@ impl<'a> ForwardContext<'a> {
             Some(lora) => self.adapted(&lora.to_kind(Kind::BFloat16), ratio.as_ref(), &frozen, &x, &y),
         };
         Rows::of(&y.to_kind(Kind::Float))
+    }
+
+    /// The frozen convolution plus its adapter, if it has one, always in float32: `[N, C, H, W]` → `[N, out, H', W']`.
+    ///
+    /// The adapter is folded into the kernel, which is small beside the images, and autograd goes through it.
+    pub fn convolve(&mut self, module: &Convolution, images: &Tensor) -> Tensor {
+        let Some(lora) = self.adapters.and_then(|adapters| adapters.get(&module.name)) else {
+            return module.forward(images);
+        };
+        let matrix = module.matrix(); // [out, in]
+        let (folded, _) = lora.folded_into(&matrix);
+        if !self.drops_adapter_inputs() {
+            return module.forward_by(&folded, Some(&module.bias), images);
+        }
+        // What the adapter changes is computed of dropped pixels, as PEFT computes it.
+        let dropped = self.dropped(images, self.adapter_dropout());
+        module.forward(images) + module.forward_by(&(folded - matrix), None, &dropped)
     }
 
     fn adapter_dropout(&self) -> f64 {

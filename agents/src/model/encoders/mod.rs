@@ -3,5 +3,5 @@
 mod image;
 mod steps;
 
-pub use image::{Convolution, ImageEncoder};
+pub use image::ImageEncoder;
 pub use steps::{Embedding, Positions, StepEncoder, Timesteps, TokenEncoder};

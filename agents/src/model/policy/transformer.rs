@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::adapter::site::{ModuleName, Site};
+use crate::adapter::site::{Kernel, ModuleName, Site};
 use crate::adapter::{AdapterError, AdapterFolder, AdapterSet, row_norms};
 use crate::model::core::config::{ActionKind, PolicyConfig};
 use crate::model::core::forward::ForwardContext;
@@ -130,7 +130,12 @@ impl TransformerPolicy {
     /// A site's weight `[out, in]`; shares storage with the policy.
     pub fn matrix(&self, module: &ModuleName) -> Tensor {
         let weight = &self.weights[&format!("{module}.weight")];
-        if self.is_transposed(module) { weight.tr() } else { weight.shallow_clone() }
+        if self.is_transposed(module) { weight.tr() } else { weight.flatten(1, -1) }
+    }
+
+    /// The kernels of its convolutions, by which adapters of theirs are written.
+    pub fn kernels(&self) -> BTreeMap<ModuleName, Kernel> {
+        self.sites.iter().filter_map(|site| Some((site.module.clone(), site.kernel?))).collect()
     }
 
     /// The policy with the tensors that `adapters` bring in place of its own.
@@ -153,7 +158,9 @@ impl TransformerPolicy {
         for (module, lora) in &adapters.sites {
             let merged = tch::no_grad(|| lora.merged(&self.matrix(module))); // [out, in]
             let merged = if self.is_transposed(module) { merged.tr().contiguous() } else { merged };
-            weights.insert(format!("{module}.weight"), merged);
+            let name = format!("{module}.weight");
+            let merged = merged.view_as(&weights[&name]); // a convolution's is [out, C, height, width]
+            weights.insert(name, merged);
         }
         merge_tables(&mut weights, adapters);
         Self::from_weights(self.config.clone(), weights)
