@@ -204,12 +204,11 @@ impl AdapterFolder {
                 Adapted::Module(module) => module.to_string(),
                 Adapted::Table(module) => module.clone(),
             };
-            let (lora, kernel) =
-                parts.assemble(&module, &rules).map_err(|reason| AdapterError::Tensor {
-                    path: path.clone(),
-                    name: module.clone(),
-                    reason,
-                })?;
+            let (lora, kernel) = parts.assemble(&module, &rules).map_err(|reason| AdapterError::Tensor {
+                path: path.clone(),
+                name: module.clone(),
+                reason,
+            })?;
             kernels.extend(kernel.map(|kernel| (ModuleName::from(module.as_str()), kernel)));
             match adapted {
                 Adapted::Module(module) => drop(adapters.sites.insert(module, lora)),
