@@ -195,6 +195,9 @@ interop: .venv build datasets/pendulum-g14-v0
 	rm -rf runs/interop-methods
 	EVA_RL_METHODS_OUT=$(CURDIR)/runs/interop-methods cargo test --release -p eva-rl-agents --test it -- methods
 	.venv/bin/python -W ignore tools/interop/check_methods.py
+	rm -rf runs/interop-convolutions
+	EVA_RL_CONVOLUTIONS_OUT=$(CURDIR)/runs/interop-convolutions cargo test --release -p eva-rl-agents --test it -- convolutions
+	.venv/bin/python -W ignore tools/interop/check_convolutions.py
 
 # Throughput beside Gymnasium, EnvPool and transformers, in one run.
 peers: .venv build

@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use eva_rl_agents::adapter::site::{ModuleName, Site};
-use eva_rl_agents::adapter::{self, AdapterFolder, AdapterSet, Rank, Scaling};
+use eva_rl_agents::adapter::{self, AdapterFolder, AdapterSet, LoraOptions, Rank, Scaling, fingerprint};
+use eva_rl_agents::adapter_init::eva::{EvaOptions, EvaResult, SolverKind};
+use eva_rl_agents::adapter_init::{
+    AdaLora, AdapterMethod, CorDa, Ipa, LoraGa, LoraOne, MiLora, Mode, OLora, PiSsa, PlainLora, TaskData,
+    WithDefaults,
+};
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{ForwardContext, FusedLora, Inputs, Policy, Token, TransformerPolicy};
 use eva_rl_agents::optimiser::{Optimiser, Settings};
+use eva_rl_agents::tensor::file as tensor_file;
 use tch::{Device, Kind, Tensor};
 
 use crate::support::{golden, read_adapter, tensors};
@@ -46,6 +52,10 @@ fn encoder_sites(policy: &TransformerPolicy) -> Vec<Site> {
     policy.all_sites().iter().filter(of_encoder).cloned().collect()
 }
 
+fn convolutions(policy: &TransformerPolicy) -> Vec<Site> {
+    policy.all_sites().iter().filter(|site| site.kernel.is_some()).cloned().collect()
+}
+
 /// Random adapters of the encoder's modules and of every module of the blocks, all away from zero.
 fn adapters(policy: &TransformerPolicy) -> AdapterSet {
     tch::manual_seed(5);
@@ -66,6 +76,25 @@ fn embed(policy: &TransformerPolicy, adapters: &AdapterSet, inputs: &Inputs) -> 
 
 fn logits(policy: &TransformerPolicy, adapters: &AdapterSet, inputs: &Inputs) -> Tensor {
     tch::no_grad(|| policy.forward(&mut ForwardContext::with_adapters(adapters), inputs).actions)
+}
+
+/// A few updates of `parameters`, and the loss before each.
+fn train(
+    policy: &TransformerPolicy,
+    set: &AdapterSet,
+    parameters: Vec<(String, Tensor)>,
+    rate: f64,
+    inputs: &Inputs,
+) -> Vec<f64> {
+    let mut optimiser = Optimiser::new(parameters, Settings::default());
+    let update = |_| {
+        optimiser.zero_grad();
+        let loss = behaviour_cloning(policy, &mut ForwardContext::with_adapters(set), inputs);
+        loss.backward();
+        optimiser.step(rate);
+        loss.double_value(&[])
+    };
+    (0..12).map(update).collect()
 }
 
 #[track_caller]
@@ -241,17 +270,9 @@ fn fused_updates_have_autograd_s_gradients() {
 #[test]
 fn they_learn_and_so_does_the_whole_policy() {
     let inputs = inputs();
-    let falls = |policy: &TransformerPolicy, set: &AdapterSet, parameters: Vec<(String, Tensor)>, rate| {
-        let mut optimiser = Optimiser::new(parameters, Settings::default());
-        let mut losses = Vec::new();
-        for _ in 0..12 {
-            optimiser.zero_grad();
-            let loss = behaviour_cloning(policy, &mut ForwardContext::with_adapters(set), &inputs);
-            losses.push(loss.double_value(&[]));
-            loss.backward();
-            optimiser.step(rate);
-        }
-        assert!(losses[11] < 0.8 * losses[0], "{losses:?}");
+    let falls = |policy: &TransformerPolicy, set: &AdapterSet, parameters, rate| {
+        let losses = train(policy, set, parameters, rate, &inputs);
+        assert!(losses.last() < losses.first().map(|first| 0.8 * first).as_ref(), "{losses:?}");
     };
     let policy = policy();
     let mut set = adapters(&policy);
@@ -264,4 +285,167 @@ fn they_learn_and_so_does_the_whole_policy() {
     let weights = policy.weights().iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
     let parameters = weights.filter(|(name, _)| name != "tok_emb.weight").collect(); // which nobody reads
     falls(&policy, &AdapterSet::default(), parameters, 1e-3);
+}
+
+/// The windows as a method looks at them: one batch, again and again.
+struct Windows(fn() -> Inputs);
+
+impl TaskData for Windows {
+    fn batches_per_pass(&self) -> usize {
+        1
+    }
+
+    fn batch_of_pass(&mut self, _: usize, _: usize) -> Inputs {
+        (self.0)()
+    }
+
+    fn sampled_batch(&mut self, _: usize) -> Inputs {
+        (self.0)()
+    }
+}
+
+fn rank(rank: u16) -> Rank {
+    Rank::try_from(rank).unwrap()
+}
+
+fn eva(options: EvaOptions, sites: &[Site], windows: fn() -> Inputs) -> (AdapterSet, EvaResult<ModuleName>) {
+    let made = options.initialise(&policy(), sites, &mut Windows(windows), &mut |_| {}).unwrap();
+    (made.adapters.unwrap(), made.eva.unwrap())
+}
+
+/// Mean square cosine between the spans of orthonormal rows: `[R, in]` each.
+fn cosine(a: &Tensor, b: &Tensor) -> f64 {
+    a.detach().matmul(&b.tr()).square().sum(Kind::Double).double_value(&[]) / a.size()[0] as f64
+}
+
+#[test]
+fn eva_finds_numpy_s_components_of_all_patches() {
+    let expected = tensors(&golden("convolutions/components.safetensors"));
+    let exact = EvaOptions { solver: SolverKind::Gram, rho: 1.0, ..EvaOptions::new(rank(4)) };
+    let sites = convolutions(&policy());
+    let (adapters, found) = eva(EvaOptions { patches: 400, ..exact.clone() }, &sites, inputs);
+    let (sampled, _) = eva(EvaOptions { patches: 16, ..exact }, &sites, inputs);
+    for module in CONVOLUTIONS {
+        let down = &adapters.sites[&ModuleName::from(module)].down;
+        let wanted = &expected[&format!("{module}.components")];
+        assert!((cosine(down, wanted) - 1.0).abs() < 1e-5, "{module}: {}", cosine(down, wanted));
+        let report = found.sites.iter().find(|report| report.site.as_str() == module).unwrap();
+        assert_close(
+            &Tensor::from_slice(&report.explained),
+            &expected[&format!("{module}.explained")],
+            1e-5,
+            module,
+        );
+        // Six frames are few: what 16 patches of each find is near.
+        let found = cosine(&sampled.sites[&ModuleName::from(module)].down, wanted);
+        assert!(found < 1.0 - 1e-4 && found > 0.6, "{module}: {found}");
+    }
+}
+
+#[test]
+fn convolutions_share_the_rank_budget_with_linear_modules() {
+    let policy = policy();
+    let sites: Vec<Site> = encoder_sites(&policy).into_iter().chain(policy.sites().cloned()).collect();
+    let (adapters, found) = eva(EvaOptions::new(rank(3)), &sites, inputs);
+    assert_eq!(found.sites.iter().map(|report| report.rank).sum::<i64>(), 3 * sites.len() as i64);
+    assert!(found.sites.iter().all(|report| report.rank <= 6));
+    for module in CONVOLUTIONS {
+        assert!(adapters.get(&module.into()).is_some_and(|lora| lora.rank() > 0), "{module}");
+    }
+    let inputs = inputs();
+    assert_eq!(logits(&policy, &adapters, &inputs), logits(&policy, &AdapterSet::default(), &inputs));
+}
+
+#[test]
+fn patches_are_drawn_alike_whenever_the_search_is_the_same() {
+    let sites = convolutions(&policy());
+    let options = EvaOptions { patches: 4, solver: SolverKind::Gram, ..EvaOptions::new(rank(3)) };
+    let [(first, _), (second, _)] = [(); 2].map(|()| eva(options.clone(), &sites, inputs));
+    assert_eq!(first.state(), second.state());
+}
+
+#[test]
+fn frames_of_padding_never_reach_eva() {
+    fn padded(junk: f64) -> Inputs {
+        let mut inputs = inputs();
+        let mask = Tensor::from_slice(&[false, true, true]).repeat([2, 1]); // [B, T]
+        let frames = mask.logical_not().view([2, 3, 1, 1, 1]);
+        inputs.states = inputs.states.masked_fill(&frames, junk);
+        Inputs { mask, ..inputs }
+    }
+    let sites = convolutions(&policy());
+    let options = EvaOptions { patches: 49, solver: SolverKind::Gram, ..EvaOptions::new(rank(3)) };
+    let (quiet, _) = eva(options.clone(), &sites, || padded(0.0));
+    let (loud, _) = eva(options, &sites, || padded(255.0));
+    assert_eq!(quiet.state(), loud.state());
+}
+
+#[test]
+fn every_method_initialises_convolutions_at_the_base() {
+    let lora = || LoraOptions { alpha: 6.0, ..LoraOptions::new(rank(4)) };
+    let corda = |mode| CorDa { lora: lora(), batches: 1, mode };
+    let methods: Vec<(&str, Box<dyn AdapterMethod>)> = vec![
+        ("lora", Box::new(PlainLora(lora()))),
+        ("pissa", Box::new(PiSsa(lora()))),
+        ("milora", Box::new(MiLora(lora()))),
+        ("olora", Box::new(OLora(lora()))),
+        ("corda_ipm", Box::new(corda(Mode::Ipm))),
+        ("corda_kpm", Box::new(corda(Mode::Kpm))),
+        ("lora_ga", Box::new(LoraGa { lora: lora(), batches: 1, gamma: 16.0 })),
+        ("lora_one", Box::new(LoraOne { lora: lora(), batches: 1, gamma: 128.0 })),
+        ("ipa", Box::new(Ipa { lora: lora(), batches: 1, frozen: false })),
+        ("adalora", Box::new(AdaLora::with_defaults(lora(), 100))),
+        ("eva", Box::new(EvaOptions::new(rank(4)))),
+        (
+            "eva_dora",
+            Box::new(EvaOptions { lora: LoraOptions { dora: true, ..lora() }, ..EvaOptions::new(rank(4)) }),
+        ),
+    ];
+    let (policy, inputs) = (policy(), inputs());
+    let sites = convolutions(&policy);
+    let base = logits(&policy, &AdapterSet::default(), &inputs);
+    for (name, method) in methods {
+        let dora = method.lora().is_some_and(|lora| lora.dora);
+        let made = method.initialise(&policy, &sites, &mut Windows(self::inputs), &mut |_| {}).unwrap();
+        let mut set = made.adapters.unwrap();
+        if dora {
+            policy.init_dora(&mut set);
+        }
+        let found = logits(&policy, &set, &inputs);
+        match name {
+            "lora_one" => assert!(found != base, "{name} is a step away"),
+            _ => assert_eq!(found, base, "{name}"),
+        }
+        train(&policy, &set, set.parameters(), 0.02, &inputs);
+        let trained = logits(&policy, &set, &inputs);
+        assert!((&trained - &base).abs().max().double_value(&[]) > 1e-3, "{name} hardly learned");
+        check_export(name, &policy, method.as_ref(), &set);
+        let merged = logits(&policy.merged(&set), &AdapterSet::default(), &inputs);
+        assert_close(&merged, &trained, 1e-4, name);
+    }
+}
+
+/// Writes and reads back. The files stay in the folder that the variable `EVA_RL_CONVOLUTIONS_OUT` names, if it does,
+/// for `tools/interop/check_convolutions.py`, which gives them to PEFT.
+#[track_caller]
+fn check_export(name: &str, policy: &TransformerPolicy, method: &dyn AdapterMethod, set: &AdapterSet) {
+    let scratch = tempfile::tempdir().unwrap();
+    let kept = std::env::var_os("EVA_RL_CONVOLUTIONS_OUT").map(PathBuf::from);
+    let folder = kept.as_deref().unwrap_or(scratch.path()).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let facts = AdapterFolder {
+        base: "atari-dt-3".to_owned(),
+        fingerprint: Some(fingerprint(policy.weights())),
+        rank: 4,
+        scaling: method.lora().unwrap().scaling(),
+        origin: method.origin(),
+        fan_in_fan_out: false,
+        kernels: policy.kernels(),
+    };
+    facts.write(set, &folder).unwrap();
+    let (read, again) = read_adapter(&folder, policy);
+    assert_eq!(read.origin, facts.origin);
+    let outputs = embed(policy, set, &inputs()).detach();
+    assert_close(&embed(policy, &again, &inputs()), &outputs, 1e-5, name);
+    tensor_file::write(&[("outputs".to_owned(), outputs)], &folder.join("outputs.safetensors")).unwrap();
 }

@@ -19,4 +19,4 @@ pub use allocation::allocate;
 pub use input::SharedInput;
 pub use options::{Allocation, Components, EvaOptions, SolverKind, StopRule};
 pub use outcome::{EvaError, EvaResult, Progress, SiteReport};
-pub use search::{Eva, SplitPass};
+pub use search::Eva;

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::ablations;
 use crate::adapter::{LoraOptions, OptionChecks, Origin, Rank, RunSize};
+use crate::adapter_init::counted::PATCHES;
 use crate::model::Token;
 use crate::pca::{Covariance, End, IncrementalPca, NystromSketch, Solver, Spectrum};
 
@@ -52,9 +53,14 @@ pub struct EvaOptions {
     /// Whether each row of A is divided by the root of its singular value, as PEFT's `whiten` does.
     #[serde(default)]
     pub whiten: bool,
-    /// Kinds of tokens whose activations count; all where empty.
+    /// Kinds of tokens whose activations count in the blocks; all where empty.
     #[serde(default)]
     pub tokens: Vec<Token>,
+    /// Patches of every image that count at a convolution, at places drawn for each image; all where there are no
+    /// more.
+    #[serde(default = "default_patches")]
+    #[schemars(range(min = 1))]
+    pub patches: usize,
 }
 
 fn default_rho() -> f64 {
@@ -67,6 +73,10 @@ fn default_max_batches() -> usize {
 
 fn default_centred() -> bool {
     true
+}
+
+fn default_patches() -> usize {
+    PATCHES
 }
 
 impl EvaOptions {
@@ -84,6 +94,7 @@ impl EvaOptions {
             components: Components::default(),
             whiten: false,
             tokens: Vec::new(),
+            patches: default_patches(),
         }
     }
 

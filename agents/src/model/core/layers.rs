@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::adapter::site::ModuleName;
-use crate::tensor::Rows;
+use crate::tensor::{Patches, Rows};
 
 /// A linear layer.
 #[derive(Debug)]
@@ -66,6 +66,12 @@ impl Convolution {
     /// The weight as a map of patches, `[out, in]` with in = C·height·width; shares storage with it.
     pub fn matrix(&self) -> Tensor {
         self.weight.flatten(1, -1)
+    }
+
+    /// What it reads of `images` `[N, C, H, W]`.
+    pub fn patches(&self, images: &Tensor) -> Patches {
+        let (_, _, height, width) = self.weight.size4().expect("a kernel is [out, C, height, width]");
+        Patches::of(images, [height, width], self.stride)
     }
 
     /// `[N, C, H, W]` → `[N, out, H', W']`.

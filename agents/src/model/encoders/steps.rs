@@ -104,7 +104,20 @@ impl StepEncoder {
     pub fn reads_inputs(&self, module: &ModuleName) -> bool {
         self.tokens.iter().any(|encoder| match &encoder.embedding {
             Embedding::Linear(embedding) => embedding.name == *module,
-            Embedding::Image(_) => false,
+            Embedding::Image(encoder) => {
+                encoder.convolutions.first().is_some_and(|first| first.name == *module)
+            }
+        })
+    }
+
+    /// Whether this module reads a row or an image of every step, as the modules before the trunk do.
+    pub fn holds(&self, module: &ModuleName) -> bool {
+        self.tokens.iter().any(|encoder| match &encoder.embedding {
+            Embedding::Linear(embedding) => embedding.name == *module,
+            Embedding::Image(encoder) => {
+                let mut convolutions = encoder.convolutions.iter();
+                encoder.projection.name == *module || convolutions.any(|one| one.name == *module)
+            }
         })
     }
 

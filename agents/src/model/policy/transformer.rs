@@ -104,6 +104,11 @@ impl TransformerPolicy {
         self.encoder.reads_inputs(module)
     }
 
+    /// Whether this module reads a row or an image of every step, as the modules before the trunk do.
+    pub fn reads_steps(&self, module: &ModuleName) -> bool {
+        self.encoder.holds(module)
+    }
+
     /// The site of this name, if the policy has it.
     pub fn site(&self, module: &ModuleName) -> Option<&Site> {
         self.sites.iter().find(|site| site.module == *module)
