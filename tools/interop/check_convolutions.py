@@ -27,7 +27,7 @@ def main():
         expected = load_file(folder / "outputs.safetensors")["outputs"]
         merged = adapted(frames), adapted.merge_and_unload()(frames)
         assert not torch.allclose(merged[0], plain, atol=1e-3), f"{folder.name} does nothing"
-        error = max((found - expected).abs().max().item() for found in merged) / expected.abs().max().item()
+        error = max((found - expected).abs().max().item() for found in merged)  # of outputs within ±1
         print(f"{folder.name}: {error:.1e}")
         assert error < 1e-5, folder.name
 

@@ -416,7 +416,7 @@ fn every_method_initialises_convolutions_at_the_base() {
             "lora_one" => assert!(found != base, "{name} is a step away"),
             _ => assert_eq!(found, base, "{name}"),
         }
-        train(&policy, &set, set.parameters(), 0.02, &inputs);
+        train(&policy, &set, set.parameters(), 3e-3, &inputs);
         let trained = logits(&policy, &set, &inputs);
         assert!((&trained - &base).abs().max().double_value(&[]) > 1e-3, "{name} hardly learned");
         check_export(name, &policy, method.as_ref(), &set);
