@@ -86,7 +86,8 @@ pub fn shared_inputs(sites: &[Site]) -> Vec<SharedInput<ModuleName>> {
             Some(known) => inputs[known].sites.push(site.module.clone()),
             None => {
                 groups.push(site.input_group);
-                inputs.push(SharedInput { sites: vec![site.module.clone()], width: site.input });
+                let (sites, width) = (vec![site.module.clone()], site.input);
+                inputs.push(SharedInput { sites, width, of_patches: site.kernel.is_some() });
             }
         }
     }

@@ -125,7 +125,7 @@ fn input_moments(
 ) -> Result<BTreeMap<ModuleName, Tensor>, InitError> {
     let chosen = Chosen { sites, tokens: &[], patches: PATCHES };
     let mut covariances = BTreeMap::new();
-    for SharedInput { sites, width } in shared_inputs(sites) {
+    for SharedInput { sites, width, .. } in shared_inputs(sites) {
         covariances.insert(sites[0].clone(), (sites, Covariance::new(width, width, false, End::Leading)));
     }
     for (batch, inputs) in batches.into_iter().enumerate() {

@@ -91,7 +91,7 @@ fn inputs() -> Vec<SharedInput<String>> {
     let of_layer = |layer: usize| {
         let input = |maps: &[&str], width: i64| {
             let sites = maps.iter().map(|map| format!("layers.{layer}.{map}")).collect();
-            SharedInput { sites, width }
+            SharedInput { sites, width, of_patches: false }
         };
         [
             input(&["attention.q_proj", "attention.k_proj", "attention.v_proj"], WIDTH),

@@ -16,6 +16,9 @@ const GRAM_COLUMNS: i64 = 9;
 /// Up to this width it costs little whatever the rank.
 const GRAM_WIDTH: i64 = 128;
 
+/// Up to this width of patches it is worth what it costs.
+const GRAM_PATCH_WIDTH: i64 = 1024;
+
 /// EVA's options, each with the paper's or PEFT's choice among its values.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -139,12 +142,13 @@ impl EvaOptions {
         ((self.lora.rank.get() as f64 * self.rho).round() as i64).min(width)
     }
 
-    /// The solver of a module `width` wide.
-    pub(super) fn solver(&self, width: i64, device: Device) -> Box<dyn Solver> {
+    /// The solver of a module `width` wide, whose rows may be patches of images.
+    pub(super) fn solver(&self, width: i64, of_patches: bool, device: Device) -> Box<dyn Solver> {
         let components = self.candidates(width);
         let end = if self.components == Components::Minor { End::Minor } else { End::Leading };
+        let widest = if of_patches { GRAM_PATCH_WIDTH } else { GRAM_WIDTH };
         let narrow =
-            width <= GRAM_WIDTH.max(GRAM_COLUMNS * NystromSketch::columns(components)) || end == End::Minor;
+            width <= widest.max(GRAM_COLUMNS * NystromSketch::columns(components)) || end == End::Minor;
         match self.solver {
             SolverKind::Incremental => Box::new(IncrementalPca::new(components, width, self.centred, device)),
             SolverKind::Sketch => Box::new(NystromSketch::new(components, width, self.centred)),
@@ -160,7 +164,7 @@ impl EvaOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SolverKind {
-    /// Gram where a module is narrow, sketch where it is wide.
+    /// Gram where a module is narrow, sketch where it is wide; gram for the patches of most convolutions.
     #[default]
     Auto,
     /// PEFT's incremental PCA.

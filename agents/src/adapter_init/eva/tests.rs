@@ -16,7 +16,10 @@ fn options(rank: u16) -> EvaOptions {
 
 /// A model of two inputs: `a` alone, `b` and `c` together.
 fn inputs() -> Vec<SharedInput<char>> {
-    vec![SharedInput { sites: vec!['a'], width: 6 }, SharedInput { sites: vec!['b', 'c'], width: 4 }]
+    vec![
+        SharedInput { sites: vec!['a'], width: 6, of_patches: false },
+        SharedInput { sites: vec!['b', 'c'], width: 4, of_patches: false },
+    ]
 }
 
 /// Rows `[N, width]` whose i-th coordinate has deviation `scale · 0.5ⁱ`.
@@ -67,7 +70,7 @@ fn modules_that_share_an_input_share_its_components() {
 
 #[test]
 fn a_site_that_explains_little_next_to_others_gets_no_adapter() {
-    let one = |width| SharedInput { sites: vec![width], width: i64::from(width) };
+    let one = |width| SharedInput { sites: vec![width], width: i64::from(width), of_patches: false };
     let mut eva = Eva::new(vec![one(2), one(40)], options(1), None, CPU);
     for _ in 0..4 {
         let (few, many) = (rows(300, 2, 1.0), Tensor::randn([300, 40], (Kind::Float, CPU)));
@@ -105,7 +108,7 @@ fn the_l1_norm_favours_large_activations_and_the_ratio_does_not() {
 #[test]
 fn whitening_refuses_a_component_without_variance() {
     let mut eva = Eva::new(
-        vec![SharedInput { sites: vec!['a'], width: 4 }],
+        vec![SharedInput { sites: vec!['a'], width: 4, of_patches: false }],
         EvaOptions { whiten: true, rho: 1.0, ..options(3) },
         Some(1),
         CPU,
