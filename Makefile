@@ -214,6 +214,7 @@ threads: build datasets/pendulum-g14-v0
 # What EVA's initialisation costs as batches, sites and widths grow.
 eva-cost: .venv build
 	.venv/bin/python -W ignore benches/eva_sweep.py --binary $(PROGRAM) > docs/eva-cost.md
+	cargo bench -p eva-rl-agents --bench convolutions >> docs/eva-cost.md
 
 .venv: tools/setup/requirements.txt
 	$(PYTHON) -m venv .venv

@@ -1,14 +1,14 @@
 //! What EVA on convolutions costs: batches and seconds with them and without, and the angle that sampled patches leave.
 //!
 //! The policy has the published Atari shape (6 × 128, windows of 30 steps of four frames) and plays a made game of two
-//! bats and a ball, which it has cloned for a few updates. `cargo bench -p eva-rl-agents --bench convolutions`.
+//! bats and a ball, which it has cloned for a few updates. What it prints is the end of docs/eva-cost.md.
 
 use std::time::Instant;
 
 use eva_rl_agents::adapter::site::Site;
 use eva_rl_agents::adapter::{AdapterSet, Rank};
 use eva_rl_agents::adapter_init::eva::{EvaOptions, SolverKind};
-use eva_rl_agents::adapter_init::{AdapterMethod, Initialised, TaskData};
+use eva_rl_agents::adapter_init::{AdapterMethod, TaskData};
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{ActionKind, Activation, ForwardContext, Inputs, PolicyConfig, TransformerPolicy};
 use eva_rl_agents::optimiser::{Optimiser, Settings};
@@ -22,11 +22,15 @@ const WINDOWS: usize = 64;
 const SIDE: usize = 84;
 const UPDATES: usize = 30;
 
+const REMARK: &str = "`auto` keeps the whole covariance of patches up to 1,024 numbers, because their spectrum is too flat for a sketch. 8 patches are the default. What 4 other batches give is as far away as the data's own noise; the first convolution's eighth component explains little more than its ninth, so the angle there says more than it costs. Decompositions cost the same however small a batch is, which shows in small batches.";
+
 /// One long episode: frames of bytes `[N, 84, 84]` and the action in each, up, down or neither.
 struct Game {
     frames: Tensor,
     actions: Vec<i64>,
     order: Vec<usize>,
+    /// Windows a batch.
+    batch: usize,
 }
 
 impl Game {
@@ -70,7 +74,7 @@ impl Game {
         let frames = Tensor::from_slice(&pixels).view([frames as i64, SIDE as i64, SIDE as i64]);
         let mut order: Vec<usize> = (3..actions.len() - STEPS).collect();
         order.shuffle(&mut rng);
-        Self { frames, actions, order }
+        Self { frames, actions, order, batch: WINDOWS }
     }
 
     /// Windows that start at these steps; four frames a step, the newest last.
@@ -97,11 +101,11 @@ impl Game {
 
 impl TaskData for Game {
     fn batches_per_pass(&self) -> usize {
-        self.order.len().div_ceil(WINDOWS)
+        self.order.len().div_ceil(self.batch)
     }
 
     fn batch_of_pass(&mut self, _: usize, batch: usize) -> Inputs {
-        self.windows(self.order.chunks(WINDOWS).nth(batch).expect("a pass has so many batches"))
+        self.windows(self.order.chunks(self.batch).nth(batch).expect("a pass has so many batches"))
     }
 
     fn sampled_batch(&mut self, batch: usize) -> Inputs {
@@ -138,15 +142,12 @@ fn policy(game: &Game) -> TransformerPolicy {
     let weights = weights.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
     let mut optimiser = Optimiser::new(weights, Settings::default());
     let mut rng = SmallRng::seed_from_u64(2);
-    for update in 0..UPDATES {
+    for _ in 0..UPDATES {
         let starts: Vec<usize> = (0..16).map(|_| rng.gen_range(3..game.actions.len() - STEPS)).collect();
         optimiser.zero_grad();
         let loss = behaviour_cloning(&policy, &mut ForwardContext::bare(), &game.windows(&starts));
         loss.backward();
         optimiser.step(1e-3);
-        if update + 1 == UPDATES {
-            println!("cloned for {UPDATES} updates, to a loss of {:.3}", loss.double_value(&[]));
-        }
     }
     policy.merged(&AdapterSet::default())
 }
@@ -165,63 +166,81 @@ fn main() {
     let linear: Vec<Site> = policy.sites().cloned().collect();
     let convolutions: Vec<Site> =
         policy.all_sites().iter().filter(|site| site.kernel.is_some()).cloned().collect();
+    let both: Vec<Site> = convolutions.iter().chain(&linear).cloned().collect();
+    println!("\n## Convolutions\n");
+    println!(
+        "Made by `cargo bench -p eva-rl-agents --bench convolutions`: a policy of the published Atari shape (6 x 128, K = 30, 84 x 84 pixels) that has cloned a made game of two bats and a ball for {UPDATES} updates; rank 8, one run.\n"
+    );
 
-    println!("\nangle to the exact components of all patches of the same 4 batches, rank 8");
-    let fixed = |patches, solver, game: &mut Game| {
+    println!("### Patches\n");
+    println!(
+        "A convolution's rows are patches of the images that it reads: 400, 81 and 49 places of each. Root mean square angle to the exact components of all patches of the same 4 batches of {WINDOWS} windows.\n"
+    );
+    println!(
+        "| patches | solver | {} |",
+        convolutions.iter().map(header).collect::<Vec<String>>().join(" | ")
+    );
+    println!("|---|---|---|---|---|");
+    let mut fixed = |patches, solver, first: usize| {
         let size = EvaOptions { rho: 1.0, tau: Some(1.0), max_batches: 4, ..EvaOptions::new(rank) };
         let options = EvaOptions { patches, solver, ..size };
-        let begun = Instant::now();
-        let Initialised { adapters, .. } =
-            options.initialise(&policy, &convolutions, game, &mut |_| {}).expect("frames have patches");
-        (adapters.expect("EVA makes adapters"), begun.elapsed().as_secs_f64())
+        game.order.rotate_left(first);
+        let made = options.initialise(&policy, &convolutions, &mut game, &mut |_| {});
+        game.order.rotate_right(first);
+        made.expect("frames have patches").adapters.expect("EVA makes adapters")
     };
-    let (all, secs) = fixed(400, SolverKind::Gram, &mut game);
-    println!("400 patches, gram: {secs:.1} s");
-    let compare = |found: &AdapterSet, what: &str, secs: f64| {
+    let all = fixed(400, SolverKind::Gram, 0);
+    let tell = |found: &AdapterSet, patches: &str, solver: &str| {
         let angles = all.sites.iter().map(|(module, lora)| {
             let one = &found.sites[module];
-            format!("{module} {:.2}°", tch::no_grad(|| angle(&one.down, &lora.down)))
+            format!("{:.1}°", tch::no_grad(|| angle(&one.down, &lora.down)))
         });
-        println!("{what}: {}, {secs:.1} s", angles.collect::<Vec<String>>().join(", "));
+        println!("| {patches} | {solver} | {} |", angles.collect::<Vec<String>>().join(" | "));
     };
-    for (patches, solver) in [
-        (1, SolverKind::Auto),
-        (4, SolverKind::Auto),
-        (16, SolverKind::Auto),
-        (64, SolverKind::Auto),
-        (16, SolverKind::Sketch),
-        (400, SolverKind::Sketch),
-    ] {
-        let (found, secs) = fixed(patches, solver, &mut game);
-        compare(&found, &format!("{patches} patches, {solver:?}").to_lowercase(), secs);
+    for patches in [1, 4, 8, 16, 64] {
+        tell(&fixed(patches, SolverKind::Auto, 0), &patches.to_string(), "auto");
     }
-    game.order.rotate_left(4 * WINDOWS);
-    let (found, secs) = fixed(400, SolverKind::Gram, &mut game);
-    compare(&found, "400 patches, gram, of 4 other batches", secs);
+    for patches in [16, 400] {
+        tell(&fixed(patches, SolverKind::Sketch, 0), &patches.to_string(), "sketch");
+    }
+    tell(&fixed(400, SolverKind::Gram, 4 * WINDOWS), "400, of 4 other batches", "gram");
 
+    println!("\n### Batches\n");
     println!(
-        "\nbatches of {WINDOWS} windows until EVA has converged, rank 8, of {}",
-        game.batches_per_pass()
+        "Until EVA has converged over the linear modules of the blocks, and over them and the convolutions; forwards are the same number of passes without EVA.\n"
     );
-    let both: Vec<Site> = convolutions.iter().chain(&linear).cloned().collect();
-    for tau in [0.995, 0.999] {
-        for (what, sites, patches) in
-            [("linear modules", &linear, 16), ("and convolutions", &both, 4), ("and convolutions", &both, 16)]
-        {
-            let options = EvaOptions { patches, tau: Some(tau), ..EvaOptions::new(rank) };
+    println!("| windows a batch | tau | modules | patches | batches | seconds | / forwards |");
+    println!("|---|---|---|---|---|---|---|");
+    for (batch, tau) in [(WINDOWS, 0.995), (8, 0.995), (8, 0.999), (4, 0.999)] {
+        game.batch = batch;
+        for (what, sites, patches) in [
+            ("linear", &linear, None),
+            ("all", &both, Some(4)),
+            ("all", &both, Some(8)),
+            ("all", &both, Some(16)),
+        ] {
+            let options = EvaOptions { tau: Some(tau), ..EvaOptions::new(rank) };
+            let options = EvaOptions { patches: patches.unwrap_or(options.patches), ..options };
             let begun = Instant::now();
             let made =
                 options.initialise(&policy, sites, &mut game, &mut |_| {}).expect("windows have tokens");
-            let found = made.eva.expect("EVA has a result");
-            let convolved =
-                found.sites.iter().filter(|report| report.site.as_str().starts_with("state_encoder"));
-            let ranks: Vec<String> = convolved.map(|report| report.rank.to_string()).collect();
-            println!(
-                "{what}, {patches} patches, tau {tau}: {} batches, {:.1} s, ranks of the convolutions: {}",
-                found.progress.batches,
-                begun.elapsed().as_secs_f64(),
-                ranks.join(", ")
-            );
+            let (batches, secs) =
+                (made.eva.expect("EVA has a result").progress.batches, begun.elapsed().as_secs_f64());
+            let begun = Instant::now();
+            for index in 0..batches {
+                let inputs = game.batch_of_pass(0, index);
+                let _encoded = tch::no_grad(|| policy.encode(&mut ForwardContext::bare(), &inputs));
+            }
+            let ratio = secs / begun.elapsed().as_secs_f64();
+            let patches = patches.map_or("–".to_owned(), |patches| patches.to_string());
+            println!("| {batch} | {tau} | {what} | {patches} | {batches} | {secs:.1} | {ratio:.2} |");
         }
     }
+    println!("\n{}", REMARK);
+}
+
+/// A convolution's name and its kernel.
+fn header(site: &Site) -> String {
+    let kernel = site.kernel.expect("it is a convolution's");
+    format!("{} {kernel:?}", site.module)
 }

@@ -11,9 +11,6 @@ use crate::adapter::site::{ModuleName, Site};
 use crate::model::{Inputs, Tap, Token, TransformerPolicy};
 use crate::tensor::{Patches, Rows};
 
-/// Patches of every image that count where nobody says how many.
-pub(super) const PATCHES: usize = 16;
-
 /// What counts of every pass.
 #[derive(Clone, Copy)]
 pub(super) struct Chosen<'a> {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::counted::{Chosen, Counted, PATCHES};
+use super::counted::{Chosen, Counted};
 use super::decomposition::SiteError;
-use super::eva::{Progress, SharedInput};
+use super::eva::{PATCHES, Progress, SharedInput};
 use super::eva_method::shared_inputs;
 use super::gradient::mean_gradients;
 use super::method::{AdapterMethod, InitError, Initialised, TaskData};

@@ -22,5 +22,5 @@ pub use core::tokens::Token;
 pub use families::{check as check_config, new_config};
 pub use hub::{Policy, PolicyError, ScriptError, ScriptPredictions, TorchScript, read, write};
 pub use policy::sliding::SlidingWindows;
-pub use policy::transformer::TransformerPolicy;
+pub use policy::transformer::{TransformerPolicy, UnknownModule};
 pub use trunk::{Cache, cached_context_len, resets_context};

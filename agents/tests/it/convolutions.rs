@@ -176,6 +176,23 @@ fn a_magnitude_starts_at_the_norm_of_a_channel_s_kernel() {
 }
 
 #[test]
+fn convolutions_are_adapted_where_they_are_named() {
+    let policy = policy();
+    let named = |ends: &[&str]| {
+        let ends: Vec<String> = ends.iter().map(|end| (*end).to_owned()).collect();
+        let sites = policy.sites_named(&ends).map_err(|error| error.to_string())?;
+        Ok::<_, String>(sites.iter().map(|site| site.module.to_string()).collect::<Vec<String>>())
+    };
+    let linear: Vec<String> = policy.sites().map(|site| site.module.to_string()).collect();
+    assert_eq!(named(&[]).unwrap(), linear);
+    assert_eq!(
+        named(&["attn.query", "state_encoder.2"]).unwrap(),
+        ["state_encoder.2", "blocks.0.attn.query"]
+    );
+    assert!(named(&["head"]).unwrap_err().starts_with("`target_modules` names `head`, which ends no module"));
+}
+
+#[test]
 fn a_checkpoint_keeps_them() {
     let (policy, inputs) = (policy(), inputs());
     let set = adapters(&policy);

@@ -167,7 +167,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
     let options = args.eva.options(args.batch_size)?;
     let policy = policies::read_transformer(&args.policy, None, Device::Cpu)?;
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
-    let sites: Vec<Site> = policy.sites().cloned().collect();
+    let sites = policy.sites_named(&options.lora.target_modules).or_input()?;
     let size = i64::from(args.batch_size);
     let windows = match &args.inputs {
         Some(path) => read_inputs(path, policy.config())?,

@@ -6,9 +6,11 @@ use tch::{Device, Kind, Tensor};
 
 use super::ablations;
 use crate::adapter::{LoraOptions, OptionChecks, Origin, Rank, RunSize};
-use crate::adapter_init::counted::PATCHES;
 use crate::model::Token;
 use crate::pca::{Covariance, End, IncrementalPca, NystromSketch, Solver, Spectrum};
+
+/// Patches of every image that count where nobody says how many.
+pub const PATCHES: usize = 8;
 
 /// Up to so many columns of a sketch's test matrix a width, the exact covariance costs about as little.
 const GRAM_COLUMNS: i64 = 9;

@@ -17,6 +17,18 @@ use crate::model::families::{self, Family};
 use crate::model::heads::{self, Heads, bins};
 use crate::model::trunk::Trunk;
 
+/// A name of target modules that no module ends in.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`target_modules` names `{found}`, which ends no module that can be adapted, expected the end of one of {known}"
+)]
+pub struct UnknownModule {
+    /// The name.
+    pub found: String,
+    /// The modules that can be adapted.
+    pub known: String,
+}
+
 /// A policy of any family. Its weights are frozen until [`TransformerPolicy::unfreeze`].
 #[derive(Debug)]
 pub struct TransformerPolicy {
@@ -94,7 +106,26 @@ impl TransformerPolicy {
         self.sites.iter().filter(|site| site.adapted_by_default)
     }
 
-    /// Every linear module, in the order of the forward pass.
+    /// The sites whose names end in one of `ends`, heads aside; where there are none, as [`TransformerPolicy::sites`].
+    pub fn sites_named(&self, ends: &[String]) -> Result<Vec<Site>, UnknownModule> {
+        if ends.is_empty() {
+            return Ok(self.sites().cloned().collect());
+        }
+        let adaptable = |site: &&Site| site.adapted_by_default || self.reads_steps(&site.module);
+        let adaptable: Vec<&Site> = self.sites.iter().filter(adaptable).collect();
+        let fits = |site: &Site, end: &str| {
+            let name = site.module.as_str();
+            name == end || name.ends_with(&format!(".{end}"))
+        };
+        if let Some(end) = ends.iter().find(|end| !adaptable.iter().any(|site| fits(site, end))) {
+            let known = adaptable.iter().map(|site| site.module.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(UnknownModule { found: end.clone(), known });
+        }
+        let wanted = |site: &&Site| ends.iter().any(|end| fits(site, end));
+        Ok(adaptable.into_iter().filter(wanted).cloned().collect())
+    }
+
+    /// Every linear module and convolution, in the order of the forward pass.
     pub fn all_sites(&self) -> &[Site] {
         &self.sites
     }
