@@ -22,7 +22,7 @@ const WINDOWS: usize = 64;
 const SIDE: usize = 84;
 const UPDATES: usize = 30;
 
-const REMARK: &str = "`auto` keeps the whole covariance of patches up to 1,024 numbers, because their spectrum is too flat for a sketch. 8 patches are the default. What 4 other batches give is as far away as the data's own noise; the first convolution's eighth component explains little more than its ninth, so the angle there says more than it costs. Decompositions cost the same however small a batch is, which shows in small batches.";
+const REMARK: &str = "`auto` keeps the whole covariance of patches up to 1,024 numbers, because behind a few large components the others fall slowly, and a sketch misses them. 8 patches are the default. What 4 other batches give is as far away as the data's own noise; the first convolution's eighth component explains little more than its ninth, so the angle there says more than it costs. Decompositions cost the same however small a batch is, which shows in small batches.";
 
 /// One long episode: frames of bytes `[N, 84, 84]` and the action in each, up, down or neither.
 struct Game {

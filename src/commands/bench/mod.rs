@@ -6,7 +6,6 @@ mod update;
 use std::time::Instant;
 
 use eva_rl_agents::adapter::AdapterFolder;
-use eva_rl_agents::adapter::site::Site;
 use eva_rl_agents::adapter_init::{AdapterMethod, TaskData};
 use eva_rl_agents::model::{ForwardContext, Inputs, Policy, PolicyConfig};
 use eva_rl_envs::{EnvError, StepBatch};
