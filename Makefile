@@ -195,6 +195,9 @@ interop: .venv build datasets/pendulum-g14-v0
 	rm -rf runs/interop-methods
 	EVA_RL_METHODS_OUT=$(CURDIR)/runs/interop-methods cargo test --release -p eva-rl-agents --test it -- methods
 	.venv/bin/python -W ignore tools/interop/check_methods.py
+	rm -rf runs/interop-convolutions
+	EVA_RL_CONVOLUTIONS_OUT=$(CURDIR)/runs/interop-convolutions cargo test --release -p eva-rl-agents --test it -- convolutions
+	.venv/bin/python -W ignore tools/interop/check_convolutions.py
 
 # Throughput beside Gymnasium, EnvPool and transformers, in one run.
 peers: .venv build
@@ -211,6 +214,7 @@ threads: build datasets/pendulum-g14-v0
 # What EVA's initialisation costs as batches, sites and widths grow.
 eva-cost: .venv build
 	.venv/bin/python -W ignore benches/eva_sweep.py --binary $(PROGRAM) > docs/eva-cost.md
+	cargo bench -p eva-rl-agents --bench convolutions >> docs/eva-cost.md
 
 .venv: tools/setup/requirements.txt
 	$(PYTHON) -m venv .venv

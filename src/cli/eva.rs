@@ -52,6 +52,9 @@ fn argument(key: &Key, default: Option<&Value>) -> Arg {
             arg.value_name("BOOL").num_args(0..=1).require_equals(true).default_missing_value("true")
         }
         Kind::Words(_) => arg.value_name("WORD"),
+        Kind::List(each) if matches!(**each, Kind::Text) => {
+            arg.value_name("NAME").num_args(1..).action(ArgAction::Append)
+        }
         Kind::List(_) => arg.value_name("WORD").num_args(1..).action(ArgAction::Append),
         Kind::Whole { .. } => arg.value_name("N"),
         _ => arg.value_name("X"),
@@ -63,6 +66,7 @@ fn argument(key: &Key, default: Option<&Value>) -> Arg {
     let arg = match one {
         Kind::Words(words) => arg.value_parser(PossibleValuesParser::new(possible_values(words.clone()))),
         Kind::Flag => arg.value_parser(PossibleValuesParser::new(["true", "false"])),
+        Kind::Text => arg,
         kind => {
             let (kind, name) = (kind.clone(), key.name.clone());
             arg.value_parser(move |text: &str| match serde_json::from_str::<Value>(text) {
@@ -165,9 +169,6 @@ pub struct EvaArgs {
     /// EVA's options
     #[command(flatten)]
     pub eva: EvaFlags,
-    /// Ends of the names of the modules to adapt; all of the blocks' where absent
-    #[arg(long, value_name = "NAME", num_args = 1..)]
-    pub target_modules: Vec<String>,
     /// Windows per batch
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,

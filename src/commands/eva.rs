@@ -1,6 +1,5 @@
 //! `eva`: EVA initialisation alone, as an adapter that PEFT can go on with.
 
-use eva_rl_agents::adapter::site::Site;
 use eva_rl_agents::adapter::{AdapterFolder, fingerprint};
 use eva_rl_agents::adapter_init::{AdapterMethod, Initialised};
 use serde_json::json;
@@ -40,7 +39,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     policies::check_spaces(policy.config(), policies::Shown::in_data(&dataset), &dataset.action, &whose)?;
     policies::tell_far_states(policy.config(), &dataset.trajectories, &whose);
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
-    let sites = chosen_sites(policy.sites(), &args.target_modules)?;
+    let sites = policy.sites_named(&options.lora.target_modules).or_input()?;
     if let Some(width) = sites.iter().map(|site| site.input).min().filter(|width| rank > *width) {
         return refuse(format!("--rank is {rank}, and the narrowest module has {width} inputs"));
     }
@@ -71,6 +70,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         scaling: options.lora.scaling(),
         origin: options.origin(),
         fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
+        kernels: policy.kernels(),
     };
     let summary = EvaSummary::new(&eva);
     write_folder(&args.out, |folder| {
@@ -95,23 +95,4 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         eva.progress.batches,
         args.out.display()
     ))
-}
-
-/// The sites whose names end in one of `ends`; all where there are none.
-fn chosen_sites<'a>(sites: impl Iterator<Item = &'a Site>, ends: &[String]) -> anyhow::Result<Vec<Site>> {
-    let sites: Vec<&Site> = sites.collect();
-    let fits = |site: &Site, end: &str| {
-        let name = site.module.as_str();
-        name == end || name.ends_with(&format!(".{end}"))
-    };
-    if let Some(end) = ends.iter().find(|end| !sites.iter().any(|site| fits(site, end))) {
-        let known: Vec<&str> = sites.iter().map(|site| site.module.as_str()).collect();
-        let text = format!(
-            "--target-modules names `{end}`, which ends no linear module of the policy: {}",
-            known.join(", ")
-        );
-        return Err(InputError(text).into());
-    }
-    let wanted = |site: &&Site| ends.is_empty() || ends.iter().any(|end| fits(site, end));
-    Ok(sites.into_iter().filter(wanted).cloned().collect())
 }

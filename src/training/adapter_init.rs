@@ -87,14 +87,21 @@ fn folder_facts(plan: &RunPlan, policy: &TransformerPolicy) -> AdapterFolder {
         scaling: method.lora().map_or(Scaling { alpha: 1.0, rank_stabilised: false }, LoraOptions::scaling),
         origin: method.origin(),
         fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
+        kernels: policy.kernels(),
     }
+}
+
+/// The modules that get adapters.
+fn target_sites(plan: &RunPlan, policy: &TransformerPolicy) -> anyhow::Result<Vec<Site>> {
+    let lora = plan.adapter.as_method().lora();
+    policy.sites_named(lora.map_or(&[], |lora| &lora.target_modules)).or_input()
 }
 
 /// Refuses a rank that some module of the policy is too small for.
 pub fn check_rank(plan: &RunPlan, policy: &TransformerPolicy) -> anyhow::Result<()> {
     let wanted = plan.adapter.as_method().components();
-    for Site { module, input, output, .. } in policy.sites() {
-        if wanted > *input.min(output) {
+    for Site { module, input, output, .. } in target_sites(plan, policy)? {
+        if wanted > input.min(output) {
             return Err(InputError(format!(
                 "{} takes {wanted} components, and {module} maps {input} dimensions to {output}: lower the rank",
                 plan.adapter.label()
@@ -177,7 +184,7 @@ pub fn initialise_adapters(
 ) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
     let begun = Instant::now();
     seeds::seed_torch(plan.seed, Purpose::Weights, 1);
-    let sites: Vec<Site> = policy.sites().cloned().collect();
+    let sites = target_sites(plan, policy)?;
     let mut recorded = Ok(());
     let mut progress = |now: Progress| {
         if recorded.is_ok() {

@@ -23,12 +23,17 @@ pub struct LoraOptions {
     /// Whether a magnitude per row is trained too, as in DoRA.
     #[serde(default)]
     pub dora: bool,
+    /// Ends of the names of the modules that get adapters, convolutions among them; where there are none, the linear
+    /// modules of every block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_modules: Vec<String>,
 }
 
 impl LoraOptions {
     /// Plain LoRA at this rank, with a scale of 1 and no dropout.
     pub fn new(rank: Rank) -> Self {
-        Self { rank, alpha: rank.get() as f64, dropout: 0.0, rslora: false, dora: false }
+        let alpha = rank.get() as f64;
+        Self { rank, alpha, dropout: 0.0, rslora: false, dora: false, target_modules: Vec::new() }
     }
 
     /// How A and B are scaled.

@@ -1,4 +1,4 @@
-//! The linear modules that may get an adapter, as a policy's family describes them.
+//! The modules that may get an adapter, as a policy's family describes them.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -72,17 +72,22 @@ fn natural(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// A linear module of a policy: the place of at most one adapter.
+/// What a convolution reads at once: `[C, height, width]`.
+pub type Kernel = [i64; 3];
+
+/// A linear module or a convolution of a policy: the place of at most one adapter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
     /// Its name.
     pub module: ModuleName,
-    /// Width of its input.
+    /// Width of its input; of a convolution, the numbers of a patch.
     pub input: i64,
     /// Width of its output.
     pub output: i64,
     /// Whether its weight is kept as `[in, out]`, as GPT-2's Conv1D keeps it.
     pub fan_in_fan_out: bool,
+    /// The patch that a convolution reads, which is a linear map of every patch of an image; absent of a linear module.
+    pub kernel: Option<Kernel>,
     /// Sites of one group are given the same input, as a query, a key and a value map are.
     pub input_group: usize,
     /// Whether it gets an adapter where the user names no target modules.

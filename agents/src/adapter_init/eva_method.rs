@@ -1,12 +1,13 @@
 //! EVA over a policy: batches of the task's data, and which of their tokens count.
 
-use tch::{Device, Tensor};
+use tch::Device;
 
-use super::eva::{Components, Eva, EvaError, EvaOptions, EvaResult, Progress, SharedInput, SplitPass};
+use super::counted::{Chosen, Counted};
+use super::eva::{Components, Eva, EvaError, EvaOptions, EvaResult, Progress, SharedInput};
 use super::method::{AdapterMethod, InitError, Initialised, TaskData, WithDefaults};
 use crate::adapter::site::{ModuleName, Site};
 use crate::adapter::{self, AdapterSet, LoraOptions, OptionChecks, Origin, RunSize};
-use crate::model::{ForwardContext, Inputs, Tap, Token, TransformerPolicy};
+use crate::model::{ForwardContext, Inputs, Tap, TransformerPolicy};
 
 impl WithDefaults for EvaOptions {
     fn with_defaults(lora: LoraOptions, _: usize) -> Self {
@@ -69,7 +70,7 @@ fn search(
             return Err(InitError::Interrupted);
         }
         let inputs = data.batch_of_pass(eva.batches() / per_pass, eva.batches() % per_pass);
-        let now = observe_policy(&mut eva, policy, &inputs, &options.tokens)?;
+        let now = observe_policy(&mut eva, policy, sites, &inputs)?;
         done = now.done;
         progress(now);
     }
@@ -85,52 +86,36 @@ pub fn shared_inputs(sites: &[Site]) -> Vec<SharedInput<ModuleName>> {
             Some(known) => inputs[known].sites.push(site.module.clone()),
             None => {
                 groups.push(site.input_group);
-                inputs.push(SharedInput { sites: vec![site.module.clone()], width: site.input });
+                let (sites, width) = (vec![site.module.clone()], site.input);
+                inputs.push(SharedInput { sites, width, of_patches: site.kernel.is_some() });
             }
         }
     }
     inputs
 }
 
-/// Shows EVA one batch of windows; only unpadded tokens of these kinds count, all kinds where there are none.
+/// Shows EVA one batch of windows, of which its options say what counts at `sites`.
 pub fn observe_policy(
     eva: &mut Eva<ModuleName>,
     policy: &TransformerPolicy,
+    sites: &[Site],
     inputs: &Inputs,
-    tokens: &[Token],
 ) -> Result<Progress, EvaError> {
     let windows = inputs.mask.size()[0];
+    let tokens = eva.options().tokens.clone();
+    let chosen = Chosen { sites, tokens: &tokens, patches: eva.options().patches };
+    // Places of patches are drawn anew for every batch and half, whatever the threads.
+    let seed = 2 * eva.batches() as u64;
+    let show = |policy: &TransformerPolicy, inputs: &Inputs, seed: u64, tap: &mut dyn Tap| {
+        let mut counted = Counted::new(tap, chosen, policy, inputs, seed);
+        tch::no_grad(|| policy.collect_inputs(&mut ForwardContext::bare().observed_by(&mut counted), inputs));
+    };
     if !eva.can_split() || windows < 2 || policy.device() != Device::Cpu {
-        let rows = counted(policy, inputs, tokens);
-        return eva.observe(rows.as_ref(), |tap| collect_inputs(policy, inputs, tap));
+        return eva.observe(|tap| show(policy, inputs, seed, tap));
     }
     let (first, second) = (inputs.narrow(0, windows / 2), inputs.narrow(windows / 2, windows - windows / 2));
     let other = policy.clone_for_thread();
-    eva.observe_split(
-        SplitPass {
-            rows: counted(policy, &first, tokens),
-            pass: |tap: &mut dyn Tap| collect_inputs(policy, &first, tap),
-        },
-        SplitPass {
-            rows: counted(policy, &second, tokens),
-            pass: move |tap: &mut dyn Tap| collect_inputs(&other, &second, tap),
-        },
-    )
-}
-
-/// The unpadded tokens of these kinds, by their places in `[B · K]`: `[N]`; nothing where all count.
-fn counted(policy: &TransformerPolicy, inputs: &Inputs, tokens: &[Token]) -> Option<Tensor> {
-    let counted: Vec<bool> =
-        policy.tokens().map(|token| tokens.is_empty() || tokens.contains(&token)).collect();
-    let steps = inputs.mask.size()[1];
-    let counted = Tensor::from_slice(&counted).to_device(policy.device()).repeat([steps]); // [K]
-    let counts = policy.token_mask(inputs).logical_and(&counted).flatten(0, -1); // [B · K]
-    let all = counts.all().int64_value(&[]) == 1;
-    (!all).then(|| counts.nonzero().squeeze_dim(-1))
-}
-
-fn collect_inputs(policy: &TransformerPolicy, inputs: &Inputs, tap: &mut dyn Tap) {
-    tch::no_grad(|| policy.collect_inputs(&mut ForwardContext::bare().observed_by(tap), inputs));
+    eva.observe_split(|tap| show(policy, &first, seed, tap), move |tap| show(&other, &second, seed + 1, tap))
 }
 
 /// Adapters whose A holds the components found, all at one `scale`, with B zero.

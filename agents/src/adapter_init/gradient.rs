@@ -35,7 +35,7 @@ pub fn mean_gradients(
         let weight = weight(&site.module);
         let gradient = weight.grad(); // undefined where the loss does not reach
         let sum = if gradient.defined() { gradient } else { weight.detach().zeros_like() };
-        let sum = if site.fan_in_fan_out { sum.tr() } else { sum };
+        let sum = if site.fan_in_fan_out { sum.tr() } else { sum.flatten(1, -1) };
         sum / f64::from(count)
     };
     sites.iter().map(|site| (site.module.clone(), mean(site))).collect()

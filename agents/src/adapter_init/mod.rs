@@ -8,6 +8,7 @@ pub mod eva;
 
 mod adalora;
 mod corda;
+mod counted;
 mod decomposition;
 mod eva_method;
 mod gradient;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
+use super::counted::{Chosen, Counted};
 use super::decomposition::SiteError;
-use super::eva::Progress;
+use super::eva::{PATCHES, Progress, SharedInput};
+use super::eva_method::shared_inputs;
 use super::gradient::mean_gradients;
 use super::method::{AdapterMethod, InitError, Initialised, TaskData};
 use crate::adapter::site::{ModuleName, Site};
@@ -121,34 +123,39 @@ fn input_moments(
     sites: &[Site],
     batches: impl IntoIterator<Item = Inputs>,
 ) -> Result<BTreeMap<ModuleName, Tensor>, InitError> {
+    let chosen = Chosen { sites, tokens: &[], patches: PATCHES };
     let mut covariances = BTreeMap::new();
-    for Site { module, input, .. } in sites {
-        covariances.insert(module.clone(), Covariance::new(*input, *input, false, End::Leading));
+    for SharedInput { sites, width, .. } in shared_inputs(sites) {
+        covariances.insert(sites[0].clone(), (sites, Covariance::new(width, width, false, End::Leading)));
     }
-    for inputs in batches {
-        let real = policy.token_mask(&inputs).flatten(0, -1).nonzero().squeeze_dim(-1); // [N]
-        let mut tap = Moments { covariances: &mut covariances, real: &real, not_finite: None };
-        tch::no_grad(|| policy.collect_inputs(&mut ForwardContext::bare().observed_by(&mut tap), &inputs));
+    for (batch, inputs) in batches.into_iter().enumerate() {
+        let mut tap = Moments { covariances: &mut covariances, not_finite: None };
+        let mut counted = Counted::new(&mut tap, chosen, policy, &inputs, batch as u64);
+        tch::no_grad(|| {
+            policy.collect_inputs(&mut ForwardContext::bare().observed_by(&mut counted), &inputs)
+        });
         if let Some(module) = tap.not_finite {
             return Err(InitError::Site { module, source: SiteError::NotFinite });
         }
     }
-    Ok(covariances.into_iter().map(|(module, covariance)| (module, covariance.moments())).collect())
+    let of_each = covariances.into_values().flat_map(|(sites, covariance)| {
+        let moments = covariance.moments();
+        sites.into_iter().map(move |site| (site, moments.shallow_clone())).collect::<Vec<_>>()
+    });
+    Ok(of_each.collect())
 }
 
-/// Sums the products of the modules' inputs.
+/// Sums the products of the modules' inputs, by the first module of each.
 struct Moments<'a> {
-    covariances: &'a mut BTreeMap<ModuleName, Covariance>,
-    /// `[N]`, indices of unpadded tokens.
-    real: &'a Tensor,
+    covariances: &'a mut BTreeMap<ModuleName, (Vec<ModuleName>, Covariance)>,
     not_finite: Option<ModuleName>,
 }
 
 impl Tap for Moments<'_> {
     fn record(&mut self, module: &ModuleName, x: &Rows) {
-        let Some(covariance) = self.covariances.get_mut(module) else { return };
+        let Some((_, covariance)) = self.covariances.get_mut(module) else { return };
         // In f64, because CorDA inverts the moments.
-        let rows = x.dense().index_select(0, self.real).to_kind(Kind::Double); // [N, in]
+        let rows = x.dense().to_kind(Kind::Double); // [N, in]
         if covariance.update(&Rows::of(&rows)).is_err() {
             self.not_finite.get_or_insert_with(|| module.clone());
         }

@@ -24,5 +24,5 @@ pub use families::{check as check_config, new_config};
 pub use hub::{Policy, PolicyError, ScriptError, ScriptPredictions, TorchScript, read, write};
 pub use policy::embedded_images::EmbeddedImages;
 pub use policy::sliding::SlidingWindows;
-pub use policy::transformer::TransformerPolicy;
+pub use policy::transformer::{TransformerPolicy, UnknownModule};
 pub use trunk::{Cache, cached_context_len, resets_context};

@@ -4,9 +4,11 @@ pub mod file;
 pub mod shapes;
 
 mod dropout;
+mod patches;
 mod rows;
 mod threads;
 
 pub use dropout::dropout;
+pub use patches::Patches;
 pub use rows::{Rows, low_rank_product};
 pub(crate) use threads::side_by_side;

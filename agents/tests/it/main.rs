@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `atari` | the Atari decision transformer's files, and what of it learns | – |
 //! | `cache` | cached contexts and sliding windows | whole forwards |
+//! | `convolutions` | adapters and EVA on convolutions | PEFT, numpy |
 //! | `hostile` | files that contradict themselves | – |
 //! | `methods` | adapter initialisation, AdaLoRA, LoRA+ | PEFT |
 //! | `peft` | policies, adapters and EVA | transformers, PEFT |
@@ -11,6 +12,7 @@
 
 mod atari;
 mod cache;
+mod convolutions;
 mod hostile;
 mod methods;
 mod peft;

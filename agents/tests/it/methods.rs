@@ -276,6 +276,7 @@ fn check_export(name: &str, mut adapters: AdapterSet, dora: bool) {
         scaling: SCALING,
         origin: Origin::Lora,
         fan_in_fan_out: true,
+        kernels: Default::default(),
     };
     facts.write(&adapters, &folder).unwrap();
     let (facts, again) = AdapterFolder::read(&folder, Device::Cpu).unwrap();

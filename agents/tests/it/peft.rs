@@ -290,7 +290,7 @@ fn eva(rho: f64, folder: &Path) -> (TransformerPolicy, AdapterSet) {
     let mut eva = Eva::new(shared_inputs(&sites), options, None, Device::Cpu);
     for batch in 0..12 {
         let slice = batches.iter().map(|(name, tensor)| (name.clone(), tensor.get(batch))).collect();
-        if observe_policy(&mut eva, &policy, &inputs(&slice), &[]).unwrap().done {
+        if observe_policy(&mut eva, &policy, &sites, &inputs(&slice)).unwrap().done {
             break;
         }
     }
@@ -346,7 +346,7 @@ fn padding_never_reaches_eva() {
         let states = tensors["states"].masked_fill(&padded, junk);
         tensors.insert("states".to_owned(), states);
         let mut eva = Eva::new(shared_inputs(&sites(&policy)), options.clone(), None, Device::Cpu);
-        observe_policy(&mut eva, &policy, &inputs(&tensors), &[]).unwrap();
+        observe_policy(&mut eva, &policy, &sites(&policy), &inputs(&tensors)).unwrap();
         eva.finish().unwrap().components
     };
     let (quiet, loud) = (components(0.0), components(1e4));

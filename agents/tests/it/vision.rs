@@ -91,7 +91,7 @@ fn inputs() -> Vec<SharedInput<String>> {
     let of_layer = |layer: usize| {
         let input = |maps: &[&str], width: i64| {
             let sites = maps.iter().map(|map| format!("layers.{layer}.{map}")).collect();
-            SharedInput { sites, width }
+            SharedInput { sites, width, of_patches: false }
         };
         [
             input(&["attention.q_proj", "attention.k_proj", "attention.v_proj"], WIDTH),
@@ -109,7 +109,7 @@ fn eva(options: EvaOptions) -> (EvaResult<String>, usize) {
     let mut eva = Eva::new(inputs(), options, Some(BATCHES), Device::Cpu);
     for batch in 0..BATCHES {
         let pass = |tap: &mut dyn Tap<String>| drop(vit.forward(tap, &images.get(batch as i64)));
-        if eva.observe(None, pass).unwrap().done {
+        if eva.observe(pass).unwrap().done {
             let batches = eva.batches();
             return (eva.finish().unwrap(), batches);
         }
@@ -198,7 +198,7 @@ fn an_input_that_modules_share_is_observed_once() {
         let unread = Tensor::full([8, WIDTH], f64::NAN, (Kind::Float, Device::Cpu)); // refused where it is read
         tap.record(&"layers.0.attention.k_proj".to_owned(), &Rows::of(&unread));
     };
-    eva.observe(None, pass).unwrap();
+    eva.observe(pass).unwrap();
 }
 
 #[test]

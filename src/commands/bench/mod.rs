@@ -7,7 +7,6 @@ mod windows;
 use std::time::Instant;
 
 use eva_rl_agents::adapter::AdapterFolder;
-use eva_rl_agents::adapter::site::Site;
 use eva_rl_agents::adapter_init::{AdapterMethod, TaskData};
 use eva_rl_agents::model::{ForwardContext, Inputs, Policy, PolicyConfig};
 use eva_rl_envs::{EnvError, StepBatch};
@@ -180,7 +179,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
     let policy = policies::read_transformer(&args.policy, None, Device::Cpu)?;
     threads::for_eva(policy.config(), args.batch_size as usize);
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
-    let sites: Vec<Site> = policy.sites().cloned().collect();
+    let sites = policy.sites_named(&options.lora.target_modules).or_input()?;
     let size = i64::from(args.batch_size);
     let windows = match &args.inputs {
         Some(path) => read_inputs(path, policy.config())?,
@@ -216,6 +215,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
             scaling: options.lora.scaling(),
             origin: options.origin(),
             fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
+            kernels: policy.kernels(),
         };
         let summary = EvaSummary::new(&result);
         write_folder(out, |folder| {

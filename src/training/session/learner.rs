@@ -323,6 +323,7 @@ mod tests {
             scaling,
             origin,
             fan_in_fan_out: true,
+            kernels: Default::default(),
         }
     }
 

@@ -85,12 +85,13 @@ impl PeftConfig {
             },
             dropout,
             dora: fields.flag("use_dora")?,
-            origin: match start.as_str() {
-                Some("eva") => Origin::Eva {
+            // Ours beside convolutions has EVA's options, and `true`.
+            origin: match start.as_str() == Some("eva") || eva_config.is_object() {
+                true => Origin::Eva {
                     rho: eva_config["rho"].as_f64().unwrap_or(2.0),
                     tau: eva_config["tau"].as_f64(),
                 },
-                _ => Origin::Lora,
+                false => Origin::Lora,
             },
             fan_in_fan_out: fields.flag("fan_in_fan_out")?,
             targets: fields.targets()?,

@@ -9,13 +9,12 @@ use tch::{Device, Tensor};
 
 use super::config::PeftConfig;
 use super::origin::Origin;
+use super::parts::{Adapted, Key, PREFIX, Parts, as_written, own_name, plain_name};
 use crate::adapter::error::AdapterError;
 use crate::adapter::lora::{Lora, Part, Scaling};
 use crate::adapter::set::AdapterSet;
-use crate::adapter::site::{ModuleName, Site};
+use crate::adapter::site::{Kernel, ModuleName, Site};
 use crate::tensor::file::{self as tensor_file, TensorFile};
-
-const PREFIX: &str = "base_model.model.";
 
 /// The `target_modules` of a folder that replaces tensors and adapts no map; PEFT refuses an empty list.
 const NO_TARGETS: &str = "dummy-target-modules";
@@ -41,6 +40,8 @@ pub struct AdapterFolder {
     pub origin: Origin,
     /// Whether the adapted modules keep their weights as `[in, out]`, as GPT-2's Conv1D does.
     pub fan_in_fan_out: bool,
+    /// The kernels of convolutions, in whose shape files keep their A.
+    pub kernels: BTreeMap<ModuleName, Kernel>,
 }
 
 /// A checksum of a policy's weights by name: `[…]` each.
@@ -95,7 +96,9 @@ impl AdapterFolder {
                 if let Some(tau) = tau {
                     config["tau"] = json!(tau);
                 }
-                (json!("eva"), config)
+                // PEFT has no EVA of convolutions, and refuses to make room for one.
+                let convolves = adapters.sites.keys().any(|module| self.kernels.contains_key(module));
+                (if convolves { json!(true) } else { json!("eva") }, config)
             }
         };
         let mut config = json!({
@@ -130,7 +133,7 @@ impl AdapterFolder {
         let tensors: Vec<(String, Tensor)> = adapters
             .tensors()
             .into_iter()
-            .map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor))
+            .map(|(name, tensor)| (format!("{PREFIX}{name}"), as_written(&name, tensor, &self.kernels)))
             .collect();
         tensor_file::write(&tensors, &path)
             .map_err(|error| AdapterError::Write { path, reason: error.to_string() })?;
@@ -195,16 +198,18 @@ impl AdapterFolder {
                 return refuse("is there under two adapters' names, expected one adapter".to_owned());
             }
         }
+        let mut kernels = BTreeMap::new();
         for (adapted, parts) in parts {
             let module = match &adapted {
                 Adapted::Module(module) => module.to_string(),
                 Adapted::Table(module) => module.clone(),
             };
-            let lora = parts.assemble(&module, &rules).map_err(|reason| AdapterError::Tensor {
+            let (lora, kernel) = parts.assemble(&module, &rules).map_err(|reason| AdapterError::Tensor {
                 path: path.clone(),
                 name: module.clone(),
                 reason,
             })?;
+            kernels.extend(kernel.map(|kernel| (ModuleName::from(module.as_str()), kernel)));
             match adapted {
                 Adapted::Module(module) => drop(adapters.sites.insert(module, lora)),
                 Adapted::Table(module) => drop(adapters.tables.insert(module, lora)),
@@ -221,6 +226,7 @@ impl AdapterFolder {
             scaling: rules.scaling,
             origin: rules.origin,
             fan_in_fan_out: rules.fan_in_fan_out,
+            kernels,
         };
         Ok((facts, adapters))
     }
@@ -273,6 +279,15 @@ impl AdapterFolder {
                     reason: reason.to_owned(),
                 });
             };
+            let kernel = self.kernels.get(module).copied();
+            if kernel != site.kernel {
+                let of = |kernel: Option<Kernel>| match kernel {
+                    Some(kernel) => format!("a convolution with kernel {kernel:?}"),
+                    None => "a linear module".to_owned(),
+                };
+                let reason = format!("is the adapter of {}, expected {}", of(kernel), of(site.kernel));
+                return Err(AdapterError::Tensor { path, name: module.to_string(), reason });
+            }
             let (down, up) = (lora.down.size(), lora.up.size());
             if down[1] != site.input || up[0] != site.output {
                 let (module, input, output) = (module.clone(), site.input, site.output);
@@ -332,108 +347,4 @@ fn read_fingerprint(folder: &Path) -> Result<Option<String>, AdapterError> {
     let text = crate::read_text(&path).map_err(|error| read(error.to_string()))?;
     let own: Value = serde_json::from_str(&text).map_err(|error| read(error.to_string()))?;
     Ok(own[FINGERPRINT].as_str().map(str::to_owned))
-}
-
-/// What has an adapter.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Adapted {
-    /// A linear module.
-    Module(ModuleName),
-    /// An embedding table, by its module.
-    Table(String),
-}
-
-/// A tensor's name without what wrappers put before it: PEFT, `torch.compile`, and models that run in parallel.
-fn own_name(name: &str) -> &str {
-    let mut own = name.split_once(PREFIX).map_or(name, |(_, own)| own);
-    while let Some(rest) = own.strip_prefix("_orig_mod.").or_else(|| own.strip_prefix("module.")) {
-        own = rest;
-    }
-    own
-}
-
-/// What a tensor is, in any of PEFT's spellings: `MODULE.lora_A[.ADAPTER].weight`,
-/// `MODULE.lora_embedding_A[.ADAPTER]` and `MODULE.lora_magnitude_vector[.ADAPTER][.weight]`.
-struct Key<'a> {
-    module: &'a str,
-    part: Part,
-    of_table: bool,
-}
-
-impl<'a> Key<'a> {
-    fn of(key: &'a str) -> Option<Self> {
-        for (word, part, of_table) in [
-            (".lora_A", Part::Down, false),
-            (".lora_B", Part::Up, false),
-            (".lora_embedding_A", Part::Down, true),
-            (".lora_embedding_B", Part::Up, true),
-            (".lora_magnitude_vector", Part::Magnitude, false),
-        ] {
-            let Some((module, end)) = key.rsplit_once(word) else { continue };
-            let rest: Vec<&str> = end.split('.').collect(); // what comes before the first dot is of the word itself
-            let fits = match (part, of_table, rest.as_slice()) {
-                (Part::Magnitude, _, ["", ..]) => rest.len() <= 3,
-                (_, true, ["", ..]) => rest.len() <= 2,
-                (_, false, ["", .., "weight"]) => rest.len() <= 3,
-                _ => false,
-            };
-            if fits {
-                return Some(Self { module, part, of_table });
-            }
-        }
-        None
-    }
-}
-
-/// The base's own name of a tensor that PEFT wrapped: `MODULE.modules_to_save[.ADAPTER].NAME` and
-/// `MODULE.base_layer.NAME`.
-fn plain_name(key: &str) -> String {
-    let plain = key.replace(".base_layer.", ".");
-    let Some((module, rest)) = plain.split_once(".modules_to_save.") else { return plain };
-    // An adapter's name comes first, but for files that leave it out: there it is a parameter, or a layer's number.
-    match rest.split_once('.') {
-        Some((adapter, rest)) if adapter.parse::<usize>().is_err() => format!("{module}.{rest}"),
-        _ => format!("{module}.{rest}"),
-    }
-}
-
-/// The tensors of one adapter.
-#[derive(Default)]
-struct Parts {
-    down: Option<Tensor>,
-    up: Option<Tensor>,
-    magnitude: Option<Tensor>,
-}
-
-impl Parts {
-    /// The trainable adapter, or what is wrong with it.
-    fn assemble(self, module: &str, rules: &PeftConfig) -> Result<Lora, String> {
-        let (Some(down), Some(up)) = (self.down, self.up) else {
-            return Err("has only one of A and B, expected both".to_owned());
-        };
-        let wanted = rules.rank_of(module);
-        let (Ok((rank, _)), Ok((outputs, columns))) = (down.size2(), up.size2()) else {
-            return Err(format!("has A {:?} and B {:?}, expected matrices", down.size(), up.size()));
-        };
-        if rank != wanted || columns != wanted {
-            return Err(format!(
-                "has A {:?} and B {:?}, and its config asks for rank {wanted}",
-                down.size(),
-                up.size()
-            ));
-        }
-        match (&self.magnitude, rules.dora) {
-            (Some(magnitude), true) if magnitude.size() == [outputs] => {}
-            (None, false) => {}
-            (found, dora) => {
-                let found = found.as_ref().map_or("none".to_owned(), |found| format!("{:?}", found.size()));
-                let wanted = if dora { format!("[{outputs}]") } else { "none".to_owned() };
-                return Err(format!(
-                    "has a `lora_magnitude_vector` of shape {found}, expected {wanted} with `use_dora` = {dora}"
-                ));
-            }
-        }
-        let magnitude = self.magnitude.map(|magnitude| magnitude.set_requires_grad(true));
-        Ok(Lora { magnitude, ..Lora::new(down, up, rules.scaling_of(module).scale(rank)) })
-    }
 }

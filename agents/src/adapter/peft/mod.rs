@@ -3,6 +3,7 @@
 mod config;
 mod folder;
 mod origin;
+mod parts;
 
 pub use folder::{AdapterFolder, fingerprint};
 pub use origin::Origin;

@@ -15,6 +15,8 @@ pub struct SharedInput<S> {
     pub sites: Vec<S>,
     /// Width of the input.
     pub width: i64,
+    /// Whether its rows are patches of images, whose variance falls too slowly for a sketch of few columns.
+    pub of_patches: bool,
 }
 
 #[derive(Debug)]
@@ -35,11 +37,11 @@ pub(super) struct Input<S> {
 
 impl<S: Ord> Input<S> {
     /// Nothing seen yet.
-    pub fn new(SharedInput { sites, width }: SharedInput<S>, options: &EvaOptions, device: Device) -> Self {
+    pub fn new(input: SharedInput<S>, options: &EvaOptions, device: Device) -> Self {
         Self {
-            sites,
-            candidates: options.candidates(width),
-            solver: options.solver(width, device),
+            candidates: options.candidates(input.width),
+            solver: options.solver(input.width, input.of_patches, device),
+            sites: input.sites,
             spectrum: None,
             turns: Vec::new(),
             agreement: None,

@@ -17,6 +17,6 @@ mod tests;
 
 pub use allocation::allocate;
 pub use input::SharedInput;
-pub use options::{Allocation, Components, EvaOptions, SolverKind, StopRule};
+pub use options::{Allocation, Components, EvaOptions, PATCHES, SolverKind, StopRule};
 pub use outcome::{EvaError, EvaResult, Progress, SiteReport};
-pub use search::{Eva, SplitPass};
+pub use search::Eva;

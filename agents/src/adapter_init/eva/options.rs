@@ -9,11 +9,17 @@ use crate::adapter::{LoraOptions, OptionChecks, Origin, Rank, RunSize};
 use crate::model::Token;
 use crate::pca::{Covariance, End, IncrementalPca, NystromSketch, Solver, Spectrum};
 
+/// Patches of every image that count where nobody says how many.
+pub const PATCHES: usize = 8;
+
 /// Up to so many columns of a sketch's test matrix a width, the exact covariance costs about as little.
 const GRAM_COLUMNS: i64 = 9;
 
 /// Up to this width it costs little whatever the rank.
 const GRAM_WIDTH: i64 = 128;
+
+/// Up to this width of patches it is worth what it costs.
+const GRAM_PATCH_WIDTH: i64 = 1024;
 
 /// EVA's options, each with the paper's or PEFT's choice among its values.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -52,9 +58,14 @@ pub struct EvaOptions {
     /// Whether each row of A is divided by the root of its singular value, as PEFT's `whiten` does.
     #[serde(default)]
     pub whiten: bool,
-    /// Kinds of tokens whose activations count; all where empty.
+    /// Kinds of tokens whose activations count in the blocks; all where empty.
     #[serde(default)]
     pub tokens: Vec<Token>,
+    /// Patches of every image that count at a convolution, at places drawn for each image; all where there are no
+    /// more.
+    #[serde(default = "default_patches")]
+    #[schemars(range(min = 1))]
+    pub patches: usize,
 }
 
 fn default_rho() -> f64 {
@@ -67,6 +78,10 @@ fn default_max_batches() -> usize {
 
 fn default_centred() -> bool {
     true
+}
+
+fn default_patches() -> usize {
+    PATCHES
 }
 
 impl EvaOptions {
@@ -84,6 +99,7 @@ impl EvaOptions {
             components: Components::default(),
             whiten: false,
             tokens: Vec::new(),
+            patches: default_patches(),
         }
     }
 
@@ -128,12 +144,13 @@ impl EvaOptions {
         ((self.lora.rank.get() as f64 * self.rho).round() as i64).min(width)
     }
 
-    /// The solver of a module `width` wide.
-    pub(super) fn solver(&self, width: i64, device: Device) -> Box<dyn Solver> {
+    /// The solver of a module `width` wide, whose rows may be patches of images.
+    pub(super) fn solver(&self, width: i64, of_patches: bool, device: Device) -> Box<dyn Solver> {
         let components = self.candidates(width);
         let end = if self.components == Components::Minor { End::Minor } else { End::Leading };
+        let widest = if of_patches { GRAM_PATCH_WIDTH } else { GRAM_WIDTH };
         let narrow =
-            width <= GRAM_WIDTH.max(GRAM_COLUMNS * NystromSketch::columns(components)) || end == End::Minor;
+            width <= widest.max(GRAM_COLUMNS * NystromSketch::columns(components)) || end == End::Minor;
         match self.solver {
             SolverKind::Incremental => Box::new(IncrementalPca::new(components, width, self.centred, device)),
             SolverKind::Sketch => Box::new(NystromSketch::new(components, width, self.centred)),
@@ -149,7 +166,7 @@ impl EvaOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SolverKind {
-    /// Gram where a module is narrow, sketch where it is wide.
+    /// Gram where a module is narrow, sketch where it is wide; gram for the patches of most convolutions.
     #[default]
     Auto,
     /// PEFT's incremental PCA.

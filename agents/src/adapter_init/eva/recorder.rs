@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use tch::Tensor;
-
 use super::outcome::EvaError;
 use crate::model::Tap;
 use crate::pca::{Moments, Solver};
@@ -31,8 +29,6 @@ pub(super) struct RecordedInput<'a, S> {
 /// Passes rows on as the pass shows the maps' inputs.
 pub(super) struct Recorder<'a, S> {
     pub inputs: Vec<RecordedInput<'a, S>>,
-    /// `[N]`, indices of the positions that count; all of them where absent.
-    pub rows: Option<Tensor>,
     /// The first site whose rows were not finite.
     pub failure: Option<S>,
 }
@@ -41,11 +37,10 @@ impl<'a, S: PartialEq + Clone + fmt::Display> Recorder<'a, S> {
     /// What `pass` shows in batch `batch`.
     pub fn take(
         inputs: Vec<RecordedInput<'a, S>>,
-        rows: Option<Tensor>,
         batch: usize,
         pass: impl FnOnce(&mut dyn Tap<S>),
     ) -> Result<(), EvaError> {
-        let mut recorder = Self { inputs, rows, failure: None };
+        let mut recorder = Self { inputs, failure: None };
         pass(&mut recorder);
         if let Some(site) = recorder.failure {
             return Err(EvaError::NotFinite { site: site.to_string(), batch });
@@ -63,14 +58,12 @@ impl<S: PartialEq + Clone + fmt::Display> Tap<S> for Recorder<'_, S> {
         if self.failure.is_some() || std::mem::replace(&mut input.fed, true) {
             return;
         }
-        let selected = match &self.rows {
-            Some(rows) if rows.numel() == 0 => return,
-            Some(rows) => &x.select(rows),
-            None => x,
-        };
+        if x.shape().0 == 0 {
+            return; // none of this pass counts
+        }
         let taken = match &mut input.destination {
-            Destination::Solver(solver) => solver.update(selected),
-            Destination::Half(half) => half.add(selected),
+            Destination::Solver(solver) => solver.update(x),
+            Destination::Half(half) => half.add(x),
             Destination::Nowhere => Ok(()),
         };
         if taken.is_err() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
 
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::allocation::allocate;
 use super::input::{Input, SharedInput};
@@ -32,15 +32,6 @@ pub struct Eva<S> {
     inputs: Vec<Input<S>>,
 }
 
-/// One of two passes that share a batch: see [`Eva::observe_split`].
-#[derive(Debug)]
-pub struct SplitPass<F> {
-    /// Positions that count, in this half: `[N]`; all of them where absent.
-    pub rows: Option<Tensor>,
-    /// Shows a tap what the model reads of this half.
-    pub pass: F,
-}
-
 impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
     /// Ready for the first batch; `inputs` name the modules that may get an adapter, and `batches_per_pass` says after how many batches
     /// all data was seen once, where it ends.
@@ -61,19 +52,19 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
         }
     }
 
+    /// What it was made with.
+    pub fn options(&self) -> &EvaOptions {
+        &self.options
+    }
+
     /// Batches seen so far.
     pub fn batches(&self) -> usize {
         self.progress.batches
     }
 
-    /// Takes in what one pass of the model shows: `rows` `[N]` are the positions that count, in each map's
-    /// input with all but its last axis flattened; all of them where absent.
-    pub fn observe(
-        &mut self,
-        rows: Option<&Tensor>,
-        pass: impl FnOnce(&mut dyn Tap<S>),
-    ) -> Result<Progress, EvaError> {
-        self.forward_taps(rows.map(Tensor::shallow_clone), pass)?;
+    /// Takes in what one pass of the model shows of each module's input: the rows that count, in any number.
+    pub fn observe(&mut self, pass: impl FnOnce(&mut dyn Tap<S>)) -> Result<Progress, EvaError> {
+        self.forward_taps(pass)?;
         Ok(self.after_a_batch())
     }
 
@@ -84,31 +75,27 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
 
     /// The same of a batch that two passes share: they run side by side, which spares libtorch's threads most of
     /// their waiting for each other. Wants [`Eva::can_split`].
-    pub fn observe_split<F: FnOnce(&mut dyn Tap<S>), G: FnOnce(&mut dyn Tap<S>) + Send>(
+    pub fn observe_split(
         &mut self,
-        first: SplitPass<F>,
-        second: SplitPass<G>,
+        first: impl FnOnce(&mut dyn Tap<S>),
+        second: impl FnOnce(&mut dyn Tap<S>) + Send,
     ) -> Result<Progress, EvaError> {
         let batch = self.progress.batches;
         if let Some([feeds, others]) = self.split_inputs() {
             let taken = side_by_side(
-                || Recorder::take(feeds, first.rows, batch, first.pass),
-                || Recorder::take(others, second.rows, batch, second.pass),
+                || Recorder::take(feeds, batch, first),
+                || Recorder::take(others, batch, second),
             );
             taken.0.and(taken.1)?;
         } else {
-            self.forward_taps(first.rows, first.pass)?; // the first rows decide what both sum
-            self.forward_taps(second.rows, second.pass)?;
+            self.forward_taps(first)?; // the first rows decide what both sum
+            self.forward_taps(second)?;
         }
         Ok(self.after_a_batch())
     }
 
     /// Takes in what one pass shows.
-    fn forward_taps(
-        &mut self,
-        rows: Option<Tensor>,
-        pass: impl FnOnce(&mut dyn Tap<S>),
-    ) -> Result<(), EvaError> {
+    fn forward_taps(&mut self, pass: impl FnOnce(&mut dyn Tap<S>)) -> Result<(), EvaError> {
         let rests = self.options.solver == SolverKind::Incremental;
         let feeds = self.inputs.iter_mut().map(|input| {
             let destination = if rests && input.converged {
@@ -118,7 +105,7 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
             };
             RecordedInput { sites: &input.sites, destination, fed: false }
         });
-        Recorder::take(feeds.collect(), rows, self.progress.batches, pass)
+        Recorder::take(feeds.collect(), self.progress.batches, pass)
     }
 
     /// Where two passes put what they show, if every solver has begun.

@@ -3,15 +3,18 @@
 use tch::{Kind, Tensor};
 
 use super::fused_lora::{FusedLora, FusedOutput};
-use super::layers::{Linear, Module};
+use super::layers::{Convolution, Linear, Module};
 use crate::adapter::site::ModuleName;
 use crate::adapter::{AdapterSet, Lora};
-use crate::tensor::{Rows, dropout};
+use crate::tensor::{Patches, Rows, dropout};
 
-/// Sees the input activations of every linear module during a pass; other models may name theirs otherwise.
+/// Sees the input activations of every linear module and convolution during a pass; other models may name theirs otherwise.
 pub trait Tap<S = ModuleName> {
     /// `x` are the inputs of `module`, a row per token, or a row per step outside the blocks.
     fn record(&mut self, module: &S, x: &Rows);
+
+    /// `x` are the inputs of a convolution, an image per step; a tap that does not say otherwise looks away.
+    fn record_patches(&mut self, _module: &S, _x: &Patches) {}
 }
 
 /// Who follows a forward pass.
@@ -125,6 +128,26 @@ impl<'a> ForwardContext<'a> {
             Some(lora) => self.adapted(&lora.to_kind(Kind::BFloat16), ratio.as_ref(), &frozen, &x, &y),
         };
         Rows::of(&y.to_kind(Kind::Float))
+    }
+
+    /// The frozen convolution plus its adapter, if it has one, always in float32: `[N, C, H, W]` → `[N, out, H', W']`.
+    ///
+    /// The adapter is folded into the kernel, which is small beside the images, and autograd goes through it.
+    pub fn convolve(&mut self, module: &Convolution, images: &Tensor) -> Tensor {
+        if let Observer::Tap(tap) = &mut self.observer {
+            tap.record_patches(&module.name, &module.patches(images));
+        }
+        let Some(lora) = self.adapters.and_then(|adapters| adapters.get(&module.name)) else {
+            return module.forward(images);
+        };
+        let matrix = module.matrix(); // [out, in]
+        let (folded, _) = lora.folded_into(&matrix);
+        if !self.drops_adapter_inputs() {
+            return module.forward_by(&folded, Some(&module.bias), images);
+        }
+        // What the adapter changes is computed of dropped pixels, as PEFT computes it.
+        let dropped = self.dropped(images, self.adapter_dropout());
+        module.forward(images) + module.forward_by(&(folded - matrix), None, &dropped)
     }
 
     fn adapter_dropout(&self) -> f64 {

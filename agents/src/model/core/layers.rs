@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::adapter::site::ModuleName;
-use crate::tensor::Rows;
+use crate::tensor::{Patches, Rows};
 
 /// A linear layer.
 #[derive(Debug)]
@@ -47,6 +47,42 @@ pub struct Module {
     pub name: ModuleName,
     /// The frozen layer.
     pub linear: Linear,
+}
+
+/// A convolution without padding, with the name by which adapters and taps know it.
+#[derive(Debug)]
+pub struct Convolution {
+    /// Its name in the policy's files.
+    pub name: ModuleName,
+    /// `[out, C, height, width]`.
+    pub weight: Tensor,
+    /// `[out]`.
+    pub bias: Tensor,
+    /// In both directions.
+    pub stride: i64,
+}
+
+impl Convolution {
+    /// The weight as a map of patches, `[out, in]` with in = C·height·width; shares storage with it.
+    pub fn matrix(&self) -> Tensor {
+        self.weight.flatten(1, -1)
+    }
+
+    /// What it reads of `images` `[N, C, H, W]`.
+    pub fn patches(&self, images: &Tensor) -> Patches {
+        let (_, _, height, width) = self.weight.size4().expect("a kernel is [out, C, height, width]");
+        Patches::of(images, [height, width], self.stride)
+    }
+
+    /// `[N, C, H, W]` → `[N, out, H', W']`.
+    pub fn forward(&self, images: &Tensor) -> Tensor {
+        images.conv2d(&self.weight, Some(&self.bias), self.stride, 0, 1, 1)
+    }
+
+    /// The same by another map of patches `[out, in]`, with or without the bias.
+    pub fn forward_by(&self, matrix: &Tensor, bias: Option<&Tensor>, images: &Tensor) -> Tensor {
+        images.conv2d(&matrix.view_as(&self.weight), bias, self.stride, 0, 1, 1)
+    }
 }
 
 /// Layer normalisation over the last axis.

@@ -3,25 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::model::core::forward::ForwardContext;
-use crate::model::core::layers::Module;
-
-/// A convolution without padding.
-#[derive(Debug)]
-pub struct Convolution {
-    /// `[out, in, height, width]`.
-    pub weight: Tensor,
-    /// `[out]`.
-    pub bias: Tensor,
-    /// In both directions.
-    pub stride: i64,
-}
-
-impl Convolution {
-    /// `[N, in, H, W]` → `[N, out, H', W']`.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.conv2d(&self.weight, Some(&self.bias), self.stride, 0, 1, 1)
-    }
-}
+use crate::model::core::layers::{Convolution, Module};
 
 /// Convolutions, each followed by max(0, x), and a linear layer of all that they leave.
 #[derive(Debug)]
@@ -38,7 +20,7 @@ impl ImageEncoder {
         let shape = frames.size();
         let mut x = frames.flatten(0, 1).to_kind(Kind::Float) / 255.0; // [B·T, C, H, W]
         for convolution in &self.convolutions {
-            x = convolution.forward(&x).relu();
+            x = context.convolve(convolution, &x).relu();
         }
         let x = context.project(&self.projection, &x.flatten(1, -1)); // [B·T, D]
         x.view([shape[0], shape[1], -1])

@@ -40,6 +40,18 @@ impl ObservationEncoder {
 
     /// Whether this module reads what the policy is given, rather than another module's output.
     pub fn reads_inputs(&self, module: &ModuleName) -> bool {
+        let first = self.image.as_ref().and_then(|image| image.convolutions.first());
         self.numbers.as_ref().is_some_and(|numbers| numbers.name == *module)
+            || first.is_some_and(|first| first.name == *module)
+    }
+
+    /// Whether this module is one of its encoders'.
+    pub fn holds(&self, module: &ModuleName) -> bool {
+        let is = |other: &Module| other.name == *module;
+        self.numbers.as_ref().is_some_and(is)
+            || self.text.as_ref().is_some_and(|text| is(&text.hidden) || is(&text.projection))
+            || self.image.as_ref().is_some_and(|image| {
+                is(&image.projection) || image.convolutions.iter().any(|one| one.name == *module)
+            })
     }
 }

@@ -112,6 +112,14 @@ impl StepEncoder {
         })
     }
 
+    /// Whether this module reads a row or an image of every step, as the modules before the trunk do.
+    pub fn holds(&self, module: &ModuleName) -> bool {
+        self.tokens.iter().any(|encoder| match &encoder.embedding {
+            Embedding::Linear(embedding) => embedding.name == *module,
+            Embedding::Observation(observation) => observation.holds(module),
+        })
+    }
+
     /// The tokens of windows as the trunk reads them, `[B, K, D]`, and what is added to their attention scores,
     /// `[B, 1, K, K]`: 0 where a query may attend and −∞ where not.
     pub fn encode(&self, context: &mut ForwardContext, inputs: &Inputs) -> (Tensor, Tensor) {

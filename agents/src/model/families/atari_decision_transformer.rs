@@ -12,11 +12,11 @@ use tch::Tensor;
 use super::family::{Family, Parts, Shapes};
 use crate::adapter::site::{ModuleName, Site};
 use crate::model::core::config::{ActionKind, BadField, PolicyConfig};
-use crate::model::core::layers::{LayerNorm, Linear, Module};
+use crate::model::core::layers::{Convolution, LayerNorm, Linear, Module};
 use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{
-    Convolution, Embedding, ImageEncoder, ObservationEncoder, Positions, StepEncoder, Timesteps, TokenEncoder,
+    Embedding, ImageEncoder, ObservationEncoder, Positions, StepEncoder, Timesteps, TokenEncoder,
 };
 use crate::model::heads::Heads;
 use crate::model::trunk::{Attention, Block, QueriesKeysValues, Trunk};
@@ -195,28 +195,39 @@ fn is_own(name: &str) -> bool {
 /// A block's queries, keys and values share their input.
 fn sites(config: &PolicyConfig) -> Vec<Site> {
     let width = config.hidden_size;
-    let mut sites: Vec<Site> = Vec::new();
-    let mut groups = 0;
-    let mut add = |module: ModuleName, [input, output]: [i64; 2], in_block: bool, shares_input: bool| {
-        groups += usize::from(!shares_input);
-        sites.push(Site {
-            module,
-            input,
-            output,
-            fan_in_fan_out: false,
-            input_group: groups - 1,
-            adapted_by_default: in_block,
-        });
+    let image = config.image_shape.expect("the config was checked");
+    let site = |module: ModuleName, [input, output]: [i64; 2]| Site {
+        module,
+        input,
+        output,
+        fan_in_fan_out: false,
+        kernel: None,
+        input_group: 0,
+        adapted_by_default: false,
     };
-    add(RETURN.into(), [1, width], false, false);
-    add(FRAMES.into(), [features(config.image_shape.expect("the config was checked")), width], false, false);
+    let mut sites = vec![site(RETURN.into(), [1, width])];
+    let mut channels = image[0];
+    for (name, output, side, _) in CONVOLUTIONS {
+        let kernel = [channels, side, side];
+        let shape = [kernel.iter().product(), output];
+        sites.push(Site { kernel: Some(kernel), ..site(name.into(), shape) });
+        channels = output;
+    }
+    sites.push(site(FRAMES.into(), [features(image), width]));
     for block in 0..config.n_layer {
         for (module, shape) in block_shapes(width, config.inner()) {
-            let shares_input = matches!(module, "attn.key" | "attn.value");
-            add(format!("blocks.{block}.{module}").into(), shape, true, shares_input);
+            let module = format!("blocks.{block}.{module}").into();
+            sites.push(Site { adapted_by_default: true, ..site(module, shape) });
         }
     }
-    add(HEAD.into(), [width, config.act_dim], false, false);
+    sites.push(site(HEAD.into(), [width, config.act_dim]));
+
+    let mut groups = 0;
+    for site in &mut sites {
+        let module = site.module.as_str();
+        groups += usize::from(!module.ends_with("attn.key") && !module.ends_with("attn.value"));
+        site.input_group = groups - 1;
+    }
     sites
 }
 
@@ -263,6 +274,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         }
     };
     let convolution = |(name, _, _, stride): (&str, i64, i64, i64)| Convolution {
+        name: name.into(),
         weight: tensor(&format!("{name}.weight")),
         bias: tensor(&format!("{name}.bias")),
         stride,

@@ -159,6 +159,7 @@ fn sites(config: &PolicyConfig) -> Vec<Site> {
             input,
             output,
             fan_in_fan_out: in_block,
+            kernel: None,
             input_group,
             adapted_by_default: in_block,
         });

@@ -37,7 +37,7 @@ pub struct Family {
     pub is_buffer: fn(&str) -> bool,
     /// Whether a tensor of the file is named like a part of such a policy, so that it must not be left out.
     pub is_own: fn(&str) -> bool,
-    /// Every linear module, in the order of the forward pass.
+    /// Every linear module and convolution, in the order of the forward pass.
     pub sites: fn(&PolicyConfig) -> Vec<Site>,
     /// The modules that are embedding tables.
     pub embedding_tables: &'static [&'static str],

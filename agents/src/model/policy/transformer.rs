@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::adapter::site::{ModuleName, Site};
+use crate::adapter::site::{Kernel, ModuleName, Site};
 use crate::adapter::{AdapterError, AdapterFolder, AdapterSet, row_norms};
 use crate::model::core::config::{ActionKind, PolicyConfig};
 use crate::model::core::forward::ForwardContext;
@@ -16,6 +16,18 @@ use crate::model::encoders::StepEncoder;
 use crate::model::families::{self, Family};
 use crate::model::heads::{self, Heads, bins};
 use crate::model::trunk::Trunk;
+
+/// A name of target modules that no module ends in.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`target_modules` names `{found}`, which ends no module that can be adapted, expected the end of one of {known}"
+)]
+pub struct UnknownModule {
+    /// The name.
+    pub found: String,
+    /// The modules that can be adapted.
+    pub known: String,
+}
 
 /// A policy of any family. Its weights are frozen until [`TransformerPolicy::unfreeze`].
 #[derive(Debug)]
@@ -94,7 +106,26 @@ impl TransformerPolicy {
         self.sites.iter().filter(|site| site.adapted_by_default)
     }
 
-    /// Every linear module, in the order of the forward pass.
+    /// The sites whose names end in one of `ends`, heads aside; where there are none, as [`TransformerPolicy::sites`].
+    pub fn sites_named(&self, ends: &[String]) -> Result<Vec<Site>, UnknownModule> {
+        if ends.is_empty() {
+            return Ok(self.sites().cloned().collect());
+        }
+        let adaptable = |site: &&Site| site.adapted_by_default || self.reads_steps(&site.module);
+        let adaptable: Vec<&Site> = self.sites.iter().filter(adaptable).collect();
+        let fits = |site: &Site, end: &str| {
+            let name = site.module.as_str();
+            name == end || name.ends_with(&format!(".{end}"))
+        };
+        if let Some(end) = ends.iter().find(|end| !adaptable.iter().any(|site| fits(site, end))) {
+            let known = adaptable.iter().map(|site| site.module.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(UnknownModule { found: end.clone(), known });
+        }
+        let wanted = |site: &&Site| ends.iter().any(|end| fits(site, end));
+        Ok(adaptable.into_iter().filter(wanted).cloned().collect())
+    }
+
+    /// Every linear module and convolution, in the order of the forward pass.
     pub fn all_sites(&self) -> &[Site] {
         &self.sites
     }
@@ -102,6 +133,11 @@ impl TransformerPolicy {
     /// Whether this module reads what the policy is given, rather than another module's output.
     pub fn reads_inputs(&self, module: &ModuleName) -> bool {
         self.encoder.reads_inputs(module)
+    }
+
+    /// Whether this module reads a row or an image of every step, as the modules before the trunk do.
+    pub fn reads_steps(&self, module: &ModuleName) -> bool {
+        self.encoder.holds(module)
     }
 
     /// The site of this name, if the policy has it.
@@ -130,7 +166,12 @@ impl TransformerPolicy {
     /// A site's weight `[out, in]`; shares storage with the policy.
     pub fn matrix(&self, module: &ModuleName) -> Tensor {
         let weight = &self.weights[&format!("{module}.weight")];
-        if self.is_transposed(module) { weight.tr() } else { weight.shallow_clone() }
+        if self.is_transposed(module) { weight.tr() } else { weight.flatten(1, -1) }
+    }
+
+    /// The kernels of its convolutions, by which adapters of theirs are written.
+    pub fn kernels(&self) -> BTreeMap<ModuleName, Kernel> {
+        self.sites.iter().filter_map(|site| Some((site.module.clone(), site.kernel?))).collect()
     }
 
     /// The policy with the tensors that `adapters` bring in place of its own.
@@ -153,7 +194,9 @@ impl TransformerPolicy {
         for (module, lora) in &adapters.sites {
             let merged = tch::no_grad(|| lora.merged(&self.matrix(module))); // [out, in]
             let merged = if self.is_transposed(module) { merged.tr().contiguous() } else { merged };
-            weights.insert(format!("{module}.weight"), merged);
+            let name = format!("{module}.weight");
+            let merged = merged.view_as(&weights[&name]); // a convolution's is [out, C, height, width]
+            weights.insert(name, merged);
         }
         merge_tables(&mut weights, adapters);
         Self::from_weights(self.config.clone(), weights)
