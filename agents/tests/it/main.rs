@@ -7,6 +7,7 @@
 //! | `convolutions` | adapters and EVA on convolutions | PEFT, numpy |
 //! | `hostile` | files that contradict themselves | – |
 //! | `methods` | adapter initialisation, AdaLoRA, LoRA+ | PEFT |
+//! | `observations` | states of numbers, texts and images | whole forwards |
 //! | `peft` | policies, adapters and EVA | transformers, PEFT |
 //! | `vision` | EVA on a vision transformer | transformers, PEFT |
 
@@ -15,6 +16,7 @@ mod cache;
 mod convolutions;
 mod hostile;
 mod methods;
+mod observations;
 mod peft;
 mod support;
 mod vision;

@@ -144,7 +144,7 @@ fn the_spread_starts_at_the_residuals_of_the_policy() {
     for tanh in [true, false] {
         let policy = policy(|config| config.action_tanh = tanh);
         let head = StochasticHead::new(&policy, 0.3, 0.1);
-        let batches: Vec<Inputs> = (0..500)
+        let batches: Vec<Inputs> = (0..2000)
             .map(|_| {
                 let mut inputs = inputs(&[0.0; 4]);
                 inputs.states = Tensor::randn([1, 2, 2], (Kind::Float, Device::Cpu));

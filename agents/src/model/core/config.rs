@@ -326,7 +326,6 @@ impl PolicyConfig {
         if self.other.get("add_cross_attention").and_then(Value::as_bool) == Some(true) {
             return bad("add_cross_attention", "true".to_owned(), "false");
         }
-        self.check_parts()?;
         let (state, action) = (self.row_width() as usize, self.act_dim as usize);
         let lists = [
             ("state_mean", &self.state_mean, state),
@@ -355,7 +354,7 @@ impl PolicyConfig {
     }
 
     /// Refuses images and texts that a state of this width cannot hold.
-    fn check_parts(&self) -> Result<(), BadField> {
+    pub(in crate::model) fn check_parts(&self) -> Result<(), BadField> {
         let bad = |key, found: String, wanted: String| Err(BadField { key, found, wanted });
         if let Some(shape) = self.image_shape
             && shape.iter().any(|size| !(1..=4096).contains(size))

@@ -65,6 +65,11 @@ impl<'a> ForwardContext<'a> {
         Self { observer: Observer::FusedLora(fused), ..self }
     }
 
+    /// Whether a tap sees the pass.
+    pub fn is_observed(&self) -> bool {
+        matches!(self.observer, Observer::Tap(_))
+    }
+
     /// Whether dropout is on.
     pub fn is_training(&self) -> bool {
         self.train

@@ -49,7 +49,7 @@ pub struct Module {
     pub linear: Linear,
 }
 
-/// A convolution without padding, with the name by which adapters and taps know it.
+/// A convolution, with the name by which adapters and taps know it.
 #[derive(Debug)]
 pub struct Convolution {
     /// Its name in the policy's files.
@@ -60,6 +60,8 @@ pub struct Convolution {
     pub bias: Tensor,
     /// In both directions.
     pub stride: i64,
+    /// Zeros at each border.
+    pub padding: i64,
 }
 
 impl Convolution {
@@ -71,17 +73,17 @@ impl Convolution {
     /// What it reads of `images` `[N, C, H, W]`.
     pub fn patches(&self, images: &Tensor) -> Patches {
         let (_, _, height, width) = self.weight.size4().expect("a kernel is [out, C, height, width]");
-        Patches::of(images, [height, width], self.stride)
+        Patches::of(&images.constant_pad_nd([self.padding; 4]), [height, width], self.stride)
     }
 
     /// `[N, C, H, W]` → `[N, out, H', W']`.
     pub fn forward(&self, images: &Tensor) -> Tensor {
-        images.conv2d(&self.weight, Some(&self.bias), self.stride, 0, 1, 1)
+        images.conv2d(&self.weight, Some(&self.bias), self.stride, self.padding, 1, 1)
     }
 
     /// The same by another map of patches `[out, in]`, with or without the bias.
     pub fn forward_by(&self, matrix: &Tensor, bias: Option<&Tensor>, images: &Tensor) -> Tensor {
-        images.conv2d(&matrix.view_as(&self.weight), bias, self.stride, 0, 1, 1)
+        images.conv2d(&matrix.view_as(&self.weight), bias, self.stride, self.padding, 1, 1)
     }
 }
 

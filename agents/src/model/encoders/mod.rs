@@ -5,7 +5,7 @@ mod observation;
 mod steps;
 mod text;
 
-pub use image::ImageEncoder;
+pub use image::{ImageEncoder, SYMBOL_WIDTH, SYMBOLS};
 pub use observation::ObservationEncoder;
 pub use steps::{Embedding, Positions, StepEncoder, Timesteps, TokenEncoder};
 pub use text::TextEncoder;

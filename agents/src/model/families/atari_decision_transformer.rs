@@ -11,8 +11,8 @@ use tch::Tensor;
 
 use super::family::{Family, Parts, Shapes};
 use crate::adapter::site::{ModuleName, Site};
-use crate::model::core::config::{ActionKind, BadField, PolicyConfig};
-use crate::model::core::layers::{Convolution, LayerNorm, Linear, Module};
+use crate::model::core::config::{ActionKind, BadField, ImageNetwork, PolicyConfig};
+use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{
@@ -49,23 +49,17 @@ const HEAD: &str = "head";
 /// The linear layers of a block.
 const BLOCK_MODULES: [&str; 6] = ["attn.query", "attn.key", "attn.value", "attn.proj", "mlp.0", "mlp.2"];
 
-/// The convolutions: name, channels, side of the kernel, stride.
-const CONVOLUTIONS: [(&str, i64, i64, i64); 3] =
-    [("state_encoder.0", 32, 8, 4), ("state_encoder.2", 64, 4, 2), ("state_encoder.4", 64, 3, 1)];
+/// The convolutions of [`ImageNetwork::NatureCnn`].
+const CONVOLUTIONS: [&str; 3] = ["state_encoder.0", "state_encoder.2", "state_encoder.4"];
+
+/// What reads frames.
+const NETWORK: ImageNetwork = ImageNetwork::NatureCnn;
 
 /// The frames of the published policies: `[C, H, W]`.
 const ATARI_FRAMES: [i64; 3] = [4, 84, 84];
 
 /// The published policies' attention heads, which no file says.
 const HEADS: i64 = 8;
-
-/// Numbers that the convolutions leave of an image `[C, H, W]`.
-fn features([_, height, width]: [i64; 3]) -> i64 {
-    let side = |side: i64| {
-        CONVOLUTIONS.iter().fold(side, |side, (_, _, kernel, stride)| (side - kernel) / stride + 1)
-    };
-    CONVOLUTIONS[2].1 * side(height) * side(width)
-}
 
 /// What the tensors say, and what the published policies have where they do not.
 fn complete(table: &mut Map<String, Value>, shapes: &Shapes) {
@@ -102,9 +96,15 @@ fn check(config: &PolicyConfig) -> Result<(), BadField> {
     let Some(image) = config.image_shape else {
         return bad("image_shape", "absent".to_owned(), "[channels, height, width]");
     };
-    if image.iter().any(|size| !(1..=4096).contains(size)) || image[1..].iter().any(|side| *side < 36) {
-        let wanted = "[channels, height, width] of at most 4,096 each, and sides of at least 36 pixels";
+    if image[1..].iter().any(|side| *side < NETWORK.least_side()) {
+        let wanted = "[channels, height, width] with sides of at least 36 pixels";
         return bad("image_shape", format!("{image:?}"), wanted);
+    }
+    if let Some(other) = config.image_encoder.filter(|network| *network != NETWORK) {
+        return bad("image_encoder", format!("{other:?}"), "absent: this family has the DQN's convolutions");
+    }
+    if config.text.is_some() {
+        return bad("text", "given".to_owned(), "absent: this family reads images alone");
     }
     if config.state_dim != image.iter().product::<i64>() {
         let wanted = format!("{}, the bytes of an image {image:?}", image.iter().product::<i64>());
@@ -151,14 +151,13 @@ fn layout(config: &PolicyConfig) -> Vec<TensorSpec> {
     add("ln_f.weight".to_owned(), &[width], one);
     add("ln_f.bias".to_owned(), &[width], zero);
     add("head.weight".to_owned(), &[config.act_dim, width], normal);
-    let mut channels = image[0];
-    for (name, output, kernel, _) in CONVOLUTIONS {
-        let he = Initial::Normal((2.0 / (channels * kernel * kernel) as f64).sqrt());
-        add(format!("{name}.weight"), &[output, channels, kernel, kernel], he);
-        add(format!("{name}.bias"), &[output], zero);
-        channels = output;
+    for (name, shape) in CONVOLUTIONS.into_iter().zip(NETWORK.convolutions(image[0])) {
+        layout.extend(shape.tensors(name));
     }
-    for (name, input) in [(FRAMES, features(image)), (RETURN, 1)] {
+    let mut add = |name: String, shape: &[i64], initial| {
+        layout.push(TensorSpec { name, shape: shape.to_vec(), initial });
+    };
+    for (name, input) in [(FRAMES, NETWORK.features(image)), (RETURN, 1)] {
         add(format!("{name}.weight"), &[width, input], normal);
         add(format!("{name}.bias"), &[width], zero);
     }
@@ -206,14 +205,12 @@ fn sites(config: &PolicyConfig) -> Vec<Site> {
         adapted_by_default: false,
     };
     let mut sites = vec![site(RETURN.into(), [1, width])];
-    let mut channels = image[0];
-    for (name, output, side, _) in CONVOLUTIONS {
-        let kernel = [channels, side, side];
-        let shape = [kernel.iter().product(), output];
-        sites.push(Site { kernel: Some(kernel), ..site(name.into(), shape) });
-        channels = output;
+    for (name, shape) in CONVOLUTIONS.into_iter().zip(NETWORK.convolutions(image[0])) {
+        let kernel = [shape.input, shape.kernel, shape.kernel];
+        let sides = [kernel.iter().product(), shape.output];
+        sites.push(Site { kernel: Some(kernel), ..site(name.into(), sides) });
     }
-    sites.push(site(FRAMES.into(), [features(image), width]));
+    sites.push(site(FRAMES.into(), [NETWORK.features(image), width]));
     for block in 0..config.n_layer {
         for (module, shape) in block_shapes(width, config.inner()) {
             let module = format!("blocks.{block}.{module}").into();
@@ -273,14 +270,17 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             residual_dropout: config.resid_pdrop,
         }
     };
-    let convolution = |(name, _, _, stride): (&str, i64, i64, i64)| Convolution {
-        name: name.into(),
-        weight: tensor(&format!("{name}.weight")),
-        bias: tensor(&format!("{name}.bias")),
-        stride,
+    let shapes = NETWORK.convolutions(config.image_shape.expect("the config was checked")[0]);
+    let image = ImageEncoder {
+        network: NETWORK,
+        symbols: None,
+        convolutions: CONVOLUTIONS
+            .into_iter()
+            .zip(shapes)
+            .map(|(name, shape)| shape.build(name, weights))
+            .collect(),
+        projection: module(FRAMES),
     };
-    let image =
-        ImageEncoder { convolutions: CONVOLUTIONS.map(convolution).into(), projection: module(FRAMES) };
     let frames = ObservationEncoder { numbers: None, text: None, image: Some(image) };
     let token = |token, embedding| TokenEncoder { token, embedding, tanh: true };
     Parts {

@@ -1,5 +1,6 @@
 //! The decision transformer (arXiv 2106.01345) as Hugging Face's `DecisionTransformerModel` has it, and its
-//! relatives with other token orders, positions or binned actions, which transformers does not compute.
+//! relatives with other token orders, positions or binned actions, or states of images and texts, which transformers
+//! does not compute.
 //!
 //! A step is a return-to-go, a state and an action, the action read at the token before its own; the trunk is
 //! GPT-2's, whose linear layers keep their weights as `[in, out]`.
@@ -9,12 +10,15 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::family::{Family, Parts};
+use super::observation;
 use crate::adapter::site::{ModuleName, Site};
 use crate::model::core::config::{ActionKind, BadField, PolicyConfig};
 use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
-use crate::model::encoders::{Embedding, Positions, StepEncoder, Timesteps, TokenEncoder};
+use crate::model::encoders::{
+    Embedding, ObservationEncoder, Positions, StepEncoder, Timesteps, TokenEncoder,
+};
 use crate::model::heads::Heads;
 use crate::model::trunk::{Attention, Block, QueriesKeysValues, Trunk};
 
@@ -62,14 +66,33 @@ fn embedding(token: Token) -> &'static str {
 fn token_width(config: &PolicyConfig, token: Token) -> i64 {
     match token {
         Token::Return | Token::Reward => 1,
-        Token::State => config.state_dim,
+        Token::State => config.numbers(),
         Token::Action => config.act_dim,
     }
 }
 
+/// Whether a state is numbers alone, and predicted as such.
+fn reads_numbers_alone(config: &PolicyConfig) -> bool {
+    config.image_shape.is_none() && config.text.is_none()
+}
+
+/// The tokens that linear layers embed.
+fn linear_tokens(config: &PolicyConfig) -> impl Iterator<Item = Token> {
+    config.token_order.iter().copied().filter(|token| token_width(config, *token) > 0)
+}
+
+/// The heads and their widths.
+fn heads(config: &PolicyConfig) -> Vec<(&'static str, i64)> {
+    let mut heads = vec![(ACTION_HEAD, config.action_outputs()), (RETURN_HEAD, 1)];
+    if reads_numbers_alone(config) {
+        heads.insert(1, (STATE_HEAD, config.state_dim));
+    }
+    heads
+}
+
 /// The `model_type` that says who computes a policy of this config.
 fn model_type(config: &PolicyConfig) -> &'static str {
-    let plain = config.has_original_order() && !config.global_positions;
+    let plain = config.has_original_order() && !config.global_positions && reads_numbers_alone(config);
     if plain && config.action_kind != ActionKind::Binned { HUGGING_FACE } else { OWN }
 }
 
@@ -83,10 +106,7 @@ pub fn new_config(mut config: PolicyConfig) -> PolicyConfig {
 }
 
 fn check(config: &PolicyConfig) -> Result<(), BadField> {
-    if let Some(image) = config.image_shape {
-        let wanted = "absent: this family reads vectors".to_owned();
-        return Err(BadField { key: "image_shape", found: format!("{image:?}"), wanted });
-    }
+    observation::check(config)?;
     let wanted = model_type(config);
     if config.model_type != wanted {
         let found = format!("\"{}\"", config.model_type);
@@ -126,16 +146,17 @@ fn layout(config: &PolicyConfig) -> Vec<TensorSpec> {
         add(format!("{norm}.bias"), &[width], zero);
     }
     add("embed_timestep.weight".to_owned(), &[config.max_ep_len, width], normal);
-    for token in &config.token_order {
-        add(format!("{}.weight", embedding(*token)), &[width, token_width(config, *token)], normal);
-        add(format!("{}.bias", embedding(*token)), &[width], zero);
+    for token in linear_tokens(config) {
+        add(format!("{}.weight", embedding(token)), &[width, token_width(config, token)], normal);
+        add(format!("{}.bias", embedding(token)), &[width], zero);
     }
-    for (head, output) in
-        [(STATE_HEAD, config.state_dim), (ACTION_HEAD, config.action_outputs()), (RETURN_HEAD, 1)]
-    {
+    let mut heads = heads(config);
+    heads.sort_by_key(|(head, _)| *head != STATE_HEAD); // drawn first, as it always was
+    for (head, output) in heads {
         add(format!("{head}.weight"), &[output, width], normal);
         add(format!("{head}.bias"), &[output], zero);
     }
+    layout.extend(observation::layout(config));
     layout
 }
 
@@ -164,8 +185,8 @@ fn sites(config: &PolicyConfig) -> Vec<Site> {
             adapted_by_default: in_block,
         });
     };
-    for token in &config.token_order {
-        add(embedding(*token).into(), [token_width(config, *token), width], false);
+    for token in linear_tokens(config) {
+        add(embedding(token).into(), [token_width(config, token), width], false);
     }
     for block in 0..config.n_layer {
         let shapes = [[width, 3 * width], [width, width], [width, inner], [inner, width]];
@@ -173,11 +194,12 @@ fn sites(config: &PolicyConfig) -> Vec<Site> {
             add(format!("encoder.h.{block}.{module}").into(), shape, true);
         }
     }
-    for (head, output) in
-        [(ACTION_HEAD, config.action_outputs()), (STATE_HEAD, config.state_dim), (RETURN_HEAD, 1)]
-    {
+    for (head, output) in heads(config) {
         add(head.into(), [width, output], false);
     }
+    let encoder = linear_tokens(config).count();
+    sites.splice(encoder..encoder, observation::sites(config)); // in the order of the forward pass
+    sites.iter_mut().enumerate().for_each(|(group, site)| site.input_group = group);
     sites
 }
 
@@ -224,10 +246,19 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             residual_dropout: config.resid_pdrop,
         }
     };
-    let tokens = config.token_order.iter().map(|token| TokenEncoder {
-        token: *token,
-        embedding: Embedding::Linear(module(embedding(*token), false)),
-        tanh: false,
+    let tokens = config.token_order.iter().map(|token| {
+        let linear = (token_width(config, *token) > 0).then(|| module(embedding(*token), false));
+        let embedding = match linear {
+            Some(linear) if *token != Token::State || reads_numbers_alone(config) => {
+                Embedding::Linear(linear)
+            }
+            numbers => Embedding::Observation(Box::new(ObservationEncoder {
+                numbers,
+                text: observation::text(config, weights),
+                image: observation::image(config, weights),
+            })),
+        };
+        TokenEncoder { token: *token, embedding, tanh: false }
     });
     Parts {
         encoder: StepEncoder {
@@ -245,7 +276,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         ),
         heads: Heads {
             action: module(ACTION_HEAD, false),
-            state: Some(module(STATE_HEAD, false)),
+            state: reads_numbers_alone(config).then(|| module(STATE_HEAD, false)),
             returns: Some(module(RETURN_HEAD, false)),
         },
     }

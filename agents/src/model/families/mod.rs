@@ -3,6 +3,7 @@
 mod atari_decision_transformer;
 mod decision_transformer;
 mod family;
+mod observation;
 
 use crate::model::core::config::{BadField, PolicyConfig};
 
@@ -40,6 +41,7 @@ pub(super) fn named(model_type: &str) -> Result<&'static Family, BadField> {
 
 /// Refuses fields that no policy of the config's family can be built from.
 pub fn check(config: &PolicyConfig) -> Result<(), BadField> {
+    config.check_parts()?;
     (named(&config.model_type)?.check)(config)?;
     config.check()
 }
