@@ -62,3 +62,46 @@ impl Patches {
         Rows::of(&patches.flatten(1, -1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+
+    fn images() -> Tensor {
+        Tensor::arange(3 * 2 * 7 * 9, (Kind::Float, Device::Cpu)).view([3, 2, 7, 9])
+    }
+
+    fn rows(of: Option<&Tensor>, count: usize, seed: u64) -> Tensor {
+        let patches = Patches::of(&images(), [3, 4], 2);
+        patches.rows(of, count, &mut SmallRng::seed_from_u64(seed)).dense().shallow_clone()
+    }
+
+    /// The rows in the order of their first numbers, which no two patches share.
+    fn sorted(rows: &Tensor) -> Tensor {
+        rows.index_select(0, &rows.select(1, 0).argsort(0, false))
+    }
+
+    #[test]
+    fn all_places_are_what_libtorch_unfolds() {
+        let unfolded = images().im2col([3, 4], [1, 1], [0, 0], [2, 2]).transpose(1, 2).flatten(0, 1); // [N · P, in]
+        assert_eq!(sorted(&rows(None, 100, 1)), sorted(&unfolded));
+    }
+
+    #[test]
+    fn a_few_are_other_places_of_each_image_that_counts() {
+        let counted = Tensor::from_slice(&[0i64, 2]);
+        let some = rows(Some(&counted), 4, 1); // [2 · 4, in]
+        let starts: Vec<f64> = Vec::try_from(some.select(1, 0).to_kind(Kind::Double)).unwrap();
+        let (earlier, later) = starts.split_at(4);
+        assert!(earlier.iter().all(|start| *start < 126.0) && later.iter().all(|start| *start >= 252.0));
+        let mut different = starts.clone();
+        different.sort_by(f64::total_cmp);
+        different.dedup();
+        assert_eq!(different.len(), 8);
+        assert_eq!(some, rows(Some(&counted), 4, 1));
+        assert_ne!(some, rows(Some(&counted), 4, 2));
+    }
+}

@@ -4,7 +4,8 @@ use std::fmt;
 
 use eva_rl_agents::adapter::site::ModuleName;
 use eva_rl_agents::model::{Tap, TransformerPolicy};
-use eva_rl_agents::tensor::Rows;
+use eva_rl_agents::tensor::{Patches, Rows};
+use tch::Tensor;
 
 /// Where activations cease to be finite in a forward pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +45,10 @@ impl<'a> NonFiniteProbe<'a> {
         let last = self.last.filter(|_| !ends_finite).map(NonFiniteSource::Module);
         self.found.or(last)
     }
-}
 
-impl Tap for NonFiniteProbe<'_> {
-    fn record(&mut self, module: &ModuleName, x: &Rows) {
-        if self.found.is_none() && x.dense().isfinite().all().int64_value(&[]) == 0 {
+    /// Looks at what a module reads: `[…]`.
+    fn look(&mut self, module: &ModuleName, inputs: &Tensor) {
+        if self.found.is_none() && inputs.isfinite().all().int64_value(&[]) == 0 {
             // The embeddings read the batch; every later module reads an earlier one's output.
             self.found = Some(match &self.last {
                 Some(last) if !self.policy.reads_inputs(module) => NonFiniteSource::Module(last.clone()),
@@ -56,5 +56,15 @@ impl Tap for NonFiniteProbe<'_> {
             });
         }
         self.last = Some(module.clone());
+    }
+}
+
+impl Tap for NonFiniteProbe<'_> {
+    fn record(&mut self, module: &ModuleName, x: &Rows) {
+        self.look(module, x.dense());
+    }
+
+    fn record_patches(&mut self, module: &ModuleName, x: &Patches) {
+        self.look(module, x.images());
     }
 }
