@@ -202,6 +202,7 @@ interop: .venv build datasets/pendulum-g14-v0
 # Throughput beside Gymnasium, EnvPool and transformers, in one run.
 peers: .venv build
 	.venv/bin/python benches/peers.py --binary $(PROGRAM)
+	.venv/bin/python -W ignore benches/pixels.py --binary $(PROGRAM)
 
 # A hundred kills, 32 full disks (as root), 2,000 damaged files: a quarter of an hour.
 faults: build

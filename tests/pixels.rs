@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{Bench, test_rows};
+use crate::support::{Bench, PRETRAIN, test_rows};
 
 /// The reference's policy of 84 × 84 images, four deep, and 18 actions.
 const POLICY: &str = "tests/golden/parity/atari-dt-3/model.pth";
@@ -137,6 +137,13 @@ mod every_algorithm_of_images_resumes_to_the_same_bits {
     }
 }
 
+/// The losses that `run` recorded.
+fn losses(bench: &Bench) -> Vec<f64> {
+    let metrics = fs::read_to_string(bench.path("run/metrics.jsonl")).unwrap();
+    let lines = metrics.lines().filter(|line| line.contains("train/loss"));
+    lines.map(|line| serde_json::from_str::<Value>(line).unwrap()["value"].as_f64().unwrap()).collect()
+}
+
 #[test]
 fn a_policy_learns_from_images_whatever_their_layout() {
     for show in ["stacked", "channels last", "whole"] {
@@ -147,14 +154,37 @@ fn a_policy_learns_from_images_whatever_their_layout() {
         let sets = ["adapter={ full_fine_tuning = {} }", "offline.updates=40", &kwargs];
         let sets = sets.map(|set| ["--set", set]);
         succeed(&bench, &[&["train", "config.toml", "--out", "run"], sets.as_flattened()].concat());
-        let metrics = fs::read_to_string(bench.path("run/metrics.jsonl")).unwrap();
-        let losses: Vec<f64> = metrics
-            .lines()
-            .filter(|line| line.contains("train/loss"))
-            .map(|line| serde_json::from_str::<Value>(line).unwrap()["value"].as_f64().unwrap())
-            .collect();
+        let losses = losses(&bench);
         assert!(losses.last().unwrap() < &(0.9 * losses[0]), "{show}: {losses:?}");
     }
+}
+
+mod new_policies_of_every_network_learn_and_act {
+    use super::*;
+
+    /// Pretrains a new policy from the data alone, and plays it by windows and by the cache.
+    fn row(network: &str, (): ()) {
+        let bench = Bench::new();
+        collect(&bench, "stacked");
+        let new = format!(
+            "[policy.new]\nhidden_size = 16\nlayers = 1\nheads = 2\ndropout = 0.0\ncontext_length = 4\nmax_episode_length = 20\nreturn_scale = 8.0\ntarget_return = 8.0\nimage_encoder = \"{network}\"\n[data]"
+        );
+        let (before, after) =
+            config().split_once("[policy.pretrained]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let after = after.split_once("[data]").unwrap().1;
+        bench.write("config.toml", &format!("{before}{new}{after}"));
+        let sets = ["adapter={ full_fine_tuning = {} }", "offline.updates=40"].map(|set| ["--set", set]);
+        succeed(&bench, &[&["train", "config.toml", "--out", "run"], sets.as_flattened()].concat());
+        let losses = losses(&bench);
+        assert!(losses.last().unwrap() < &(0.9 * losses[0]), "{network}: {losses:?}");
+        for inference in ["window", "cached"] {
+            let env = ["--env", "gymnasium:Bars-v0", "--env-import", "pixel_envs", "--inference", inference];
+            let found = succeed(&bench, &[&["evaluate", "run/best/policy"], env.as_slice()].concat());
+            assert!(found.contains("of 8 steps"), "{found}");
+        }
+    }
+
+    test_rows! { row: nature_cnn = (), impala_cnn = (), symbols = (), }
 }
 
 #[test]
@@ -185,6 +215,10 @@ fn what_does_not_fit_is_refused_in_one_sentence() {
         &[td3],
         "the policy reads images [4, 84, 84], and the critics of [online.td3_odt] read vectors; expected",
     );
+    let pretrain = PRETRAIN.replace("[data]", "image_encoder = \"nature_cnn\"\n[data]");
+    bench.write("pretrain.toml", &pretrain.replace("[\"data\"]", "[\"vectors\"]"));
+    let sentence = "`policy.new.image_encoder` is given, and the dataset \"vectors\" has no images";
+    check_refused(&bench, &["train", "pretrain.toml", "--out", "run"], sentence);
     let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join(POLICY);
     let arguments = ["eva", policy.to_str().unwrap(), "--data", "vectors", "--rank", "2", "--out", "adapter"];
     check_refused(

@@ -239,6 +239,7 @@ fn new_policy(task: &Task) -> NewPolicyConfig {
         target_return: task.returns[1],
         tokens: vec![Token::Return, Token::State, Token::Action],
         global_positions: false,
+        image_encoder: None,
         action_head: ActionHeadConfig::Continuous {},
         activation: Activation::Relu,
     }

@@ -1,7 +1,6 @@
 //! `[policy.new]`: a decision transformer with random weights.
 
-use eva_rl_agents::model::Activation;
-use eva_rl_agents::model::Token;
+use eva_rl_agents::model::{Activation, ImageNetwork, Token};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +39,10 @@ pub struct NewPolicyConfig {
     /// Whether a token's place in the window is embedded, beside its timestep.
     #[serde(default)]
     pub global_positions: bool,
+    /// What reads the image of an observation: `"nature_cnn"`, `"impala_cnn"`, or `"symbols"` for MiniGrid's. Where
+    /// absent, an image is flattened like any other numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_encoder: Option<ImageNetwork>,
     /// How continuous actions are chosen; discrete ones always by logits.
     #[serde(default)]
     pub action_head: ActionHeadConfig,

@@ -64,7 +64,7 @@ pub enum PolicyActor<'a> {
     /// A decision transformer of its own.
     Transformer(Box<TransformerActor>),
     /// A module of somebody else's code, which stays on its thread.
-    Module(&'a TorchScript, WindowBuilder),
+    Module(&'a TorchScript, Box<WindowBuilder>),
 }
 
 impl<'a> PolicyActor<'a> {
@@ -79,7 +79,7 @@ impl<'a> PolicyActor<'a> {
         let windows_of =
             WindowBuilder { conditioning: conditioning.shallow_clone(), target_return, space: space.clone() };
         let (policy, head) = match choice {
-            ActionSelection::Greedy(Policy::TorchScript(module)) => return Self::Module(module, windows_of),
+            ActionSelection::Greedy(Policy::TorchScript(module)) => return Self::Module(module, Box::new(windows_of)),
             ActionSelection::Greedy(Policy::Transformer(policy)) => (policy, None),
             ActionSelection::Sampled(policy, head) => (policy, Some(head.clone_for_thread())),
         };

@@ -44,8 +44,11 @@ pub fn new_policy(new: &NewPolicyConfig, datasets: &[Dataset]) -> HfConfig {
         ActionHeadConfig::Binned { bins } if action_kind == ActionKind::Binned => Some(bins),
         _ => None,
     };
+    let image = dataset.image;
     model::new_config(HfConfig {
-        state_dim: dataset.observation_width as i64,
+        state_dim: (dataset.observation_width + image.map_or(0, |shape| shape.iter().product())) as i64,
+        image_shape: image.map(|shape| shape.map(|size| size as i64)),
+        image_encoder: image.and(new.image_encoder),
         act_dim: act_dim as i64,
         hidden_size: new.hidden_size,
         max_ep_len: new.max_episode_length,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use eva_rl_agents::model::{Conditioning, TransformerPolicy};
+use eva_rl_agents::model::{self, Conditioning, TransformerPolicy};
 use eva_rl_envs::{EnvSpec, Kwargs, VecEnv};
 use serde_json::Value;
 use tch::Device;
@@ -43,7 +43,11 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
         }
         PolicyConfig::New(_) => None,
     };
-    let images = pretrained.as_ref().is_some_and(|(policy, _)| policy.config().image_shape.is_some());
+    let images = match (&plan.policy, &pretrained) {
+        (PolicyConfig::New(new), _) => new.image_encoder.is_some(),
+        (_, Some((policy, _))) => policy.config().image_shape.is_some(),
+        (PolicyConfig::Pretrained { .. }, None) => unreachable!("it was read"),
+    };
     let env =
         eva_rl_envs::make_halves(&plan.env.id, &plan.env.kwargs, plan.env.num_envs, &plan.env.bridge(images))
             .map_err(env_failure)?;
@@ -62,8 +66,17 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
             (policy, conditioning)
         }
         (PolicyConfig::New(new), None) => {
+            if let (Some(_), None) = (new.image_encoder, datasets[0].image) {
+                let text = format!(
+                    "`policy.new.image_encoder` is given, and the dataset {:?} has no images (uint8 from 0 to 255 on three axes)",
+                    plan.data.datasets[0]
+                );
+                return Err(InputError(text).into());
+            }
             seeds::seed_torch(plan.seed, Purpose::Weights, 0);
-            let policy = TransformerPolicy::new(new_policy(new, &datasets), device);
+            let config = new_policy(new, &datasets);
+            model::check_config(&config).or_input()?;
+            let policy = TransformerPolicy::new(config, device);
             let conditioning = Conditioning::new(policy.config(), device)?;
             (policy, conditioning)
         }
