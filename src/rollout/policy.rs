@@ -79,7 +79,9 @@ impl<'a> PolicyActor<'a> {
         let windows_of =
             WindowBuilder { conditioning: conditioning.shallow_clone(), target_return, space: space.clone() };
         let (policy, head) = match choice {
-            ActionSelection::Greedy(Policy::TorchScript(module)) => return Self::Module(module, Box::new(windows_of)),
+            ActionSelection::Greedy(Policy::TorchScript(module)) => {
+                return Self::Module(module, Box::new(windows_of));
+            }
             ActionSelection::Greedy(Policy::Transformer(policy)) => (policy, None),
             ActionSelection::Sampled(policy, head) => (policy, Some(head.clone_for_thread())),
         };
