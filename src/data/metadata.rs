@@ -67,15 +67,9 @@ impl<'a> Metadata<'a> {
     pub fn observation_space(&self) -> Result<Space, DatasetError> {
         let key = "observation_space";
         let space = self.space(key)?;
-        let other = match space.leaves() {
-            Ok(leaves) => {
-                leaves.iter().map(|leaf| leaf.space).find(|part| matches!(part, Space::Text { .. }))
-            }
-            Err((_, other)) => Some(other),
-        };
-        if let Some(other) = other {
+        if let Err((_, other)) = space.leaves() {
             let found = if *other == space { space.to_string() } else { format!("{space}, with {other}") };
-            let wanted = "Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple of these";
+            let wanted = "Box, Discrete, MultiDiscrete, MultiBinary, Text, or Dict and Tuple of these";
             return Err(self.refuse(key, found, wanted));
         }
         let encoded = self.values["jpeg_encoding"] == true;

@@ -136,6 +136,14 @@ impl Reader<'_> {
         let mut flat = vec![0.0; rows * width];
         for leaf in leaves {
             let name = path_of(&leaf);
+            if let Space::Text { .. } = leaf.space {
+                let texts = self.texts(group, &name)?;
+                wanted(&name, texts.len(), rows)?;
+                for (text, row) in texts.iter().zip(flat.chunks_mut(width)) {
+                    leaf.flatten_text(text, row).map_err(|reason| format!("`{name}` {reason}"))?;
+                }
+                continue;
+            }
             let recorded = self.floats(group, &name)?;
             wanted(&name, recorded.len(), rows * leaf.recorded())?;
             for (recorded, row) in recorded.chunks(leaf.recorded().max(1)).zip(flat.chunks_mut(width)) {
@@ -172,6 +180,20 @@ impl Reader<'_> {
         };
         numbers
             .map_err(|error| format!("`{name}` cannot be read as numbers: {}", one_line(&error.to_string())))
+    }
+
+    /// Strings.
+    fn texts(&self, group: &Group, name: &str) -> Result<Vec<String>, String> {
+        let unreadable = |error: hdf5_pure::Error| {
+            format!("`{name}` cannot be read as texts: {}", one_line(&error.to_string()))
+        };
+        let dataset = group.dataset(name).map_err(unreadable)?;
+        // A string's place takes 16 bytes; what it holds lies elsewhere in the file.
+        let places = dataset.shape().map_err(unreadable)?.into_iter().fold(16, u64::saturating_mul);
+        self.spend(places)?;
+        let texts = dataset.read_string().map_err(unreadable)?;
+        self.spend(texts.iter().map(|text| text.len() as u64).sum())?;
+        Ok(texts)
     }
 
     /// Booleans, which h5py keeps as an enumeration of one byte, or numbers of any type that are 0 or not.

@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase};
-use hdf5_pure::{
-    AttrValue, DatasetBuilder, EnumTypeBuilder, File, FileBuilder, GroupBuilder, StagedGroup, make_i8_type,
-};
+use eva_rl_envs::{ActionSpace, EnvSpec, ImageLeaf, Kwargs, Phase, Space};
+use hdf5_pure::{AttrValue, EnumTypeBuilder, File, FileBuilder, GroupBuilder, StagedGroup, make_i8_type};
 use serde_json::{Map, Value, json};
 
+use super::minari_observations::Place;
 #[cfg(test)]
 use super::trajectory::Dataset;
 use super::trajectory::Trajectory;
+use super::{minari_observations, minari_space};
 use crate::support::atomic::write_folder;
 
 /// The format's version that this writes, as `minari` names it.
@@ -26,12 +26,6 @@ const OWN_KEY: &str = "eva_rl_env";
 
 /// Bytes of episodes that are held before they are written.
 const BATCH: usize = if cfg!(test) { 1 << 14 } else { 64 << 20 };
-
-/// Images of a chunk. Deflate looks back 32 KB, where it finds the frames that the image before has shown.
-const CHUNK: u64 = 8;
-
-/// How hard images are compressed, of 9.
-const DEFLATE: u32 = 4;
 
 /// What is said of a dataset as a whole.
 #[derive(Debug)]
@@ -57,7 +51,8 @@ pub fn write_collected(
     let (spec, (id, kwargs)) = (collected.spec, &collected.env);
     let mut facts = DatasetFacts {
         observation_width: spec.observation_width(),
-        image: spec.image,
+        space: spec.space.as_ref(),
+        image: spec.image.is_some(),
         action: &spec.action,
         algorithm: &collected.algorithm,
         env: Some((spec, id, kwargs, collected.imports)),
@@ -78,7 +73,8 @@ pub fn write(
     let env = spec.zip(dataset.env.as_ref()).map(|(spec, (id, kwargs))| (spec, id, kwargs, imports));
     let mut facts = DatasetFacts {
         observation_width: dataset.observation_width,
-        image: dataset.image,
+        space: dataset.space.as_ref(),
+        image: dataset.image.is_some(),
         action: &dataset.action,
         algorithm: &dataset.algorithm,
         env,
@@ -91,7 +87,10 @@ pub fn write(
 /// What the metadata say.
 struct DatasetFacts<'a> {
     observation_width: usize,
-    image: Option<[usize; 3]>,
+    /// The environment's own space of observations, where that is not a row of numbers.
+    space: Option<&'a Space>,
+    /// Whether images are kept apart from an observation's numbers.
+    image: bool,
     action: &'a ActionSpace,
     algorithm: &'a str,
     env: Option<(&'a EnvSpec, &'a String, &'a Kwargs, &'a [String])>,
@@ -99,6 +98,13 @@ struct DatasetFacts<'a> {
     size: (usize, usize),
     /// Of the HDF5 file.
     bytes: u64,
+}
+
+impl DatasetFacts<'_> {
+    /// The part of an observation that is images kept apart.
+    fn image_leaf(&self) -> Option<ImageLeaf> {
+        self.space.filter(|_| self.image).and_then(Space::image)
+    }
 }
 
 fn write_into(
@@ -161,45 +167,26 @@ fn add(
     Ok(number)
 }
 
-/// A group of a new file, or of one that is added to.
-trait Place {
+/// A group whose attributes can be set.
+trait Attributes {
     fn attribute(&mut self, name: &str, value: AttrValue);
-    fn dataset(&mut self, name: &str, build: &mut dyn FnMut(&mut DatasetBuilder));
-    fn empty_group(&mut self, name: &str);
 }
 
-impl Place for GroupBuilder {
+impl Attributes for GroupBuilder {
     fn attribute(&mut self, name: &str, value: AttrValue) {
         self.set_attr(name, value);
     }
-
-    fn dataset(&mut self, name: &str, build: &mut dyn FnMut(&mut DatasetBuilder)) {
-        build(self.create_dataset(name));
-    }
-
-    fn empty_group(&mut self, name: &str) {
-        let group = self.create_group(name).finish();
-        self.add_group(group);
-    }
 }
 
-impl Place for StagedGroup<'_> {
+impl Attributes for StagedGroup<'_> {
     fn attribute(&mut self, name: &str, value: AttrValue) {
         self.set_attr(name, value);
-    }
-
-    fn dataset(&mut self, name: &str, build: &mut dyn FnMut(&mut DatasetBuilder)) {
-        self.create_dataset(name, build);
-    }
-
-    fn empty_group(&mut self, name: &str) {
-        self.create_group(name);
     }
 }
 
 /// Fills an episode's group.
 fn fill(
-    group: &mut impl Place,
+    group: &mut (impl Place + Attributes),
     facts: &DatasetFacts,
     number: usize,
     episode: &Trajectory,
@@ -207,23 +194,17 @@ fn fill(
     let steps = episode.len() as u64;
     group.attribute("id", AttrValue::I64(number as i64));
     group.attribute("total_steps", AttrValue::I64(steps as i64));
-    let width = facts.observation_width as u64;
-    group.dataset("observations", &mut |dataset| match facts.image {
+    match facts.space {
+        Some(space) => minari_observations::fill(group, space, facts.image_leaf(), episode),
         None => {
-            let observations = episode.observations.all();
-            let rows = observations.len() as u64 / width;
-            dataset.with_f32_data(&observations).with_shape(&[rows, width]);
+            let width = facts.observation_width as u64;
+            group.dataset("observations", &mut |dataset| {
+                let observations = episode.observations.all();
+                let rows = observations.len() as u64 / width;
+                dataset.with_f32_data(&observations).with_shape(&[rows, width]);
+            });
         }
-        Some(shape) => {
-            let rows = episode.images.len();
-            let [channels, height, width] = shape.map(|size| size as u64);
-            dataset
-                .with_u8_data(&episode.images.rows(0..rows))
-                .with_shape(&[rows as u64, channels, height, width])
-                .with_chunks(&[CHUNK.min(rows as u64), channels, height, width])
-                .with_deflate(DEFLATE);
-        }
-    });
+    }
     group.dataset("actions", &mut |dataset| {
         let actions = episode.actions.all();
         let shape = [actions.len() as u64 / facts.action.width() as u64, facts.action.width() as u64];
@@ -250,7 +231,7 @@ fn fill(
             dataset.with_enum_u8_data(boolean.clone(), &flags);
         });
     }
-    group.empty_group("infos");
+    group.group("infos", &mut |_| {});
     Ok(())
 }
 
@@ -280,26 +261,17 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
     metadata.insert("total_steps".to_owned(), json!(facts.size.1));
     metadata.insert("data_format".to_owned(), json!("hdf5"));
     metadata.insert("jpeg_encoding".to_owned(), json!(false));
-    let observation = match (facts.image, facts.env) {
-        (Some(shape), _) => image_space(shape),
-        (None, Some((spec, ..))) => box_space(&spec.observation_low, &spec.observation_high),
+    let observation = match (facts.space, facts.env) {
+        (Some(space), _) => minari_space::of_space(space),
+        (None, Some((spec, ..))) => minari_space::of_vectors(&spec.observation_low, &spec.observation_high),
         (None, None) => {
             let bound = vec![f32::INFINITY; facts.observation_width];
             let low: Vec<f32> = bound.iter().map(|x| -x).collect();
-            box_space(&low, &bound)
+            minari_space::of_vectors(&low, &bound)
         }
     };
     metadata.insert("observation_space".to_owned(), Value::String(observation));
-    let action = match facts.action {
-        ActionSpace::Discrete { n, start } => {
-            json!({ "type": "Discrete", "dtype": "int64", "start": start, "n": n }).to_string()
-        }
-        ActionSpace::MultiDiscrete { counts, starts } => {
-            json!({ "type": "MultiDiscrete", "dtype": "int64", "nvec": counts, "start": starts }).to_string()
-        }
-        ActionSpace::Box { low, high } => box_space(low, high),
-    };
-    metadata.insert("action_space".to_owned(), Value::String(action));
+    metadata.insert("action_space".to_owned(), Value::String(minari_space::of_actions(facts.action)));
     if let Some((spec, id, kwargs, imports)) = facts.env {
         if let Some(Recovery { id, entry_point, kwargs }) = recovery(id, kwargs, imports) {
             let env_spec = json!({
@@ -331,37 +303,6 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
     metadata.insert("algorithm_name".to_owned(), json!(facts.algorithm));
     metadata.insert("minari_version".to_owned(), json!(MINARI_VERSION));
     Value::Object(metadata).to_string() + "\n"
-}
-
-/// A Box as Minari spells it, with Python's infinities.
-fn box_space(low: &[f32], high: &[f32]) -> String {
-    let list = |bounds: &[f32]| {
-        let bounds: Vec<String> = bounds
-            .iter()
-            .map(|bound| match *bound {
-                f32::INFINITY => "Infinity".to_owned(),
-                f32::NEG_INFINITY => "-Infinity".to_owned(),
-                bound => json!(f64::from(bound)).to_string(),
-            })
-            .collect();
-        format!("[{}]", bounds.join(", "))
-    };
-    let (low_list, high_list) = (list(low), list(high));
-    format!(
-        r#"{{"type": "Box", "dtype": "float32", "shape": [{}], "low": {low_list}, "high": {high_list}}}"#,
-        low.len()
-    )
-}
-
-/// The Box of images, as Minari spells it: with the bounds of every byte.
-fn image_space(shape: [usize; 3]) -> String {
-    let nested = |bound: u8| {
-        let [channels, height, width] = shape;
-        let row = Value::from(vec![bound; width]);
-        Value::from(vec![Value::from(vec![row; height]); channels])
-    };
-    let (low, high) = (nested(0), nested(255));
-    json!({ "type": "Box", "dtype": "uint8", "shape": shape, "low": low, "high": high }).to_string()
 }
 
 /// How Python makes the environment again.

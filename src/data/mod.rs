@@ -5,6 +5,8 @@ mod images;
 mod metadata;
 mod minari;
 mod minari_episode;
+mod minari_observations;
+mod minari_space;
 mod minari_write;
 mod numbers;
 mod reading;

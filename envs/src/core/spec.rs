@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::core::space::Space;
+
 /// Where an episode stands after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -96,6 +98,8 @@ pub struct EnvSpec {
     pub observation_low: Vec<f32>,
     /// Greatest value of each observation dimension; may be infinite.
     pub observation_high: Vec<f32>,
+    /// The space of observations as the environment itself has it; absent where that is a row of numbers.
+    pub space: Option<Space>,
     /// Channels, height and width of the image of bytes that each step shows besides, if it shows one.
     pub image: Option<[usize; 3]>,
     /// What an action is.

@@ -74,6 +74,13 @@ impl Space {
     }
 }
 
+impl Space {
+    /// Whether it is a Box of floats on one axis, as a flattened row is.
+    pub fn is_row(&self) -> bool {
+        matches!(self, Self::Box { shape, dtype, .. } if shape.len() == 1 && dtype.starts_with("float"))
+    }
+}
+
 impl Bound {
     /// One number for all, by `choose`.
     pub(super) fn one(&self, choose: fn(f32, f32) -> f32) -> f32 {
