@@ -12,6 +12,7 @@ mod numbers;
 mod reading;
 mod replay;
 mod spool;
+pub mod texts;
 mod trajectory;
 mod windows;
 

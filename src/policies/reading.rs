@@ -8,7 +8,7 @@ use eva_rl_agents::model::{ActionKind, Conditioning, Policy, PolicyConfig, Trans
 use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
-use crate::data::{Dataset, Trajectory};
+use crate::data::{Dataset, Trajectory, texts};
 use crate::policies::Source;
 use crate::support::errors::{InputError, OrInput, tell};
 
@@ -131,6 +131,20 @@ pub fn tell_far_states<'a>(
             "observation dimension {dimension} of {whose} is {x}, which is {away:.0} standard deviations from the policy's state_mean (mean {mean}, state_std {std})"
         ));
     }
+}
+
+/// Refuses texts of which the policy does not know every word.
+pub fn check_texts<'a>(
+    config: &PolicyConfig,
+    trajectories: impl IntoIterator<Item = &'a Trajectory>,
+    whose: &str,
+) -> anyhow::Result<()> {
+    let Some(text) = &config.text else { return Ok(()) };
+    for found in texts::of(trajectories, config.row_width() as usize, text) {
+        let refused = |unknown| InputError(format!("{whose} says what the policy does not know: {unknown}"));
+        text.numbers(&found).map_err(refused)?;
+    }
+    Ok(())
 }
 
 /// Says so where a target return lies far above what the policy's training data reached.

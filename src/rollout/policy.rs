@@ -233,6 +233,7 @@ impl TransformerActor {
 
 impl Actor for TransformerActor {
     fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
+        self.windows_of.check_texts(live)?;
         let num_envs = actions.len() / self.windows_of.space.width();
         let chosen = tch::no_grad(|| self.choose(live, num_envs));
         self.windows_of.write(&chosen, live, actions);
