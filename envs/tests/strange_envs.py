@@ -140,8 +140,8 @@ class Odd(gymnasium.Env):
         odd = {
             "Box": ROOM,
             "Discrete": spaces.Discrete(2),
-            "Text": spaces.Text(5),
-            "mission": spaces.Dict(image=ROOM, mission=spaces.Text(5)),
+            "Graph": spaces.Graph(ROOM, None),
+            "edges": spaces.Dict(image=ROOM, edges=spaces.Graph(ROOM, None)),
             "unbounded Box": ROOM,
         }
         self.observation_space, self.action_space = odd[shows], odd[takes]

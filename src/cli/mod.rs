@@ -12,7 +12,8 @@ use self::shared::{algorithms, device, kwarg, methods};
 use crate::report::{Axis, Measure};
 
 pub use bench::{
-    BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchUpdateArgs, BenchWhat, BenchWindowsArgs,
+    BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchUpdateArgs, BenchWhat,
+    BenchWindowsArgs,
 };
 pub use eva::EvaArgs;
 pub use shared::{ActingArgs, EnvArgs, ReadingArgs, StatisticsArgs};

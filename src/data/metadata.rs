@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use eva_rl_envs::{ActionSpace, Kwargs, Space};
+use eva_rl_envs::{ACTIONS, ActionSpace, Kwargs, Space};
 use hdf5_pure::AttrValue;
 use serde_json::{Map, Value};
 
@@ -67,7 +67,13 @@ impl<'a> Metadata<'a> {
     pub fn observation_space(&self) -> Result<Space, DatasetError> {
         let key = "observation_space";
         let space = self.space(key)?;
-        if let Err((_, other)) = space.leaves() {
+        let other = match space.leaves() {
+            Ok(leaves) => {
+                leaves.iter().map(|leaf| leaf.space).find(|part| matches!(part, Space::Text { .. }))
+            }
+            Err((_, other)) => Some(other),
+        };
+        if let Some(other) = other {
             let found = if *other == space { space.to_string() } else { format!("{space}, with {other}") };
             let wanted = "Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple of these";
             return Err(self.refuse(key, found, wanted));
@@ -87,8 +93,7 @@ impl<'a> Metadata<'a> {
     pub fn action_space(&self) -> Result<ActionSpace, DatasetError> {
         let key = "action_space";
         let space = self.space(key)?;
-        let wanted = "Discrete, MultiDiscrete from 0 on, MultiBinary, or a Box of bounded floats";
-        space.actions().ok_or_else(|| self.refuse(key, space.to_string(), wanted))
+        space.actions().ok_or_else(|| self.refuse(key, space.to_string(), ACTIONS))
     }
 
     /// The environment and its options.

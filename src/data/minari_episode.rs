@@ -55,10 +55,10 @@ impl Reader<'_> {
         let images = self.images(group, steps + 1)?;
         let mut actions = self.numbers(group, "actions")?;
         wanted("actions", actions.len(), steps * self.action.width())?;
-        if let ActionSpace::Discrete { start, .. } = self.action
-            && *start != 0
-        {
-            actions.to_mut().iter_mut().for_each(|action| *action -= *start as f32);
+        let starts = self.action.starts();
+        if starts.iter().any(|start| *start != 0) {
+            let of_each = actions.to_mut().iter_mut().zip(starts.iter().cycle());
+            of_each.for_each(|(action, start)| *action -= *start as f32);
         }
         let [terminations, truncations] = ["terminations", "truncations"].map(|name| {
             let flags = self.flags(group, name)?;

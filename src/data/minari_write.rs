@@ -228,11 +228,11 @@ fn fill(
         let actions = episode.actions.all();
         let shape = [actions.len() as u64 / facts.action.width() as u64, facts.action.width() as u64];
         match facts.action {
-            ActionSpace::Discrete { start, .. } => {
-                dataset.with_i64_data(&indices(&actions, *start));
+            ActionSpace::Discrete { .. } => {
+                dataset.with_i64_data(&indices(&actions, facts.action.starts()));
             }
-            ActionSpace::MultiDiscrete { .. } => {
-                dataset.with_i64_data(&indices(&actions, 0)).with_shape(&shape);
+            ActionSpace::MultiDiscrete { starts, .. } => {
+                dataset.with_i64_data(&indices(&actions, starts)).with_shape(&shape);
             }
             ActionSpace::Box { .. } => {
                 dataset.with_f32_data(&actions).with_shape(&shape);
@@ -260,9 +260,9 @@ fn dataset_id(name: &str) -> String {
     if versioned { name.to_owned() } else { format!("{name}-v0") }
 }
 
-/// Discrete actions as their environment names them, the first of which is `start`.
-fn indices(actions: &[f32], start: i64) -> Vec<i64> {
-    actions.iter().map(|action| *action as i64 + start).collect()
+/// Discrete actions as their environment names them: the first of each dimension by its start.
+fn indices(actions: &[f32], starts: &[i64]) -> Vec<i64> {
+    actions.iter().zip(starts.iter().cycle()).map(|(action, start)| *action as i64 + start).collect()
 }
 
 /// h5py's booleans, true at the last step alone, where the episode ended so.
@@ -294,9 +294,8 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
         ActionSpace::Discrete { n, start } => {
             json!({ "type": "Discrete", "dtype": "int64", "start": start, "n": n }).to_string()
         }
-        ActionSpace::MultiDiscrete { counts } => {
-            let zeros = vec![0; counts.len()];
-            json!({ "type": "MultiDiscrete", "dtype": "int64", "nvec": counts, "start": zeros }).to_string()
+        ActionSpace::MultiDiscrete { counts, starts } => {
+            json!({ "type": "MultiDiscrete", "dtype": "int64", "nvec": counts, "start": starts }).to_string()
         }
         ActionSpace::Box { low, high } => box_space(low, high),
     };

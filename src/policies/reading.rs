@@ -145,7 +145,7 @@ pub fn tell_far_targets(targets: &[f32], known: Option<f32>) {
 
 /// Refuses actions that no policy of ours chooses.
 pub fn check_actions(action: &ActionSpace, whose: &str) -> anyhow::Result<()> {
-    if let ActionSpace::MultiDiscrete { counts } = action {
+    if let ActionSpace::MultiDiscrete { counts, .. } = action {
         return Err(InputError(format!(
             "{whose} takes {} discrete actions at once, and policies choose one, or numbers",
             counts.len()

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::settings::BridgeSettings;
+use crate::core::actions::ACTIONS;
 use crate::core::error::EnvError;
 use crate::core::space::{ImageLeaf, Space};
 use crate::core::spec::{EnvSpec, Success};
@@ -64,10 +65,7 @@ impl EnvContract {
             return Err(refuse("observation", observation.to_string(), "of at least one number"));
         }
         let action = Space::from_json(&self.action).ok_or_else(|| no_space("action", &self.action))?;
-        let action = action.actions().ok_or_else(|| {
-            let wanted = "Discrete, MultiDiscrete from 0 on, MultiBinary, or a Box of bounded floats";
-            refuse("action", action.to_string(), wanted)
-        })?;
+        let action = action.actions().ok_or_else(|| refuse("action", action.to_string(), ACTIONS))?;
         let max_episode_steps = self
             .max_episode_steps
             .filter(|steps| *steps > 0)

@@ -1,0 +1,47 @@
+//! Spaces as actions.
+
+use crate::core::space::Space;
+use crate::core::spec::ActionSpace;
+
+/// Beyond it not every whole number is an `f32`.
+const MOST: f32 = (1 << 24) as f32;
+
+/// The spaces whose actions can be chosen, for messages.
+pub const ACTIONS: &str =
+    "Discrete, MultiDiscrete, MultiBinary, or a Box with finite bounds (whole numbers within 2^24)";
+
+impl Space {
+    /// The same as actions, which are numbers in a row; none where no policy and no random play of ours chooses
+    /// such: what [`ACTIONS`] does not name. Whole numbers between bounds are discrete, each from its bound on.
+    pub fn actions(&self) -> Option<ActionSpace> {
+        match self {
+            Self::Discrete { n, start } if *n > 0 => Some(ActionSpace::Discrete { n: *n, start: *start }),
+            Self::MultiDiscrete { counts, starts } if !counts.is_empty() && !counts.contains(&0) => {
+                Some(ActionSpace::MultiDiscrete { counts: counts.clone(), starts: starts.clone() })
+            }
+            Self::MultiBinary { .. } => {
+                let count = self.width().filter(|count| *count > 0)?;
+                Some(ActionSpace::MultiDiscrete { counts: vec![2; count], starts: vec![0; count] })
+            }
+            Self::Box { dtype, .. } if dtype.starts_with("float") => {
+                let (low, high) = self.bounds();
+                let fits = |(low, high): (&f32, &f32)| low.is_finite() && high.is_finite() && low < high;
+                let fit = !low.is_empty() && low.iter().zip(&high).all(fits);
+                fit.then_some(ActionSpace::Box { low, high })
+            }
+            Self::Box { dtype, .. } if dtype.contains("int") => {
+                let (low, high) = self.bounds();
+                let fits = |(low, high): (&f32, &f32)| -MOST <= *low && low <= high && *high < MOST;
+                if low.is_empty() || !low.iter().zip(&high).all(fits) {
+                    return None;
+                }
+                let counts = low.iter().zip(&high).map(|(low, high)| (high - low) as usize + 1);
+                let counts: Vec<usize> = counts.collect();
+                let in_one = counts.iter().all(|count| *count <= MOST as usize);
+                let starts = low.iter().map(|low| *low as i64).collect();
+                in_one.then_some(ActionSpace::MultiDiscrete { counts, starts })
+            }
+            _ => None,
+        }
+    }
+}
