@@ -30,6 +30,9 @@ RUNNING, TERMINATED, TRUNCATED = 0, 1, 2
 SUCCESS = ["success", "is_success"]
 # Of success, where a step's infos have none.
 NOT_TOLD = -1
+# Episodes that are looked at where a spec has no limit of steps: those of BabyAI have limits of their own, and in 128
+# the longest is there for certain (of BossLevel's, one in twelve).
+EPISODES = 128
 # Steps of an episode after which it is taken for one without a limit.
 LONGEST = 20_000
 # Pools that EnvPool's environments are shared out to, at most: each costs a few calls a step.
@@ -245,14 +248,25 @@ class GymnasiumHost:
         self.envs = [gymnasium.make(order["id"], **kwargs) for _ in range(order["rows"])]
         env = self.envs[0]
         self.observation, self.action = Observation(env.observation_space), Actions(env.action_space)
+        limit = getattr(env.spec, "max_episode_steps", None)
+        if limit is None and (limit := self.own_limit(env)):
+            self.envs = [gymnasium.wrappers.TimeLimit(env, limit) for env in self.envs]
         self.contract = {
             "observation": described(env.observation_space, MOST_BOUNDS),
             "action": described(env.action_space),
-            "max_episode_steps": getattr(env.spec, "max_episode_steps", None),
+            "max_episode_steps": limit,
             "reward_threshold": getattr(env.spec, "reward_threshold", None),
             # Infos are known once they are given, and some only at an episode's end: it may always be there.
             "success": "success",
         }
+
+    def own_limit(self, env):
+        """The greatest that some episodes have, of an environment that cuts them itself, as MiniGrid does."""
+        limits = []
+        while hasattr(env.unwrapped, "max_steps") and len(limits) < EPISODES:
+            env.reset(seed=len(limits))
+            limits.append(env.unwrapped.max_steps)
+        return max((limit for limit in limits if isinstance(limit, int)), default=None)
 
     def map(self, memory, layout):
         self.rows = Rows(memory, len(self.envs), layout)
@@ -313,6 +327,9 @@ class EnvPoolHost:
         warnings.filterwarnings("ignore", module="gymnasium.spaces")
         spec = envpool.make_spec(self.id, **self.kwargs)
         self.observation, self.action = Observation(spec.observation_space), Actions(spec.action_space)
+        if hasattr(spec.config, "sudoku_database"):
+            # EnvPool 1.2.5 looks for them among its assets, and has them in its package.
+            self.kwargs = {"base_path": os.path.dirname(envpool.__file__), **self.kwargs}
         if getattr(spec.config, "max_num_players", 1) != 1:
             raise ValueError("it has more than one player")
         if not getattr(spec.config, "use_combined_action", True):
@@ -335,10 +352,11 @@ class EnvPoolHost:
 
     def own_limit(self, space):
         """The longest of some episodes in which nothing is done; none where one does not end."""
-        pool = self.envpool.make(self.id, env_type="gymnasium", **{**self.kwargs, "num_envs": 16, "seed": 0})
+        sizes = {"num_envs": EPISODES, "seed": 0}
+        pool = self.envpool.make(self.id, env_type="gymnasium", **{**self.kwargs, **sizes})
         pool.reset()
-        actions = self.numpy.zeros((16, *space.shape), space.dtype)
-        running = self.numpy.ones(16, bool)
+        actions = self.numpy.zeros((EPISODES, *space.shape), space.dtype)
+        running = self.numpy.ones(EPISODES, bool)
         for steps in range(1, LONGEST + 1):
             _, _, terminated, truncated, _ = pool.step(actions)
             running &= ~(terminated | truncated)
