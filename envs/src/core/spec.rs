@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::core::space::Space;
+
 /// Where an episode stands after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -96,6 +98,9 @@ pub struct EnvSpec {
     pub observation_low: Vec<f32>,
     /// Greatest value of each observation dimension; may be infinite.
     pub observation_high: Vec<f32>,
+    /// The space of observations as an environment in Python has it, its image included: its parts say what a row's
+    /// columns are. Of a native task none, because its observations are a Box of these bounds.
+    pub space: Option<Space>,
     /// Channels, height and width of the image of bytes that each step shows besides, if it shows one.
     pub image: Option<[usize; 3]>,
     /// What an action is.

@@ -81,6 +81,7 @@ impl EnvContract {
             id: id.to_owned(),
             observation_low: low,
             observation_high: high,
+            space: Some(observation),
             image: image.map(|image| image.shape),
             action,
             max_episode_steps,
