@@ -227,16 +227,13 @@ fn a_policy_does_what_its_mission_says_and_refuses_words_that_it_does_not_know()
     assert_eq!(config["text"]["words"], serde_json::json!(["blue", "green", "key", "red", "take", "the"]));
 
     let play = ["evaluate", "run/best/policy", "--episodes", "3"];
-    let other = ["--env-kwarg", "colours=[\"red\", \"pink\", \"blue\"]"];
+    let other = ["--env-kwarg", "colours=[\"pink\", \"pink\", \"pink\"]"];
     let sentence = "holds the word \"pink\", expected blue, green, key, red, take, the";
     check_refused(&bench, &[play.as_slice(), &keys, &other].concat(), sentence);
     let sentence =
         "`policy.new.text` is \"task\", expected the key of a text of the data's observations: \"mission\"";
-    check_refused(
-        &bench,
-        &["train", "config.toml", "--set", "policy.new.text=task", "--out", "other"],
-        sentence,
-    );
+    let other = ["train", "config.toml", "--set", "policy.new.text=task", "--out", "other"];
+    check_refused(&bench, &[other.as_slice(), &sets.as_flattened()[..2]].concat(), sentence);
 }
 
 #[test]

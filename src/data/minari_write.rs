@@ -51,7 +51,7 @@ pub fn write_collected(
     let (spec, (id, kwargs)) = (collected.spec, &collected.env);
     let mut facts = DatasetFacts {
         observation_width: spec.observation_width(),
-        space: spec.space.as_ref(),
+        space: spec.space.as_ref().filter(|space| !space.is_row()),
         image: spec.image.is_some(),
         action: &spec.action,
         algorithm: &collected.algorithm,

@@ -98,7 +98,8 @@ pub struct EnvSpec {
     pub observation_low: Vec<f32>,
     /// Greatest value of each observation dimension; may be infinite.
     pub observation_high: Vec<f32>,
-    /// The space of observations as the environment itself has it; absent where that is a row of numbers.
+    /// The space of observations as an environment in Python has it, its image included: its parts say what a row's
+    /// columns are. Of a native task none, because its observations are a Box of these bounds.
     pub space: Option<Space>,
     /// Channels, height and width of the image of bytes that each step shows besides, if it shows one.
     pub image: Option<[usize; 3]>,

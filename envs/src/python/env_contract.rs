@@ -81,7 +81,7 @@ impl EnvContract {
             id: id.to_owned(),
             observation_low: low,
             observation_high: high,
-            space: (!observation.is_row()).then_some(observation),
+            space: Some(observation),
             image: image.map(|image| image.shape),
             action,
             max_episode_steps,

@@ -5,7 +5,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use eva_rl_envs::{ActionSpace, BridgeSettings, EnvError, Phase, VecEnv, check_actions, make_with};
+use eva_rl_envs::{ActionSpace, BridgeSettings, EnvError, PartKind, Phase, VecEnv, check_actions, make_with};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -119,13 +119,18 @@ fn check_taken(takes: &str, action: &ActionSpace, taken: [Vec<f32>; 2]) {
         ActionSpace::Box { .. } => unreachable!("none of these is continuous"),
     };
     let last: Vec<f32> = counts.iter().map(|count| (count - 1) as f32).collect();
-    let texts = [[1.0, 3.0], [1.0, 2.0]];
-    for ((chosen, taken), shown) in [vec![0.0; counts.len()], last.clone()].into_iter().zip(taken).zip(texts)
-    {
+    let missions = [("g", [1.0, 3.0]), ("go", [1.0, 2.0])];
+    let played = [vec![0.0; counts.len()], last];
+    for ((chosen, taken), (mission, shown)) in played.into_iter().zip(taken).zip(missions) {
         check_actions(action, &chosen).unwrap();
         game.pool.step(&chosen, &mut game.batch).unwrap();
         assert_eq!(game.batch.phases, [Phase::Running], "{:?}", game.pool.incidents());
         assert_eq!(game.batch.observations[text..text + 2], shown);
+        let space = spec.space.as_ref().expect("an environment in Python has a space");
+        let parts = space.parts().expect("its rows are flat");
+        let missions: Vec<String> =
+            parts.iter().filter_map(|part| part.text(&game.batch.observations)).collect();
+        assert_eq!(missions, [mission]);
         assert_eq!(game.batch.observations[..text], taken);
         assert_eq!(game.batch.rewards, [taken.iter().sum::<f32>()]);
         let named: Vec<f32> =
@@ -141,4 +146,21 @@ fn actions_are_what_their_environment_calls_them() {
     check_taken("Discrete", &ActionSpace::Discrete { n: 3, start: -1 }, [vec![-1.0], vec![1.0]]);
     check_taken("MultiDiscrete", &several(vec![2, 3], vec![-4, 5]), [vec![-4.0, 5.0], vec![-3.0, 7.0]]);
     check_taken("MultiBinary", &several(vec![2, 2], vec![0, 0]), [vec![0.0, 0.0], vec![1.0, 1.0]]);
+}
+
+#[test]
+fn a_mission_is_read_from_its_row() {
+    let pool = strange("envpool:BabyAI-GoToObj-v0", json!({}), 2, &BridgeSettings::default());
+    let game = Game::new(pool, 0);
+    let space = game.pool.spec().space.clone().expect("an environment in Python has a space");
+    let parts = space.parts().expect("its rows are flat");
+    let kinds: Vec<(&str, &PartKind)> =
+        parts.iter().map(|part| (part.leaf.path[0].as_str(), &part.kind)).collect();
+    let direction = PartKind::Discrete { counts: vec![4], starts: vec![0] };
+    let image = PartKind::Image { shape: [3, 7, 7], channels_last: true };
+    assert_eq!(kinds, [("direction", &direction), ("image", &image), ("mission", &PartKind::Text)]);
+    for row in game.batch.observations.chunks(game.pool.spec().observation_width()) {
+        let mission = parts[2].text(row).expect("it is a text");
+        assert!(mission.starts_with("go to ") && mission.is_ascii(), "{mission:?}");
+    }
 }
