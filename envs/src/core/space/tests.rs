@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::name::MAX_NAME;
 use super::*;
-use crate::core::spec::ActionSpace;
 
 fn read(value: Value) -> Space {
     Space::from_json(&value).unwrap()
@@ -79,30 +78,6 @@ fn what_is_no_space_is_none() {
     let graph = read(json!({ "type": "Dict", "subspaces": { "a": { "type": "Graph" } } }));
     let (path, other) = graph.leaves().unwrap_err();
     assert_eq!((path, other.to_string()), (vec!["a".to_owned()], "Graph".to_owned()));
-}
-
-#[test]
-fn actions_are_discrete_or_between_bounds() {
-    let float =
-        |low: Value| json!({ "type": "Box", "dtype": "float32", "shape": [2, 1], "low": low, "high": 1 });
-    let square = read(float(json!([[-1], [-2]]))).actions();
-    assert_eq!(square, Some(ActionSpace::Box { low: vec![-1.0, -2.0], high: vec![1.0, 1.0] }));
-    assert_eq!(read(float(Value::Null)).actions(), None);
-    let discrete = read(json!({ "type": "Discrete", "n": 3, "start": -1 })).actions();
-    assert_eq!(discrete, Some(ActionSpace::Discrete { n: 3, start: -1 }));
-    let binary = read(json!({ "type": "MultiBinary", "n": [2, 2] })).actions();
-    assert_eq!(binary, Some(ActionSpace::MultiDiscrete { counts: vec![2; 4], starts: vec![0; 4] }));
-    let several = read(json!({ "type": "MultiDiscrete", "nvec": [3, 2], "start": [-1, 4] })).actions();
-    assert_eq!(several, Some(ActionSpace::MultiDiscrete { counts: vec![3, 2], starts: vec![-1, 4] }));
-    let whole = |high: Value| {
-        read(json!({ "type": "Box", "dtype": "int16", "shape": [2], "low": [-1, 3], "high": high })).actions()
-    };
-    assert_eq!(
-        whole(json!([1, 3])),
-        Some(ActionSpace::MultiDiscrete { counts: vec![3, 1], starts: vec![-1, 3] })
-    );
-    assert_eq!(whole(json!([1, 1 << 24])), None);
-    assert_eq!(whole(json!([1, 2])), None);
 }
 
 #[test]
