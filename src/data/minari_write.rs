@@ -9,6 +9,7 @@ use hdf5_pure::{
 };
 use serde_json::{Map, Value, json};
 
+use super::stored::SUCCESS;
 #[cfg(test)]
 use super::trajectory::Dataset;
 use super::trajectory::Trajectory;
@@ -35,39 +36,35 @@ const DEFLATE: u32 = 4;
 
 /// What is said of a dataset as a whole.
 #[derive(Debug)]
-pub struct Collected<'a> {
-    /// The contract of its environment.
-    pub spec: &'a EnvSpec,
-    /// The environment's id and options.
-    pub env: (String, Kwargs),
-    /// The Python modules of which one may have registered the environment.
-    pub imports: &'a [String],
+pub struct DatasetFacts<'a> {
+    /// Numbers in an observation, its image aside.
+    pub observation_width: usize,
+    /// Channels, height and width of an observation's image, if it has one.
+    pub image: Option<[usize; 3]>,
+    /// What an action is.
+    pub action: &'a ActionSpace,
     /// Who acted.
-    pub algorithm: String,
+    pub algorithm: &'a str,
+    /// Where it was recorded, if that is known.
+    pub env: Option<RecordedEnv<'a>>,
     /// Episodes and steps.
     pub size: (usize, usize),
 }
 
-/// Writes a dataset into `path`, which must not exist: whole or not at all.
-pub fn write_collected(
-    collected: &Collected,
-    episodes: impl Iterator<Item = anyhow::Result<Trajectory>>,
-    path: &Path,
-) -> anyhow::Result<()> {
-    let (spec, (id, kwargs)) = (collected.spec, &collected.env);
-    let mut facts = DatasetFacts {
-        observation_width: spec.observation_width(),
-        image: spec.image,
-        action: &spec.action,
-        algorithm: &collected.algorithm,
-        env: Some((spec, id, kwargs, collected.imports)),
-        size: collected.size,
-        bytes: 0,
-    };
-    write_into(&mut facts, episodes, path)
+/// The environment of a dataset.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordedEnv<'a> {
+    /// Its contract.
+    pub spec: &'a EnvSpec,
+    /// Its id, as this program names it.
+    pub id: &'a str,
+    /// Its options.
+    pub kwargs: &'a Kwargs,
+    /// The Python modules of which one may have registered it.
+    pub imports: &'a [String],
 }
 
-/// The same of a dataset in memory, whose environment is not at hand.
+/// Writes a dataset in memory.
 #[cfg(test)]
 pub fn write(
     dataset: &Dataset,
@@ -75,34 +72,21 @@ pub fn write(
     imports: &[String],
     path: &Path,
 ) -> anyhow::Result<()> {
-    let env = spec.zip(dataset.env.as_ref()).map(|(spec, (id, kwargs))| (spec, id, kwargs, imports));
-    let mut facts = DatasetFacts {
+    let env = spec.zip(dataset.env.as_ref());
+    let facts = DatasetFacts {
         observation_width: dataset.observation_width,
         image: dataset.image,
         action: &dataset.action,
         algorithm: &dataset.algorithm,
-        env,
+        env: env.map(|(spec, (id, kwargs))| RecordedEnv { spec, id, kwargs, imports }),
         size: (dataset.trajectories.len(), dataset.steps()),
-        bytes: 0,
     };
-    write_into(&mut facts, dataset.trajectories.iter().cloned().map(Ok), path)
+    write_episodes(&facts, dataset.trajectories.iter().cloned().map(Ok), path)
 }
 
-/// What the metadata say.
-struct DatasetFacts<'a> {
-    observation_width: usize,
-    image: Option<[usize; 3]>,
-    action: &'a ActionSpace,
-    algorithm: &'a str,
-    env: Option<(&'a EnvSpec, &'a String, &'a Kwargs, &'a [String])>,
-    /// Episodes and steps.
-    size: (usize, usize),
-    /// Of the HDF5 file.
-    bytes: u64,
-}
-
-fn write_into(
-    facts: &mut DatasetFacts,
+/// Writes a dataset into `path`, which must not exist: whole or not at all.
+pub fn write_episodes(
+    facts: &DatasetFacts,
     episodes: impl Iterator<Item = anyhow::Result<Trajectory>>,
     path: &Path,
 ) -> anyhow::Result<()> {
@@ -114,8 +98,8 @@ fn write_into(
         while written == 0 || episodes.peek().is_some() {
             written = add(facts, &hdf5, written, &mut episodes)?;
         }
-        facts.bytes = fs::metadata(&hdf5)?.len();
-        fs::write(folder.join("data/metadata.json"), metadata(facts, &dataset_id(&name)))?;
+        let bytes = fs::metadata(&hdf5)?.len();
+        fs::write(folder.join("data/metadata.json"), metadata(facts, &dataset_id(&name), bytes))?;
         Ok(())
     })
 }
@@ -165,7 +149,7 @@ fn add(
 trait Place {
     fn attribute(&mut self, name: &str, value: AttrValue);
     fn dataset(&mut self, name: &str, build: &mut dyn FnMut(&mut DatasetBuilder));
-    fn empty_group(&mut self, name: &str);
+    fn group(&mut self, name: &str, fill: &mut dyn FnMut(&mut dyn Place));
 }
 
 impl Place for GroupBuilder {
@@ -177,9 +161,10 @@ impl Place for GroupBuilder {
         build(self.create_dataset(name));
     }
 
-    fn empty_group(&mut self, name: &str) {
-        let group = self.create_group(name).finish();
-        self.add_group(group);
+    fn group(&mut self, name: &str, fill: &mut dyn FnMut(&mut dyn Place)) {
+        let mut group = self.create_group(name);
+        fill(&mut group);
+        self.add_group(group.finish());
     }
 }
 
@@ -192,8 +177,8 @@ impl Place for StagedGroup<'_> {
         self.create_dataset(name, build);
     }
 
-    fn empty_group(&mut self, name: &str) {
-        self.create_group(name);
+    fn group(&mut self, name: &str, fill: &mut dyn FnMut(&mut dyn Place)) {
+        self.create_group_with(name, |group| fill(group));
     }
 }
 
@@ -250,7 +235,15 @@ fn fill(
             dataset.with_enum_u8_data(boolean.clone(), &flags);
         });
     }
-    group.empty_group("infos");
+    group.group("infos", &mut |infos| {
+        let Some(succeeded) = episode.succeeded else { return };
+        // Infos have a row for the reset, too.
+        let mut flags = vec![0; episode.len() + 1];
+        flags[episode.len()] = u8::from(succeeded);
+        infos.dataset(SUCCESS[0], &mut |dataset| {
+            dataset.with_enum_u8_data(boolean.clone(), &flags);
+        });
+    });
     Ok(())
 }
 
@@ -274,7 +267,8 @@ fn ending(episode: &Trajectory, end: Phase) -> Vec<u8> {
     flags
 }
 
-fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
+/// `data/metadata.json` of a dataset whose HDF5 file has so many bytes.
+fn metadata(facts: &DatasetFacts, dataset_id: &str, bytes: u64) -> String {
     let mut metadata = Map::new();
     metadata.insert("total_episodes".to_owned(), json!(facts.size.0));
     metadata.insert("total_steps".to_owned(), json!(facts.size.1));
@@ -282,7 +276,7 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
     metadata.insert("jpeg_encoding".to_owned(), json!(false));
     let observation = match (facts.image, facts.env) {
         (Some(shape), _) => image_space(shape),
-        (None, Some((spec, ..))) => box_space(&spec.observation_low, &spec.observation_high),
+        (None, Some(RecordedEnv { spec, .. })) => box_space(&spec.observation_low, &spec.observation_high),
         (None, None) => {
             let bound = vec![f32::INFINITY; facts.observation_width];
             let low: Vec<f32> = bound.iter().map(|x| -x).collect();
@@ -301,7 +295,7 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
         ActionSpace::Box { low, high } => box_space(low, high),
     };
     metadata.insert("action_space".to_owned(), Value::String(action));
-    if let Some((spec, id, kwargs, imports)) = facts.env {
+    if let Some(RecordedEnv { spec, id, kwargs, imports }) = facts.env {
         if let Some(Recovery { id, entry_point, kwargs }) = recovery(id, kwargs, imports) {
             let env_spec = json!({
                 "id": id,
@@ -325,7 +319,7 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
             metadata.insert("ref_max_score".to_owned(), json!(reference.expert));
         }
     }
-    let megabytes = (facts.bytes as f64 / 1e5).round() / 10.0;
+    let megabytes = (bytes as f64 / 1e5).round() / 10.0;
     metadata.insert("dataset_size".to_owned(), json!(megabytes));
     metadata.insert("dataset_id".to_owned(), json!(dataset_id));
     metadata.insert("author".to_owned(), json!(["eva-rl"]));

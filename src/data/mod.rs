@@ -10,6 +10,7 @@ mod numbers;
 mod reading;
 mod replay;
 mod spool;
+mod stored;
 mod trajectory;
 mod windows;
 
@@ -18,7 +19,7 @@ pub use images::Images;
 pub use minari::read_with;
 #[cfg(test)]
 pub use minari_write::write;
-pub use minari_write::{Collected, write_collected};
+pub use minari_write::{DatasetFacts, RecordedEnv, write_episodes};
 pub use reading::{OnBadEpisode, Reading};
 pub use replay::Replay;
 pub use spool::Spool;
