@@ -3,6 +3,7 @@
 use eva_rl_envs::{ActionSpace, ImageLeaf, Leaf, Phase, Space};
 use hdf5_pure::{ChunkCacheConfig, DatasetAccessProperties, Group, make_u8_type};
 
+use super::checks::{check_actions, check_finite};
 use super::images::{Images, StoredImages};
 use super::numbers::Numbers;
 use super::reading::{Reading, one_line};
@@ -52,10 +53,10 @@ impl Reader<'_> {
             wanted(name, flags.len(), steps).map(|()| flags)
         });
         let (terminations, truncations) = (terminations?, truncations?);
-        check_finite("observations", &observations.all(), observations.len() / (steps + 1))?;
-        check_finite("rewards", &rewards, 1)?;
+        check_finite("observations", &observations.all(), observations.len() / (steps + 1), 0)?;
+        check_finite("rewards", &rewards, 1, 0)?;
         let clipped = if self.reading.clip_actions { clip(self.action, &mut actions) } else { 0 };
-        check_actions(self.action, &actions.all())?;
+        check_actions(self.action, &actions.all(), 0)?;
         let end = match (terminations[steps - 1], truncations[steps - 1]) {
             (true, _) => Phase::Terminated,
             (false, true) => Phase::Truncated,
@@ -158,34 +159,4 @@ fn clip(space: &ActionSpace, actions: &mut Numbers) -> usize {
         actions.to_mut().iter_mut().zip(bounds).for_each(|(x, (low, high))| *x = x.clamp(*low, *high));
     }
     count
-}
-
-fn check_finite(name: &str, numbers: &[f32], width: usize) -> Result<(), String> {
-    match numbers.iter().position(|x| !x.is_finite()) {
-        None => Ok(()),
-        Some(at) => Err(format!(
-            "has {} in `{name}` at step {}, dimension {}, expected a finite number",
-            numbers[at],
-            at / width,
-            at % width
-        )),
-    }
-}
-
-fn check_actions(space: &ActionSpace, actions: &[f32]) -> Result<(), String> {
-    for (step, row) in actions.chunks(space.width()).enumerate() {
-        eva_rl_envs::check_actions(space, row).map_err(|error| match error {
-            eva_rl_envs::EnvError::DiscreteAction { value, actions, .. } => {
-                format!("has action {value} at step {step}, expected a whole number in 0..{actions}")
-            }
-            eva_rl_envs::EnvError::MultiDiscreteAction { dimension, value, actions, .. } => format!(
-                "has action {value} at step {step}, dimension {dimension}, expected a whole number in 0..{actions}"
-            ),
-            eva_rl_envs::EnvError::BoxAction { dimension, value, low, high, .. } => format!(
-                "has action {value} at step {step}, dimension {dimension}, expected {low}..={high}"
-            ),
-            other => other.to_string(),
-        })?;
-    }
-    Ok(())
 }

@@ -1,5 +1,7 @@
-//! Offline trajectories: Minari datasets, the replay that updates draw from, windows for the policy.
+//! Offline trajectories: Minari datasets, D4RL's files, the replay that updates draw from, windows for the policy.
 
+mod checks;
+mod d4rl;
 mod frames;
 mod images;
 mod metadata;
@@ -14,6 +16,7 @@ mod stored;
 mod trajectory;
 mod windows;
 
+pub use d4rl::D4rl;
 pub use frames::Frames;
 pub use images::Images;
 pub use minari::read_with;
