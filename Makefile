@@ -51,7 +51,7 @@ setup:
 reference: setup
 	cargo run --release --example reference
 
-# EnvPool, Gymnasium and Meta-World's experts for Python workers, under .bridge/ (1 GB).
+# EnvPool, Gymnasium, ale-py and Meta-World's experts for Python workers, under .bridge/ (1.2 GB).
 bridge: .bridge
 
 .bridge: tools/setup/requirements-bridge.txt

@@ -31,6 +31,7 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
     let (episodes, steps) = (file.cuts.len(), file.cuts.iter().map(|cut| cut.steps).sum());
     let terminated = file.cuts.iter().filter(|cut| cut.end == Phase::Terminated).count();
     let (action, mean_return, dropped) = (file.action.clone(), file.mean_return(), file.dropped);
+    let reference = spec.as_ref().and_then(|spec| spec.reference);
     let algorithm = format!("converted from {}", args.file.file_name().unwrap_or_default().to_string_lossy());
     let facts = DatasetFacts {
         observation_width: file.observation_width(),
@@ -56,14 +57,20 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
             "steps": steps,
             "dropped_steps": dropped,
             "mean_return": mean_return,
+            "normalized_score": reference.map(|reference| reference.normalized(mean_return)),
+            "reference_scores": reference,
             "action_space": action.to_string(),
         }));
     }
     let mut line = format!(
-        "{}: {episodes} episodes ({terminated} terminated, {} truncated) of {steps} steps, mean return {mean_return:.1}, actions {action}",
+        "{}: {episodes} episodes ({terminated} terminated, {} truncated) of {steps} steps, actions {action}, mean return {mean_return:.1}",
         args.out.display(),
         episodes - terminated
     );
+    if let Some(reference) = reference {
+        let (name, score) = (reference.score_name(), reference.normalized(mean_return));
+        line += &format!(", {name} {score:.1} ({reference})");
+    }
     if dropped > 0 {
         let (steps, them) = if dropped == 1 { ("step was", "it") } else { ("steps were", "them") };
         line += &format!("; {dropped} {steps} dropped, because the file has no observation after {them}");

@@ -20,7 +20,9 @@ pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
                     ActionSpace::Discrete { n, start } => {
                         json!({ "type": "Discrete", "n": n, "start": start })
                     }
-                    ActionSpace::MultiDiscrete { counts } => json!({ "type": "MultiDiscrete", "nvec": counts }),
+                    ActionSpace::MultiDiscrete { counts } => {
+                        json!({ "type": "MultiDiscrete", "nvec": counts })
+                    }
                     ActionSpace::Box { low, high } => {
                         json!({ "type": "Box", "shape": [low.len()], "low": low, "high": high })
                     }
@@ -33,7 +35,7 @@ pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
                     "action_space": action,
                     "max_episode_steps": spec.max_episode_steps,
                     "reward_threshold": spec.reward_threshold,
-                    "reference_scores": spec.reference.map(|r| json!({ "random": r.random, "expert": r.expert })),
+                    "reference_scores": spec.reference,
                     "backend": "native",
                 })
             })

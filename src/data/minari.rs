@@ -50,6 +50,7 @@ pub fn read_with(path: &Path, reading: Reading) -> Result<Dataset, DatasetError>
         action: action.clone(),
         env: metadata.env(),
         algorithm: metadata.algorithm(),
+        reference: metadata.reference(),
         skipped: 0,
         clipped: 0,
         trajectories: Vec::new(),
@@ -263,7 +264,8 @@ mod tests {
             let (id, kwargs) = dataset.env.as_ref().unwrap();
             let spec = eva_rl_envs::spec(id, kwargs).unwrap();
             data::write(&dataset, Some(&spec), &[], &path).unwrap();
-            assert_eq!(read(&path).unwrap(), dataset);
+            let reference = spec.reference;
+            assert_eq!(read(&path).unwrap(), Dataset { reference, ..dataset });
         }
     }
 

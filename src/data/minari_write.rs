@@ -25,6 +25,9 @@ const GYMNASIUM_MAKE: &str = "gymnasium:make";
 /// it replaces, so minari says that there is none.
 const OWN_KEY: &str = "eva_rl_env";
 
+/// Says of whom minari's `ref_max_score` is.
+pub(super) const REFERENCE_KEY: &str = "eva_rl_reference_scores";
+
 /// Bytes of episodes that are held before they are written.
 const BATCH: usize = if cfg!(test) { 1 << 14 } else { 64 << 20 };
 
@@ -317,6 +320,7 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str, bytes: u64) -> String {
         if let Some(reference) = spec.reference {
             metadata.insert("ref_min_score".to_owned(), json!(reference.random));
             metadata.insert("ref_max_score".to_owned(), json!(reference.expert));
+            metadata.insert(REFERENCE_KEY.to_owned(), json!(reference));
         }
     }
     let megabytes = (bytes as f64 / 1e5).round() / 10.0;
