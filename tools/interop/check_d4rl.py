@@ -42,7 +42,9 @@ def play(episodes, steps):
                 rows[key].append(value)
             observation = following
     kinds = {"terminals": bool, "timeouts": bool}
-    return {key: np.asarray(value, kinds.get(key, np.float32)) for key, value in rows.items()}
+    rows = {key: np.asarray(value, kinds.get(key, np.float32)) for key, value in rows.items()}
+    rows["infos/success"] = np.arange(len(rows["rewards"])) == steps // 2  # in the first episode
+    return rows
 
 
 def expected(rows, following):
@@ -58,7 +60,8 @@ def expected(rows, following):
         elif terminal:
             observations = np.concatenate([observations, observations[-1:]])
         steps = len(observations) - 1
-        yield observations, rows["actions"][span][:steps], rows["rewards"][span][:steps], terminal
+        kept = [rows[key][span][:steps] for key in ("actions", "rewards", "infos/success")]
+        yield observations, *kept, terminal
         start = row + 1
 
 
@@ -75,12 +78,13 @@ def check_file(binary, folder, name, rows, following, **options):
     dataset = minari.MinariDataset(out / "data")
     found, wanted = list(dataset.iterate_episodes()), list(expected(rows, following))
     check(f"{name}: minari finds the episodes", len(found) == len(wanted) == said["episodes"], len(found))
-    for episode, (observations, actions, rewards, terminal) in zip(found, wanted):
+    for episode, (observations, actions, rewards, success, terminal) in zip(found, wanted):
         same = [
             np.array_equal(episode.observations, observations),
             np.array_equal(episode.actions, actions),
             np.allclose(episode.rewards, rewards),
             bool(episode.terminations[-1]) == terminal and bool(episode.truncations[-1]) != terminal,
+            bool(np.any(episode.infos["success"])) == bool(np.any(success)),
         ]
         check(f"{name}: an episode of {len(rewards)} steps is the file's", all(same), "" if all(same) else same)
     check(f"{name}: minari recovers Pendulum-v1", dataset.recover_environment().spec.id == "Pendulum-v1")
