@@ -199,3 +199,38 @@ fn a_run_trains_in_workers_and_reports_their_success() {
     let config = fs::read_to_string(bench.path("run/config.toml")).unwrap();
     assert!(config.contains("[env.bridge]") && config.contains("restarts = 5"), "{config}");
 }
+
+/// The environment earns the sum of the action that it is given, and asserts that it is inside of its space.
+#[test]
+fn a_dataset_records_the_actions_that_the_environment_was_given() {
+    for (takes, least, most) in [
+        ("Box", vec![-2, 0], vec![3, 1]),
+        ("Discrete", vec![-1], vec![1]),
+        ("MultiDiscrete", vec![-4, 5], vec![-3, 7]),
+        ("MultiBinary", vec![0, 0], vec![1, 1]),
+    ] {
+        let bench = Bench::new();
+        let kwarg = format!("takes={takes}");
+        let arguments =
+            ["collect", "--env", "gymnasium:Takes-v0", "--env-import", "strange_envs", "--env-kwarg", &kwarg];
+        let rest = ["--policy", "random", "--episodes", "20", "--out", "data"];
+        let output = command(&bench, &[&arguments[..], &rest[..]].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let file = hdf5_pure::File::open(bench.path("data/data/main_data.hdf5")).unwrap();
+        let (mut smallest, mut greatest) = (most.clone(), least.clone());
+        for episode in 0..20 {
+            let group = file.group(&format!("episode_{episode}")).unwrap();
+            let actions = group.dataset("actions").unwrap().read_i64().unwrap();
+            let rewards = group.dataset("rewards").unwrap().read_f64().unwrap();
+            for (action, reward) in actions.chunks(least.len()).zip(&rewards) {
+                assert_eq!(action.iter().sum::<i64>() as f64, *reward, "{takes}");
+                for (dimension, value) in action.iter().enumerate() {
+                    smallest[dimension] = smallest[dimension].min(*value);
+                    greatest[dimension] = greatest[dimension].max(*value);
+                }
+            }
+        }
+        assert_eq!((smallest, greatest), (least, most), "{takes}: each action is played");
+        assert!(bench.succeed(&["inspect", "data"]).contains("episodes: 20"), "{takes} is read again");
+    }
+}

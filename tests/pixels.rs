@@ -137,6 +137,14 @@ mod every_algorithm_of_images_resumes_to_the_same_bits {
     }
 }
 
+/// The mean returns of the evaluations of `run`.
+fn evaluations(bench: &Bench) -> Vec<f64> {
+    let found = fs::read_to_string(bench.path("run/evaluation.json")).unwrap();
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let all = found.as_array().unwrap().iter();
+    all.map(|one| one["targets"][0]["mean_return"].as_f64().unwrap()).collect()
+}
+
 /// The losses that `run` recorded.
 fn losses(bench: &Bench) -> Vec<f64> {
     let metrics = fs::read_to_string(bench.path("run/metrics.jsonl")).unwrap();
@@ -185,6 +193,47 @@ mod new_policies_of_every_network_learn_and_act {
     }
 
     test_rows! { row: nature_cnn = (), impala_cnn = (), symbols = (), }
+}
+
+/// A policy of symbols, a direction and a mission, of which the mission alone says what to do.
+#[test]
+fn a_policy_does_what_its_mission_says_and_refuses_words_that_it_does_not_know() {
+    let bench = Bench::new();
+    let keys = ["--env", "gymnasium:Keys-v0", "--env-import", "pixel_envs"];
+    let rest = ["--policy", "random", "--episodes", "200", "--num-envs", "4", "--seed", "5", "--out", "data"];
+    succeed(&bench, &[&["collect"], keys.as_slice(), &rest].concat());
+    let found = succeed(&bench, &["inspect", "data"]);
+    assert!(found.contains("image_shape: 3, 7, 7") && found.contains("observation_width: 24"), "{found}");
+
+    let new = "[policy.new]\nhidden_size = 32\nlayers = 1\nheads = 2\ndropout = 0.0\ncontext_length = 2\nmax_episode_length = 20\nreturn_scale = 1.0\ntarget_return = 1.0\nimage_encoder = \"symbols\"\ntext = \"mission\"\n[data]";
+    let config = config().replace("Bars-v0", "Keys-v0").replace("target_return = 8.0", "target_return = 1.0");
+    let (before, after) = config.split_once("[policy.pretrained]").unwrap();
+    let after = after.split_once("[data]").unwrap().1;
+    bench.write("config.toml", &format!("{before}{new}{after}"));
+    let sets = [
+        "adapter={ full_fine_tuning = {} }",
+        "optimiser.batch_size=32",
+        "offline.updates=900",
+        "evaluation.every=900",
+        "evaluation.episodes=30",
+        "checkpoint.every=900",
+    ];
+    let sets = sets.map(|set| ["--set", set]);
+    succeed(&bench, &[&["train", "config.toml", "--out", "run"], sets.as_flattened()].concat());
+    let returns: Vec<f64> = evaluations(&bench);
+    assert!(returns.last().unwrap() > &0.8, "random play earns a third, and the policy {returns:?}");
+    let config = fs::read_to_string(bench.path("run/best/policy/config.json")).unwrap();
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["text"]["words"], serde_json::json!(["blue", "green", "key", "red", "take", "the"]));
+
+    let play = ["evaluate", "run/best/policy", "--episodes", "3"];
+    let other = ["--env-kwarg", "colours=[\"pink\", \"pink\", \"pink\"]"];
+    let sentence = "holds the word \"pink\", expected blue, green, key, red, take, the";
+    check_refused(&bench, &[play.as_slice(), &keys, &other].concat(), sentence);
+    let sentence =
+        "`policy.new.text` is \"task\", expected the key of a text of the data's observations: \"mission\"";
+    let other = ["train", "config.toml", "--set", "policy.new.text=task", "--out", "other"];
+    check_refused(&bench, &[other.as_slice(), &sets.as_flattened()[..2]].concat(), sentence);
 }
 
 #[test]

@@ -35,11 +35,12 @@ pub mod mujoco;
 /// The versions whose types our interface shows.
 pub use {gymnasium_rs, ndarray};
 
+pub use crate::core::actions::ACTIONS;
 pub use crate::core::controller::{Controller, VecController};
 pub use crate::core::error::EnvError;
 pub use crate::core::kwargs::{KwargReader, Kwargs};
 pub use crate::core::seeding::{Episodes, episode_rng};
-pub use crate::core::space::{Bound, ImageLeaf, Leaf, Space};
+pub use crate::core::space::{Bound, ImageLeaf, Leaf, Part, PartKind, Space};
 pub use crate::core::spec::{ActionSpace, EnvSpec, Expert, Phase, ReferenceScores, Success};
 pub use crate::core::task::{NativeTask, Step, Task};
 pub use crate::core::vec_env::{StepBatch, VecEnv, check_actions};

@@ -1,4 +1,4 @@
-"""Environments that show images alone, for `tests/pixels.rs`."""
+"""Environments that show images, for `tests/pixels.rs`."""
 
 import gymnasium
 import numpy as np
@@ -41,4 +41,31 @@ class Bars(gymnasium.Env):
         return self.look(), reward, self.steps == self.length, False, {}
 
 
+class Keys(gymnasium.Env):
+    """Shows symbols, a direction, and a mission that names the colour of a key; the action of that colour earns 1."""
+
+    def __init__(self, length=1, colours=("red", "green", "blue")):
+        letters = "abcdefghijklmnopqrstuvwxyz "
+        mission = spaces.Text(20, charset=letters)
+        image = spaces.Box(0, 255, (7, 7, 3), np.uint8)
+        self.observation_space = spaces.Dict(image=image, direction=spaces.Discrete(4), mission=mission)
+        self.action_space = spaces.Discrete(3)
+        self.length, self.colours = length, colours
+
+    def look(self):
+        image = np.full((7, 7, 3), self.draw.integers(6), np.uint8)
+        mission = f"take the {self.colours[self.key]} key"
+        return {"image": image, "direction": int(self.draw.integers(4)), "mission": mission}
+
+    def reset(self, seed=None, options=None):
+        self.draw, self.steps = np.random.default_rng(seed), 0
+        self.key = int(self.draw.integers(3))
+        return self.look(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self.look(), float(action == self.key), self.steps == self.length, False, {}
+
+
+gymnasium.register("Keys-v0", Keys, max_episode_steps=20)
 gymnasium.register("Bars-v0", Bars, max_episode_steps=20)

@@ -140,8 +140,8 @@ class Odd(gymnasium.Env):
         odd = {
             "Box": ROOM,
             "Discrete": spaces.Discrete(2),
-            "Text": spaces.Text(5),
-            "mission": spaces.Dict(image=ROOM, mission=spaces.Text(5)),
+            "Graph": spaces.Graph(ROOM, None),
+            "edges": spaces.Dict(image=ROOM, edges=spaces.Graph(ROOM, None)),
             "unbounded Box": ROOM,
         }
         self.observation_space, self.action_space = odd[shows], odd[takes]
@@ -187,6 +187,35 @@ class Bounded(gymnasium.Env):
         return np.zeros(2), 1.0, False, False, {}
 
 
+class Takes(gymnasium.Env):
+    """Takes actions of the space that it is given the name of, and shows the last one, or the first there is, and
+    a mission. Its episodes are cut by itself, each after as many steps as its seed says."""
+
+    def __init__(self, takes="Box"):
+        self.action_space = {
+            "Box": spaces.Box(np.array([[-2, 0]]), np.array([[3, 1]]), dtype=np.int16),
+            "Discrete": spaces.Discrete(3, start=-1),
+            "MultiDiscrete": spaces.MultiDiscrete([[2, 3]], start=[[-4, 5]]),
+            "MultiBinary": spaces.MultiBinary([1, 2]),
+        }[takes]
+        taken = spaces.Box(-9, 9, self.action_space.shape, np.int64)
+        self.observation_space = spaces.Dict(taken=taken, mission=spaces.Text(7, min_length=0, charset=" go"))
+        self.max_steps = 0  # until it begins, as MiniGrid has it
+
+    def show(self, taken, mission):
+        return {"taken": np.asarray(taken, np.int64), "mission": mission}
+
+    def reset(self, seed=None, options=None):
+        self.steps, self.max_steps = 0, 4 + (seed or 0) % 3
+        return self.show(np.zeros(self.action_space.shape), ""), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.steps += 1
+        shown = self.show(action, "go go"[: self.steps])
+        return shown, float(np.sum(action)), False, self.steps == self.max_steps, {}
+
+
 class OldStep(Counter):
     """Steps as the old gym API has it."""
 
@@ -211,3 +240,4 @@ gymnasium.register("Counter-v0", Counter, max_episode_steps=100)
 gymnasium.register("Told-v0", Told, max_episode_steps=100)
 gymnasium.register("Odd-v0", Odd, max_episode_steps=100)
 gymnasium.register("Endless-v0", Counter)
+gymnasium.register("Takes-v0", Takes)

@@ -84,7 +84,8 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     };
     let facts = DatasetFacts {
         observation_width: spec.observation_width(),
-        image: spec.image,
+        space: spec.space.as_ref().filter(|space| !space.is_row()),
+        image: spec.image.is_some(),
         action: &spec.action,
         algorithm: &algorithm,
         env: Some(RecordedEnv { spec: &spec, id: &args.env.id, kwargs: &kwargs, imports: &bridge.imports }),

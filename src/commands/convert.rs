@@ -35,7 +35,8 @@ pub fn run(args: ConvertArgs) -> anyhow::Result<()> {
     let algorithm = format!("converted from {}", args.file.file_name().unwrap_or_default().to_string_lossy());
     let facts = DatasetFacts {
         observation_width: file.observation_width(),
-        image: None,
+        space: None,
+        image: false,
         action: &action,
         algorithm: &algorithm,
         env: spec.as_ref().zip(args.env.as_deref()).map(|(spec, id)| RecordedEnv {

@@ -20,8 +20,8 @@ pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
                     ActionSpace::Discrete { n, start } => {
                         json!({ "type": "Discrete", "n": n, "start": start })
                     }
-                    ActionSpace::MultiDiscrete { counts } => {
-                        json!({ "type": "MultiDiscrete", "nvec": counts })
+                    ActionSpace::MultiDiscrete { counts, starts } => {
+                        json!({ "type": "MultiDiscrete", "nvec": counts, "start": starts })
                     }
                     ActionSpace::Box { low, high } => {
                         json!({ "type": "Box", "shape": [low.len()], "low": low, "high": high })

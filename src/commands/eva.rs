@@ -38,6 +38,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     }
     policies::check_spaces(policy.config(), policies::Shown::in_data(&dataset), &dataset.action, &whose)?;
     policies::tell_far_states(policy.config(), &dataset.trajectories, &whose);
+    policies::check_texts(policy.config(), &dataset.trajectories, &whose)?;
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
     let sites = policy.sites_named(&options.lora.target_modules).or_input()?;
     if let Some(width) = sites.iter().map(|site| site.input).min().filter(|width| rank > *width) {

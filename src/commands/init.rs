@@ -240,6 +240,7 @@ fn new_policy(task: &Task) -> NewPolicyConfig {
         tokens: vec![Token::Return, Token::State, Token::Action],
         global_positions: false,
         image_encoder: None,
+        text: None,
         action_head: ActionHeadConfig::Continuous {},
         activation: Activation::Relu,
     }

@@ -43,6 +43,10 @@ pub struct NewPolicyConfig {
     /// absent, an image is flattened like any other numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_encoder: Option<ImageNetwork>,
+    /// The key of the text of an observation, such as `"mission"`, whose words in the data become the policy's
+    /// vocabulary. Where absent, its characters are numbers like any others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// How continuous actions are chosen; discrete ones always by logits.
     #[serde(default)]
     pub action_head: ActionHeadConfig,

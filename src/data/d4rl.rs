@@ -113,9 +113,7 @@ impl D4rl {
             Some(spec) => spec.action.clone(),
             None => found_actions(&mut actions)?,
         };
-        if let ActionSpace::Discrete { start, .. } = action {
-            actions.less = start as f32;
-        }
+        actions.starts = action.starts().to_vec();
         actions.each_piece(|first, rows| check_actions(&action, rows, first))?;
 
         let limit = spec.map(|spec| spec.max_episode_steps as usize);
@@ -245,8 +243,8 @@ struct Rows {
     count: usize,
     /// Whether they are integers.
     whole: bool,
-    /// What each number is more than it should be.
-    less: f32,
+    /// What the environment calls the first action of each dimension, where actions are discrete.
+    starts: Vec<i64>,
     /// Rows of a piece.
     piece: usize,
     /// The piece in memory.
@@ -270,7 +268,17 @@ impl Rows {
         let chunk = dataset.chunk_shape().map_err(unreadable)?;
         let chunk = chunk.and_then(|chunk| chunk.first().copied()).map_or(1, |rows| rows.max(1) as usize);
         let piece = PIECE.div_ceil(chunk) * chunk;
-        Ok(Self { dataset, name, width, count, whole, less: 0.0, piece, held: 0..0, numbers: Vec::new() })
+        Ok(Self {
+            dataset,
+            name,
+            width,
+            count,
+            whole,
+            starts: Vec::new(),
+            piece,
+            held: 0..0,
+            numbers: Vec::new(),
+        })
     }
 
     /// Looks at all rows, a piece at a time, with the number of its first row; they must be finite.
@@ -309,7 +317,9 @@ impl Rows {
         if numbers.len() != held.len() * self.width {
             return Err(format!("`{}` ends before row {}", self.name, held.end));
         }
-        self.numbers = numbers.into_iter().map(|x| x as f32 - self.less).collect();
+        let starts = if self.starts.is_empty() { &[0][..] } else { &self.starts };
+        let from_start = numbers.into_iter().zip(starts.iter().cycle());
+        self.numbers = from_start.map(|(x, start)| (x - *start as f64) as f32).collect();
         self.held = held;
         check_finite(self.name, &self.numbers, self.width, start)
     }

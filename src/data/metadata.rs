@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use eva_rl_envs::{ActionSpace, Kwargs, ReferenceScores, Space};
+use eva_rl_envs::{ACTIONS, ActionSpace, Kwargs, ReferenceScores, Space};
 use hdf5_pure::AttrValue;
 use serde_json::{Map, Value};
 
@@ -69,7 +69,7 @@ impl<'a> Metadata<'a> {
         let space = self.space(key)?;
         if let Err((_, other)) = space.leaves() {
             let found = if *other == space { space.to_string() } else { format!("{space}, with {other}") };
-            let wanted = "Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple of these";
+            let wanted = "Box, Discrete, MultiDiscrete, MultiBinary, Text, or Dict and Tuple of these";
             return Err(self.refuse(key, found, wanted));
         }
         let encoded = self.values["jpeg_encoding"] == true;
@@ -87,8 +87,7 @@ impl<'a> Metadata<'a> {
     pub fn action_space(&self) -> Result<ActionSpace, DatasetError> {
         let key = "action_space";
         let space = self.space(key)?;
-        let wanted = "Discrete, MultiDiscrete from 0 on, MultiBinary, or a Box of bounded floats";
-        space.actions().ok_or_else(|| self.refuse(key, space.to_string(), wanted))
+        space.actions().ok_or_else(|| self.refuse(key, space.to_string(), ACTIONS))
     }
 
     /// The environment and its options.

@@ -46,6 +46,7 @@ pub fn read_with(path: &Path, reading: Reading) -> Result<Dataset, DatasetError>
     let reader = Reader { space: &space, image, action: &action, stored: &stored, reading };
     let mut dataset = Dataset {
         observation_width: width - apart,
+        space: (!space.is_row()).then(|| space.clone()),
         image: image.map(|image| image.shape),
         action: action.clone(),
         env: metadata.env(),
@@ -195,6 +196,31 @@ mod tests {
                 .collect();
             assert_eq!(*flat.observations.all(), whole);
             assert_eq!(flat.images.size(), 0);
+        }
+    }
+
+    #[test]
+    fn images_whole_numbers_and_texts_of_a_dict_are_read_and_written_as_they_were() {
+        let file = TensorFile::open(&golden("../images/expected.safetensors")).unwrap();
+        let dataset = read_with(&golden("../images/parts-v0"), IMAGES).unwrap();
+        assert_eq!((dataset.image, dataset.observation_width), (Some([3, 7, 7]), 4 + 12));
+        for (number, trajectory) in dataset.trajectories.iter().enumerate() {
+            let flat = |name: &str| file.read(&format!("parts.{number}.{name}")).unwrap().flatten(0, -1);
+            let images = &trajectory.images;
+            assert_eq!(images.rows(0..images.len()), Vec::<u8>::try_from(flat("image")).unwrap());
+            assert_eq!(*trajectory.observations.all(), Vec::<f32>::try_from(flat("numbers")).unwrap());
+        }
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["parts", "dict", "last"] {
+            let dataset = read_with(&golden(&format!("../images/{name}-v0")), IMAGES).unwrap();
+            let path = folder.path().join(name);
+            data::write(&dataset, None, &[], &path).unwrap();
+            assert_eq!(read_with(&path, IMAGES).unwrap(), dataset, "{name}");
+            let flat = read(&golden(&format!("../images/{name}-v0"))).unwrap();
+            assert_eq!(read(&path).unwrap(), flat, "{name}");
+            let path = folder.path().join(format!("{name}-flat"));
+            data::write(&flat, None, &[], &path).unwrap();
+            assert_eq!(read_with(&path, IMAGES).unwrap(), dataset, "{name}");
         }
     }
 

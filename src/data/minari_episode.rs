@@ -43,10 +43,10 @@ impl Reader<'_> {
         let images = self.images(group, steps + 1)?;
         let mut actions = self.stored.numbers(group, "actions")?;
         wanted("actions", actions.len(), steps * self.action.width())?;
-        if let ActionSpace::Discrete { start, .. } = self.action
-            && *start != 0
-        {
-            actions.to_mut().iter_mut().for_each(|action| *action -= *start as f32);
+        let starts = self.action.starts();
+        if starts.iter().any(|start| *start != 0) {
+            let of_each = actions.to_mut().iter_mut().zip(starts.iter().cycle());
+            of_each.for_each(|(action, start)| *action -= *start as f32);
         }
         let [terminations, truncations] = ["terminations", "truncations"].map(|name| {
             let flags = self.stored.flags(group, name)?;
@@ -124,6 +124,14 @@ impl Reader<'_> {
         let mut flat = vec![0.0; rows * width];
         for leaf in leaves {
             let name = path_of(&leaf);
+            if let Space::Text { .. } = leaf.space {
+                let texts = self.stored.texts(group, &name)?;
+                wanted(&name, texts.len(), rows)?;
+                for (text, row) in texts.iter().zip(flat.chunks_mut(width)) {
+                    leaf.flatten_text(text, row).map_err(|reason| format!("`{name}` {reason}"))?;
+                }
+                continue;
+            }
             let recorded = self.stored.floats(group, &name)?;
             wanted(&name, recorded.len(), rows * leaf.recorded())?;
             for (recorded, row) in recorded.chunks(leaf.recorded().max(1)).zip(flat.chunks_mut(width)) {

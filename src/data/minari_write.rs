@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase};
-use hdf5_pure::{
-    AttrValue, DatasetBuilder, EnumTypeBuilder, File, FileBuilder, GroupBuilder, StagedGroup, make_i8_type,
-};
+use eva_rl_envs::{ActionSpace, EnvSpec, ImageLeaf, Kwargs, Phase, Space};
+use hdf5_pure::{AttrValue, EnumTypeBuilder, File, FileBuilder, GroupBuilder, StagedGroup, make_i8_type};
 use serde_json::{Map, Value, json};
 
+use super::minari_observations::Place;
 use super::stored::SUCCESS;
 #[cfg(test)]
 use super::trajectory::Dataset;
 use super::trajectory::Trajectory;
+use super::{minari_observations, minari_space};
 use crate::support::atomic::write_folder;
 
 /// The format's version that this writes, as `minari` names it.
@@ -31,19 +31,15 @@ pub(super) const REFERENCE_KEY: &str = "eva_rl_reference_scores";
 /// Bytes of episodes that are held before they are written.
 const BATCH: usize = if cfg!(test) { 1 << 14 } else { 64 << 20 };
 
-/// Images of a chunk. Deflate looks back 32 KB, where it finds the frames that the image before has shown.
-const CHUNK: u64 = 8;
-
-/// How hard images are compressed, of 9.
-const DEFLATE: u32 = 4;
-
 /// What is said of a dataset as a whole.
 #[derive(Debug)]
 pub struct DatasetFacts<'a> {
     /// Numbers in an observation, its image aside.
     pub observation_width: usize,
-    /// Channels, height and width of an observation's image, if it has one.
-    pub image: Option<[usize; 3]>,
+    /// The environment's own space of observations, where that is not a row of numbers.
+    pub space: Option<&'a Space>,
+    /// Whether images are kept apart from an observation's numbers.
+    pub image: bool,
     /// What an action is.
     pub action: &'a ActionSpace,
     /// Who acted.
@@ -78,13 +74,21 @@ pub fn write(
     let env = spec.zip(dataset.env.as_ref());
     let facts = DatasetFacts {
         observation_width: dataset.observation_width,
-        image: dataset.image,
+        space: dataset.space.as_ref(),
+        image: dataset.image.is_some(),
         action: &dataset.action,
         algorithm: &dataset.algorithm,
         env: env.map(|(spec, (id, kwargs))| RecordedEnv { spec, id, kwargs, imports }),
         size: (dataset.trajectories.len(), dataset.steps()),
     };
     write_episodes(&facts, dataset.trajectories.iter().cloned().map(Ok), path)
+}
+
+impl DatasetFacts<'_> {
+    /// The part of an observation that is images kept apart.
+    fn image_leaf(&self) -> Option<ImageLeaf> {
+        self.space.filter(|_| self.image).and_then(Space::image)
+    }
 }
 
 /// Writes a dataset into `path`, which must not exist: whole or not at all.
@@ -148,46 +152,26 @@ fn add(
     Ok(number)
 }
 
-/// A group of a new file, or of one that is added to.
-trait Place {
+/// A group whose attributes can be set.
+trait Attributes {
     fn attribute(&mut self, name: &str, value: AttrValue);
-    fn dataset(&mut self, name: &str, build: &mut dyn FnMut(&mut DatasetBuilder));
-    fn group(&mut self, name: &str, fill: &mut dyn FnMut(&mut dyn Place));
 }
 
-impl Place for GroupBuilder {
+impl Attributes for GroupBuilder {
     fn attribute(&mut self, name: &str, value: AttrValue) {
         self.set_attr(name, value);
     }
-
-    fn dataset(&mut self, name: &str, build: &mut dyn FnMut(&mut DatasetBuilder)) {
-        build(self.create_dataset(name));
-    }
-
-    fn group(&mut self, name: &str, fill: &mut dyn FnMut(&mut dyn Place)) {
-        let mut group = self.create_group(name);
-        fill(&mut group);
-        self.add_group(group.finish());
-    }
 }
 
-impl Place for StagedGroup<'_> {
+impl Attributes for StagedGroup<'_> {
     fn attribute(&mut self, name: &str, value: AttrValue) {
         self.set_attr(name, value);
-    }
-
-    fn dataset(&mut self, name: &str, build: &mut dyn FnMut(&mut DatasetBuilder)) {
-        self.create_dataset(name, build);
-    }
-
-    fn group(&mut self, name: &str, fill: &mut dyn FnMut(&mut dyn Place)) {
-        self.create_group_with(name, |group| fill(group));
     }
 }
 
 /// Fills an episode's group.
 fn fill(
-    group: &mut impl Place,
+    group: &mut (impl Place + Attributes),
     facts: &DatasetFacts,
     number: usize,
     episode: &Trajectory,
@@ -195,32 +179,26 @@ fn fill(
     let steps = episode.len() as u64;
     group.attribute("id", AttrValue::I64(number as i64));
     group.attribute("total_steps", AttrValue::I64(steps as i64));
-    let width = facts.observation_width as u64;
-    group.dataset("observations", &mut |dataset| match facts.image {
+    match facts.space {
+        Some(space) => minari_observations::fill(group, space, facts.image_leaf(), episode),
         None => {
-            let observations = episode.observations.all();
-            let rows = observations.len() as u64 / width;
-            dataset.with_f32_data(&observations).with_shape(&[rows, width]);
+            let width = facts.observation_width as u64;
+            group.dataset("observations", &mut |dataset| {
+                let observations = episode.observations.all();
+                let rows = observations.len() as u64 / width;
+                dataset.with_f32_data(&observations).with_shape(&[rows, width]);
+            });
         }
-        Some(shape) => {
-            let rows = episode.images.len();
-            let [channels, height, width] = shape.map(|size| size as u64);
-            dataset
-                .with_u8_data(&episode.images.rows(0..rows))
-                .with_shape(&[rows as u64, channels, height, width])
-                .with_chunks(&[CHUNK.min(rows as u64), channels, height, width])
-                .with_deflate(DEFLATE);
-        }
-    });
+    }
     group.dataset("actions", &mut |dataset| {
         let actions = episode.actions.all();
         let shape = [actions.len() as u64 / facts.action.width() as u64, facts.action.width() as u64];
         match facts.action {
-            ActionSpace::Discrete { start, .. } => {
-                dataset.with_i64_data(&indices(&actions, *start));
+            ActionSpace::Discrete { .. } => {
+                dataset.with_i64_data(&indices(&actions, facts.action.starts()));
             }
-            ActionSpace::MultiDiscrete { .. } => {
-                dataset.with_i64_data(&indices(&actions, 0)).with_shape(&shape);
+            ActionSpace::MultiDiscrete { starts, .. } => {
+                dataset.with_i64_data(&indices(&actions, starts)).with_shape(&shape);
             }
             ActionSpace::Box { .. } => {
                 dataset.with_f32_data(&actions).with_shape(&shape);
@@ -256,9 +234,9 @@ fn dataset_id(name: &str) -> String {
     if versioned { name.to_owned() } else { format!("{name}-v0") }
 }
 
-/// Discrete actions as their environment names them, the first of which is `start`.
-fn indices(actions: &[f32], start: i64) -> Vec<i64> {
-    actions.iter().map(|action| *action as i64 + start).collect()
+/// Discrete actions as their environment names them: the first of each dimension by its start.
+fn indices(actions: &[f32], starts: &[i64]) -> Vec<i64> {
+    actions.iter().zip(starts.iter().cycle()).map(|(action, start)| *action as i64 + start).collect()
 }
 
 /// h5py's booleans, true at the last step alone, where the episode ended so.
@@ -277,27 +255,19 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str, bytes: u64) -> String {
     metadata.insert("total_steps".to_owned(), json!(facts.size.1));
     metadata.insert("data_format".to_owned(), json!("hdf5"));
     metadata.insert("jpeg_encoding".to_owned(), json!(false));
-    let observation = match (facts.image, facts.env) {
-        (Some(shape), _) => image_space(shape),
-        (None, Some(RecordedEnv { spec, .. })) => box_space(&spec.observation_low, &spec.observation_high),
+    let observation = match (facts.space, facts.env) {
+        (Some(space), _) => minari_space::of_space(space),
+        (None, Some(RecordedEnv { spec, .. })) => {
+            minari_space::of_vectors(&spec.observation_low, &spec.observation_high)
+        }
         (None, None) => {
             let bound = vec![f32::INFINITY; facts.observation_width];
             let low: Vec<f32> = bound.iter().map(|x| -x).collect();
-            box_space(&low, &bound)
+            minari_space::of_vectors(&low, &bound)
         }
     };
     metadata.insert("observation_space".to_owned(), Value::String(observation));
-    let action = match facts.action {
-        ActionSpace::Discrete { n, start } => {
-            json!({ "type": "Discrete", "dtype": "int64", "start": start, "n": n }).to_string()
-        }
-        ActionSpace::MultiDiscrete { counts } => {
-            let zeros = vec![0; counts.len()];
-            json!({ "type": "MultiDiscrete", "dtype": "int64", "nvec": counts, "start": zeros }).to_string()
-        }
-        ActionSpace::Box { low, high } => box_space(low, high),
-    };
-    metadata.insert("action_space".to_owned(), Value::String(action));
+    metadata.insert("action_space".to_owned(), Value::String(minari_space::of_actions(facts.action)));
     if let Some(RecordedEnv { spec, id, kwargs, imports }) = facts.env {
         if let Some(Recovery { id, entry_point, kwargs }) = recovery(id, kwargs, imports) {
             let env_spec = json!({
@@ -330,37 +300,6 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str, bytes: u64) -> String {
     metadata.insert("algorithm_name".to_owned(), json!(facts.algorithm));
     metadata.insert("minari_version".to_owned(), json!(MINARI_VERSION));
     Value::Object(metadata).to_string() + "\n"
-}
-
-/// A Box as Minari spells it, with Python's infinities.
-fn box_space(low: &[f32], high: &[f32]) -> String {
-    let list = |bounds: &[f32]| {
-        let bounds: Vec<String> = bounds
-            .iter()
-            .map(|bound| match *bound {
-                f32::INFINITY => "Infinity".to_owned(),
-                f32::NEG_INFINITY => "-Infinity".to_owned(),
-                bound => json!(f64::from(bound)).to_string(),
-            })
-            .collect();
-        format!("[{}]", bounds.join(", "))
-    };
-    let (low_list, high_list) = (list(low), list(high));
-    format!(
-        r#"{{"type": "Box", "dtype": "float32", "shape": [{}], "low": {low_list}, "high": {high_list}}}"#,
-        low.len()
-    )
-}
-
-/// The Box of images, as Minari spells it: with the bounds of every byte.
-fn image_space(shape: [usize; 3]) -> String {
-    let nested = |bound: u8| {
-        let [channels, height, width] = shape;
-        let row = Value::from(vec![bound; width]);
-        Value::from(vec![Value::from(vec![row; height]); channels])
-    };
-    let (low, high) = (nested(0), nested(255));
-    json!({ "type": "Box", "dtype": "uint8", "shape": shape, "low": low, "high": high }).to_string()
 }
 
 /// How Python makes the environment again.

@@ -7,12 +7,15 @@ mod images;
 mod metadata;
 mod minari;
 mod minari_episode;
+mod minari_observations;
+mod minari_space;
 mod minari_write;
 mod numbers;
 mod reading;
 mod replay;
 mod spool;
 mod stored;
+pub mod texts;
 mod trajectory;
 mod windows;
 

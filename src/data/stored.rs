@@ -58,6 +58,20 @@ impl Stored {
         floats(&self.checked(group, name)?, name, 0..u64::MAX)
     }
 
+    /// Strings.
+    pub fn texts(&self, group: &Group, name: &str) -> Result<Vec<String>, String> {
+        let unreadable = |error: hdf5_pure::Error| {
+            format!("`{name}` cannot be read as texts: {}", one_line(&error.to_string()))
+        };
+        let dataset = group.dataset(name).map_err(unreadable)?;
+        // A string's place takes 16 bytes; what it holds lies elsewhere in the file.
+        let places = dataset.shape().map_err(unreadable)?.into_iter().fold(16, u64::saturating_mul);
+        self.spend(places)?;
+        let texts = dataset.read_string().map_err(unreadable)?;
+        self.spend(texts.iter().map(|text| text.len() as u64).sum())?;
+        Ok(texts)
+    }
+
     /// Booleans, which h5py keeps as an enumeration of one byte, or numbers of any type that are 0 or not.
     pub fn flags(&self, group: &Group, name: &str) -> Result<Vec<bool>, String> {
         let dataset = self.checked(group, name)?;

@@ -1,6 +1,6 @@
 //! One episode, and the episodes of one task.
 
-use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, ReferenceScores};
+use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, ReferenceScores, Space};
 
 use super::images::Images;
 use super::numbers::Numbers;
@@ -71,6 +71,8 @@ impl Trajectory {
 pub struct Dataset {
     /// Numbers in an observation, its image aside.
     pub observation_width: usize,
+    /// The space of observations as the dataset has it; absent where that is a row of numbers.
+    pub space: Option<Space>,
     /// Channels, height and width of an observation's image, where images were asked for and it has one.
     pub image: Option<[usize; 3]>,
     /// What an action is.
@@ -195,6 +197,7 @@ mod tests {
     fn moments_leave_the_last_observation_out() {
         let dataset = Dataset {
             observation_width: 1,
+            space: None,
             image: None,
             action: ActionSpace::Discrete { n: 2, start: 0 },
             env: None,
@@ -217,6 +220,7 @@ mod tests {
         let trajectory = Trajectory { observations: observations.into(), ..trajectory(&[0.0; 3]) };
         let dataset = Dataset {
             observation_width: 2,
+            space: None,
             image: None,
             action: ActionSpace::Discrete { n: 2, start: 0 },
             env: None,

@@ -8,7 +8,7 @@ use eva_rl_agents::model::{ActionKind, Conditioning, Policy, PolicyConfig, Trans
 use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
-use crate::data::{Dataset, Trajectory};
+use crate::data::{Dataset, Trajectory, texts};
 use crate::policies::Source;
 use crate::support::errors::{InputError, OrInput, tell};
 
@@ -133,6 +133,20 @@ pub fn tell_far_states<'a>(
     }
 }
 
+/// Refuses texts of which the policy does not know every word.
+pub fn check_texts<'a>(
+    config: &PolicyConfig,
+    trajectories: impl IntoIterator<Item = &'a Trajectory>,
+    whose: &str,
+) -> anyhow::Result<()> {
+    let Some(text) = &config.text else { return Ok(()) };
+    for found in texts::of(trajectories, config.row_width() as usize, text) {
+        let refused = |unknown| InputError(format!("{whose} says what the policy does not know: {unknown}"));
+        text.numbers(&found).map_err(refused)?;
+    }
+    Ok(())
+}
+
 /// Says so where a target return lies far above what the policy's training data reached.
 pub fn tell_far_targets(targets: &[f32], known: Option<f32>) {
     let Some(known) = known else { return };
@@ -145,7 +159,7 @@ pub fn tell_far_targets(targets: &[f32], known: Option<f32>) {
 
 /// Refuses actions that no policy of ours chooses.
 pub fn check_actions(action: &ActionSpace, whose: &str) -> anyhow::Result<()> {
-    if let ActionSpace::MultiDiscrete { counts } = action {
+    if let ActionSpace::MultiDiscrete { counts, .. } = action {
         return Err(InputError(format!(
             "{whose} takes {} discrete actions at once, and policies choose one, or numbers",
             counts.len()

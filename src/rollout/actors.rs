@@ -78,7 +78,7 @@ impl<A: Actor> Actor for NoisyActor<A> {
                         draw_uniform(&self.space, &mut episode.noise, row);
                     }
                 }
-                ActionSpace::MultiDiscrete { counts } => {
+                ActionSpace::MultiDiscrete { counts, .. } => {
                     for (action, count) in row.iter_mut().zip(counts) {
                         if episode.noise.r#gen::<f32>() < scale {
                             *action = episode.noise.gen_range(0..*count) as f32;
@@ -106,7 +106,7 @@ impl<A: Actor> Actor for NoisyActor<A> {
 pub fn draw_uniform(space: &ActionSpace, noise: &mut ChaCha8Rng, row: &mut [f32]) {
     match space {
         ActionSpace::Discrete { n, .. } => row[0] = noise.gen_range(0..*n) as f32,
-        ActionSpace::MultiDiscrete { counts } => {
+        ActionSpace::MultiDiscrete { counts, .. } => {
             for (action, count) in row.iter_mut().zip(counts) {
                 *action = noise.gen_range(0..*count) as f32;
             }

@@ -79,7 +79,9 @@ impl<'a> PolicyActor<'a> {
         let windows_of =
             WindowBuilder { conditioning: conditioning.shallow_clone(), target_return, space: space.clone() };
         let (policy, head) = match choice {
-            ActionSelection::Greedy(Policy::TorchScript(module)) => return Self::Module(module, Box::new(windows_of)),
+            ActionSelection::Greedy(Policy::TorchScript(module)) => {
+                return Self::Module(module, Box::new(windows_of));
+            }
             ActionSelection::Greedy(Policy::Transformer(policy)) => (policy, None),
             ActionSelection::Sampled(policy, head) => (policy, Some(head.clone_for_thread())),
         };
@@ -231,6 +233,7 @@ impl TransformerActor {
 
 impl Actor for TransformerActor {
     fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
+        self.windows_of.check_texts(live)?;
         let num_envs = actions.len() / self.windows_of.space.width();
         let chosen = tch::no_grad(|| self.choose(live, num_envs));
         self.windows_of.write(&chosen, live, actions);

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::actor::{ActiveEpisode, idle_actions, row_of};
 use crate::data::{Step, Windows};
+use crate::support::errors::InputError;
 
 /// How a policy reads its environment, and what it is conditioned on.
 pub struct WindowBuilder {
@@ -57,6 +58,19 @@ impl WindowBuilder {
     ) -> Inputs {
         let windows = self.windows(live, batch, steps, 0);
         self.conditioning.inputs_of(&windows.view(), Some(images))
+    }
+
+    /// Refuses episodes that begin with a text of which the policy does not know every word.
+    pub fn check_texts(&self, live: &[ActiveEpisode]) -> Result<(), InputError> {
+        let Some(text) = self.conditioning.text() else { return Ok(()) };
+        for episode in live.iter().filter(|episode| episode.earned.len() == 1) {
+            let row = episode.observation(self.conditioning.row_width());
+            let refused = |unknown| {
+                InputError(format!("the environment says what the policy does not know: {unknown}"))
+            };
+            text.numbers(&text.text(&row)).map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// The latest image of each of these episodes: `[R, C, H, W]`.

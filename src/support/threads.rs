@@ -16,6 +16,9 @@ use eva_rl_agents::model::PolicyConfig;
 /// Multiply-adds of a pass's widest product that are worth a thread.
 const PRODUCTS_PER_THREAD: f64 = 1e8;
 
+/// Multiply-adds of the convolutions over a byte of an image, about.
+const PRODUCTS_PER_PIXEL: f64 = 256.0;
+
 /// How a thread waits; any of them is the user's own choice.
 const WAITING: [&str; 3] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"];
 
@@ -45,28 +48,41 @@ pub fn begin(chosen: Option<u32>) -> anyhow::Result<()> {
 
 /// Threads for passes over so many windows of a policy, one after the other.
 pub fn for_passes(config: &PolicyConfig, windows: usize) {
-    set_threads(threads_for(config, windows), 1);
+    set_threads(threads_for(config, windows, images(config, windows)), 1);
 }
 
 /// Threads for EVA's passes over the two halves of so many windows, side by side on two threads that share them.
 pub fn for_eva(config: &PolicyConfig, windows: usize) {
-    set_threads(2 * threads_for(config, windows.div_ceil(2)), 2);
+    let half = windows.div_ceil(2);
+    set_threads(2 * threads_for(config, half, images(config, half)), 2);
 }
 
 /// Threads for rollouts in so many environments, which two threads play that share them.
 pub fn for_rollouts(config: &PolicyConfig, num_envs: usize) {
-    match threads_for(config, num_envs.div_ceil(2)) {
+    // An image is embedded once, when it is shown.
+    let half = num_envs.div_ceil(2);
+    match threads_for(config, half, half) {
         1 => set_threads(1, 1),
         several => set_threads(2 * several, 2),
     }
 }
 
-/// Threads that a pass over so many windows is worth.
-fn threads_for(config: &PolicyConfig, windows: usize) -> usize {
-    let steps = config.context_length.unwrap_or(config.n_positions).max(1);
-    let tokens = windows as f64 * (steps * config.token_order.len() as i64) as f64;
+/// Steps of a window.
+fn steps(config: &PolicyConfig) -> i64 {
+    config.context_length.unwrap_or(config.n_positions).max(1)
+}
+
+/// Images of so many windows.
+fn images(config: &PolicyConfig, windows: usize) -> usize {
+    windows.saturating_mul(steps(config) as usize)
+}
+
+/// Threads that a pass over so many windows, which embeds so many images, is worth.
+fn threads_for(config: &PolicyConfig, windows: usize, images: usize) -> usize {
+    let tokens = windows as f64 * (steps(config) * config.token_order.len() as i64) as f64;
     let widest = tokens * config.hidden_size as f64 * (4 * config.hidden_size) as f64;
-    (widest / PRODUCTS_PER_THREAD).max(1.0) as usize
+    let convolutions = images as f64 * config.pixels() as f64 * PRODUCTS_PER_PIXEL;
+    (widest.max(convolutions) / PRODUCTS_PER_THREAD).max(1.0) as usize
 }
 
 /// Has libtorch compute on so many threads, or on as many as there are; the user's own number stands. Where
@@ -115,13 +131,25 @@ mod tests {
     fn check(hidden_size: i64, context_length: i64, windows: usize, expected: usize) {
         let context_length = Some(context_length);
         let config = PolicyConfig { hidden_size, context_length, ..PolicyConfig::default() };
-        assert_eq!(threads_for(&config, windows), expected);
+        assert_eq!(threads_for(&config, windows, images(&config, windows)), expected);
     }
 
     #[test]
     fn a_small_policy_s_batch_is_worth_one_thread() {
         check(64, 10, 64, 1);
         check(64, 20, 64, 1);
+    }
+
+    #[test]
+    fn images_are_worth_more() {
+        let config = PolicyConfig {
+            hidden_size: 64,
+            context_length: Some(10),
+            image_shape: Some([4, 84, 84]),
+            ..PolicyConfig::default()
+        };
+        assert_eq!(threads_for(&config, 8, images(&config, 8)), 5);
+        assert_eq!(threads_for(&config, 8, 8), 1);
     }
 
     #[test]

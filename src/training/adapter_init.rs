@@ -10,7 +10,7 @@ use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, LoraOptions, Scaling, fi
 use eva_rl_agents::adapter_init::eva::Progress;
 use eva_rl_agents::adapter_init::{Initialised, TaskData};
 use eva_rl_agents::model::{
-    self, ActionKind, Conditioning, Inputs, PolicyConfig as HfConfig, Token, TransformerPolicy,
+    self, ActionKind, Conditioning, Inputs, PolicyConfig as HfConfig, Token, TransformerPolicy, Vocabulary,
 };
 use eva_rl_envs::ActionSpace;
 use tch::Tensor;
@@ -27,7 +27,7 @@ use crate::support::signals;
 use crate::training::session::ADAPTER_SCALE;
 
 /// The config of a new policy, normalised by its data.
-pub fn new_policy(new: &NewPolicyConfig, datasets: &[Dataset]) -> HfConfig {
+pub fn new_policy(new: &NewPolicyConfig, text: Option<Vocabulary>, datasets: &[Dataset]) -> HfConfig {
     let (dataset, (mean, deviation)) = (&datasets[0], observation_moments(datasets));
     let (act_dim, action_kind, low, high) = match &dataset.action {
         ActionSpace::Discrete { n, .. } => (*n, ActionKind::Discrete, None, None),
@@ -49,6 +49,7 @@ pub fn new_policy(new: &NewPolicyConfig, datasets: &[Dataset]) -> HfConfig {
         state_dim: (dataset.observation_width + image.map_or(0, |shape| shape.iter().product())) as i64,
         image_shape: image.map(|shape| shape.map(|size| size as i64)),
         image_encoder: image.and(new.image_encoder),
+        text,
         act_dim: act_dim as i64,
         hidden_size: new.hidden_size,
         max_ep_len: new.max_episode_length,

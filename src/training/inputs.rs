@@ -9,7 +9,7 @@ use tch::Device;
 
 use super::adapter_init::{check_rank, check_tokens, new_policy};
 use crate::config::{OnlineConfig, PolicyConfig, RunPlan};
-use crate::data::{self, Dataset, Replay};
+use crate::data::{self, Dataset, Replay, texts};
 use crate::evaluation::Task;
 use crate::policies;
 use crate::support::errors::{InputError, OrInput, env_failure, tell};
@@ -73,8 +73,12 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
                 );
                 return Err(InputError(text).into());
             }
+            let text = match &new.text {
+                None => None,
+                Some(key) => Some(texts::vocabulary(key, &datasets).map_err(InputError)?),
+            };
             seeds::seed_torch(plan.seed, Purpose::Weights, 0);
-            let config = new_policy(new, &datasets);
+            let config = new_policy(new, text, &datasets);
             model::check_config(&config).or_input()?;
             let policy = TransformerPolicy::new(config, device);
             let conditioning = Conditioning::new(policy.config(), device)?;
@@ -101,7 +105,8 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
     tell_other_environments(plan, &datasets);
     if let PolicyConfig::Pretrained { .. } = &plan.policy {
         let trajectories = datasets.iter().flat_map(|dataset| &dataset.trajectories);
-        policies::tell_far_states(policy.config(), trajectories, "the data");
+        policies::tell_far_states(policy.config(), trajectories.clone(), "the data");
+        policies::check_texts(policy.config(), trajectories, "the data")?;
     }
     policies::tell_long_episodes(policy.config(), env.spec());
     let (offline, validation) = split(plan, datasets);

@@ -73,6 +73,9 @@ def main():
     ROOT.mkdir(parents=True)
     last = make("last", image(6, 5, 3))
     beside = make("dict", spaces.Dict(image=image(2, 5, 4), speed=spaces.Box(-1, 1, (2,), np.float32)))
+    mission = spaces.Text(12, charset=" abcdefgh")  # Minari writes characters in their order
+    parts = {"image": image(7, 7, 3), "direction": spaces.Discrete(4), "mission": mission}
+    told = make("parts", spaces.Dict(parts))
     make("jpeg", image(8, 8, 3), jpeg=True)
     again("last", "gzip", stored(chunks=(3, 6, 5, 3), compression="gzip", shuffle=True))
     again("last", "lzf", stored(chunks=(2, 3, 5, 1), compression="lzf"))
@@ -86,6 +89,11 @@ def main():
     for number, seen in enumerate(beside):
         expected[f"dict.{number}.image"] = torch.tensor(np.stack([one["image"] for one in seen]))
         expected[f"dict.{number}.speed"] = torch.tensor(np.stack([one["speed"] for one in seen]))
+    numbers = spaces.Dict({name: space for name, space in parts.items() if name != "image"})
+    for number, seen in enumerate(told):
+        expected[f"parts.{number}.image"] = torch.tensor(np.stack([one["image"].transpose(2, 0, 1) for one in seen]).copy())
+        flat = [spaces.flatten(numbers, {name: one[name] for name in numbers}) for one in seen]
+        expected[f"parts.{number}.numbers"] = torch.tensor(np.stack(flat).astype(np.float32))
     save_file(expected, ROOT / "expected.safetensors")
     for metadata in ROOT.glob("*/data/metadata.json"):
         kept = json.loads(metadata.read_text())

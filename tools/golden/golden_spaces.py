@@ -26,6 +26,11 @@ SPACES = {
     "Dict(x: Tuple(MultiBinary(2), Dict(y: Discrete(3, start=5))), z: Box(0, 9, (1,), float32))": spaces.Dict(
         x=spaces.Tuple([spaces.MultiBinary(2), spaces.Dict(y=spaces.Discrete(3, start=5))]), z=spaces.Box(0, 9, (1,))
     ),
+    "Text(1, 6, 62 characters)": spaces.Text(6),
+    # Minari sorts the characters; these are sorted.
+    "Dict(a: Discrete(2), t: Text(0, 4, 3 characters))": spaces.Dict(
+        a=spaces.Discrete(2), t=spaces.Text(4, min_length=0, charset=" bä")
+    ),
 }
 
 
@@ -35,6 +40,8 @@ def recorded(space, value, path=()):
         parts = [(key, part, value[key]) for key, part in space.spaces.items()]
     elif isinstance(space, spaces.Tuple):
         parts = [(f"_index_{index}", part, value[index]) for index, part in enumerate(space.spaces)]
+    elif isinstance(space, spaces.Text):
+        return {"/".join(path): value}
     else:
         return {"/".join(path): np.asarray(value, np.float64).ravel().tolist()}
     found = {}

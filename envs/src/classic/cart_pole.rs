@@ -58,6 +58,7 @@ impl CartPole {
             id: Self::ID.to_owned(),
             observation_low: high.map(|x| -x).to_vec(),
             observation_high: high.to_vec(),
+            space: None,
             image: None,
             action: ActionSpace::Discrete { n: 2, start: 0 },
             max_episode_steps: 500,

@@ -46,6 +46,7 @@ impl MountainCar {
             id: Self::ID.to_owned(),
             observation_low: vec![MIN_POSITION as f32, -MAX_SPEED as f32],
             observation_high: vec![MAX_POSITION as f32, MAX_SPEED as f32],
+            space: None,
             image: None,
             action: ActionSpace::Discrete { n: 3, start: 0 },
             max_episode_steps: 200,

@@ -46,6 +46,7 @@ impl MountainCarContinuous {
             id: Self::ID.to_owned(),
             observation_low: vec![MIN_POSITION, -MAX_SPEED],
             observation_high: vec![MAX_POSITION, MAX_SPEED],
+            space: None,
             image: None,
             action: ActionSpace::Box { low: vec![-1.0], high: vec![1.0] },
             max_episode_steps: 999,

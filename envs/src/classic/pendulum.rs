@@ -48,6 +48,7 @@ impl Pendulum {
             id: Self::ID.to_owned(),
             observation_low: high.map(|x| -x).to_vec(),
             observation_high: high.to_vec(),
+            space: None,
             image: None,
             action: ActionSpace::Box { low: vec![-MAX_TORQUE], high: vec![MAX_TORQUE] },
             max_episode_steps: 200,

@@ -1,5 +1,6 @@
 //! What every environment has to do with: tasks and batches of them, spaces, contracts, seeds, options, errors.
 
+pub mod actions;
 pub mod controller;
 pub mod error;
 pub mod kwargs;

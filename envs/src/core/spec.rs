@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::space::Space;
+
 /// Where an episode stands after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -32,6 +34,8 @@ pub enum ActionSpace {
     MultiDiscrete {
         /// How many actions each dimension has.
         counts: Vec<usize>,
+        /// What the environment itself calls the first of each.
+        starts: Vec<i64>,
     },
     /// A box; `low` and `high` have one bound per dimension, both finite.
     Box {
@@ -47,8 +51,17 @@ impl ActionSpace {
     pub fn width(&self) -> usize {
         match self {
             Self::Discrete { .. } => 1,
-            Self::MultiDiscrete { counts } => counts.len(),
+            Self::MultiDiscrete { counts, .. } => counts.len(),
             Self::Box { low, .. } => low.len(),
+        }
+    }
+
+    /// What the environment itself calls the first action of each dimension; nothing where actions are continuous.
+    pub fn starts(&self) -> &[i64] {
+        match self {
+            Self::Discrete { start, .. } => std::slice::from_ref(start),
+            Self::MultiDiscrete { starts, .. } => starts,
+            Self::Box { .. } => &[],
         }
     }
 }
@@ -159,6 +172,9 @@ pub struct EnvSpec {
     pub observation_low: Vec<f32>,
     /// Greatest value of each observation dimension; may be infinite.
     pub observation_high: Vec<f32>,
+    /// The space of observations as an environment in Python has it, its image included: its parts say what a row's
+    /// columns are. Of a native task none, because its observations are a Box of these bounds.
+    pub space: Option<Space>,
     /// Channels, height and width of the image of bytes that each step shows besides, if it shows one.
     pub image: Option<[usize; 3]>,
     /// What an action is.
@@ -181,8 +197,14 @@ impl fmt::Display for ActionSpace {
         match self {
             Self::Discrete { n, start: 0 } => write!(f, "one of {n}"),
             Self::Discrete { n, start } => write!(f, "one of {n} from {start} on"),
-            Self::MultiDiscrete { counts } if counts.len() <= 8 => write!(f, "one each of {counts:?}"),
-            Self::MultiDiscrete { counts } => write!(f, "{} discrete numbers", counts.len()),
+            Self::MultiDiscrete { counts, starts } if counts.len() <= 8 => {
+                write!(f, "one each of {counts:?}")?;
+                if starts.iter().any(|start| *start != 0) {
+                    write!(f, " from {starts:?} on")?;
+                }
+                Ok(())
+            }
+            Self::MultiDiscrete { counts, .. } => write!(f, "{} discrete numbers", counts.len()),
             Self::Box { low, high } if low.len() > 1 && low.len() <= 4 && !(same(low) && same(high)) => {
                 let each: Vec<String> =
                     low.iter().zip(high).map(|(low, high)| format!("[{low}, {high}]")).collect();

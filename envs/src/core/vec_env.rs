@@ -133,7 +133,7 @@ pub fn check_actions(space: &ActionSpace, actions: &[f32]) -> Result<(), EnvErro
             None => Ok(()),
             Some(env) => Err(EnvError::DiscreteAction { env, value: actions[env], actions: *n }),
         },
-        ActionSpace::MultiDiscrete { counts } => {
+        ActionSpace::MultiDiscrete { counts, .. } => {
             for (env, action) in actions.chunks_exact(counts.len()).enumerate() {
                 for (dimension, (value, n)) in action.iter().zip(counts).enumerate() {
                     if !is_index(*value, *n) {

@@ -43,6 +43,7 @@ impl<E: Env<Array1<f32>, Array1<f32>> + Send> GymnasiumTask<E> {
             id: id.to_owned(),
             observation_low,
             observation_high,
+            space: None,
             image: None,
             action,
             max_episode_steps,

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::atari_scores;
 use super::settings::BridgeSettings;
+use crate::core::actions::ACTIONS;
 use crate::core::error::EnvError;
 use crate::core::space::{ImageLeaf, Space};
 use crate::core::spec::{EnvSpec, Success};
@@ -67,10 +68,7 @@ impl EnvContract {
             return Err(refuse("observation", observation.to_string(), "of at least one number"));
         }
         let action = Space::from_json(&self.action).ok_or_else(|| no_space("action", &self.action))?;
-        let action = action.actions().ok_or_else(|| {
-            let wanted = "Discrete, MultiDiscrete from 0 on, MultiBinary, or a Box of bounded floats";
-            refuse("action", action.to_string(), wanted)
-        })?;
+        let action = action.actions().ok_or_else(|| refuse("action", action.to_string(), ACTIONS))?;
         let max_episode_steps = self
             .max_episode_steps
             .filter(|steps| *steps > 0)
@@ -86,6 +84,7 @@ impl EnvContract {
             id: id.to_owned(),
             observation_low: low,
             observation_high: high,
+            space: Some(observation),
             image: image.map(|image| image.shape),
             action,
             max_episode_steps,

@@ -17,6 +17,7 @@ import re
 import select
 import signal
 import socket
+import string
 import struct
 import sys
 import traceback
@@ -31,10 +32,17 @@ SUCCESS = ["success", "is_success"]
 ATARI_FRAMES = 108_000
 # Of success, where a step's infos have none.
 NOT_TOLD = -1
+# Episodes that are looked at where a spec has no limit of steps: those of BabyAI have limits of their own, and in 128
+# the longest is there for certain (of BossLevel's, one in twelve).
+EPISODES = 128
 # Steps of an episode after which it is taken for one without a limit.
 LONGEST = 20_000
 # Pools that EnvPool's environments are shared out to, at most: each costs a few calls a step.
 MAX_POOLS = 4
+# Bounds of an observation's Box that are told one by one, at most; a picture may have a million.
+MOST_BOUNDS = 10_000
+# Characters of a text whose space does not say how many there may be.
+LONGEST_TEXT = 512
 
 
 def main():
@@ -242,10 +250,13 @@ class GymnasiumHost:
         self.envs = [gymnasium.make(order["id"], **kwargs) for _ in range(order["rows"])]
         env = self.envs[0]
         self.observation, self.action = Observation(env.observation_space), Actions(env.action_space)
+        limit = getattr(env.spec, "max_episode_steps", None)
+        if limit is None and (limit := self.own_limit(env)):
+            self.envs = [gymnasium.wrappers.TimeLimit(env, limit) for env in self.envs]
         self.contract = {
-            "observation": described(env.observation_space),
+            "observation": described(env.observation_space, MOST_BOUNDS),
             "action": described(env.action_space),
-            "max_episode_steps": getattr(env.spec, "max_episode_steps", None),
+            "max_episode_steps": limit,
             "reward_threshold": getattr(env.spec, "reward_threshold", None),
             # Infos are known once they are given, and some only at an episode's end: it may always be there.
             "success": "success",
@@ -269,6 +280,14 @@ class GymnasiumHost:
         skip = getattr(env, "_frameskip", 1)  # or a range of which one is drawn
         frames *= skip if isinstance(skip, int) else min(skip)
         return getattr(env, "_game", None) if frames >= ATARI_FRAMES else None
+
+    def own_limit(self, env):
+        """The greatest that some episodes have, of an environment that cuts them itself, as MiniGrid does."""
+        limits = []
+        while hasattr(env.unwrapped, "max_steps") and len(limits) < EPISODES:
+            env.reset(seed=len(limits))
+            limits.append(env.unwrapped.max_steps)
+        return max((limit for limit in limits if isinstance(limit, int)), default=None)
 
     def map(self, memory, layout):
         self.rows = Rows(memory, len(self.envs), layout)
@@ -329,8 +348,14 @@ class EnvPoolHost:
         warnings.filterwarnings("ignore", module="gymnasium.spaces")
         spec = envpool.make_spec(self.id, **self.kwargs)
         self.observation, self.action = Observation(spec.observation_space), Actions(spec.action_space)
+        if hasattr(spec.config, "sudoku_database"):
+            # EnvPool 1.2.5 looks for them among its assets, and has them in its package.
+            self.kwargs = {"base_path": os.path.dirname(envpool.__file__), **self.kwargs}
         if getattr(spec.config, "max_num_players", 1) != 1:
             raise ValueError("it has more than one player")
+        if not getattr(spec.config, "use_combined_action", True):
+            sentence = "its buttons have no bounds, expected the kwarg `use_combined_action=true`: one of their combinations"
+            raise ValueError(sentence)
         if getattr(spec.config, "batch_size", 0) not in (0, 1):
             raise ValueError("it is stepped as one batch, so `batch_size` cannot be set")
         keys = [key.removeprefix("info:") for key in spec.state_array_spec if key.startswith("info:")]
@@ -338,7 +363,7 @@ class EnvPoolHost:
         # Some tasks have no limit in their spec, and one of their own; some have one that they do not keep.
         self.limit = getattr(spec.config, "max_episode_steps", None) or self.own_limit(spec.action_space)
         self.contract = {
-            "observation": described(spec.observation_space),
+            "observation": described(spec.observation_space, MOST_BOUNDS),
             "action": described(spec.action_space),
             "max_episode_steps": self.limit,
             "reward_threshold": spec.reward_threshold,
@@ -356,10 +381,11 @@ class EnvPoolHost:
 
     def own_limit(self, space):
         """The longest of some episodes in which nothing is done; none where one does not end."""
-        pool = self.envpool.make(self.id, env_type="gymnasium", **{**self.kwargs, "num_envs": 16, "seed": 0})
+        sizes = {"num_envs": EPISODES, "seed": 0}
+        pool = self.envpool.make(self.id, env_type="gymnasium", **{**self.kwargs, **sizes})
         pool.reset()
-        actions = self.numpy.zeros((16, *space.shape), space.dtype)
-        running = self.numpy.ones(16, bool)
+        actions = self.numpy.zeros((EPISODES, *space.shape), space.dtype)
+        running = self.numpy.ones(EPISODES, bool)
         for steps in range(1, LONGEST + 1):
             _, _, terminated, truncated, _ = pool.step(actions)
             running &= ~(terminated | truncated)
@@ -536,28 +562,31 @@ def number(value, what):
     return array.item()
 
 
-def described(space):
+def described(space, most_bounds=None):
     """A space as Minari writes it in JSON, with bounds that are the same everywhere written once, and infinite ones
-    as none. `space.rs` reads it."""
+    as none. Of a Box of more numbers than `most_bounds` the least and the greatest bound. `space/json.rs` reads it."""
     import numpy
     from gymnasium import spaces
 
-    def bound(values):
+    def bound(values, one):
         # EnvPool writes the least positive double where it means the least one.
         values = numpy.where(values == numpy.finfo(numpy.float64).tiny, -numpy.inf, values)
         with numpy.errstate(over="ignore"):
             values = values.astype(numpy.float32).ravel()
         if len(values) and (values == values[0]).all():
             values = values[:1]
+        elif most_bounds is not None and len(values) > most_bounds:
+            values = one(values, keepdims=True)
         numbers = [float(value) if numpy.isfinite(value) else None for value in values]
         return numbers[0] if len(numbers) == 1 else numbers
 
     if isinstance(space, spaces.Dict):
-        return {"type": "Dict", "subspaces": {key: described(part) for key, part in space.spaces.items()}}
+        subspaces = {key: described(part, most_bounds) for key, part in space.spaces.items()}
+        return {"type": "Dict", "subspaces": subspaces}
     if isinstance(space, spaces.Tuple):
-        return {"type": "Tuple", "subspaces": [described(part) for part in space.spaces]}
+        return {"type": "Tuple", "subspaces": [described(part, most_bounds) for part in space.spaces]}
     if isinstance(space, spaces.Box):
-        bounds = {"low": bound(space.low), "high": bound(space.high)}
+        bounds = {"low": bound(space.low, numpy.min), "high": bound(space.high, numpy.max)}
         return {"type": "Box", "dtype": str(space.dtype), "shape": list(space.shape), **bounds}
     if isinstance(space, spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
@@ -565,28 +594,103 @@ def described(space):
         return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
     if isinstance(space, spaces.MultiBinary):
         return {"type": "MultiBinary", "n": list(space.shape)}
+    if is_text(space):
+        lengths = {"max_length": getattr(space, "max_length", LONGEST_TEXT), "min_length": getattr(space, "min_length", 0)}
+        return {"type": "Text", **lengths, "charset": "".join(characters(space))}
     return {"type": "Other", "repr": repr(space)[:200]}
 
 
+def is_text(space):
+    """Whether values are strings: Gymnasium's Text, and spaces of others', such as MiniGrid's missions."""
+    return space.dtype is not None and space.dtype.kind == "U"
+
+
+def characters(space):
+    """Those of a text, in the order of their numbers."""
+    return getattr(space, "character_list", string.printable)
+
+
 class Actions:
-    """Rows of numbers as an environment's own actions."""
+    """Rows of numbers as an environment's own actions: whole ones are counted from their space's first on."""
 
     def __init__(self, space):
         from gymnasium import spaces
 
-        self.space, self.start = space, 0
-        if isinstance(space, spaces.Discrete):
-            self.start = int(space.start)
-        self.is_box = isinstance(space, spaces.Box)
+        self.space, self.first = space, 0
+        self.is_float = isinstance(space, spaces.Box) and space.dtype.kind == "f"
+        if isinstance(space, spaces.Box):
+            self.first = space.low
+        elif isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+            self.first = space.start
 
     def of(self, rows):
         """Copies in the space's own type, because an environment may keep what it is given. A bound that is no
         float32 is one in the space's type, so what lies at it is cut there."""
-        actions = rows.astype(self.space.dtype)
-        if self.space.shape == ():
-            return actions[:, 0] + self.start
-        actions = actions.reshape(len(rows), *self.space.shape)
-        return actions.clip(self.space.low, self.space.high, out=actions) if self.is_box else actions
+        shape = (len(rows), *self.space.shape)
+        if self.is_float:
+            actions = rows.astype(self.space.dtype).reshape(shape)
+            return actions.clip(self.space.low, self.space.high, out=actions)
+        return (rows.astype(int).reshape(shape) + self.first).astype(self.space.dtype)
+
+
+class Part:
+    """A space without parts of its own inside an observation's, and its columns of the row."""
+
+    def __init__(self, space, path, start):
+        import numpy
+        from gymnasium import spaces
+
+        # The keys that lead to it.
+        self.path, self.shape = path, space.shape
+        # Of one-hot numbers, the first value of each and its place; of a text, each character's number.
+        self.one_hot = self.numbers = None
+        width = int(numpy.prod(space.shape or (1,)))
+        if isinstance(space, spaces.Discrete):
+            width, self.one_hot = int(space.n), (int(space.start), 0)
+        elif isinstance(space, spaces.MultiDiscrete):
+            counts = space.nvec.ravel()
+            places = numpy.concatenate([[0], numpy.cumsum(counts)[:-1]])
+            width, self.one_hot = int(counts.sum()), (space.start.ravel(), places)
+        elif is_text(space):
+            width = getattr(space, "max_length", LONGEST_TEXT)
+            self.numbers = {character: number for number, character in enumerate(characters(space))}
+        self.columns = slice(start, start + width)
+
+    def of(self, shown):
+        for key in self.path:
+            shown = shown[key]
+        return shown
+
+    def write(self, shown, row):
+        import numpy
+
+        part, columns = self.of(shown), row[self.columns]
+        if self.one_hot is not None:
+            first, places = self.one_hot
+            columns[:] = 0
+            columns[places + numpy.asarray(part, int).ravel() - first] = 1
+        elif self.numbers is not None:
+            if len(part) > len(columns):
+                raise ValueError(f"a text has {len(part)} characters, expected at most {len(columns)}")
+            if unknown := set(part) - self.numbers.keys():
+                raise ValueError(f"a text has {min(unknown)!r}, expected characters of its space")
+            columns[:] = len(self.numbers)
+            columns[: len(part)] = [self.numbers[character] for character in part]
+        else:
+            part = numpy.asarray(part)
+            if part.shape != self.shape:
+                raise ValueError(f"an observation has shape {part.shape}, and {self.shape} is its space's")
+            columns[:] = part.ravel()
+
+    def write_batch(self, shown, rows):
+        import numpy
+
+        part, columns = self.of(shown).reshape(len(rows), -1), rows[:, self.columns]
+        if self.one_hot is not None:
+            first, places = self.one_hot
+            columns[numpy.arange(len(rows))[:, None], places + part - first] = 1
+        else:
+            columns[:] = part
 
 
 class Observation:
@@ -597,10 +701,8 @@ class Observation:
         from gymnasium import spaces
 
         self.numpy = numpy
-        # Of each part: the keys that lead to it, its shape, the first value and the place in the row of each of
-        # its one-hot numbers, if it has such, and its columns.
         self.parts, self.width = [], 0
-        # The keys that lead to an image, its shape, and whether its channels come last.
+        # The part that is an image, and whether its channels come last.
         self.image = None
 
         def add(space, path):
@@ -609,17 +711,10 @@ class Observation:
                 for key, part in parts:
                     add(part, (*path, key))
                 return
-            width, one_hot = int(numpy.prod(space.shape or (1,))), None
-            if isinstance(space, spaces.Discrete):
-                width, one_hot = int(space.n), (int(space.start), self.width)
-            elif isinstance(space, spaces.MultiDiscrete):
-                counts = space.nvec.ravel()
-                places = self.width + numpy.concatenate([[0], numpy.cumsum(counts)[:-1]])
-                width, one_hot = int(counts.sum()), (space.start.ravel(), places)
-            elif not isinstance(space, (spaces.Box, spaces.MultiBinary)):
-                return  # eva-rl refuses the space
-            self.parts.append((path, space.shape, one_hot, slice(self.width, self.width + width)))
-            self.width += width
+            flat = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+            if isinstance(space, flat) or is_text(space):  # eva-rl refuses any other
+                self.parts.append(Part(space, path, self.width))
+                self.width = self.parts[-1].columns.stop
 
         add(space, ())
 
@@ -627,61 +722,36 @@ class Observation:
         """Takes a part out of the rows, whose columns close up, because its bytes have rows of their own."""
         if image is None:
             return
-        path, shape, _, columns = self.parts.pop(image["leaf"])
-        self.image = (path, shape, image["channels_last"])
-        gap = columns.stop - columns.start
+        apart = self.parts.pop(image["leaf"])
+        self.image = (apart, image["channels_last"])
+        gap = apart.columns.stop - apart.columns.start
         self.width -= gap
-        for index, (path, shape, one_hot, own) in enumerate(self.parts):
-            if own.start >= columns.stop:
-                own = slice(own.start - gap, own.stop - gap)
-                if one_hot is not None:
-                    one_hot = (one_hot[0], one_hot[1] - gap)
-                self.parts[index] = (path, shape, one_hot, own)
+        for part in self.parts[image["leaf"] :]:
+            part.columns = slice(part.columns.start - gap, part.columns.stop - gap)
 
     def pixels(self, shown):
         """The images of an observation, or of a batch of them, channels first."""
-        path, shape, channels_last = self.image
-        for key in path:
-            shown = shown[key]
-        shown = self.numpy.asarray(shown)
-        if shown.shape[-3:] != shape or shown.dtype != self.numpy.uint8:
+        part, channels_last = self.image
+        shown = self.numpy.asarray(part.of(shown))
+        if shown.shape[-3:] != part.shape or shown.dtype != self.numpy.uint8:
             found = f"shape {shown.shape} and type {shown.dtype}"
-            raise ValueError(f"an image has {found}, expected {shape} and uint8, as its space says")
+            raise ValueError(f"an image has {found}, expected {part.shape} and uint8, as its space says")
         return self.numpy.moveaxis(shown, -1, -3) if channels_last else shown
 
     def write(self, shown, row, pixels):
         """One observation into its row, and its image."""
         if self.image:
             pixels[:] = self.pixels(shown)
-        for path, shape, one_hot, columns in self.parts:
-            part = shown
-            for key in path:
-                part = part[key]
-            if one_hot is not None:
-                start, places = one_hot
-                row[columns] = 0
-                row[places + self.numpy.asarray(part, int).ravel() - start] = 1
-                continue
-            part = self.numpy.asarray(part)
-            if part.shape != shape:
-                raise ValueError(f"an observation has shape {part.shape}, and {shape} is its space's")
-            row[columns] = part.ravel()
+        for part in self.parts:
+            part.write(shown, row)
 
     def rows(self, shown, count):
         """A batch of observations as rows."""
-        if len(self.parts) == 1 and not self.parts[0][0] and self.parts[0][2] is None:
+        if len(self.parts) == 1 and not self.parts[0].path and self.parts[0].one_hot is None:
             return shown.reshape(count, self.width)
         rows = self.numpy.zeros((count, self.width), self.numpy.float32)
-        for path, _, one_hot, columns in self.parts:
-            part = shown
-            for key in path:
-                part = part[key]
-            part = part.reshape(count, -1)
-            if one_hot is not None:
-                start, places = one_hot
-                rows[self.numpy.arange(count)[:, None], places + part - start] = 1
-            else:
-                rows[:, columns] = part
+        for part in self.parts:
+            part.write_batch(shown, rows)
         return rows
 
 

@@ -102,7 +102,7 @@ fn dicts_are_flattened_in_gymnasium_s_order_and_infos_arrive() {
     let settings = BridgeSettings { infos: vec!["twice".to_owned()], ..settings() };
     let mut game = Game::new(strange("gymnasium:Told-v0", json!({}), 4, &settings), 0);
     let spec = game.pool.spec().clone();
-    assert_eq!(spec.action, ActionSpace::MultiDiscrete { counts: vec![2, 3] });
+    assert_eq!(spec.action, ActionSpace::MultiDiscrete { counts: vec![2, 3], starts: vec![0, 0] });
     assert_eq!(spec.infos, ["success", "twice"]);
     assert_eq!(spec.success, Success::Info { column: 0 });
     assert_eq!(spec.observation_low, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -9.0, -9.0, -9.0, -9.0]);
@@ -304,9 +304,9 @@ fn spaces_that_rows_cannot_hold_are_named() {
     let check = |shows: &str, takes: &str, sentence: &str| {
         check_refused("gymnasium:Odd-v0", json!({"shows": shows, "takes": takes}), &settings(), sentence);
     };
-    check("Text", "Discrete", "the observation space of `gymnasium:Odd-v0` is Text(1, 5, ");
-    let mission = "the observation space of `gymnasium:Odd-v0` is a Dict whose key `mission` is Text(1, 5, ";
-    check("mission", "Discrete", mission);
+    check("Graph", "Discrete", "the observation space of `gymnasium:Odd-v0` is Graph(Box(-inf, ");
+    let edges = "the observation space of `gymnasium:Odd-v0` is a Dict whose key `edges` is Graph(Box(-inf, ";
+    check("edges", "Discrete", edges);
     check(
         "Box",
         "unbounded Box",

@@ -40,7 +40,7 @@ fn play(id: &str, num_envs: usize, seed: u64, steps: usize) -> Trace {
 fn random_action(space: &ActionSpace, rng: &mut impl Rng) -> Vec<f32> {
     match space {
         ActionSpace::Discrete { n, .. } => vec![rng.gen_range(0..*n) as f32],
-        ActionSpace::MultiDiscrete { counts } => {
+        ActionSpace::MultiDiscrete { counts, .. } => {
             counts.iter().map(|count| rng.gen_range(0..*count) as f32).collect()
         }
         ActionSpace::Box { low, high } => {

@@ -7,6 +7,7 @@
 //! | `conformance` | what every environment and every pool must do | – |
 //! | `golden` | classic tasks, step by step | Gymnasium |
 //! | `gymnasium` | gymnasium-rs's interface, both ways | – |
+//! | `kinds` | every kind of spaces that EnvPool has | EnvPool |
 //! | `mujoco` | MuJoCo's tasks, step by step | Gymnasium, mujoco |
 //! | `play` | plays whole episodes, for the others | – |
 //! | `refusals` | wrong ids, options and actions | – |
@@ -19,6 +20,8 @@ mod bridge_failures;
 mod conformance;
 mod golden;
 mod gymnasium;
+#[cfg(target_os = "linux")]
+mod kinds;
 #[cfg(feature = "mujoco")]
 mod mujoco;
 mod play;

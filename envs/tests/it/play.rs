@@ -26,7 +26,7 @@ impl Controller for Random {
     fn act(&mut self, _observation: &[f32], action: &mut [f32]) {
         match &self.space {
             ActionSpace::Discrete { n, .. } => action[0] = self.rng.gen_range(0..*n) as f32,
-            ActionSpace::MultiDiscrete { counts } => {
+            ActionSpace::MultiDiscrete { counts, .. } => {
                 for (value, count) in action.iter_mut().zip(counts) {
                     *value = self.rng.gen_range(0..*count) as f32;
                 }

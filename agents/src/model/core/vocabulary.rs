@@ -73,6 +73,7 @@ impl Vocabulary {
         row[self.columns.clone()]
             .iter()
             .map_while(|number| characters.get(*number as usize).filter(|_| *number >= 0.0))
+            .take_while(|character| **character != '\0') // where bytes have ended
             .collect()
     }
 

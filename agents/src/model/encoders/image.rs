@@ -168,7 +168,8 @@ fn embed_symbols(table: &Tensor, images: &Tensor) -> Tensor {
     vectors.sum_dim_intlist(1, false, Kind::Float).permute([0, 3, 1, 2]).contiguous()
 }
 
-/// A convolution, its maxima over 3 × 3 at every second place, and two residual blocks.
+/// A convolution, its maxima over 3 × 3 at every second place, and two residual blocks: `[N, C, H, W]` →
+/// `[N, out, ⌈H/2⌉, ⌈W/2⌉]`.
 fn impala_stage(context: &mut ForwardContext, stage: &[Convolution], x: &Tensor) -> Tensor {
     let (entry, blocks) = stage.split_first().expect("a stage has five convolutions");
     let mut x = context.convolve(entry, x).max_pool2d(3, 2, 1, 1, false);

@@ -1,5 +1,5 @@
-//! Texts of few words, such as BabyAI's missions: a vector per word and place, and the mean of what a layer makes of
-//! them.
+//! Texts of few words, such as BabyAI's missions: a vector per word and place, and the sum of what a layer makes of
+//! them, divided by the root of how many there are.
 
 use tch::{Kind, Tensor};
 
@@ -13,9 +13,9 @@ pub struct TextEncoder {
     pub words: Tensor,
     /// `[longest text, D]`.
     pub places: Tensor,
-    /// D → D of a word in its place, before max(0, x) and the mean over the words.
+    /// D → D of a word in its place, before max(0, x) and the sum over the words.
     pub hidden: Module,
-    /// D → D of that mean.
+    /// D → D of that sum.
     pub projection: Module,
 }
 
@@ -26,7 +26,7 @@ impl TextEncoder {
         let x = Tensor::embedding(&self.words, words, -1, false, false) + &self.places; // [B, T, L, D]
         let x = context.project(&self.hidden, &x).relu() * &there;
         let count = there.sum_dim_intlist(2, false, Kind::Float).clamp_min(1.0); // [B, T, 1]
-        let mean = x.sum_dim_intlist(2, false, Kind::Float) / count; // [B, T, D]
-        context.project(&self.projection, &mean)
+        let sum = x.sum_dim_intlist(2, false, Kind::Float) / count.sqrt(); // [B, T, D]
+        context.project(&self.projection, &sum)
     }
 }

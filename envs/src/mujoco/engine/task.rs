@@ -87,6 +87,7 @@ impl<R: Rules> MujocoTask<R> {
             id: facts.id.to_owned(),
             observation_low: vec![f32::NEG_INFINITY; shown.len()],
             observation_high: vec![f32::INFINITY; shown.len()],
+            space: None,
             image: None,
             action: simulation.action_space()?,
             max_episode_steps: facts.max_episode_steps,
