@@ -39,6 +39,7 @@ pub fn run() -> ExitCode {
         Command::Train(args) => commands::train::run(args),
         Command::Evaluate(args) => commands::evaluate::run(args),
         Command::Collect(args) => commands::collect::run(args),
+        Command::Convert(args) => commands::convert::run(args),
         Command::Eva(args) => commands::eva::run(args),
         Command::Merge(args) => commands::merge::run(args),
         Command::Predict(args) => commands::predict::run(args),

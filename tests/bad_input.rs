@@ -221,3 +221,27 @@ fn episodes_longer_than_a_policy_knows_timesteps_are_told() {
     assert!(said(&collect).contains(told));
     assert!(!said(&["evaluate", "policy", "--env", "Pendulum-v1", "--episodes", "1"]).contains("timesteps"));
 }
+
+#[test]
+fn d4rl_files() {
+    let bench = Bench::new();
+    let file = |name: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/d4rl").join(name);
+        path.to_str().unwrap().to_owned()
+    };
+    let convert = |name: &str, rest: &[&str], parts: &[&str]| {
+        let path = file(name);
+        check(&bench, &[&["convert", &path, "--out", "data"], rest].concat(), parts);
+    };
+    convert("nan.hdf5", &[], &["nan.hdf5", "NaN in `observations` at step 7, dimension 2"]);
+    convert("rewards.hdf5", &[], &["has no `rewards`"]);
+    convert("nowhere.hdf5", &[], &["nowhere.hdf5", "No such file"]);
+    convert(
+        "timeouts.hdf5",
+        &["--env", "Hopper-v5"],
+        &["`observations` of 3 numbers, expected 11 of `Hopper-v5`"],
+    );
+    convert("timeouts.hdf5", &["--env", "Hoper-v5"], &["`Hoper-v5`", "`Hopper-v5`"]);
+    bench.write("data", "");
+    check(&bench, &["convert", &file("timeouts.hdf5"), "--out", "data"], &["\"data\" exists already"]);
+}

@@ -123,6 +123,64 @@ fn several_actions_at_once_are_collected_and_read_back_and_no_policy_s() {
     check_refused(&bench, &set, "`gymnasium:Told-v0` takes 2 discrete actions at once");
 }
 
+/// An episode of Atari's, in which little happens.
+fn play_atari(bench: &Bench, env: &[&str], out: &str) -> Value {
+    let arguments =
+        [&["collect", "--env"], env, &["--policy", "random", "--episodes", "1", "--num-envs", "1"]];
+    let output =
+        command(bench, &[&arguments.concat()[..], &["--out", out, "--json"]].concat()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice::<Value>(&output.stdout).unwrap()["result"].take()
+}
+
+fn inspect(bench: &Bench, dataset: &str) -> Value {
+    serde_json::from_str(&bench.succeed(&["inspect", dataset, "--json"])).unwrap()
+}
+
+#[test]
+fn atari_by_ale_is_played_in_frames_of_four_and_scored_beside_the_human() {
+    let bench = Bench::new();
+    let atari = ["gymnasium:Atari-v0", "--env-import", "atari_envs"];
+    let play = |options: &[&str], out: &str| {
+        let options = options.iter().flat_map(|option| ["--env-kwarg", option]);
+        play_atari(&bench, &atari.into_iter().chain(options).collect::<Vec<_>>(), out)
+    };
+    let played = play(&["game=Pong", "max_episode_steps=50"], "pong");
+    assert_eq!((&played["mean_length"], &played["normalized_score"]), (&50.0.into(), &Value::Null));
+    let found = inspect(&bench, "pong");
+    assert_eq!((&found["image_shape"], &found["steps"]), (&serde_json::json!([4, 84, 84]), &50.into()));
+
+    let whole = play(&["game=Breakout"], "breakout");
+    let reference = serde_json::json!({ "random": 1.7, "human": 30.5 });
+    let found = inspect(&bench, "breakout");
+    for (found, score) in [(&whole, &whole["normalized_score"]), (&found, &found["normalized_score"])] {
+        let expected = 100.0 * (found["mean_return"].as_f64().unwrap() - 1.7) / 28.8;
+        assert_eq!(found["reference_scores"], reference);
+        assert!((score.as_f64().unwrap() - expected).abs() < 1e-9, "{found}");
+    }
+    let clipped = play(&["game=Breakout", "clip=true"], "clipped");
+    assert_eq!(clipped["normalized_score"], Value::Null);
+
+    let own = ["gymnasium:ale_py:ALE/Breakout-v5", "--env-kwarg", "max_episode_steps=27000"];
+    assert_eq!(play_atari(&bench, &own, "own")["reference_scores"], reference);
+    assert_eq!(inspect(&bench, "own")["image_shape"], serde_json::json!([3, 210, 160]));
+}
+
+#[test]
+fn atari_by_envpool_is_scored_beside_the_human_where_rewards_are_raw_and_games_whole() {
+    let bench = Bench::new();
+    let play = |option: &str| {
+        let options = ["envpool:Breakout-v5", "--env-kwarg", option];
+        play_atari(&bench, &options, option)
+    };
+    let raw = play("noop_max=1");
+    assert_eq!(raw["reference_scores"], serde_json::json!({ "random": 1.7, "human": 30.5 }));
+    assert!(raw["normalized_score"].is_number());
+    for option in ["reward_clip=true", "episodic_life=true", "max_episode_steps=20"] {
+        assert_eq!(play(option)["normalized_score"], Value::Null, "{option}");
+    }
+}
+
 #[test]
 fn a_run_trains_in_workers_and_reports_their_success() {
     let bench = Bench::new();

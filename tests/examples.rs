@@ -7,11 +7,12 @@ use std::process::Command;
 use crate::support::Bench;
 
 /// The commands, in an order in which each finds what it reads; `help` shows examples of its own arguments.
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &["init"],
     &["train"],
     &["evaluate"],
     &["collect"],
+    &["convert"],
     &["eva"],
     &["merge"],
     &["predict"],

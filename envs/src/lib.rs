@@ -41,7 +41,7 @@ pub use crate::core::error::EnvError;
 pub use crate::core::kwargs::{KwargReader, Kwargs};
 pub use crate::core::seeding::{Episodes, episode_rng};
 pub use crate::core::space::{Bound, ImageLeaf, Leaf, Part, PartKind, Space};
-pub use crate::core::spec::{ActionSpace, EnvSpec, Phase, ReferenceScores, Success};
+pub use crate::core::spec::{ActionSpace, EnvSpec, Expert, Phase, ReferenceScores, Success};
 pub use crate::core::task::{NativeTask, Step, Task};
 pub use crate::core::vec_env::{StepBatch, VecEnv, check_actions};
 pub use crate::core::worker_failure::{Failure, Incident};

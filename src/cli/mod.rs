@@ -51,6 +51,11 @@ pub enum Command {
         after_help = "Example:\n  eva-rl collect --env CartPole-v1 --policy scripted --noise 0.2 --episodes 50 --out datasets/cartpole-v0"
     )]
     Collect(CollectArgs),
+    /// Write a D4RL file's episodes as a Minari dataset
+    #[command(
+        after_help = "Example:\n  eva-rl convert tests/golden/d4rl/timeouts.hdf5 --out datasets/timeouts-v0"
+    )]
+    Convert(ConvertArgs),
     /// Initialise an adapter from a dataset's activations, in PEFT's format
     #[command(
         after_help = "Example:\n  eva-rl eva policies/pendulum --data datasets/pendulum-g14-v0 --rank 4 --out adapters/pendulum-g14"
@@ -219,6 +224,27 @@ pub struct CollectArgs {
     #[arg(long, value_name = "DATASET")]
     pub out: PathBuf,
     /// One JSON document on stdout: what the episodes came to
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// An HDF5 file of flat arrays: observations, actions, rewards, terminals, and timeouts and next_observations
+    /// where it has them
+    pub file: PathBuf,
+    /// The environment of the data, whose action bounds and step limit then count; they are found in the data where
+    /// absent
+    #[arg(long, value_name = "ID")]
+    pub env: Option<String>,
+    /// An option of the environment, such as g=14
+    #[arg(long = "env-kwarg", value_name = "KEY=VALUE", value_parser = kwarg, requires = "env")]
+    pub kwargs: Vec<(String, serde_json::Value)>,
+    /// The dataset's folder, which must not exist
+    #[arg(long, value_name = "DATASET")]
+    pub out: PathBuf,
+    /// One JSON document on stdout
     #[arg(long)]
     pub json: bool,
 }

@@ -6,7 +6,7 @@ use eva_rl_agents::model::Policy;
 use tch::Device;
 
 use crate::cli::CollectArgs;
-use crate::data::{self, Collected, Spool, Trajectory};
+use crate::data::{self, DatasetFacts, RecordedEnv, Spool, Trajectory};
 use crate::evaluation::{Evaluation, Play};
 use crate::policies;
 use crate::policies::{Shown, Source};
@@ -78,17 +78,20 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     };
     let noise = args.noise.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
     let outcomes = spool.outcomes();
-    let collected = Collected {
-        spec: &spec,
-        env: (args.env.id.clone(), kwargs),
-        imports: &bridge.imports,
-        algorithm: match args.policy.as_str() {
-            "scripted" | "random" => format!("{} with noise {noise}", args.policy),
-            path => format!("policy {path} with noise {noise}, {setting}"),
-        },
+    let algorithm = match args.policy.as_str() {
+        "scripted" | "random" => format!("{} with noise {noise}", args.policy),
+        path => format!("policy {path} with noise {noise}, {setting}"),
+    };
+    let facts = DatasetFacts {
+        observation_width: spec.observation_width(),
+        space: spec.space.as_ref().filter(|space| !space.is_row()),
+        image: spec.image.is_some(),
+        action: &spec.action,
+        algorithm: &algorithm,
+        env: Some(RecordedEnv { spec: &spec, id: &args.env.id, kwargs: &kwargs, imports: &bridge.imports }),
         size: (outcomes.len(), outcomes.iter().map(|outcome| outcome.steps).sum()),
     };
-    data::write_collected(&collected, spool.into_episodes()?, &args.out)?;
+    data::write_episodes(&facts, spool.into_episodes()?, &args.out)?;
     if args.json {
         return print_json(&serde_json::json!({ "dataset": args.out, "result": found }));
     }

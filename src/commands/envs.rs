@@ -35,7 +35,7 @@ pub fn run(args: EnvsArgs) -> anyhow::Result<()> {
                     "action_space": action,
                     "max_episode_steps": spec.max_episode_steps,
                     "reward_threshold": spec.reward_threshold,
-                    "reference_scores": spec.reference.map(|r| json!({ "random": r.random, "expert": r.expert })),
+                    "reference_scores": spec.reference,
                     "backend": "native",
                 })
             })

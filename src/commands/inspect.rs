@@ -141,6 +141,7 @@ fn dataset(path: &Path, reading: Reading) -> anyhow::Result<Value> {
     }
     let returns: Vec<f64> = dataset.trajectories.iter().map(Trajectory::total_return).collect();
     let count = returns.len() as f64;
+    let mean_return = returns.iter().sum::<f64>() / count;
     let known = dataset.trajectories.iter().any(|trajectory| trajectory.succeeded.is_some());
     let succeeded =
         dataset.trajectories.iter().filter(|trajectory| trajectory.succeeded == Some(true)).count();
@@ -155,7 +156,9 @@ fn dataset(path: &Path, reading: Reading) -> anyhow::Result<Value> {
         "observation_width": dataset.observation_width,
         "image_shape": dataset.image,
         "action_space": dataset.action.to_string(),
-        "mean_return": returns.iter().sum::<f64>() / count,
+        "mean_return": mean_return,
+        "normalized_score": dataset.reference.map(|reference| reference.normalized(mean_return)),
+        "reference_scores": dataset.reference,
         "least_return": returns.iter().copied().fold(f64::INFINITY, f64::min),
         "greatest_return": returns.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         "success_rate": known.then_some(succeeded as f64 / count),

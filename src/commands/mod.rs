@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod collect;
 pub mod completions;
+pub mod convert;
 pub mod envs;
 pub mod eva;
 pub mod evaluate;

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use eva_rl_envs::{ACTIONS, ActionSpace, Kwargs, Space};
+use eva_rl_envs::{ACTIONS, ActionSpace, Kwargs, ReferenceScores, Space};
 use hdf5_pure::AttrValue;
 use serde_json::{Map, Value};
 
-use super::minari_write::env_of;
+use super::minari_write::{REFERENCE_KEY, env_of};
 use super::reading::DatasetError;
 
 /// Characters of a value that a message repeats.
@@ -93,6 +93,14 @@ impl<'a> Metadata<'a> {
     /// The environment and its options.
     pub fn env(&self) -> Option<(String, Kwargs)> {
         env_of(self.values, self.inner("env_spec").as_ref())
+    }
+
+    /// The returns that scores refer to: our own, or minari's, who does not say whose they are.
+    pub fn reference(&self) -> Option<ReferenceScores> {
+        let own = serde_json::from_value(self.values[REFERENCE_KEY].clone()).ok();
+        let score = |key: &str| self.values[key].as_f64();
+        let plain = || Some(ReferenceScores::agent(score("ref_min_score")?, score("ref_max_score")?));
+        own.or_else(plain).filter(|scores: &ReferenceScores| scores.random < scores.expert)
     }
 
     /// Who acted.

@@ -1,18 +1,12 @@
 //! Reading Minari datasets: episodes of `data/main_data.hdf5`, by what `data/metadata.json` says.
 
-use std::cell::Cell;
 use std::path::Path;
-
-use hdf5_pure::{File, Source};
 
 use super::metadata::{Metadata, from_attributes};
 use super::minari_episode::{Episode, Reader};
-use super::numbers::MappedFile;
 use super::reading::{DatasetError, OnBadEpisode, Reading, one_line};
+use super::stored::Stored;
 use super::trajectory::Dataset;
-
-/// Bytes that a byte of a file may stand for, which is as many as deflate can make of one.
-const MAX_COMPRESSION: u64 = 1032;
 
 /// Reads a dataset of numbers, of which every episode must be right.
 #[cfg(test)]
@@ -31,10 +25,8 @@ pub fn read_with(path: &Path, reading: Reading) -> Result<Dataset, DatasetError>
         return Err(DatasetError::File { path: path.to_owned() });
     }
     let (json, hdf5) = (path.join("data/metadata.json"), path.join("data/main_data.hdf5"));
-    let mapped =
-        MappedFile::open(&hdf5).map_err(|error| unreadable("data/main_data.hdf5", error.to_string()))?;
-    let file = File::from_source(mapped.clone())
-        .map_err(|error| unreadable("data/main_data.hdf5", error.to_string()))?;
+    let stored = Stored::open(&hdf5).map_err(|reason| unreadable("data/main_data.hdf5", reason))?;
+    let file = &stored.file;
     let values = if json.exists() {
         let text = eva_rl_agents::read_text(&json);
         let text = text.map_err(|error| unreadable("data/metadata.json", error.to_string()))?;
@@ -51,8 +43,7 @@ pub fn read_with(path: &Path, reading: Reading) -> Result<Dataset, DatasetError>
     let image = reading.images.then(|| space.image()).flatten();
     let width = space.width().expect("the space can be flattened");
     let apart = image.map_or(0, |image| image.shape.iter().product());
-    let budget = Cell::new(mapped.len().saturating_mul(MAX_COMPRESSION));
-    let reader = Reader { space: &space, image, action: &action, file: &mapped, budget: &budget, reading };
+    let reader = Reader { space: &space, image, action: &action, stored: &stored, reading };
     let mut dataset = Dataset {
         observation_width: width - apart,
         space: (!space.is_row()).then(|| space.clone()),
@@ -60,6 +51,7 @@ pub fn read_with(path: &Path, reading: Reading) -> Result<Dataset, DatasetError>
         action: action.clone(),
         env: metadata.env(),
         algorithm: metadata.algorithm(),
+        reference: metadata.reference(),
         skipped: 0,
         clipped: 0,
         trajectories: Vec::new(),
@@ -149,7 +141,7 @@ mod tests {
             dataset.trajectories.iter().map(|one| one.succeeded).collect::<Vec<_>>(),
             [Some(true), Some(false)]
         );
-        // Written here, its actions are called what they were.
+        // Written here, its actions are called what they were, and its successes are kept.
         let folder = tempfile::tempdir().unwrap();
         data::write(&dataset, None, &[], &folder.path().join("again")).unwrap();
         let again = read(&folder.path().join("again")).unwrap();
@@ -157,6 +149,8 @@ mod tests {
             (again.action, &again.trajectories[0].actions),
             (dataset.action, &dataset.trajectories[0].actions)
         );
+        let successes = |dataset: &[Trajectory]| dataset.iter().map(|one| one.succeeded).collect::<Vec<_>>();
+        assert_eq!(successes(&again.trajectories), successes(&dataset.trajectories));
     }
 
     const IMAGES: Reading =
@@ -296,7 +290,8 @@ mod tests {
             let (id, kwargs) = dataset.env.as_ref().unwrap();
             let spec = eva_rl_envs::spec(id, kwargs).unwrap();
             data::write(&dataset, Some(&spec), &[], &path).unwrap();
-            assert_eq!(read(&path).unwrap(), dataset);
+            let reference = spec.reference;
+            assert_eq!(read(&path).unwrap(), Dataset { reference, ..dataset });
         }
     }
 

@@ -1,24 +1,14 @@
 //! Reading one episode of a Minari dataset: numbers of any type, within what the file can hold.
 
-use std::cell::Cell;
-
 use eva_rl_envs::{ActionSpace, ImageLeaf, Leaf, Phase, Space};
-use half::f16;
-use hdf5_pure::{
-    ChunkCacheConfig, DatasetAccessProperties, Datatype, DatatypeByteOrder, Group, Layout, make_f32_type,
-    make_u8_type,
-};
+use hdf5_pure::{ChunkCacheConfig, DatasetAccessProperties, Group, make_u8_type};
 
+use super::checks::{check_actions, check_finite};
 use super::images::{Images, StoredImages};
-use super::numbers::{MappedFile, Numbers};
+use super::numbers::Numbers;
 use super::reading::{Reading, one_line};
+use super::stored::{SUCCESS, Stored};
 use super::trajectory::Trajectory;
-
-/// Numbers of a chunk that may be larger than its dataset.
-const MAX_CHUNK: u64 = 1 << 20;
-
-/// Names of what says, in an episode's infos, that it has succeeded.
-const SUCCESS: [&str; 2] = ["success", "is_success"];
 
 /// What is known of a dataset while its episodes are read.
 pub(super) struct Reader<'a> {
@@ -26,9 +16,7 @@ pub(super) struct Reader<'a> {
     /// The part of it that is kept apart as images.
     pub image: Option<ImageLeaf>,
     pub action: &'a ActionSpace,
-    pub file: &'a MappedFile,
-    /// Bytes that the file's episodes may still come to: names may lead to the same numbers again and again.
-    pub budget: &'a Cell<u64>,
+    pub stored: &'a Stored,
     pub reading: Reading,
 }
 
@@ -42,7 +30,7 @@ pub(super) struct Episode {
 impl Reader<'_> {
     /// An episode from its group, checked.
     pub fn episode(&self, group: &Group) -> Result<Episode, String> {
-        let rewards = self.numbers(group, "rewards")?.all().into_owned();
+        let rewards = self.stored.numbers(group, "rewards")?.all().into_owned();
         let steps = rewards.len();
         if steps == 0 {
             return Err("has no steps, expected at least one".to_owned());
@@ -53,7 +41,7 @@ impl Reader<'_> {
         };
         let observations = self.observations(group, steps + 1, &wanted)?;
         let images = self.images(group, steps + 1)?;
-        let mut actions = self.numbers(group, "actions")?;
+        let mut actions = self.stored.numbers(group, "actions")?;
         wanted("actions", actions.len(), steps * self.action.width())?;
         let starts = self.action.starts();
         if starts.iter().any(|start| *start != 0) {
@@ -61,14 +49,14 @@ impl Reader<'_> {
             of_each.for_each(|(action, start)| *action -= *start as f32);
         }
         let [terminations, truncations] = ["terminations", "truncations"].map(|name| {
-            let flags = self.flags(group, name)?;
+            let flags = self.stored.flags(group, name)?;
             wanted(name, flags.len(), steps).map(|()| flags)
         });
         let (terminations, truncations) = (terminations?, truncations?);
-        check_finite("observations", &observations.all(), observations.len() / (steps + 1))?;
-        check_finite("rewards", &rewards, 1)?;
+        check_finite("observations", &observations.all(), observations.len() / (steps + 1), 0)?;
+        check_finite("rewards", &rewards, 1, 0)?;
         let clipped = if self.reading.clip_actions { clip(self.action, &mut actions) } else { 0 };
-        check_actions(self.action, &actions.all())?;
+        check_actions(self.action, &actions.all(), 0)?;
         let end = match (terminations[steps - 1], truncations[steps - 1]) {
             (true, _) => Phase::Terminated,
             (false, true) => Phase::Truncated,
@@ -86,7 +74,7 @@ impl Reader<'_> {
         let Some(ImageLeaf { leaf, shape, channels_last }) = self.image else { return Ok(Images::default()) };
         let leaves = self.space.leaves().map_err(|(_, other)| format!("holds {other}"))?;
         let name = path_of(&leaves[leaf]);
-        self.checked(group, &name)?;
+        self.stored.checked(group, &name)?;
         // A window touches each chunk once, and there are as many datasets as episodes.
         let uncached = ChunkCacheConfig::new().with_max_bytes(0);
         let properties = DatasetAccessProperties::new().with_chunk_cache(uncached);
@@ -129,22 +117,22 @@ impl Reader<'_> {
             && leaf.path.is_empty()
             && leaf.recorded() == width
         {
-            let numbers = self.numbers(group, "observations")?;
+            let numbers = self.stored.numbers(group, "observations")?;
             return wanted("observations", numbers.len(), rows * width).map(|()| numbers);
         }
-        self.spend((rows * width * size_of::<f32>()) as u64)?;
+        self.stored.spend((rows * width * size_of::<f32>()) as u64)?;
         let mut flat = vec![0.0; rows * width];
         for leaf in leaves {
             let name = path_of(&leaf);
             if let Space::Text { .. } = leaf.space {
-                let texts = self.texts(group, &name)?;
+                let texts = self.stored.texts(group, &name)?;
                 wanted(&name, texts.len(), rows)?;
                 for (text, row) in texts.iter().zip(flat.chunks_mut(width)) {
                     leaf.flatten_text(text, row).map_err(|reason| format!("`{name}` {reason}"))?;
                 }
                 continue;
             }
-            let recorded = self.floats(group, &name)?;
+            let recorded = self.stored.floats(group, &name)?;
             wanted(&name, recorded.len(), rows * leaf.recorded())?;
             for (recorded, row) in recorded.chunks(leaf.recorded().max(1)).zip(flat.chunks_mut(width)) {
                 leaf.flatten(recorded, row).map_err(|reason| format!("`{name}` {reason}"))?;
@@ -153,102 +141,12 @@ impl Reader<'_> {
         Ok(flat.into())
     }
 
-    /// A float or integer dataset of any shape, in row order.
-    fn numbers(&self, group: &Group, name: &str) -> Result<Numbers, String> {
-        let mapped = || -> Result<Option<Numbers>, hdf5_pure::Error> {
-            let dataset = group.dataset(name)?;
-            if let Layout::Contiguous { address: Some(address), size } = dataset.layout()?
-                && dataset.datatype()? == make_f32_type()
-            {
-                return Ok(self.file.numbers(address, size));
-            }
-            Ok(None)
-        };
-        match mapped() {
-            Ok(Some(numbers)) => Ok(numbers),
-            _ => Ok(self.floats(group, name)?.into_iter().map(|x| x as f32).collect()),
-        }
-    }
-
-    fn floats(&self, group: &Group, name: &str) -> Result<Vec<f64>, String> {
-        let dataset = self.checked(group, name)?;
-        let numbers = match dataset.datatype() {
-            Ok(Datatype::FloatingPoint { size: 2, byte_order, .. }) => {
-                dataset.read_raw().map(|bytes| halves(&bytes, byte_order))
-            }
-            _ => dataset.read_f64(),
-        };
-        numbers
-            .map_err(|error| format!("`{name}` cannot be read as numbers: {}", one_line(&error.to_string())))
-    }
-
-    /// Strings.
-    fn texts(&self, group: &Group, name: &str) -> Result<Vec<String>, String> {
-        let unreadable = |error: hdf5_pure::Error| {
-            format!("`{name}` cannot be read as texts: {}", one_line(&error.to_string()))
-        };
-        let dataset = group.dataset(name).map_err(unreadable)?;
-        // A string's place takes 16 bytes; what it holds lies elsewhere in the file.
-        let places = dataset.shape().map_err(unreadable)?.into_iter().fold(16, u64::saturating_mul);
-        self.spend(places)?;
-        let texts = dataset.read_string().map_err(unreadable)?;
-        self.spend(texts.iter().map(|text| text.len() as u64).sum())?;
-        Ok(texts)
-    }
-
-    /// Booleans, which h5py keeps as an enumeration of one byte, or numbers of any type that are 0 or not.
-    fn flags(&self, group: &Group, name: &str) -> Result<Vec<bool>, String> {
-        let dataset = self.checked(group, name)?;
-        let flags = if dataset.element_size().ok() == Some(1) {
-            dataset.read_raw().map(|bytes| bytes.into_iter().map(|byte| byte != 0).collect())
-        } else {
-            dataset.read_f64().map(|numbers| numbers.into_iter().map(|number| number != 0.0).collect())
-        };
-        flags
-            .map_err(|error| format!("`{name}` cannot be read as booleans: {}", one_line(&error.to_string())))
-    }
-
     /// Whether a step's infos say that the episode has succeeded; none where they say nothing.
     fn success(&self, group: &Group) -> Option<bool> {
         SUCCESS.iter().find_map(|name| {
-            let flags = self.flags(group, &format!("infos/{name}")).ok()?;
+            let flags = self.stored.flags(group, &format!("infos/{name}")).ok()?;
             Some(flags.contains(&true))
         })
-    }
-
-    /// A dataset whose size can be believed: damaged bytes may ask for petabytes.
-    fn checked(&self, group: &Group, name: &str) -> Result<hdf5_pure::Dataset, String> {
-        let numbers = |sides: Vec<u64>| sides.into_iter().try_fold(1_u64, u64::checked_mul);
-        let checked = || -> Result<_, hdf5_pure::Error> {
-            let dataset = group.dataset(name)?;
-            let (values, size) = (numbers(dataset.shape()?), dataset.element_size()?);
-            let chunk = numbers(dataset.chunk_shape()?.unwrap_or_default());
-            Ok((dataset, values, chunk, size))
-        };
-        let unreadable = |error: hdf5_pure::Error| {
-            let reason = one_line(&error.to_string());
-            let newer = if reason.contains("data layout version") {
-                "; HDF5 2.0 writes that where h5py is given libver=\"latest\"; what libver=\"v114\" writes is read"
-            } else {
-                ""
-            };
-            format!("`{name}` cannot be read: {reason}{newer}")
-        };
-        let (dataset, values, chunk, size) = checked().map_err(unreadable)?;
-        let too_large = || format!("`{name}` is more than the file can hold");
-        let (values, chunk) = values.zip(chunk).ok_or_else(too_large)?;
-        if chunk > values.max(MAX_CHUNK) || size > 8 {
-            return Err(too_large());
-        }
-        self.spend(values.checked_mul(size).ok_or_else(too_large)?).map_err(|_| too_large())?;
-        Ok(dataset)
-    }
-
-    /// Takes bytes off what the file may come to.
-    fn spend(&self, bytes: u64) -> Result<(), String> {
-        let left = self.budget.get().checked_sub(bytes);
-        self.budget.set(left.ok_or("the dataset is more than its file can hold")?);
-        Ok(())
     }
 }
 
@@ -257,16 +155,6 @@ fn path_of(leaf: &Leaf) -> String {
     let mut path = "observations".to_owned();
     leaf.path.iter().for_each(|key| path += &format!("/{key}"));
     path
-}
-
-/// float16, which the HDF5 crate does not convert.
-fn halves(bytes: &[u8], order: DatatypeByteOrder) -> Vec<f64> {
-    let (pairs, _) = bytes.as_chunks::<2>();
-    let half = |pair: &[u8; 2]| match order {
-        DatatypeByteOrder::BigEndian => f16::from_be_bytes(*pair),
-        _ => f16::from_le_bytes(*pair),
-    };
-    pairs.iter().map(|pair| half(pair).to_f64()).collect()
 }
 
 /// Clips actions to their Box, and says how many numbers were outside.
@@ -279,34 +167,4 @@ fn clip(space: &ActionSpace, actions: &mut Numbers) -> usize {
         actions.to_mut().iter_mut().zip(bounds).for_each(|(x, (low, high))| *x = x.clamp(*low, *high));
     }
     count
-}
-
-fn check_finite(name: &str, numbers: &[f32], width: usize) -> Result<(), String> {
-    match numbers.iter().position(|x| !x.is_finite()) {
-        None => Ok(()),
-        Some(at) => Err(format!(
-            "has {} in `{name}` at step {}, dimension {}, expected a finite number",
-            numbers[at],
-            at / width,
-            at % width
-        )),
-    }
-}
-
-fn check_actions(space: &ActionSpace, actions: &[f32]) -> Result<(), String> {
-    for (step, row) in actions.chunks(space.width()).enumerate() {
-        eva_rl_envs::check_actions(space, row).map_err(|error| match error {
-            eva_rl_envs::EnvError::DiscreteAction { value, actions, .. } => {
-                format!("has action {value} at step {step}, expected a whole number in 0..{actions}")
-            }
-            eva_rl_envs::EnvError::MultiDiscreteAction { dimension, value, actions, .. } => format!(
-                "has action {value} at step {step}, dimension {dimension}, expected a whole number in 0..{actions}"
-            ),
-            eva_rl_envs::EnvError::BoxAction { dimension, value, low, high, .. } => format!(
-                "has action {value} at step {step}, dimension {dimension}, expected {low}..={high}"
-            ),
-            other => other.to_string(),
-        })?;
-    }
-    Ok(())
 }

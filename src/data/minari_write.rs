@@ -8,6 +8,7 @@ use hdf5_pure::{AttrValue, EnumTypeBuilder, File, FileBuilder, GroupBuilder, Sta
 use serde_json::{Map, Value, json};
 
 use super::minari_observations::Place;
+use super::stored::SUCCESS;
 #[cfg(test)]
 use super::trajectory::Dataset;
 use super::trajectory::Trajectory;
@@ -24,45 +25,45 @@ const GYMNASIUM_MAKE: &str = "gymnasium:make";
 /// it replaces, so minari says that there is none.
 const OWN_KEY: &str = "eva_rl_env";
 
+/// Says of whom minari's `ref_max_score` is.
+pub(super) const REFERENCE_KEY: &str = "eva_rl_reference_scores";
+
 /// Bytes of episodes that are held before they are written.
 const BATCH: usize = if cfg!(test) { 1 << 14 } else { 64 << 20 };
 
 /// What is said of a dataset as a whole.
 #[derive(Debug)]
-pub struct Collected<'a> {
-    /// The contract of its environment.
-    pub spec: &'a EnvSpec,
-    /// The environment's id and options.
-    pub env: (String, Kwargs),
-    /// The Python modules of which one may have registered the environment.
-    pub imports: &'a [String],
+pub struct DatasetFacts<'a> {
+    /// Numbers in an observation, its image aside.
+    pub observation_width: usize,
+    /// The environment's own space of observations, where that is not a row of numbers.
+    pub space: Option<&'a Space>,
+    /// Whether images are kept apart from an observation's numbers.
+    pub image: bool,
+    /// What an action is.
+    pub action: &'a ActionSpace,
     /// Who acted.
-    pub algorithm: String,
+    pub algorithm: &'a str,
+    /// Where it was recorded, if that is known.
+    pub env: Option<RecordedEnv<'a>>,
     /// Episodes and steps.
     pub size: (usize, usize),
 }
 
-/// Writes a dataset into `path`, which must not exist: whole or not at all.
-pub fn write_collected(
-    collected: &Collected,
-    episodes: impl Iterator<Item = anyhow::Result<Trajectory>>,
-    path: &Path,
-) -> anyhow::Result<()> {
-    let (spec, (id, kwargs)) = (collected.spec, &collected.env);
-    let mut facts = DatasetFacts {
-        observation_width: spec.observation_width(),
-        space: spec.space.as_ref().filter(|space| !space.is_row()),
-        image: spec.image.is_some(),
-        action: &spec.action,
-        algorithm: &collected.algorithm,
-        env: Some((spec, id, kwargs, collected.imports)),
-        size: collected.size,
-        bytes: 0,
-    };
-    write_into(&mut facts, episodes, path)
+/// The environment of a dataset.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordedEnv<'a> {
+    /// Its contract.
+    pub spec: &'a EnvSpec,
+    /// Its id, as this program names it.
+    pub id: &'a str,
+    /// Its options.
+    pub kwargs: &'a Kwargs,
+    /// The Python modules of which one may have registered it.
+    pub imports: &'a [String],
 }
 
-/// The same of a dataset in memory, whose environment is not at hand.
+/// Writes a dataset in memory.
 #[cfg(test)]
 pub fn write(
     dataset: &Dataset,
@@ -70,34 +71,17 @@ pub fn write(
     imports: &[String],
     path: &Path,
 ) -> anyhow::Result<()> {
-    let env = spec.zip(dataset.env.as_ref()).map(|(spec, (id, kwargs))| (spec, id, kwargs, imports));
-    let mut facts = DatasetFacts {
+    let env = spec.zip(dataset.env.as_ref());
+    let facts = DatasetFacts {
         observation_width: dataset.observation_width,
         space: dataset.space.as_ref(),
         image: dataset.image.is_some(),
         action: &dataset.action,
         algorithm: &dataset.algorithm,
-        env,
+        env: env.map(|(spec, (id, kwargs))| RecordedEnv { spec, id, kwargs, imports }),
         size: (dataset.trajectories.len(), dataset.steps()),
-        bytes: 0,
     };
-    write_into(&mut facts, dataset.trajectories.iter().cloned().map(Ok), path)
-}
-
-/// What the metadata say.
-struct DatasetFacts<'a> {
-    observation_width: usize,
-    /// The environment's own space of observations, where that is not a row of numbers.
-    space: Option<&'a Space>,
-    /// Whether images are kept apart from an observation's numbers.
-    image: bool,
-    action: &'a ActionSpace,
-    algorithm: &'a str,
-    env: Option<(&'a EnvSpec, &'a String, &'a Kwargs, &'a [String])>,
-    /// Episodes and steps.
-    size: (usize, usize),
-    /// Of the HDF5 file.
-    bytes: u64,
+    write_episodes(&facts, dataset.trajectories.iter().cloned().map(Ok), path)
 }
 
 impl DatasetFacts<'_> {
@@ -107,8 +91,9 @@ impl DatasetFacts<'_> {
     }
 }
 
-fn write_into(
-    facts: &mut DatasetFacts,
+/// Writes a dataset into `path`, which must not exist: whole or not at all.
+pub fn write_episodes(
+    facts: &DatasetFacts,
     episodes: impl Iterator<Item = anyhow::Result<Trajectory>>,
     path: &Path,
 ) -> anyhow::Result<()> {
@@ -120,8 +105,8 @@ fn write_into(
         while written == 0 || episodes.peek().is_some() {
             written = add(facts, &hdf5, written, &mut episodes)?;
         }
-        facts.bytes = fs::metadata(&hdf5)?.len();
-        fs::write(folder.join("data/metadata.json"), metadata(facts, &dataset_id(&name)))?;
+        let bytes = fs::metadata(&hdf5)?.len();
+        fs::write(folder.join("data/metadata.json"), metadata(facts, &dataset_id(&name), bytes))?;
         Ok(())
     })
 }
@@ -231,7 +216,15 @@ fn fill(
             dataset.with_enum_u8_data(boolean.clone(), &flags);
         });
     }
-    group.group("infos", &mut |_| {});
+    group.group("infos", &mut |infos| {
+        let Some(succeeded) = episode.succeeded else { return };
+        // Infos have a row for the reset, too.
+        let mut flags = vec![0; episode.len() + 1];
+        flags[episode.len()] = u8::from(succeeded);
+        infos.dataset(SUCCESS[0], &mut |dataset| {
+            dataset.with_enum_u8_data(boolean.clone(), &flags);
+        });
+    });
     Ok(())
 }
 
@@ -255,7 +248,8 @@ fn ending(episode: &Trajectory, end: Phase) -> Vec<u8> {
     flags
 }
 
-fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
+/// `data/metadata.json` of a dataset whose HDF5 file has so many bytes.
+fn metadata(facts: &DatasetFacts, dataset_id: &str, bytes: u64) -> String {
     let mut metadata = Map::new();
     metadata.insert("total_episodes".to_owned(), json!(facts.size.0));
     metadata.insert("total_steps".to_owned(), json!(facts.size.1));
@@ -263,7 +257,9 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
     metadata.insert("jpeg_encoding".to_owned(), json!(false));
     let observation = match (facts.space, facts.env) {
         (Some(space), _) => minari_space::of_space(space),
-        (None, Some((spec, ..))) => minari_space::of_vectors(&spec.observation_low, &spec.observation_high),
+        (None, Some(RecordedEnv { spec, .. })) => {
+            minari_space::of_vectors(&spec.observation_low, &spec.observation_high)
+        }
         (None, None) => {
             let bound = vec![f32::INFINITY; facts.observation_width];
             let low: Vec<f32> = bound.iter().map(|x| -x).collect();
@@ -272,7 +268,7 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
     };
     metadata.insert("observation_space".to_owned(), Value::String(observation));
     metadata.insert("action_space".to_owned(), Value::String(minari_space::of_actions(facts.action)));
-    if let Some((spec, id, kwargs, imports)) = facts.env {
+    if let Some(RecordedEnv { spec, id, kwargs, imports }) = facts.env {
         if let Some(Recovery { id, entry_point, kwargs }) = recovery(id, kwargs, imports) {
             let env_spec = json!({
                 "id": id,
@@ -294,9 +290,10 @@ fn metadata(facts: &DatasetFacts, dataset_id: &str) -> String {
         if let Some(reference) = spec.reference {
             metadata.insert("ref_min_score".to_owned(), json!(reference.random));
             metadata.insert("ref_max_score".to_owned(), json!(reference.expert));
+            metadata.insert(REFERENCE_KEY.to_owned(), json!(reference));
         }
     }
-    let megabytes = (facts.bytes as f64 / 1e5).round() / 10.0;
+    let megabytes = (bytes as f64 / 1e5).round() / 10.0;
     metadata.insert("dataset_size".to_owned(), json!(megabytes));
     metadata.insert("dataset_id".to_owned(), json!(dataset_id));
     metadata.insert("author".to_owned(), json!(["eva-rl"]));

@@ -1,5 +1,7 @@
-//! Offline trajectories: Minari datasets, the replay that updates draw from, windows for the policy.
+//! Offline trajectories: Minari datasets, D4RL's files, the replay that updates draw from, windows for the policy.
 
+mod checks;
+mod d4rl;
 mod frames;
 mod images;
 mod metadata;
@@ -12,16 +14,18 @@ mod numbers;
 mod reading;
 mod replay;
 mod spool;
+mod stored;
 pub mod texts;
 mod trajectory;
 mod windows;
 
+pub use d4rl::D4rl;
 pub use frames::Frames;
 pub use images::Images;
 pub use minari::read_with;
 #[cfg(test)]
 pub use minari_write::write;
-pub use minari_write::{Collected, write_collected};
+pub use minari_write::{DatasetFacts, RecordedEnv, write_episodes};
 pub use reading::{OnBadEpisode, Reading};
 pub use replay::Replay;
 pub use spool::Spool;

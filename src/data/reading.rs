@@ -20,6 +20,9 @@ pub enum DatasetError {
     #[error("the dataset {path:?} has `{key}` = {found} in its metadata, expected {wanted}")]
     Metadata { path: PathBuf, key: &'static str, found: String, wanted: &'static str },
 
+    #[error("the D4RL file {path:?}: {reason}")]
+    D4rl { path: PathBuf, reason: String },
+
     #[error("the dataset {path:?}, episode {episode}: {reason}")]
     Episode { path: PathBuf, episode: usize, reason: String },
 }

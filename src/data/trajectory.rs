@@ -1,6 +1,6 @@
 //! One episode, and the episodes of one task.
 
-use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, Space};
+use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, ReferenceScores, Space};
 
 use super::images::Images;
 use super::numbers::Numbers;
@@ -81,6 +81,8 @@ pub struct Dataset {
     pub env: Option<(String, Kwargs)>,
     /// Who acted, where the dataset says.
     pub algorithm: String,
+    /// The returns that scores refer to, where the dataset says.
+    pub reference: Option<ReferenceScores>,
     /// Episodes that could not be read, and were left out.
     pub skipped: usize,
     /// Action numbers that were outside of their Box, and were clipped to it.
@@ -200,6 +202,7 @@ mod tests {
             action: ActionSpace::Discrete { n: 2, start: 0 },
             env: None,
             algorithm: String::new(),
+            reference: None,
             skipped: 0,
             clipped: 0,
             trajectories: vec![trajectory(&[0.0, 0.0, 0.0])],
@@ -222,6 +225,7 @@ mod tests {
             action: ActionSpace::Discrete { n: 2, start: 0 },
             env: None,
             algorithm: String::new(),
+            reference: None,
             skipped: 0,
             clipped: 0,
             trajectories: vec![trajectory],

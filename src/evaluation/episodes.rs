@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use eva_rl_agents::model::{Conditioning, Policy};
-use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, Success, VecEnv};
+use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, ReferenceScores, Success, VecEnv};
 use serde::{Deserialize, Serialize};
 
 use crate::config::RunPlan;
@@ -40,6 +40,9 @@ pub struct Evaluation {
     pub success_rate: Option<f64>,
     /// 100 · (mean − random) / (expert − random), where the task has reference returns.
     pub normalized_score: Option<f64>,
+    /// Those returns; absent where several tasks' scores were averaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_scores: Option<ReferenceScores>,
 }
 
 /// An evaluation and the update after which it was made.
@@ -154,9 +157,8 @@ impl Evaluation {
                 Success::Info { .. } => fraction(|episode| episode.succeeded == Some(true))
                     .filter(|_| episodes.iter().any(|episode| episode.succeeded.is_some())),
             },
-            normalized_score: spec
-                .reference
-                .map(|reference| 100.0 * (mean - reference.random) / (reference.expert - reference.random)),
+            normalized_score: spec.reference.map(|reference| reference.normalized(mean)),
+            reference_scores: spec.reference,
         }
     }
 
@@ -185,6 +187,7 @@ impl Evaluation {
         Self {
             success_rate: mean(|found| found.success_rate),
             normalized_score: mean(|found| found.normalized_score),
+            reference_scores: None,
             inference: tasks.first().and_then(|task| task.found.inference),
             ..Self::of(&RolloutResult { episodes, lost, timings: Vec::new() }, spec)
         }
@@ -213,8 +216,12 @@ impl Evaluation {
         if let Some(rate) = self.success_rate {
             line += &format!(", success {:.0}%", 100.0 * rate);
         }
-        if let Some(score) = self.normalized_score {
-            line += &format!(", normalised score {score:.1}");
+        match (self.normalized_score, self.reference_scores) {
+            (Some(score), Some(reference)) => {
+                line += &format!(", {} {score:.1} ({reference})", reference.score_name());
+            }
+            (Some(score), None) => line += &format!(", normalised score {score:.1}"),
+            (None, _) => {}
         }
         if self.lost_episodes > 0 {
             line += &format!("; {} more were lost to failing workers", self.lost_episodes);

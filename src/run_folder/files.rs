@@ -13,7 +13,7 @@ pub const FILES: &[(&str, &str)] = &[
     (
         "evaluation.json",
         "every evaluation: per target return the mean return, its standard deviation and bootstrap interval, length, \
-         success and normalised score",
+         success and normalised score, with the returns that it is measured by",
     ),
     ("metrics.jsonl", "every number of the [TensorBoard tags](tensorboard.md), one JSON object a line"),
     ("events.out.tfevents.…", "the same for TensorBoard, over updates"),

@@ -54,7 +54,7 @@ impl Acrobot {
             action: ActionSpace::Discrete { n: 3, start: 0 },
             max_episode_steps: 500,
             reward_threshold: Some(-100.0),
-            reference: Some(ReferenceScores { random: -498.9, expert: -78.7 }),
+            reference: Some(ReferenceScores::agent(-498.9, -78.7)),
             infos: Vec::new(),
             success: Success::Terminated,
         };

@@ -63,7 +63,7 @@ impl CartPole {
             action: ActionSpace::Discrete { n: 2, start: 0 },
             max_episode_steps: 500,
             reward_threshold: Some(threshold),
-            reference: Some(ReferenceScores { random, expert }),
+            reference: Some(ReferenceScores::agent(random, expert)),
             infos: Vec::new(),
             success: Success::Truncated,
         };

@@ -51,7 +51,7 @@ impl MountainCar {
             action: ActionSpace::Discrete { n: 3, start: 0 },
             max_episode_steps: 200,
             reward_threshold: Some(-110.0),
-            reference: (goal_velocity == 0.0).then_some(ReferenceScores { random: -200.0, expert: -106.0 }),
+            reference: (goal_velocity == 0.0).then_some(ReferenceScores::agent(-200.0, -106.0)),
             infos: Vec::new(),
             success: Success::Terminated,
         };

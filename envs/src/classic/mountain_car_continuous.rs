@@ -51,7 +51,7 @@ impl MountainCarContinuous {
             action: ActionSpace::Box { low: vec![-1.0], high: vec![1.0] },
             max_episode_steps: 999,
             reward_threshold: Some(90.0),
-            reference: (goal_velocity == 0.0).then_some(ReferenceScores { random: -33.0, expert: 95.6 }),
+            reference: (goal_velocity == 0.0).then_some(ReferenceScores::agent(-33.0, 95.6)),
             infos: Vec::new(),
             success: Success::Terminated,
         };

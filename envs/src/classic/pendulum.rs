@@ -136,7 +136,7 @@ const REFERENCES: [(f64, f64); 16] = [
 
 fn reference(gravity: f64) -> Option<ReferenceScores> {
     let measured = (1_u8..).zip(REFERENCES).find(|(g, _)| f64::from(*g) == gravity);
-    measured.map(|(_, (random, expert))| ReferenceScores { random, expert })
+    measured.map(|(_, (random, expert))| ReferenceScores::agent(random, expert))
 }
 
 /// Swings Pendulum up by its energy, and holds it there by linear feedback.

@@ -1,6 +1,9 @@
 //! What an environment is, said once: its spaces, its limits, the returns it is measured against.
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::core::space::Space;
 
@@ -81,12 +84,83 @@ pub enum Success {
 }
 
 /// Returns between which a score is normalised: 0 for random play, 100 for an expert.
-#[derive(Clone, Copy, Debug, PartialEq)]
+///
+/// In JSON `{"random": R, "expert": E}`, or `{"random": R, "human": H}`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, f64>", into = "BTreeMap<String, f64>")]
 pub struct ReferenceScores {
     /// Mean return of uniformly random actions.
     pub random: f64,
     /// Mean return of the expert that the reference names.
     pub expert: f64,
+    /// Who that is.
+    pub expert_is: Expert,
+}
+
+/// Whose return a reference names beside random play's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expert {
+    /// A controller or a trained policy.
+    Agent,
+    /// A professional tester of games.
+    Human,
+}
+
+impl ReferenceScores {
+    /// Of a controller or a trained policy.
+    pub const fn agent(random: f64, expert: f64) -> Self {
+        Self { random, expert, expert_is: Expert::Agent }
+    }
+
+    /// Of a professional tester of games.
+    pub const fn human(random: f64, human: f64) -> Self {
+        Self { random, expert: human, expert_is: Expert::Human }
+    }
+
+    /// 0 for random play, 100 for the expert.
+    pub fn normalized(&self, mean_return: f64) -> f64 {
+        100.0 * (mean_return - self.random) / (self.expert - self.random)
+    }
+
+    /// What the field calls such a score.
+    pub fn score_name(&self) -> &'static str {
+        match self.expert_is {
+            Expert::Agent => "normalised score",
+            Expert::Human => "human-normalised score",
+        }
+    }
+
+    fn expert_name(&self) -> &'static str {
+        match self.expert_is {
+            Expert::Agent => "expert",
+            Expert::Human => "human",
+        }
+    }
+}
+
+impl fmt::Display for ReferenceScores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "random {}, {} {}", self.random, self.expert_name(), self.expert)
+    }
+}
+
+impl From<ReferenceScores> for BTreeMap<String, f64> {
+    fn from(scores: ReferenceScores) -> Self {
+        let named = [("random", scores.random), (scores.expert_name(), scores.expert)];
+        named.map(|(name, score)| (name.to_owned(), score)).into()
+    }
+}
+
+impl TryFrom<BTreeMap<String, f64>> for ReferenceScores {
+    type Error = &'static str;
+
+    fn try_from(scores: BTreeMap<String, f64>) -> Result<Self, Self::Error> {
+        match (scores.get("random"), scores.get("expert"), scores.get("human")) {
+            (Some(random), Some(expert), None) => Ok(Self::agent(*random, *expert)),
+            (Some(random), None, Some(human)) => Ok(Self::human(*random, *human)),
+            _ => Err("expected `random`, and `expert` or `human`"),
+        }
+    }
 }
 
 /// An environment's contract.

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::atari_scores;
 use super::settings::BridgeSettings;
 use crate::core::actions::ACTIONS;
 use crate::core::error::EnvError;
@@ -21,6 +22,8 @@ pub(super) struct EnvContract {
     reward_threshold: Option<f64>,
     /// The info that says that an episode succeeded.
     success: Option<String>,
+    /// The game of Atari's whose whole and raw returns its episodes have, by ALE's name.
+    atari_game: Option<String>,
 }
 
 /// What observations may be.
@@ -86,7 +89,7 @@ impl EnvContract {
             action,
             max_episode_steps,
             reward_threshold: self.reward_threshold,
-            reference: None,
+            reference: self.atari_game.as_deref().and_then(atari_scores::reference),
             infos,
             success: success.map_or(Success::Undefined, |column| Success::Info { column }),
         };

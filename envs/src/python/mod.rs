@@ -12,6 +12,8 @@ pub use settings::BridgeSettings;
 
 /// Workers use Linux's sealed memory, process descriptors and signals of closed pipes.
 #[cfg(all(feature = "python", target_os = "linux"))]
+mod atari_scores;
+#[cfg(all(feature = "python", target_os = "linux"))]
 mod env_contract;
 #[cfg(all(feature = "python", target_os = "linux"))]
 mod expert;

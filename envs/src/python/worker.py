@@ -28,6 +28,8 @@ ANSWERED, FAILED = b".", b"!"
 RUNNING, TERMINATED, TRUNCATED = 0, 1, 2
 # What says, by its usual names, that an episode has succeeded.
 SUCCESS = ["success", "is_success"]
+# Half an hour of Atari, which humans and random play have had.
+ATARI_FRAMES = 108_000
 # Of success, where a step's infos have none.
 NOT_TOLD = -1
 # Episodes that are looked at where a spec has no limit of steps: those of BabyAI have limits of their own, and in 128
@@ -258,7 +260,26 @@ class GymnasiumHost:
             "reward_threshold": getattr(env.spec, "reward_threshold", None),
             # Infos are known once they are given, and some only at an episode's end: it may always be there.
             "success": "success",
+            "atari_game": self.atari_game(env),
         }
+
+    @staticmethod
+    def atari_game(env):
+        """ALE's game, where no wrapper of Gymnasium's changes rewards or ends an episode with a life."""
+        if not type(env.unwrapped).__module__.startswith("ale_py."):
+            return None
+        from gymnasium import RewardWrapper
+        from gymnasium.wrappers import NormalizeReward
+
+        frames = getattr(env.spec, "max_episode_steps", None) or 0
+        while env is not env.unwrapped:
+            if isinstance(env, (RewardWrapper, NormalizeReward)) or vars(env).get("terminal_on_life_loss", False):
+                return None
+            frames *= vars(env).get("frame_skip", 1)
+            env = env.env
+        skip = getattr(env, "_frameskip", 1)  # or a range of which one is drawn
+        frames *= skip if isinstance(skip, int) else min(skip)
+        return getattr(env, "_game", None) if frames >= ATARI_FRAMES else None
 
     def own_limit(self, env):
         """The greatest that some episodes have, of an environment that cuts them itself, as MiniGrid does."""
@@ -347,8 +368,16 @@ class EnvPoolHost:
             "max_episode_steps": self.limit,
             "reward_threshold": spec.reward_threshold,
             "success": next((name for name in SUCCESS if name in self.infos), None),
+            "atari_game": self.atari_game(spec.config),
         }
         self.pools = []
+
+    @staticmethod
+    def atari_game(config):
+        """The game of Atari's, where rewards are its own and an episode is all of it."""
+        if not hasattr(config, "repeat_action_probability") or config.reward_clip or config.episodic_life:
+            return None
+        return config.task if config.max_episode_steps * config.frame_skip >= ATARI_FRAMES else None
 
     def own_limit(self, space):
         """The longest of some episodes in which nothing is done; none where one does not end."""

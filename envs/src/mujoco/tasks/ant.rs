@@ -53,7 +53,7 @@ impl Rules for Ant {
         frame_skip: 5,
         max_episode_steps: 1000,
         reward_threshold: Some(6000.0),
-        reference: Some(ReferenceScores { random: -325.6, expert: 3879.7 }),
+        reference: Some(ReferenceScores::agent(-325.6, 3879.7)),
         camera: Camera {
             follows: Some(1),
             lookat: [0.0, 0.0, 0.3],

@@ -30,7 +30,7 @@ impl Rules for HalfCheetah {
         frame_skip: 5,
         max_episode_steps: 1000,
         reward_threshold: Some(4800.0),
-        reference: Some(ReferenceScores { random: -280.178953, expert: 12135.0 }),
+        reference: Some(ReferenceScores::agent(-280.178953, 12135.0)),
         camera: Camera {
             follows: Some(1),
             lookat: [0.0, 0.0, 0.5],

@@ -46,7 +46,7 @@ impl Rules for Hopper {
         frame_skip: 4,
         max_episode_steps: 1000,
         reward_threshold: Some(3800.0),
-        reference: Some(ReferenceScores { random: -20.272305, expert: 3234.3 }),
+        reference: Some(ReferenceScores::agent(-20.272305, 3234.3)),
         camera: Camera {
             follows: Some(1),
             lookat: [0.0, 0.0, 0.75],

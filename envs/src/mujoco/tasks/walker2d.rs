@@ -35,7 +35,7 @@ impl Rules for Walker2d {
         frame_skip: 4,
         max_episode_steps: 1000,
         reward_threshold: None,
-        reference: Some(ReferenceScores { random: 1.629008, expert: 4592.3 }),
+        reference: Some(ReferenceScores::agent(1.629008, 4592.3)),
         camera: Camera {
             follows: Some(1),
             lookat: [0.0, 0.0, 0.75],
