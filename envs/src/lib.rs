@@ -8,6 +8,7 @@
 //! | `python` | environments of EnvPool and Gymnasium in worker processes |
 //! | `gymnasium` | gymnasium-rs's interface, both ways |
 //! | `render` | pictures |
+//! | `scripted` | players of Atari games that look at frames |
 //! | `registry.rs` | every environment by its id |
 //!
 //! ```
@@ -26,6 +27,8 @@ mod pool;
 mod python;
 mod registry;
 mod render;
+#[cfg(all(feature = "python", target_os = "linux"))]
+mod scripted;
 
 pub mod classic;
 mod gymnasium;

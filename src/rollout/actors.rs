@@ -42,8 +42,13 @@ impl Actor for ScriptedActor {
     fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
         let width = self.observation_width;
         let observations: Vec<f32> = live.iter().flat_map(|episode| episode.observation(width)).collect();
+        let mut pixels = Vec::new();
+        for episode in live.iter() {
+            let latest = episode.trajectory.len();
+            pixels.extend_from_slice(&episode.trajectory.images.rows(latest..latest + 1));
+        }
         let mut chosen = vec![0.0; live.len() * self.space.width()];
-        self.controller.act_rows(live.len(), &observations, &mut chosen)?;
+        self.controller.act_rows(live.len(), &observations, &pixels, &mut chosen)?;
         for (episode, action) in live.iter().zip(chosen.chunks(self.space.width())) {
             row_of(actions, &self.space, episode.env).copy_from_slice(action);
         }

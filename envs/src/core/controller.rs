@@ -12,7 +12,15 @@ pub trait Controller: Send {
 /// Chooses actions for a batch. Fallible, because it may live in a worker process.
 pub trait VecController: Send {
     /// Writes an action for each of `rows` observations, from whichever environments they are.
-    fn act_rows(&mut self, rows: usize, observations: &[f32], actions: &mut [f32]) -> Result<(), EnvError>;
+    ///
+    /// `pixels` has a row of bytes for each, of the image that the contract keeps apart; it is empty where there is none.
+    fn act_rows(
+        &mut self,
+        rows: usize,
+        observations: &[f32],
+        pixels: &[u8],
+        actions: &mut [f32],
+    ) -> Result<(), EnvError>;
 }
 
 impl<C: Controller + ?Sized> Controller for Box<C> {
@@ -22,7 +30,13 @@ impl<C: Controller + ?Sized> Controller for Box<C> {
 }
 
 impl<C: Controller> VecController for C {
-    fn act_rows(&mut self, rows: usize, observations: &[f32], actions: &mut [f32]) -> Result<(), EnvError> {
+    fn act_rows(
+        &mut self,
+        rows: usize,
+        observations: &[f32],
+        _: &[u8],
+        actions: &mut [f32],
+    ) -> Result<(), EnvError> {
         let (wide, high) = (observations.len() / rows, actions.len() / rows);
         for (observation, action) in observations.chunks_exact(wide).zip(actions.chunks_exact_mut(high)) {
             self.act(observation, action);

@@ -1,4 +1,4 @@
-//! Meta-World's hand-written experts, in a worker.
+//! Experts of bridged environments: Meta-World's hand-written ones, in a worker, and our players of Atari games.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::core::controller::VecController;
 use crate::core::error::EnvError;
 use crate::core::kwargs::Kwargs;
 use crate::core::worker_failure::Failure;
+use crate::scripted;
 
 /// Numbers that Meta-World shows, and takes.
 const WIDTHS: Widths = Widths { action: 4, observation: 39, infos: 0, image: None };
@@ -24,6 +25,11 @@ pub(crate) fn expert(
     num_envs: usize,
     settings: &BridgeSettings,
 ) -> Result<Box<dyn VecController>, EnvError> {
+    if let Some((Library::EnvPool, game)) = split(id)
+        && let Some(player) = scripted::player(id, game, kwargs)
+    {
+        return player;
+    }
     let known =
         split(id).filter(|(library, inner)| *library == Library::EnvPool && inner.starts_with("MetaWorld/"));
     let (_, inner) = known.ok_or_else(|| EnvError::NoExpert { id: id.to_owned() })?;
@@ -76,7 +82,13 @@ impl Expert {
 }
 
 impl VecController for Expert {
-    fn act_rows(&mut self, rows: usize, observations: &[f32], actions: &mut [f32]) -> Result<(), EnvError> {
+    fn act_rows(
+        &mut self,
+        rows: usize,
+        observations: &[f32],
+        _: &[u8],
+        actions: &mut [f32],
+    ) -> Result<(), EnvError> {
         assert_eq!(observations.len(), rows * WIDTHS.observation, "Meta-World shows 39 numbers");
         self.ask(rows, observations, actions)
             .map_err(|failure| EnvError::Expert { id: self.id.clone(), failure })

@@ -366,7 +366,7 @@ fn meta_world_s_experts_succeed() {
         assert_eq!(game.pool.spec().success, Success::Info { column: 0 });
         let (mut actions, mut succeeded) = (vec![0.0; 16], [false; 4]);
         for step in 1..=200 {
-            expert.act_rows(4, &game.batch.observations, &mut actions).unwrap();
+            expert.act_rows(4, &game.batch.observations, &[], &mut actions).unwrap();
             game.pool.step(&actions, &mut game.batch).unwrap();
             let phase = if step == 200 { Phase::Truncated } else { Phase::Running };
             assert_eq!(game.batch.phases, [phase; 4], "{id}");

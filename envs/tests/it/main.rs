@@ -2,6 +2,7 @@
 //!
 //! | module | what it tests | reference |
 //! |---|---|---|
+//! | `atari_players` | what scripted players of Atari games earn | – |
 //! | `bridge` | environments in Python workers | the same in Python |
 //! | `bridge_failures` | workers that die, hang and talk nonsense | – |
 //! | `conformance` | what every environment and every pool must do | – |
@@ -13,6 +14,8 @@
 //! | `refusals` | wrong ids, options and actions | – |
 //! | `scripted` | what scripted controllers earn | – |
 
+#[cfg(target_os = "linux")]
+mod atari_players;
 #[cfg(target_os = "linux")]
 mod bridge;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,68 @@
+//! Breakout: the paddle at the bottom, moved left and right.
+
+use super::paddle::{HORIZON, Paddle};
+use super::screen::{FRAMES, STACK, Screen, bounced};
+use crate::core::controller::VecController;
+use crate::core::error::EnvError;
+
+const BACKGROUND: u8 = 0;
+/// Columns between the walls.
+const COLUMNS: std::ops::Range<usize> = 5..79;
+/// Rows of the bricks, of the air below them, and of the paddle.
+const BRICKS: std::ops::Range<usize> = 22..38;
+const AIR: std::ops::Range<usize> = 38..75;
+const OURS: std::ops::Range<usize> = 75..78;
+/// Where the ball's centre turns at the walls, and the row in which the paddle meets it.
+const WALLS: [f32; 2] = [4.5, 79.0];
+const PLANE: f32 = 75.0;
+const MIDDLE: f32 = 41.5;
+/// Columns from the paddle's centre at which the ball meets it, one for each count of bricks: a ball that always came
+/// back the same way would clear a column of bricks and no more.
+const AIMS: [f32; 5] = [-2.5, 1.0, 2.5, -1.0, 0.0];
+
+const PADDLE: Paddle = Paddle { response: [4.67, 5.97, 0.02, 0.0], ends: [10.5, 72.0] };
+
+const FIRE: f32 = 1.0;
+const RIGHT: f32 = 2.0;
+const LEFT: f32 = 3.0;
+
+/// A player that aims at another place with every brick.
+pub(super) struct Breakout;
+
+impl VecController for Breakout {
+    fn act_rows(
+        &mut self,
+        rows: usize,
+        _: &[f32],
+        pixels: &[u8],
+        actions: &mut [f32],
+    ) -> Result<(), EnvError> {
+        assert_eq!(pixels.len(), rows * STACK, "a frame of Breakout is 84 by 84");
+        for (stack, action) in pixels.chunks_exact(STACK).zip(actions) {
+            *action = act(&Screen(stack));
+        }
+        Ok(())
+    }
+}
+
+fn act(screen: &Screen) -> f32 {
+    // A ball among the bricks is not told from them; to fire does nothing then.
+    let Some(ball) = screen.centre(0, AIR, COLUMNS, BACKGROUND) else { return FIRE };
+    let ours: [_; FRAMES] = std::array::from_fn(|age| screen.centre(age, OURS, COLUMNS, BACKGROUND));
+    let ours = ours.map(|centre| centre.map_or(MIDDLE, |centre| centre.column));
+
+    let (mut target, mut steps) = (ball.column, HORIZON);
+    if let Some(before) = screen.centre(1, AIR, COLUMNS, BACKGROUND) {
+        let (right, down) = (ball.column - before.column, ball.row - before.row);
+        if down > 0.2 {
+            steps = (PLANE - ball.row).max(0.0) / down;
+            let meets = bounced(ball.column + right * steps, WALLS[0], WALLS[1]);
+            target = meets + AIMS[screen.count(BRICKS, COLUMNS, BACKGROUND) % AIMS.len()];
+        }
+    }
+    match PADDLE.press(ours, steps, |place, _| -(place - target).abs()) {
+        press if press < 0.0 => LEFT,
+        press if press > 0.0 => RIGHT,
+        _ => 0.0,
+    }
+}
