@@ -2,6 +2,7 @@
 
 mod breakout;
 mod paddle;
+mod pong;
 mod screen;
 
 use crate::core::controller::VecController;
@@ -19,6 +20,7 @@ pub(crate) fn player(
     kwargs: &Kwargs,
 ) -> Option<Result<Box<dyn VecController>, EnvError>> {
     let player: Box<dyn VecController> = match game {
+        "Pong-v5" => Box::new(pong::Pong),
         "Breakout-v5" => Box::new(breakout::Breakout),
         _ => return None,
     };

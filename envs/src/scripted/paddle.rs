@@ -69,26 +69,22 @@ impl Paddle {
         best
     }
 
-    /// Where it is in `steps` steps, after these presses and then none.
+    /// Where it is in `steps` steps, after these presses and then none. Its ends are looked at in the end alone: a plan
+    /// that pushed it against one to come to rest elsewhere would be too fine.
     fn place(&self, mut place: f32, past: &Presses, next: &Presses, steps: f32) -> f32 {
         let [low, high] = self.ends;
         let mut left = steps;
         for step in 0..HORIZON as usize {
             // Of the presses before, those that still move it; then those of the plan.
-            let mut moved = 0.0;
             for (at, press) in past.iter().chain(next).enumerate().take(STEPS + step + 1) {
                 let age = STEPS + step - at;
                 if age < STEPS {
-                    moved += press * self.response[age];
+                    place += left.clamp(0.0, 1.0) * press * self.response[age];
                 }
             }
-            if left < 1.0 {
-                return (place + left * moved).clamp(low, high);
-            }
-            place = (place + moved).clamp(low, high);
             left -= 1.0;
         }
-        place
+        place.clamp(low, high)
     }
 }
 

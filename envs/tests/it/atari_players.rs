@@ -24,6 +24,13 @@ fn returns(id: &str, steps: usize) -> Vec<f32> {
     returns
 }
 
+/// Random play loses a point in some forty steps.
+#[test]
+fn pong_is_won() {
+    let returns = returns("envpool:Pong-v5", 1500);
+    assert!(returns.iter().sum::<f32>() >= 8.0, "{returns:?}");
+}
+
 /// Random play earns 1.7 in a whole game.
 #[test]
 fn bricks_are_cleared() {
