@@ -10,22 +10,20 @@ use crate::core::error::EnvError;
 const BACKGROUND: u8 = 87;
 /// The field's rows between the walls.
 const ROWS: std::ops::Range<usize> = 14..77;
-/// Its columns between the paddles, and those of the paddles.
+/// Its columns between the paddles, and those of our paddle.
 const FIELD: std::ops::Range<usize> = 12..73;
 const OURS: std::ops::Range<usize> = 73..77;
-const THEIRS: std::ops::Range<usize> = 8..12;
 /// Where the ball's centre turns at the walls, and the column at which our paddle meets it.
 const WALLS: [f32; 2] = [14.5, 75.5];
-const PLANE: f32 = 74.0;
-/// The row to wait in, which also parts the opponent's places into upper and lower ones.
+const PLANE: f32 = 74.5;
+/// The row to wait in.
 const MIDDLE: f32 = 45.0;
 
 /// Rows from the paddle's centre beyond which the ball is missed, and from which it goes off as steeply and fast as it can.
-const REACH: f32 = 3.9;
-const END: f32 = 3.5;
-/// What a miss costs, and the end on the opponent's side, where the other end earns 1.
-const MISS: f32 = 6.0;
-const WRONG_END: f32 = 1.0;
+const REACH: f32 = 4.2;
+const END: f32 = 3.9;
+/// What a miss costs, where to meet the ball at an end of the paddle earns 1 and at its centre 0.
+const MISS: f32 = 3.0;
 /// How far the paddle may be from where it is thought to be in the end, in rows: whatever is done, by each press
 /// (an action may be repeated for a step), and by each step until then.
 const SPREAD: f32 = 0.35;
@@ -38,7 +36,7 @@ const FIRE: f32 = 1.0;
 const UP: f32 = 2.0;
 const DOWN: f32 = 3.0;
 
-/// A player that meets the ball near an end of its paddle, as far as that is safe, and away from its opponent.
+/// A player that meets the ball as near an end of its paddle as is safe, which sends it off steep and fast.
 pub(super) struct Pong;
 
 impl VecController for Pong {
@@ -62,7 +60,6 @@ fn act(screen: &Screen) -> f32 {
     let ours: [_; FRAMES] = std::array::from_fn(|age| screen.centre(age, ROWS, OURS, BACKGROUND));
     let [Some(_), Some(_), Some(_), Some(_)] = ours else { return 0.0 };
     let ours = ours.map(|centre| centre.map_or(MIDDLE, |centre| centre.row));
-    let theirs = screen.centre(0, ROWS, THEIRS, BACKGROUND).map_or(MIDDLE, |centre| centre.row);
 
     let before = screen.centre(1, ROWS, FIELD, BACKGROUND);
     let (right, down) =
@@ -70,13 +67,11 @@ fn act(screen: &Screen) -> f32 {
     let press = if right > 0.5 {
         let steps = (PLANE - ball.column) / right;
         let meets = bounced(ball.row + down * steps, WALLS[0], WALLS[1]);
-        // The paddle is to be on the side of the ball that the opponent is on, which sends it the other way.
-        let side = if theirs > MIDDLE { 1.0 } else { -1.0 };
         PADDLE.press(ours, steps, |place, presses| {
             let spread = SPREAD.powi(2)
                 + presses as f32 * SPREAD_OF_PRESS.powi(2)
                 + (SPREAD_OF_STEP * steps.max(0.0)).powi(2);
-            worth(side * (place - meets), spread.sqrt())
+            worth(place - meets, spread.sqrt())
         })
     } else {
         PADDLE.press(ours, HORIZON, |place, _| -(place - MIDDLE).abs())
@@ -96,15 +91,14 @@ static NORMAL: LazyLock<[(f32, f32); 61]> = LazyLock::new(|| {
     std::array::from_fn(|index| (deviations[index], densities[index] / sum))
 });
 
-/// What it is worth to meet the ball so far from the paddle's centre, give or take: positive towards the opponent.
+/// What it is worth to meet the ball so far from the paddle's centre, give or take.
 fn worth(offset: f32, spread: f32) -> f32 {
     let mut sum = 0.0;
     for (deviation, weight) in NORMAL.iter() {
         let met = (offset + deviation * spread).abs();
         sum += weight * if met > REACH { -MISS } else { met.min(END) / END };
     }
-    let wrong = if offset < 0.0 { WRONG_END * (offset.abs() / 3.0).min(1.0) } else { 0.0 };
     // Where all places miss, the nearest is best.
     let far = 0.02 * (offset.abs() - 4.0).max(0.0);
-    sum - wrong - far
+    sum - far
 }
