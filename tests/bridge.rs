@@ -181,6 +181,17 @@ fn atari_by_envpool_is_scored_beside_the_human_where_rewards_are_raw_and_games_w
     }
 }
 
+/// Random play earns 1.7 in a whole game.
+#[test]
+fn a_scripted_player_is_shown_the_images() {
+    let bench = Bench::new();
+    let mut arguments =
+        vec!["collect", "--env", "envpool:Breakout-v5", "--env-kwarg", "max_episode_steps=500"];
+    arguments.extend(["--policy", "scripted", "--episodes", "3", "--seed", "1", "--out", "data", "--json"]);
+    let found: Value = serde_json::from_str(&bench.succeed(&arguments)).unwrap();
+    assert!(found["result"]["mean_return"].as_f64().unwrap() >= 10.0, "{found}");
+}
+
 #[test]
 fn a_run_trains_in_workers_and_reports_their_success() {
     let bench = Bench::new();

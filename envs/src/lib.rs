@@ -4,11 +4,11 @@
 //! |---|---|
 //! | `core` | tasks and batches of them, spaces, contracts, seeds, options, errors |
 //! | `classic`, `mujoco` | native tasks, a file each with its scripted controller |
+//! | `atari` | scripted players of Atari games, which look at frames |
 //! | `pool` | batches of native tasks on rayon's threads |
 //! | `python` | environments of EnvPool and Gymnasium in worker processes |
 //! | `gymnasium` | gymnasium-rs's interface, both ways |
 //! | `render` | pictures |
-//! | `scripted` | players of Atari games that look at frames |
 //! | `registry.rs` | every environment by its id |
 //!
 //! ```
@@ -22,13 +22,13 @@
 //! # Ok::<(), eva_rl_envs::EnvError>(())
 //! ```
 
+#[cfg(all(feature = "python", target_os = "linux"))]
+mod atari;
 mod core;
 mod pool;
 mod python;
 mod registry;
 mod render;
-#[cfg(all(feature = "python", target_os = "linux"))]
-mod scripted;
 
 pub mod classic;
 mod gymnasium;

@@ -1,5 +1,7 @@
 //! What acts, and what it sees of the episodes being played.
 
+use std::borrow::Cow;
+
 use eva_rl_envs::ActionSpace;
 use rand_chacha::ChaCha8Rng;
 
@@ -24,6 +26,12 @@ impl ActiveEpisode {
     /// The latest observation.
     pub fn observation(&self, width: usize) -> Vec<f32> {
         self.trajectory.observations.row(self.trajectory.len(), width).into_owned()
+    }
+
+    /// The image of the latest observation, channels first; empty where the environment shows none.
+    pub fn image(&self) -> Cow<'_, [u8]> {
+        let latest = self.trajectory.len();
+        self.trajectory.images.rows(latest..latest + 1)
     }
 }
 

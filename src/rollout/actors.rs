@@ -44,8 +44,7 @@ impl Actor for ScriptedActor {
         let observations: Vec<f32> = live.iter().flat_map(|episode| episode.observation(width)).collect();
         let mut pixels = Vec::new();
         for episode in live.iter() {
-            let latest = episode.trajectory.len();
-            pixels.extend_from_slice(&episode.trajectory.images.rows(latest..latest + 1));
+            pixels.extend_from_slice(&episode.image());
         }
         let mut chosen = vec![0.0; live.len() * self.space.width()];
         self.controller.act_rows(live.len(), &observations, &pixels, &mut chosen)?;

@@ -77,9 +77,8 @@ impl WindowBuilder {
     pub fn latest_images(&self, live: &[ActiveEpisode]) -> Tensor {
         let shape = self.conditioning.image_shape().expect("the policy reads images");
         let mut pixels = Vec::with_capacity(live.len() * self.conditioning.pixels());
-        for ActiveEpisode { trajectory, .. } in live {
-            let latest = trajectory.images.len() - 1;
-            pixels.extend_from_slice(&trajectory.images.rows(latest..latest + 1));
+        for episode in live {
+            pixels.extend_from_slice(&episode.image());
         }
         Tensor::from_slice(&pixels).view(&*[&[live.len() as i64], shape.as_slice()].concat())
     }

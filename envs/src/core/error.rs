@@ -217,7 +217,9 @@ pub enum EnvError {
     },
 
     /// Nobody has written an expert for the environment.
-    #[error("`{id}` has no scripted expert; native environments and Meta-World's under EnvPool have one")]
+    #[error(
+        "`{id}` has no scripted expert; expected a native environment, or EnvPool's Meta-World, Pong-v5 or Breakout-v5"
+    )]
     NoExpert {
         /// The environment's id.
         id: String,

@@ -9,11 +9,11 @@ use super::pool::{check_finite, start_error};
 use super::process::{Host, Process, Task, WorkerConfig};
 use super::settings::BridgeSettings;
 use super::shared_buffer::{SharedBuffer, Widths};
+use crate::atari;
 use crate::core::controller::VecController;
 use crate::core::error::EnvError;
 use crate::core::kwargs::Kwargs;
 use crate::core::worker_failure::Failure;
-use crate::scripted;
 
 /// Numbers that Meta-World shows, and takes.
 const WIDTHS: Widths = Widths { action: 4, observation: 39, infos: 0, image: None };
@@ -26,7 +26,7 @@ pub(crate) fn expert(
     settings: &BridgeSettings,
 ) -> Result<Box<dyn VecController>, EnvError> {
     if let Some((Library::EnvPool, game)) = split(id)
-        && let Some(player) = scripted::player(id, game, kwargs)
+        && let Some(player) = atari::player(id, game, kwargs)
     {
         return player;
     }

@@ -1,21 +1,21 @@
 //! A paddle that coasts, steered by looking ahead.
 //!
 //! A press moves it for some steps, by more in all than the paddle is long: where it comes to rest, the places are too
-//! far apart to meet every ball, so it is often met while the paddle still moves. What was pressed is read
-//! from how the paddle has moved, and what is to be pressed is found by trying all that can be.
+//! far apart to meet every ball, so it is often met while the paddle still moves. What was pressed is inferred
+//! from how the paddle has moved, and what to press is found by trying every plan of a few presses.
 
-/// Steps that a press moves it for, and steps that are planned.
+/// Steps that a press moves it for; as many presses are planned.
 const STEPS: usize = 4;
-/// The longest that is looked ahead, in steps.
+/// Steps that are looked ahead, at most.
 pub(super) const HORIZON: f32 = 6.0;
 /// Presses that are tried for the past; EnvPool's sticky actions may repeat another for half a step.
 const PAST: [f32; 5] = [0.0, -1.0, 1.0, -0.5, 0.5];
 const NEXT: [f32; 3] = [0.0, -1.0, 1.0];
-/// What a half press costs in squared pixels, because it is rare.
+/// What a half press among those of the past adds to the squared error, because it is rare.
 const HALF: f32 = 0.15;
-/// What a press costs, so that none is made for nothing.
+/// What a press costs, in the unit of a place's worth, so that none is made for nothing.
 const PRESS: f32 = 0.01;
-/// How much the latest movement counts in reading what was pressed, and those before it.
+/// How much its movement in each of the last three steps counts in finding what was pressed, the latest first.
 const WEIGHTS: [f32; 3] = [1.0, 0.5, 0.2];
 /// Pixels that it moves in a step at most; more is a new game.
 const FASTEST: f32 = 14.0;
@@ -69,8 +69,8 @@ impl Paddle {
         best
     }
 
-    /// Where it is in `steps` steps, after these presses and then none. Its ends are looked at in the end alone: a plan
-    /// that pushed it against one to come to rest elsewhere would be too fine.
+    /// Where its centre is in `steps` steps, after these presses and then none. What a press does to a paddle that lies
+    /// at an end already is not modelled: the place is clipped to the ends once, after all of them.
     fn place(&self, mut place: f32, past: &Presses, next: &Presses, steps: f32) -> f32 {
         let [low, high] = self.ends;
         let mut left = steps;

@@ -3,9 +3,7 @@
 use std::sync::LazyLock;
 
 use super::paddle::{HORIZON, Paddle};
-use super::screen::{FRAMES, STACK, Screen, bounced};
-use crate::core::controller::VecController;
-use crate::core::error::EnvError;
+use super::screen::{FRAMES, Screen, bounced};
 
 const BACKGROUND: u8 = 87;
 /// The field's rows between the walls.
@@ -24,38 +22,21 @@ const REACH: f32 = 4.2;
 const END: f32 = 3.9;
 /// What a miss costs, where to meet the ball at an end of the paddle earns 1 and at its centre 0.
 const MISS: f32 = 3.0;
-/// How far the paddle may be from where it is thought to be in the end, in rows: whatever is done, by each press
-/// (an action may be repeated for a step), and by each step until then.
+/// Standard deviations, in rows, of where the paddle is when the ball arrives: at least; by each press until then, because
+/// an action may be sticky; and by each step until then, which is the ball's.
 const SPREAD: f32 = 0.35;
 const SPREAD_OF_PRESS: f32 = 0.9;
 const SPREAD_OF_STEP: f32 = 0.08;
 
-const PADDLE: Paddle = Paddle { response: [2.46, 4.90, 1.37, 0.35], ends: [14.5, 76.0] };
+/// By `tools/data/fit_paddles.py`.
+const PADDLE: Paddle = Paddle { response: [2.46, 4.91, 1.37, 0.34], ends: [14.5, 76.0] };
 
 const FIRE: f32 = 1.0;
 const UP: f32 = 2.0;
 const DOWN: f32 = 3.0;
 
-/// A player that meets the ball as near an end of its paddle as is safe, which sends it off steep and fast.
-pub(super) struct Pong;
-
-impl VecController for Pong {
-    fn act_rows(
-        &mut self,
-        rows: usize,
-        _: &[f32],
-        pixels: &[u8],
-        actions: &mut [f32],
-    ) -> Result<(), EnvError> {
-        assert_eq!(pixels.len(), rows * STACK, "a frame of Pong is 84 by 84");
-        for (stack, action) in pixels.chunks_exact(STACK).zip(actions) {
-            *action = act(&Screen(stack));
-        }
-        Ok(())
-    }
-}
-
-fn act(screen: &Screen) -> f32 {
+/// Meets the ball as near an end of the paddle as is safe, which sends it off steeply.
+pub(super) fn act(screen: &Screen) -> f32 {
     let Some(ball) = screen.centre(0, ROWS, FIELD, BACKGROUND) else { return FIRE };
     let ours: [_; FRAMES] = std::array::from_fn(|age| screen.centre(age, ROWS, OURS, BACKGROUND));
     let [Some(_), Some(_), Some(_), Some(_)] = ours else { return 0.0 };
@@ -83,7 +64,8 @@ fn act(screen: &Screen) -> f32 {
     }
 }
 
-/// The normal distribution, in steps that are small beside the jump of what is worth at the paddle's end.
+/// The standard normal distribution from -3 to 3, and each value's probability: in steps so small that where the paddle
+/// ends, [`worth`] does not jump.
 static NORMAL: LazyLock<[(f32, f32); 61]> = LazyLock::new(|| {
     let deviations: [f32; 61] = std::array::from_fn(|index| index as f32 / 10.0 - 3.0);
     let densities = deviations.map(|deviation| (-deviation * deviation / 2.0).exp());
@@ -91,7 +73,8 @@ static NORMAL: LazyLock<[(f32, f32); 61]> = LazyLock::new(|| {
     std::array::from_fn(|index| (deviations[index], densities[index] / sum))
 });
 
-/// What it is worth to meet the ball so far from the paddle's centre, give or take.
+/// What it is expected to be worth to meet the ball `offset` rows from the paddle's centre, where `spread` is the standard
+/// deviation of that.
 fn worth(offset: f32, spread: f32) -> f32 {
     let mut sum = 0.0;
     for (deviation, weight) in NORMAL.iter() {
