@@ -192,6 +192,33 @@ fn a_scripted_player_is_shown_the_images() {
     assert!(found["result"]["mean_return"].as_f64().unwrap() >= 10.0, "{found}");
 }
 
+/// BabyAI's bot plays along in the workers, whatever is done instead of what it says. Random play succeeds in a quarter
+/// of the episodes.
+#[test]
+fn babyais_bot_solves_levels_also_where_it_is_disturbed() {
+    let bench = Bench::new();
+    for (noise, least) in [("0", 1.0), ("0.3", 0.9)] {
+        let mut arguments = vec!["collect", "--env", "gymnasium:minigrid:BabyAI-GoToLocal-v0", "--json"];
+        arguments.extend(["--policy", "scripted", "--noise", noise, "--episodes", "30", "--num-envs", "7"]);
+        arguments.extend(["--seed", "1", "--out", noise]);
+        let found: Value = serde_json::from_str(&bench.succeed(&arguments)).unwrap();
+        let success = found["result"]["success_rate"].as_f64().unwrap();
+        assert!(success >= least, "with noise {noise}: {found}");
+    }
+}
+
+/// Of levels that it does not know, it says nothing, and the episode goes on to its limit.
+#[test]
+fn a_bot_at_a_loss_does_nothing() {
+    let bench = Bench::new();
+    let mut arguments = vec!["collect", "--env", "gymnasium:minigrid:BabyAI-KeyInBox-v0", "--json"];
+    arguments.extend(["--env-kwarg", "max_episode_steps=50", "--policy", "scripted", "--noise", "0"]);
+    arguments.extend(["--episodes", "2", "--out", "data"]);
+    let found: Value = serde_json::from_str(&bench.succeed(&arguments)).unwrap();
+    let result = &found["result"];
+    assert_eq!((result["success_rate"].as_f64(), result["mean_length"].as_f64()), (Some(0.0), Some(50.0)));
+}
+
 #[test]
 fn a_run_trains_in_workers_and_reports_their_success() {
     let bench = Bench::new();

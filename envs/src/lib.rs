@@ -52,6 +52,6 @@ pub use crate::gymnasium::{Episode, GymnasiumTask, SingleEnv};
 pub use crate::pool::{Halves, TaskPool};
 pub use crate::python::{BridgeSettings, is_bridged};
 pub use crate::registry::{
-    episode, make, make_halves, make_with, register, scripted, scripted_with, spec, specs, task,
+    episode, has_bot, make, make_halves, make_with, register, scripted, scripted_with, spec, specs, task,
 };
 pub use crate::render::Frame;

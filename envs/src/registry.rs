@@ -119,6 +119,11 @@ pub fn scripted(id: &str, kwargs: &Kwargs) -> Result<Box<dyn Controller>, EnvErr
     (find(id)?.controller)(kwargs)
 }
 
+/// Whether an environment has an expert of its own, which plays along where [`BridgeSettings::bot`] is set.
+pub fn has_bot(id: &str) -> bool {
+    python::has_bot(id)
+}
+
 /// A controller that is worth cloning, of any environment, for batches of at most `num_envs`.
 pub fn scripted_with(
     id: &str,

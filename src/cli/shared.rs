@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{self, AdapterConfig, OnlineConfig};
 use crate::data::{OnBadEpisode, Reading};
-use crate::rollout::Inference;
+use crate::rollout::{Actions, Inference};
 use crate::support::errors::InputError;
 
 /// The environment that a command acts in.
@@ -112,6 +112,9 @@ pub struct ActingArgs {
     /// tokens; faster, and another policy once an episode outgrows the context)
     #[arg(long, value_name = "HOW", default_value = "window", value_parser = word::<Inference>())]
     pub inference: Inference,
+    /// How actions are chosen: greedy (the most likely one) or sampled (by the logits of discrete or binned actions)
+    #[arg(long, value_name = "HOW", default_value = "greedy", value_parser = word::<Actions>())]
+    pub actions: Actions,
     /// Cap on the return-to-go that the policy is conditioned on at any step; none where absent
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub max_return_to_go: Option<f32>,

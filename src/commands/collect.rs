@@ -10,7 +10,7 @@ use crate::data::{self, DatasetFacts, RecordedEnv, Spool, Trajectory};
 use crate::evaluation::{Evaluation, Play};
 use crate::policies;
 use crate::policies::{Shown, Source};
-use crate::rollout::{self, ActionSelection, Actor, NoisyActor, RandomActor, ScriptedActor};
+use crate::rollout::{self, Actor, ExpertActor, NoisyActor, RandomActor, ScriptedActor};
 use crate::support::atomic::refuse_existing;
 use crate::support::errors::{InputError, OrInput, env_failure, tell};
 use crate::support::seeds::{self, Purpose};
@@ -26,7 +26,8 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
     let player = Player::of(&args)?;
-    let bridge = args.env.bridge(player.reads_images())?;
+    let mut bridge = args.env.bridge(player.reads_images())?;
+    bridge.bot = matches!(player, Player::Scripted) && eva_rl_envs::has_bot(&args.env.id);
     let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
     let spec = env.spec().clone();
     if let Err(reason) = policies::check_actions(&spec.action, &format!("`{}`", spec.id)) {
@@ -47,6 +48,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     let mut setting = String::new();
     let found = match player {
         Player::Random => play(&mut RandomActor { space: spec.action.clone() })?,
+        Player::Scripted if bridge.bot => play(&mut ExpertActor { space: spec.action.clone() })?,
         Player::Scripted => {
             let controller = eva_rl_envs::scripted_with(&args.env.id, &kwargs, num_envs, &bridge);
             play(&mut ScriptedActor {
@@ -69,7 +71,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             let target_return = conditioning.target_return;
             policies::tell_long_episodes(policy.config(), &spec);
             policies::tell_far_targets(&[target_return], conditioning.max_return_to_go);
-            let (choice, inference) = (ActionSelection::Greedy(&policy), args.acting.inference.by(&policy));
+            let (choice, inference) = (args.acting.actions.of(&policy)?, args.acting.inference.by(&policy));
             let how = Play { choice, conditioning: &conditioning, target_return, inference };
             let found = play(&mut how.actor(&spec.action))?;
             setting = found.clone().by(&how).setting();

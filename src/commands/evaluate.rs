@@ -8,7 +8,6 @@ use crate::evaluation::video;
 use crate::evaluation::{self, Play};
 use crate::policies;
 use crate::policies::{Shown, Source};
-use crate::rollout::ActionSelection;
 use crate::support::atomic::refuse_existing;
 use crate::support::errors::{InputError, env_failure, tell};
 use crate::support::seeds::{self, Purpose};
@@ -46,17 +45,12 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
 
     let seed = seeds::seed(args.seed, Purpose::Evaluation, 0);
     let episodes = args.episodes as usize;
-    let inference = args.acting.inference.by(&policy);
+    let (choice, inference) = (args.acting.actions.of(&policy)?, args.acting.inference.by(&policy));
     let found =
-        evaluation::evaluate(&policy, &conditioning, env.as_mut(), episodes, &targets, seed, inference)?;
+        evaluation::evaluate(choice, &conditioning, env.as_mut(), episodes, &targets, seed, inference)?;
     if let Some(gif) = &args.gif {
         let env = video::drawable(&args.env.id, &kwargs, &bridge).map_err(env_failure)?;
-        let play = Play {
-            choice: ActionSelection::Greedy(&policy),
-            conditioning: &conditioning,
-            target_return: targets[0],
-            inference,
-        };
+        let play = Play { choice, conditioning: &conditioning, target_return: targets[0], inference };
         let video = video::record(env, &mut play.actor(&spec.action), seed)?;
         video.write(gif)?;
         tell(&format!("the video {gif:?} shows {}", video.pace));

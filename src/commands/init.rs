@@ -19,7 +19,7 @@ use crate::config::{
 use crate::data::{self, Dataset, OnBadEpisode, Reading, Trajectory};
 use crate::policies;
 use crate::policies::{Shown, Source};
-use crate::rollout::Inference;
+use crate::rollout::{Actions, Inference};
 use crate::support::atomic::{refuse_existing, write_file};
 use crate::support::errors::{InputError, OrInput, tell};
 use crate::support::stdout::print;
@@ -217,6 +217,7 @@ fn starting_point(
             episodes: 20,
             target_returns: Vec::new(),
             inference: Inference::Window,
+            actions: Actions::Greedy,
             on_datasets: false,
             patience: None,
         },

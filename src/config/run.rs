@@ -16,7 +16,7 @@ use super::new_policy::NewPolicyConfig;
 use super::online::{OnlineConfig, OnlineContext};
 use super::optimiser::OptimiserConfig;
 use crate::data::{OnBadEpisode, Reading};
-use crate::rollout::Inference;
+use crate::rollout::{Actions, Inference};
 
 /// One experiment, complete.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -155,6 +155,10 @@ fn cached() -> Inference {
     Inference::Cached
 }
 
+fn greedy() -> Actions {
+    Actions::Greedy
+}
+
 fn window() -> Inference {
     Inference::Window
 }
@@ -177,6 +181,9 @@ pub struct EvaluationConfig {
     /// `"cached"`, which is faster.
     #[serde(default = "window")]
     pub inference: Inference,
+    /// How actions are chosen: `"greedy"` (the default), or `"sampled"` of policies with discrete or binned actions.
+    #[serde(default = "greedy")]
+    pub actions: Actions,
     /// Whether each dataset's own environment is played instead of `env`, with the dataset's best return as its
     /// target; what all of them say together decides which policy is best.
     #[serde(default)]

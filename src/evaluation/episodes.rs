@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use eva_rl_agents::model::{Conditioning, Policy};
+use eva_rl_agents::model::Conditioning;
 use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, ReferenceScores, Success, VecEnv};
 use serde::{Deserialize, Serialize};
 
 use crate::config::RunPlan;
 use crate::data::{Outcome, Trajectory};
-use crate::rollout::{self, ActionSelection, Inference, PolicyActor, RolloutResult};
+use crate::rollout::{self, ActionSelection, Actions, Inference, PolicyActor, RolloutResult};
 use crate::support::errors::InputError;
 
 /// Episodes played with one target return.
@@ -23,6 +23,9 @@ pub struct Evaluation {
     /// What the policy computed at a step; absent where no policy played.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inference: Option<Inference>,
+    /// How its actions were chosen, where they were not the most likely ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actions: Option<Actions>,
     /// Episodes.
     pub episodes: usize,
     /// Episodes that a worker's failure cut short; they were played again, and count nowhere else.
@@ -144,6 +147,7 @@ impl Evaluation {
             target_return: None,
             max_return_to_go: None,
             inference: None,
+            actions: None,
             episodes: episodes.len(),
             lost_episodes: lost,
             mean_return: mean,
@@ -173,6 +177,7 @@ impl Evaluation {
             target_return: Some(play.target_return),
             max_return_to_go: play.conditioning.return_cap,
             inference: Some(play.inference),
+            actions: matches!(play.choice, ActionSelection::ByLogits(_)).then_some(Actions::Sampled),
             ..self
         }
     }
@@ -189,6 +194,7 @@ impl Evaluation {
             normalized_score: mean(|found| found.normalized_score),
             reference_scores: None,
             inference: tasks.first().and_then(|task| task.found.inference),
+            actions: tasks.first().and_then(|task| task.found.actions),
             ..Self::of(&RolloutResult { episodes, lost, timings: Vec::new() }, spec)
         }
     }
@@ -201,6 +207,7 @@ impl Evaluation {
         }
         parts.extend(self.max_return_to_go.map(|cap| format!("returns-to-go capped at {cap}")));
         parts.extend(self.inference.map(|inference| format!("{inference} inference")));
+        parts.extend(self.actions.map(|_| "sampled actions".to_owned()));
         parts.join(", ")
     }
 
@@ -230,9 +237,9 @@ impl Evaluation {
     }
 }
 
-/// Plays the same `episodes` for each target return, taking the most likely action.
+/// Plays the same `episodes` for each target return.
 pub fn evaluate(
-    policy: &Policy,
+    choice: ActionSelection,
     conditioning: &Conditioning,
     env: &mut dyn VecEnv,
     episodes: usize,
@@ -243,7 +250,7 @@ pub fn evaluate(
     let spec = env.spec().clone();
     let mut evaluations = Vec::with_capacity(target_returns.len());
     for &target_return in target_returns {
-        let play = Play { choice: ActionSelection::Greedy(policy), conditioning, target_return, inference };
+        let play = Play { choice, conditioning, target_return, inference };
         let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed)?;
         evaluations.push(Evaluation::of_policy(&played, &spec, &play));
     }
@@ -255,7 +262,7 @@ pub fn evaluate(
 /// `env` is the plan's own environment, and serves the tasks that are the same; the others' are made for this
 /// and closed again.
 pub fn evaluate_tasks(
-    policy: &Policy,
+    choice: ActionSelection,
     conditioning: &Conditioning,
     env: &mut dyn VecEnv,
     plan: &RunPlan,
@@ -274,7 +281,7 @@ pub fn evaluate_tasks(
             made.as_mut()
         };
         let spec = env.spec().clone();
-        let play = Play { choice: ActionSelection::Greedy(policy), conditioning, target_return, inference };
+        let play = Play { choice, conditioning, target_return, inference };
         let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed)?;
         let evaluation = Evaluation::of_policy(&played, &spec, &play);
         found.push(TaskEvaluation { env: id.clone(), kwargs: kwargs.clone(), found: evaluation });

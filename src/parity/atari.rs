@@ -126,7 +126,14 @@ fn rollout(folder: &Path, heads: i64, case: &mut Case) -> anyhow::Result<()> {
         succeeded: None,
     };
     let noise = ChaCha8Rng::seed_from_u64(0); // greedy actions draw nothing
-    let mut live = [ActiveEpisode { env: 0, number: 0, trajectory, earned: vec![0.0], noise }];
+    let mut live = [ActiveEpisode {
+        env: 0,
+        number: 0,
+        trajectory,
+        earned: vec![0.0],
+        expert_action: Vec::new(),
+        noise,
+    }];
     let (mut logits, mut actions, mut returns, mut timesteps) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (step, reward) in rewards.into_iter().enumerate() {

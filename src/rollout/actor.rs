@@ -18,6 +18,8 @@ pub struct ActiveEpisode {
     pub trajectory: Trajectory,
     /// Sum of the rewards so far, before each step: one more than rewards.
     pub earned: Vec<f32>,
+    /// What an expert of the environment's own would do now; empty where it has none.
+    pub expert_action: Vec<f32>,
     /// The episode's own noise, so that it does not depend on its neighbours.
     pub noise: ChaCha8Rng,
 }

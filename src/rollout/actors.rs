@@ -59,6 +59,26 @@ impl Actor for ScriptedActor {
     }
 }
 
+/// An expert of the environment's own.
+#[derive(Clone, Debug)]
+pub struct ExpertActor {
+    /// The environment's actions.
+    pub space: ActionSpace,
+}
+
+impl Actor for ExpertActor {
+    fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
+        for episode in live {
+            row_of(actions, &self.space, episode.env).copy_from_slice(&episode.expert_action);
+        }
+        Ok(())
+    }
+
+    fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
 /// Another actor, disturbed: normal noise of so many half-ranges, or with that probability a random
 /// action where actions are discrete, each of several on its own.
 pub struct NoisyActor<A> {

@@ -12,6 +12,6 @@ mod window_builder;
 mod worker;
 
 pub use actor::{ActiveEpisode, Actor};
-pub use actors::{NoisyActor, RandomActor, ScriptedActor, draw_uniform};
+pub use actors::{ExpertActor, NoisyActor, RandomActor, ScriptedActor, draw_uniform};
 pub use play::{RolloutResult, play, play_groups, play_into};
-pub use policy::{ActionSelection, Inference, PolicyActor};
+pub use policy::{ActionSelection, Actions, Inference, PolicyActor};

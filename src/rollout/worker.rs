@@ -65,6 +65,7 @@ pub(super) fn run_worker(
                 succeeded: None,
             },
             earned: vec![0.0],
+            expert_action: env.expert_action(row).to_vec(),
             noise: seeds::generator(numbers.seed, Purpose::Acting, number),
         }
     };
@@ -110,6 +111,7 @@ pub(super) fn run_worker(
             if let Some(succeeds) = reported_success(env.spec(), &batch.infos, row) {
                 trajectory.succeeded = Some(trajectory.succeeded.unwrap_or(false) || succeeds);
             }
+            episode.expert_action = env.expert_action(row).to_vec();
             episode.earned.push(episode.earned.last().copied().unwrap_or(0.0) + reward);
         }
         let mut going_on = Vec::with_capacity(live.len());

@@ -97,6 +97,7 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
         ))
         .into());
     }
+    plan.evaluation.actions.check(&policy)?;
     check_rank(plan, &policy)?;
     check_tokens(&plan.adapter, &policy)?;
     conditioning.target_return = plan.env.target_return.unwrap_or(conditioning.target_return);

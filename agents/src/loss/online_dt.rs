@@ -134,6 +134,13 @@ impl StochasticHead {
         head
     }
 
+    /// The distribution of a policy whose actions have logits, discrete or binned, which needs no spread beside them; none
+    /// of one whose actions are continuous.
+    pub fn of_logits(policy: &TransformerPolicy) -> Option<Self> {
+        let head = Self::new(policy, START_STD_RANGE.1, 1.0);
+        (!head.distribution.is_normal()).then_some(head)
+    }
+
     /// Every state's deviations become these, `[A]`.
     pub fn initialise_std(&self, std: &Tensor) {
         let (low, high) = LOG_STD_RANGE;

@@ -1,5 +1,6 @@
 //! Breakout: the paddle at the bottom, moved left and right.
 
+use super::button;
 use super::paddle::{HORIZON, Paddle};
 use super::screen::{FRAMES, Screen, bounced};
 
@@ -22,14 +23,10 @@ const AIMS: [f32; 5] = [-2.5, 1.0, 2.5, -1.0, 0.0];
 /// By `tools/data/fit_paddles.py`.
 const PADDLE: Paddle = Paddle { response: [5.06, 6.49, 0.40, 0.04], ends: [8.3, 76.8] };
 
-const FIRE: f32 = 1.0;
-const RIGHT: f32 = 2.0;
-const LEFT: f32 = 3.0;
-
 /// Meets the ball at another place of the paddle with every brick that is cleared.
-pub(super) fn act(screen: &Screen) -> f32 {
+pub(super) fn act(screen: &Screen) -> usize {
     // A ball among the bricks is not told from them; to fire does nothing then.
-    let Some(ball) = screen.centre(0, AIR, COLUMNS, BACKGROUND) else { return FIRE };
+    let Some(ball) = screen.centre(0, AIR, COLUMNS, BACKGROUND) else { return button::FIRE };
     let ours: [_; FRAMES] = std::array::from_fn(|age| screen.centre(age, OURS, COLUMNS, BACKGROUND));
     let ours = ours.map(|centre| centre.map_or(MIDDLE, |centre| centre.column));
 
@@ -43,8 +40,8 @@ pub(super) fn act(screen: &Screen) -> f32 {
         }
     }
     match PADDLE.press(ours, steps, |place, _| -(place - target).abs()) {
-        press if press < 0.0 => LEFT,
-        press if press > 0.0 => RIGHT,
-        _ => 0.0,
+        press if press < 0.0 => button::LEFT,
+        press if press > 0.0 => button::RIGHT,
+        _ => button::NONE,
     }
 }

@@ -29,19 +29,34 @@ pub(crate) fn player(
                 id: id.to_owned(),
                 name: name.to_owned(),
                 found: found.to_string(),
-                wanted: "EnvPool's default, because the scripted player knows no other frames and actions",
+                wanted: "EnvPool's default, because the scripted player knows no other frames",
             }));
         }
     }
-    Some(Ok(Box::new(Player { act })))
+    let all = match kwargs.get("full_action_space") {
+        None => false,
+        Some(Value::Bool(all)) => *all,
+        Some(found) => {
+            return Some(Err(EnvError::Kwarg {
+                id: id.to_owned(),
+                name: "full_action_space".to_owned(),
+                found: found.to_string(),
+                wanted: "true or false",
+            }));
+        }
+    };
+    let inverted = kwargs.get("invert_frames") == Some(&json!(true));
+    Some(Ok(Box::new(Player { act, actions: if all { ALL } else { OWN }, inverted })))
 }
 
-/// EnvPool's kwargs that change what a frame looks like, how far apart frames are or which actions there are, with their
-/// defaults.
-fn frame_kwargs() -> [(&'static str, Value); 7] {
+/// Nothing, fire, right and left, in that order, among the actions of either game and among all 18 of the console.
+const OWN: [f32; 4] = [0.0, 1.0, 2.0, 3.0];
+const ALL: [f32; 4] = [0.0, 1.0, 3.0, 4.0];
+
+/// EnvPool's kwargs that change what a frame looks like or how far apart frames are, with their defaults.
+fn frame_kwargs() -> [(&'static str, Value); 6] {
     [
         ("frame_skip", json!(4)),
-        ("full_action_space", json!(false)),
         ("gray_scale", json!(true)),
         ("img_height", json!(84)),
         ("img_width", json!(84)),
@@ -50,9 +65,21 @@ fn frame_kwargs() -> [(&'static str, Value); 7] {
     ]
 }
 
+/// Which button a player presses: the indices of [`OWN`] and [`ALL`].
+mod button {
+    pub(super) const NONE: usize = 0;
+    pub(super) const FIRE: usize = 1;
+    pub(super) const RIGHT: usize = 2;
+    pub(super) const LEFT: usize = 3;
+}
+
 /// What a game's player does about what it sees.
 struct Player {
-    act: fn(&Screen) -> f32,
+    act: fn(&Screen) -> usize,
+    /// What the environment calls the actions that `act` chooses from.
+    actions: [f32; 4],
+    /// Whether frames are shown as negatives.
+    inverted: bool,
 }
 
 impl VecController for Player {
@@ -68,8 +95,15 @@ impl VecController for Player {
             rows * STACK,
             "a player of Atari games is shown four frames of 84 by 84 a row"
         );
+        let positives: Vec<u8>;
+        let pixels = if self.inverted {
+            positives = pixels.iter().map(|pixel| 255 - pixel).collect();
+            &positives
+        } else {
+            pixels
+        };
         for (stack, action) in pixels.chunks_exact(STACK).zip(actions) {
-            *action = (self.act)(&Screen(stack));
+            *action = self.actions[(self.act)(&Screen(stack))];
         }
         Ok(())
     }

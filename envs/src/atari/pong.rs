@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use super::button;
 use super::paddle::{HORIZON, Paddle};
 use super::screen::{FRAMES, Screen, bounced};
 
@@ -31,15 +32,14 @@ const SPREAD_OF_STEP: f32 = 0.08;
 /// By `tools/data/fit_paddles.py`.
 const PADDLE: Paddle = Paddle { response: [2.46, 4.91, 1.37, 0.34], ends: [14.5, 76.0] };
 
-const FIRE: f32 = 1.0;
-const UP: f32 = 2.0;
-const DOWN: f32 = 3.0;
+const UP: usize = button::RIGHT;
+const DOWN: usize = button::LEFT;
 
 /// Meets the ball as near an end of the paddle as is safe, which sends it off steeply.
-pub(super) fn act(screen: &Screen) -> f32 {
-    let Some(ball) = screen.centre(0, ROWS, FIELD, BACKGROUND) else { return FIRE };
+pub(super) fn act(screen: &Screen) -> usize {
+    let Some(ball) = screen.centre(0, ROWS, FIELD, BACKGROUND) else { return button::FIRE };
     let ours: [_; FRAMES] = std::array::from_fn(|age| screen.centre(age, ROWS, OURS, BACKGROUND));
-    let [Some(_), Some(_), Some(_), Some(_)] = ours else { return 0.0 };
+    let [Some(_), Some(_), Some(_), Some(_)] = ours else { return button::NONE };
     let ours = ours.map(|centre| centre.map_or(MIDDLE, |centre| centre.row));
 
     let before = screen.centre(1, ROWS, FIELD, BACKGROUND);
@@ -60,7 +60,7 @@ pub(super) fn act(screen: &Screen) -> f32 {
     match press {
         press if press < 0.0 => UP,
         press if press > 0.0 => DOWN,
-        _ => 0.0,
+        _ => button::NONE,
     }
 }
 

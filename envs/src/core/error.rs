@@ -218,7 +218,7 @@ pub enum EnvError {
 
     /// Nobody has written an expert for the environment.
     #[error(
-        "`{id}` has no scripted expert; expected a native environment, or EnvPool's Meta-World, Pong-v5 or Breakout-v5"
+        "`{id}` has no scripted expert; expected a native environment, EnvPool's Meta-World, Pong-v5 or Breakout-v5, or `gymnasium:minigrid:BabyAI-…`"
     )]
     NoExpert {
         /// The environment's id.

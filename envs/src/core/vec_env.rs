@@ -50,6 +50,12 @@ pub trait VecEnv: Send {
         &[]
     }
 
+    /// What an expert of the environment's own would do now, of which [`BridgeSettings::bot`](crate::BridgeSettings) asks;
+    /// empty where there is none.
+    fn expert_action(&self, _env: usize) -> &[f32] {
+        &[]
+    }
+
     /// A picture of one environment as it stands, from a batch that can draw. After an episode's
     /// end that is the start of the next.
     fn render(&mut self, _env: usize) -> Result<Option<Frame>, EnvError> {

@@ -77,6 +77,14 @@ impl VecEnv for Halves {
         }
     }
 
+    fn expert_action(&self, env: usize) -> &[f32] {
+        let [first, second] = &self.halves;
+        match env.checked_sub(first.num_envs()) {
+            None => first.expert_action(env),
+            Some(env) => second.expert_action(env),
+        }
+    }
+
     fn render(&mut self, env: usize) -> Result<Option<Frame>, EnvError> {
         let [first, second] = &mut self.halves;
         match env.checked_sub(first.num_envs()) {

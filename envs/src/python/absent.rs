@@ -18,3 +18,7 @@ pub(crate) fn expert(
 ) -> Result<Box<dyn VecController>, EnvError> {
     Err(EnvError::WithoutPython { id: id.to_owned() })
 }
+
+pub(crate) fn has_bot(_: &str) -> bool {
+    false
+}

@@ -16,7 +16,14 @@ use crate::core::kwargs::Kwargs;
 use crate::core::worker_failure::Failure;
 
 /// Numbers that Meta-World shows, and takes.
-const WIDTHS: Widths = Widths { action: 4, observation: 39, infos: 0, image: None };
+const WIDTHS: Widths = Widths { action: 4, observation: 39, infos: 0, image: None, expert: 0 };
+
+/// Whether an id is of BabyAI's in Python, whose bot plays along where [`BridgeSettings::bot`] is set: it looks at the
+/// environment itself.
+pub(crate) fn has_bot(id: &str) -> bool {
+    let inner = split(id).filter(|(library, _)| *library == Library::Gymnasium).map(|(_, inner)| inner);
+    inner.is_some_and(|inner| inner.rsplit(':').next().unwrap_or(inner).starts_with("BabyAI-"))
+}
 
 /// The expert of a bridged environment, for batches of at most `num_envs` rows.
 pub(crate) fn expert(
@@ -50,6 +57,7 @@ pub(crate) fn expert(
         kwargs: Kwargs::new(),
         imports: Vec::new(),
         rows: num_envs,
+        bot: false,
     };
     let timeout = Duration::from_secs_f64(settings.timeout_secs);
     let mut starter = Starter::new(python, order, timeout);

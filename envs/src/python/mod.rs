@@ -14,6 +14,8 @@ pub use settings::BridgeSettings;
 #[cfg(all(feature = "python", target_os = "linux"))]
 mod atari_scores;
 #[cfg(all(feature = "python", target_os = "linux"))]
+mod beside;
+#[cfg(all(feature = "python", target_os = "linux"))]
 mod env_contract;
 #[cfg(all(feature = "python", target_os = "linux"))]
 mod expert;
@@ -28,9 +30,12 @@ mod process;
 #[cfg(all(feature = "python", target_os = "linux"))]
 mod shared_buffer;
 #[cfg(all(feature = "python", target_os = "linux"))]
-pub(crate) use {expert::expert, pool::pool};
+pub(crate) use {
+    expert::{expert, has_bot},
+    pool::pool,
+};
 
 #[cfg(not(all(feature = "python", target_os = "linux")))]
 mod absent;
 #[cfg(not(all(feature = "python", target_os = "linux")))]
-pub(crate) use absent::{expert, pool};
+pub(crate) use absent::{expert, has_bot, pool};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngCore;
 
+use super::beside::Beside;
 use super::env_contract::EnvContract;
 use super::fork_server::Starter;
 use super::interpreter::{interpreter, remedy};
@@ -39,6 +40,7 @@ pub(crate) fn pool(
         kwargs: kwargs.clone(),
         imports: settings.imports.clone(),
         rows: 0,
+        bot: settings.bot,
     };
     let timeout = Duration::from_secs_f64(settings.timeout_secs);
     let mut starter = Starter::new(interpreter(settings.python.as_deref()), order, timeout);
@@ -59,7 +61,8 @@ pub(crate) fn pool(
             None => spec.insert(contract.spec(id, settings)?),
             Some(spec) => spec,
         };
-        let region = worker.map(rows.len(), widths(spec, *image), &spec.infos).map_err(explain)?;
+        let expert = if settings.bot { spec.action.width() } else { 0 };
+        let region = worker.map(rows.len(), widths(spec, *image, expert), &spec.infos).map_err(explain)?;
         slots.push(WorkerSlot {
             live: Some(Live { worker, region }),
             rows,
@@ -76,15 +79,11 @@ pub(crate) fn pool(
         finals: Vec::new(),
         final_pixels: Vec::new(),
     };
-    let images = Images {
-        bytes: spec.pixels(),
-        shown: vec![0; num_envs * spec.pixels()],
-        last: vec![0; num_envs * spec.pixels()],
-    };
+    let beside = Beside::new(&spec, num_envs, settings.bot);
     Ok(Box::new(BridgePool {
         spec,
         image,
-        images,
+        beside,
         library,
         starter,
         restarts: settings.restarts,
@@ -101,7 +100,7 @@ pub(crate) fn pool(
 pub(crate) struct BridgePool {
     spec: EnvSpec,
     image: Option<ImageLeaf>,
-    images: Images,
+    beside: Beside,
     library: Library,
     starter: Starter,
     restarts: u32,
@@ -122,22 +121,6 @@ struct Scratch {
     phases: Vec<u8>,
     finals: Vec<f32>,
     final_pixels: Vec<u8>,
-}
-
-/// The images of observations, one row per environment.
-struct Images {
-    /// Bytes of a row.
-    bytes: usize,
-    /// Of what each environment shows now.
-    shown: Vec<u8>,
-    /// Of the last observation of an ended episode.
-    last: Vec<u8>,
-}
-
-impl Images {
-    fn shown(&mut self, rows: &Range<usize>) -> &mut [u8] {
-        &mut self.shown[rows.start * self.bytes..rows.end * self.bytes]
-    }
 }
 
 /// A worker's place in a pool: the rows that it hosts, and its history.
@@ -187,8 +170,7 @@ impl VecEnv for BridgePool {
         for (index, told) in told.into_iter().enumerate() {
             let slot = &mut self.slots[index];
             let rows = &mut observations[slot.rows.start * width..slot.rows.end * width];
-            if let Err(failure) =
-                told.and_then(|deadline| slot.take_start(deadline, rows, self.images.shown(&slot.rows)))
+            if let Err(failure) = told.and_then(|deadline| slot.take_start(deadline, rows, &mut self.beside))
             {
                 self.replace(index, failure, 0, observations)?;
             }
@@ -220,7 +202,7 @@ impl VecEnv for BridgePool {
             .into_iter()
             .zip(&mut self.slots)
             .rev()
-            .map(|(told, slot)| slot.take_step(told?, wide, batch, &mut self.images, &mut self.scratch))
+            .map(|(told, slot)| slot.take_step(told?, wide, batch, &mut self.beside, &mut self.scratch))
             .collect();
         taken.reverse();
         for (index, taken) in taken.into_iter().enumerate() {
@@ -245,11 +227,15 @@ impl VecEnv for BridgePool {
     }
 
     fn pixels(&self, env: usize) -> &[u8] {
-        &self.images.shown[env * self.images.bytes..][..self.images.bytes]
+        self.beside.pixels(env..env + 1)
     }
 
     fn final_pixels(&self, env: usize) -> &[u8] {
-        &self.images.last[env * self.images.bytes..][..self.images.bytes]
+        self.beside.last(env)
+    }
+
+    fn expert_action(&self, env: usize) -> &[f32] {
+        self.beside.expert(env)
     }
 
     fn render(&mut self, env: usize) -> Result<Option<Frame>, EnvError> {
@@ -349,12 +335,15 @@ impl BridgePool {
         let slot = &mut self.slots[index];
         let mut worker = self.starter.start(slot.rows.len())?;
         contract(&mut worker)?;
-        let region = worker.map(slot.rows.len(), widths(&self.spec, self.image), &self.spec.infos)?;
+        let region = worker.map(
+            slot.rows.len(),
+            widths(&self.spec, self.image, self.beside.expert_width),
+            &self.spec.infos,
+        )?;
         slot.live = Some(Live { worker, region });
         let deadline = slot.tell(Task::Reset, &[], &self.scratch.seeds)?;
-        let rows = slot.rows.clone();
-        let pixels = self.images.shown(&rows);
-        slot.take_start(deadline, &mut observations[rows.start * width..rows.end * width], pixels)
+        let rows = slot.rows.start * width..slot.rows.end * width;
+        slot.take_start(deadline, &mut observations[rows], &mut self.beside)
     }
 }
 
@@ -372,17 +361,19 @@ impl WorkerSlot {
         Ok(live.worker.deadline())
     }
 
-    /// Reads the first observations of its rows, and their images.
+    /// Reads the first observations of its rows, and what is beside them.
     fn take_start(
         &mut self,
         deadline: Instant,
         observations: &mut [f32],
-        pixels: &mut [u8],
+        beside: &mut Beside,
     ) -> Result<(), Failure> {
+        let (pixels, experts) = beside.rows(&self.rows);
         let live = self.live()?;
         live.worker.done(deadline)?;
-        live.region.read_start(observations, pixels)?;
-        check_finite("an observation", observations)
+        live.region.read_start(observations, experts, pixels)?;
+        check_finite("an observation", observations)?;
+        check_finite("an expert's action", experts)
     }
 
     /// Reads what a step gave into its rows of the batch.
@@ -391,22 +382,25 @@ impl WorkerSlot {
         deadline: Instant,
         width: usize,
         batch: &mut StepBatch,
-        images: &mut Images,
+        beside: &mut Beside,
         scratch: &mut Scratch,
     ) -> Result<(), Failure> {
         let rows = self.rows.clone();
         let live = self.live()?;
         live.worker.done(deadline)?;
         let columns = batch.infos.len() / batch.phases.len();
+        let (pixels, experts) = beside.rows(&rows);
         let answer = Answer {
             observations: &mut batch.observations[rows.start * width..rows.end * width],
             rewards: &mut batch.rewards[rows.clone()],
             infos: &mut batch.infos[rows.start * columns..rows.end * columns],
             phases: &mut scratch.phases[rows.clone()],
-            pixels: images.shown(&rows),
+            expert_actions: experts,
+            pixels,
         };
         live.region.read(answer)?;
         check_finite("an observation", &batch.observations[rows.start * width..rows.end * width])?;
+        check_finite("an expert's action", beside.rows(&rows).1)?;
         check_finite("a reward", &batch.rewards[rows.clone()])?;
         check_finite("an info", &batch.infos[rows.start * columns..rows.end * columns])?;
         let mut ended = 0;
@@ -425,15 +419,15 @@ impl WorkerSlot {
             return Ok(());
         }
         scratch.finals.resize(ended * width, 0.0);
-        scratch.final_pixels.resize(ended * images.bytes, 0);
+        scratch.final_pixels.resize(ended * beside.bytes, 0);
         live.region.read_finals(&mut scratch.finals, &mut scratch.final_pixels)?;
         check_finite("an observation", &scratch.finals)?;
         let ended = rows.filter(|row| batch.phases[*row] != Phase::Running);
         for (index, row) in ended.enumerate() {
             let last = &scratch.finals[index * width..][..width];
             batch.final_observations[row * width..][..width].copy_from_slice(last);
-            let last = &scratch.final_pixels[index * images.bytes..][..images.bytes];
-            images.last[row * images.bytes..][..images.bytes].copy_from_slice(last);
+            let last = &scratch.final_pixels[index * beside.bytes..][..beside.bytes];
+            beside.last_mut(row).copy_from_slice(last);
         }
         Ok(())
     }
@@ -445,9 +439,9 @@ fn share(num_envs: usize, processes: usize, index: usize) -> Range<usize> {
     start(index)..start(index + 1)
 }
 
-fn widths(spec: &EnvSpec, image: Option<ImageLeaf>) -> Widths {
+fn widths(spec: &EnvSpec, image: Option<ImageLeaf>, expert: usize) -> Widths {
     let (action, observation) = (spec.action.width(), spec.observation_width());
-    Widths { action, observation, infos: spec.infos.len(), image }
+    Widths { action, observation, infos: spec.infos.len(), image, expert }
 }
 
 /// The n-th seed of an episode, such as Python's libraries take: 31 bits.

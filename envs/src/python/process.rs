@@ -47,6 +47,8 @@ pub(super) struct WorkerConfig {
     pub(super) kwargs: Kwargs,
     pub(super) imports: Vec<String>,
     pub(super) rows: usize,
+    /// Whether BabyAI's bot plays along.
+    pub(super) bot: bool,
 }
 
 /// The classes of `worker.py`.
@@ -76,6 +78,7 @@ struct Layout<'a> {
     observation_width: usize,
     infos: &'a [String],
     image: Option<ImageLeaf>,
+    expert_width: usize,
 }
 
 /// An error of the worker's Python.
@@ -188,6 +191,7 @@ impl Process {
             observation_width: widths.observation,
             infos,
             image: widths.image,
+            expert_width: widths.expert,
         })?;
         self.done(self.deadline())?;
         Ok(region)

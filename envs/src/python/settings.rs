@@ -35,6 +35,9 @@ pub struct BridgeSettings {
     /// it is flattened like the rest where not.
     #[serde(skip)]
     pub images: bool,
+    /// Whether BabyAI's bot says in every state what it would do, as [`VecEnv::expert_action`](crate::VecEnv) gives.
+    #[serde(skip)]
+    pub bot: bool,
 }
 
 impl Default for BridgeSettings {
@@ -47,6 +50,7 @@ impl Default for BridgeSettings {
             timeout_secs: 120.0,
             restarts: 5,
             images: false,
+            bot: false,
         }
     }
 }

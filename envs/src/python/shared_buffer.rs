@@ -21,6 +21,8 @@ pub(super) struct Widths {
     pub(super) infos: usize,
     /// The image that is kept apart from an observation's numbers.
     pub(super) image: Option<ImageLeaf>,
+    /// Of the action that the environment's own expert would take; 0 where it has none.
+    pub(super) expert: usize,
 }
 
 impl Widths {
@@ -31,8 +33,8 @@ impl Widths {
 }
 
 /// The memory. In it follow each other: seeds, actions, final observations (those of the environments
-/// that ended, one after another), observations, rewards, infos, all of four bytes a number; and of one byte
-/// phases, pixels, and final pixels like the final observations. `worker.py` has the same order.
+/// that ended, one after another), observations, experts' actions, rewards, infos, all of four bytes a number; and of
+/// one byte phases, pixels, and final pixels like the final observations. `worker.py` has the same order.
 #[derive(Debug)]
 pub(super) struct SharedBuffer {
     memory: OwnedFd,
@@ -43,6 +45,7 @@ pub(super) struct SharedBuffer {
 /// What one step of a worker gave.
 pub(super) struct Answer<'a> {
     pub(super) observations: &'a mut [f32],
+    pub(super) expert_actions: &'a mut [f32],
     pub(super) rewards: &'a mut [f32],
     pub(super) infos: &'a mut [f32],
     pub(super) phases: &'a mut [u8],
@@ -75,6 +78,7 @@ impl SharedBuffer {
     pub(super) fn read(&self, answer: Answer) -> Result<(), Failure> {
         let mut slices = [
             IoSliceMut::new(cast_slice_mut(answer.observations)),
+            IoSliceMut::new(cast_slice_mut(answer.expert_actions)),
             IoSliceMut::new(cast_slice_mut(answer.rewards)),
             IoSliceMut::new(cast_slice_mut(answer.infos)),
             IoSliceMut::new(answer.phases),
@@ -84,9 +88,17 @@ impl SharedBuffer {
         whole(preadv(&self.memory, &mut slices, self.observations_at(self.rows))?, wanted)
     }
 
-    /// Reads the observations and their images alone, which is all that a reset gives.
-    pub(super) fn read_start(&self, observations: &mut [f32], pixels: &mut [u8]) -> Result<(), Failure> {
-        self.read_bytes(cast_slice_mut(observations), self.observations_at(self.rows))?;
+    /// Reads the observations, their images and what experts would do, which is all that a reset gives.
+    pub(super) fn read_start(
+        &self,
+        observations: &mut [f32],
+        expert_actions: &mut [f32],
+        pixels: &mut [u8],
+    ) -> Result<(), Failure> {
+        let mut slices =
+            [IoSliceMut::new(cast_slice_mut(observations)), IoSliceMut::new(cast_slice_mut(expert_actions))];
+        let wanted = slices.iter().map(|slice| slice.len()).sum();
+        whole(preadv(&self.memory, &mut slices, self.observations_at(self.rows))?, wanted)?;
         self.read_bytes(pixels, self.pixels_at())
     }
 
@@ -119,7 +131,7 @@ impl SharedBuffer {
 
     /// Where the images begin, behind the phases.
     fn pixels_at(&self) -> u64 {
-        let numbers = 4 * (self.widths.observation + 1 + self.widths.infos) + 1;
+        let numbers = 4 * (self.widths.observation + self.widths.expert + 1 + self.widths.infos) + 1;
         self.observations_at(self.rows) + (self.rows * numbers) as u64
     }
 
@@ -143,8 +155,11 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_the_rest_is_untouched() {
         let image = ImageLeaf { leaf: 1, shape: [1, 1, 5], channels_last: false };
-        let region =
-            SharedBuffer::new(2, Widths { action: 1, observation: 3, infos: 0, image: Some(image) }).unwrap();
+        let region = SharedBuffer::new(
+            2,
+            Widths { action: 1, observation: 3, infos: 0, image: Some(image), expert: 0 },
+        )
+        .unwrap();
         region.write(&[1, 2], &[7.0, 8.0]).unwrap();
         region.write_observations(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
         let (mut actions, mut finals) = ([0.0; 2], [9.0; 6]);
@@ -154,6 +169,7 @@ mod tests {
         let (mut observations, mut rewards, mut phases, mut pixels) = ([0.0; 6], [9.0; 2], [9; 2], [9; 10]);
         let answer = Answer {
             observations: &mut observations,
+            expert_actions: &mut [],
             rewards: &mut rewards,
             infos: &mut [],
             phases: &mut phases,

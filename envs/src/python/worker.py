@@ -220,6 +220,7 @@ class Rows:
         # One after another from the first on, in the order of the environments that ended.
         self.final_observations = self.take(numpy.float32, rows, layout["observation_width"])
         self.observations = self.take(numpy.float32, rows, layout["observation_width"])
+        self.experts = self.take(numpy.float32, rows, layout["expert_width"])
         self.rewards = self.take(numpy.float32, rows)
         self.infos = self.take(numpy.float32, rows, len(layout["infos"]))
         self.phases = self.take(numpy.uint8, rows)
@@ -250,6 +251,12 @@ class GymnasiumHost:
         self.envs = [gymnasium.make(order["id"], **kwargs) for _ in range(order["rows"])]
         env = self.envs[0]
         self.observation, self.action = Observation(env.observation_space), Actions(env.action_space)
+        self.bots = [Bot(env) for env in self.envs] if order["bot"] else []
+        # BabyAI rewards success and nothing else, and has no info of it.
+        self.rewards_success = type(env.unwrapped).__module__.startswith("minigrid.envs.babyai")
+        if self.rewards_success:
+            # Of each layout that it rejects.
+            sys.modules["minigrid.envs.babyai.core.roomgrid_level"].print = lambda *_: None
         limit = getattr(env.spec, "max_episode_steps", None)
         if limit is None and (limit := self.own_limit(env)):
             self.envs = [gymnasium.wrappers.TimeLimit(env, limit) for env in self.envs]
@@ -298,6 +305,8 @@ class GymnasiumHost:
         for row, env in enumerate(self.envs):
             shown, _ = begin(env, int(self.rows.seeds[row]))
             self.observation.write(shown, self.rows.observations[row], self.rows.pixels[row])
+        for row, bot in enumerate(self.bots):
+            self.rows.experts[row] = bot.begin()
 
     def step(self):
         rows, ended = self.rows, 0
@@ -311,7 +320,8 @@ class GymnasiumHost:
             rows.rewards[row] = reward if isinstance(reward, float) else number(reward, "the reward")
             for column, name in self.names:
                 if name == "success":
-                    rows.infos[row, column] = success(infos) if infos else NOT_TOLD
+                    told = reward > 0 if self.rewards_success else success(infos) if infos else NOT_TOLD
+                    rows.infos[row, column] = told
                     continue
                 value = infos.get(name)
                 rows.infos[row, column] = 0 if value is None else number(value, f"the info `{name}`")
@@ -323,6 +333,9 @@ class GymnasiumHost:
             else:
                 rows.phases[row] = RUNNING
             self.observation.write(shown, rows.observations[row], rows.pixels[row])
+        for row, bot in enumerate(self.bots):
+            over = rows.phases[row] != RUNNING
+            rows.experts[row] = bot.begin() if over else bot.follow(actions[row])
 
     def draw(self, row):
         return self.envs[row].render()
@@ -330,6 +343,28 @@ class GymnasiumHost:
     def close(self):
         for env in self.envs:
             env.close()
+
+
+class Bot:
+    """BabyAI's bot, which looks at the whole environment and says what it would do."""
+
+    def __init__(self, env):
+        from minigrid.utils.baby_ai_bot import BabyAIBot
+
+        self.make, self.env = BabyAIBot, env
+
+    def begin(self):
+        """Its first action in an episode, or in the rest of one."""
+        self.bot = self.make(self.env)
+        return self.follow(None, given_up=True)
+
+    def follow(self, taken, given_up=False):
+        """Its next action, after one that may not be what it said. Where it is at a loss, which it tells by whatever
+        error, it begins anew, and where it is so at once, nothing is done."""
+        try:
+            return int(self.bot.replan(taken))
+        except Exception:
+            return int(self.env.unwrapped.actions.done) if given_up else self.begin()
 
 
 class EnvPoolHost:
@@ -340,7 +375,9 @@ class EnvPoolHost:
         import numpy
 
         self.numpy, self.envpool = numpy, envpool
-        self.id, self.kwargs, self.count = order["id"], order["kwargs"], order["rows"]
+        self.id, self.kwargs, self.count = order["id"], dict(order["kwargs"]), order["rows"]
+        # Ours, not EnvPool's: whether frames of Atari are shown as negatives.
+        self.invert = self.kwargs.pop("invert_frames", False)
         if self.id not in envpool.list_all_envs():
             nearest = ", ".join(difflib.get_close_matches(self.id, envpool.list_all_envs()))
             raise ValueError(f"EnvPool has no task of this name{'; the nearest are ' if nearest else ''}{nearest}")
@@ -351,6 +388,8 @@ class EnvPoolHost:
         if hasattr(spec.config, "sudoku_database"):
             # EnvPool 1.2.5 looks for them among its assets, and has them in its package.
             self.kwargs = {"base_path": os.path.dirname(envpool.__file__), **self.kwargs}
+        if self.invert is not False and not (self.invert is True and hasattr(spec.config, "repeat_action_probability")):
+            raise ValueError(f"invert_frames is {self.invert!r}, expected true or false, of Atari's games")
         if getattr(spec.config, "max_num_players", 1) != 1:
             raise ValueError("it has more than one player")
         if not getattr(spec.config, "use_combined_action", True):
@@ -441,6 +480,8 @@ class EnvPoolHost:
     def show(self, shown, rows):
         """Copies a batch of observations into these rows."""
         count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        if self.invert:
+            shown = 255 - shown
         self.rows.observations[rows] = self.observation.rows(shown, count)
         if self.observation.image:
             self.rows.pixels[rows] = self.observation.pixels(shown)

@@ -6,8 +6,9 @@ use serde_json::json;
 const NUM_ENVS: usize = 8;
 
 /// Rewards above and below 0 of each environment's first game, or of its first steps.
-fn counts(id: &str, steps: usize) -> [(usize, usize); NUM_ENVS] {
-    let kwargs = Kwargs::from([("repeat_action_probability".to_owned(), json!(0.25))]);
+fn counts(id: &str, steps: usize, kwargs: &[(&str, bool)]) -> [(usize, usize); NUM_ENVS] {
+    let mut kwargs: Kwargs = kwargs.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    kwargs.insert("repeat_action_probability".to_owned(), json!(0.25));
     let settings = BridgeSettings { images: true, ..BridgeSettings::default() };
     let mut pool = make_with(id, &kwargs, NUM_ENVS, &settings).unwrap();
     let mut player = scripted_with(id, &kwargs, NUM_ENVS, &settings).unwrap();
@@ -31,7 +32,7 @@ fn counts(id: &str, steps: usize) -> [(usize, usize); NUM_ENVS] {
 
 #[test]
 fn most_points_of_pong_are_won() {
-    let counts = counts("envpool:Pong-v5", 2500);
+    let counts = counts("envpool:Pong-v5", 2500, &[]);
     let won: usize = counts.iter().map(|(won, _)| won).sum();
     let lost: usize = counts.iter().map(|(_, lost)| lost).sum();
     assert!(won >= 24 && won > lost + 8, "{won} points were won and {lost} lost: {counts:?}");
@@ -39,9 +40,19 @@ fn most_points_of_pong_are_won() {
 
 #[test]
 fn a_game_of_breakout_clears_a_third_of_the_bricks() {
-    let counts = counts("envpool:Breakout-v5", 2500);
+    let counts = counts("envpool:Breakout-v5", 2500, &[]);
     let bricks: usize = counts.iter().map(|(bricks, _)| bricks).sum();
     assert!(bricks >= NUM_ENVS * 108 / 3, "{counts:?}");
+}
+
+#[test]
+fn negatives_and_all_actions_change_no_game() {
+    for id in ["envpool:Pong-v5", "envpool:Breakout-v5"] {
+        let usual = counts(id, 400, &[]);
+        assert_eq!(counts(id, 400, &[("invert_frames", true)]), usual, "{id}");
+        assert_eq!(counts(id, 400, &[("full_action_space", true)]), usual, "{id}");
+        assert!(usual.iter().any(|(won, lost)| won + lost > 0), "{id}: {usual:?}");
+    }
 }
 
 #[test]
@@ -55,7 +66,7 @@ fn other_frames_are_refused_by_name() {
     assert_eq!(
         ask("img_height", json!(64)).unwrap(),
         "kwarg `img_height` of `envpool:Breakout-v5` is 64; it must be EnvPool's default, because the scripted player \
-         knows no other frames and actions"
+         knows no other frames"
     );
     for (name, default) in [("img_height", json!(84)), ("stack_num", json!(4)), ("gray_scale", json!(true))] {
         assert_eq!(ask(name, default), None, "{name}");

@@ -385,7 +385,7 @@ fn an_expert_that_is_not_there_is_said_in_a_sentence() {
     };
     assert_eq!(
         ask("envpool:Hopper-v4", json!({})),
-        "`envpool:Hopper-v4` has no scripted expert; expected a native environment, or EnvPool's Meta-World, Pong-v5 or Breakout-v5"
+        "`envpool:Hopper-v4` has no scripted expert; expected a native environment, EnvPool's Meta-World, Pong-v5 or Breakout-v5, or `gymnasium:minigrid:BabyAI-…`"
     );
     assert_eq!(
         ask("envpool:MetaWorld/Reach-v3", json!({})),

@@ -298,12 +298,13 @@ impl Run<'_> {
         let seed = seeds::seed(self.plan.seed, Purpose::Evaluation, 0);
         let (episodes, targets) = (self.plan.evaluation.episodes, self.evaluation_targets());
         let inference = self.plan.evaluation.inference;
+        let choice = self.plan.evaluation.actions.of(&acting)?;
         let (conditioning, env) = (&self.conditioning, self.env.as_mut());
         let played = if self.plan.evaluation.on_datasets {
-            evaluate_tasks(&acting, conditioning, env, self.plan, &self.tasks, seed)
+            evaluate_tasks(choice, conditioning, env, self.plan, &self.tasks, seed)
                 .map(|(all, tasks)| (vec![all], tasks))
         } else {
-            evaluate(&acting, conditioning, env, episodes, &targets, seed, inference)
+            evaluate(choice, conditioning, env, episodes, &targets, seed, inference)
                 .map(|targets| (targets, Vec::new()))
         };
         let validated = played.and_then(|played| Ok((played, self.validation_loss()?)));
@@ -370,8 +371,9 @@ impl Run<'_> {
         let video = video::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {
             let space = env.spec().action.clone();
             let task = self.tasks.first().map(|task| task.target_return);
+            let choice = self.plan.evaluation.actions.of(&acting).expect("evaluations choose by it too");
             let play = Play {
-                choice: ActionSelection::Greedy(&acting),
+                choice,
                 conditioning: &self.conditioning,
                 target_return: task.unwrap_or_else(|| self.evaluation_targets()[0]),
                 inference: self.plan.evaluation.inference,
