@@ -6,7 +6,7 @@ GRAVITIES := 2 4 6 8 10
 
 .PHONY: demo test book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
-	interop peers threads faults eva-cost clean
+	babyai-data babyai-pretrain babyai interop peers threads faults eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
@@ -51,7 +51,7 @@ setup:
 reference: setup
 	cargo run --release --example reference
 
-# EnvPool, Gymnasium, ale-py and Meta-World's experts for Python workers, under .bridge/ (1.2 GB).
+# EnvPool, Gymnasium, ale-py, MiniGrid and Meta-World's experts for Python workers, under .bridge/ (1.2 GB).
 bridge: .bridge
 
 .bridge: tools/setup/requirements-bridge.txt
@@ -179,6 +179,26 @@ metaworld-large: metaworld-data
 	$(PROGRAM) sweep configs/sweeps/metaworld-large.toml --out runs/metaworld-large --jobs 2
 	rm -rf docs/results/metaworld-large
 	$(PROGRAM) report runs/metaworld-large/*/ --score success --out docs/results/metaworld-large
+
+# Demonstrations of BabyAI's levels by its bot: 1,500 episodes of each of twelve to pretrain on, and twenty of each of
+# four to adapt to. Three minutes.
+BABYAI := GoToLocal GoToDoor GoToObjMazeS4R2 GoToRedBlueBall OpenDoorColor OpenDoorLoc OpenRedBlueDoors PickupDist \
+	PickupAbove PutNextS4N1 PutNextS5N2 UnlockLocal
+BABYAI_UNSEEN := PickupLoc PutNextLocal UnlockPickup OpenTwoDoors
+
+babyai-data: build bridge
+	tools/data/babyai_data.sh $(PROGRAM) 1500 1 $(BABYAI)
+	tools/data/babyai_data.sh $(PROGRAM) 20 2 $(BABYAI_UNSEEN)
+
+# Makes policies/babyai again, in runs/babyai-pretrain-seed1/best/policy: twenty minutes.
+babyai-pretrain: babyai-data
+	$(PROGRAM) train configs/babyai-pretrain.toml --allow-imports
+
+# The tables of docs/experiments/babyai.md: three quarters of an hour. A finished run is not run again.
+babyai: babyai-data
+	$(PROGRAM) sweep configs/sweeps/babyai.toml --out runs/babyai --jobs 2
+	rm -rf docs/results/babyai
+	$(PROGRAM) report runs/babyai/*/ --score success --out docs/results/babyai
 
 # minari, transformers, PEFT and TensorBoard read what the program wrote. Installs about 3 GB.
 interop: .venv build datasets/pendulum-g14-v0

@@ -190,6 +190,13 @@ mod new_policies_of_every_network_learn_and_act {
             let found = succeed(&bench, &[&["evaluate", "run/best/policy"], env.as_slice()].concat());
             assert!(found.contains("of 8 steps"), "{found}");
         }
+        // It has no numbers beside its images, in whatever else reads it.
+        let sets = ["policy={ pretrained = { path = \"run/best/policy\" } }", "evaluation.actions=sampled"];
+        let sets = sets.map(|set| ["--set", set]);
+        succeed(&bench, &[&["train", "config.toml", "--out", "again"], sets.as_flattened()].concat());
+        let found = fs::read_to_string(bench.path("again/evaluation.json")).unwrap();
+        assert!(found.contains("\"actions\": \"sampled\""), "{found}");
+        succeed(&bench, &["eva", "run/best/policy", "--data", "data", "--out", "adapter"]);
     }
 
     test_rows! { row: nature_cnn = (), impala_cnn = (), symbols = (), }

@@ -120,6 +120,8 @@ fn a_policy_over_images_acts_where_such_images_are_shown_and_nowhere_else() {
     };
     let other = "the policy reads states of images [4, 84, 84], and `CartPole-v1` has 4 numbers";
     refused(&["evaluate", "seen.pth", "--env", "CartPole-v1"], other);
+    let sampled = "sampled actions were asked for of a policy of continuous actions, which has no logits; expected greedy actions";
+    refused(&["evaluate", "policy", "--env", "Pendulum-v1", "--actions", "sampled"], sampled);
     let numbers = "the policy reads states of 3 numbers, and `envpool:Seaquest-v5` has 28224 numbers";
     refused(&["evaluate", "policy", "--env", "envpool:Seaquest-v5"], numbers);
     let collect =

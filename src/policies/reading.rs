@@ -113,6 +113,9 @@ pub fn tell_far_states<'a>(
     whose: &str,
 ) {
     let (Some(mean), Some(std)) = (&config.state_mean, &config.state_std) else { return };
+    if mean.is_empty() {
+        return; // the policy reads images alone
+    }
     let mut furthest = (0, 0.0, 0.0); // dimension, its value, deviations
     for trajectory in trajectories {
         for row in trajectory.observations.all().chunks(mean.len()) {

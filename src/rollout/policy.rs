@@ -338,8 +338,15 @@ mod tests {
         }
     }
 
+    #[derive(Clone, Copy)]
+    enum How {
+        Greedy,
+        Head,
+        Logits,
+    }
+
     /// What a policy of random weights, which looks back on `context_length` steps, does in some CartPoles.
-    fn played(num_envs: usize, context_length: i64, inference: Inference, drawn: bool) -> Vec<Trajectory> {
+    fn played(num_envs: usize, context_length: i64, inference: Inference, how: How) -> Vec<Trajectory> {
         tch::set_num_threads(1); // tests run side by side
         let config = PolicyConfig {
             state_dim: 4,
@@ -360,9 +367,10 @@ mod tests {
         fill_matrices(&policy);
         let head = StochasticHead::new(&policy, 0.3, 0.1);
         let policy = Policy::Transformer(policy);
-        let choice = match &policy {
-            Policy::Transformer(policy) if drawn => ActionSelection::Sampled(policy, &head),
-            _ => ActionSelection::Greedy(&policy),
+        let choice = match (&policy, how) {
+            (Policy::Transformer(policy), How::Head) => ActionSelection::Sampled(policy, &head),
+            (_, How::Logits) => Actions::Sampled.of(&policy).unwrap(),
+            _ => Actions::Greedy.of(&policy).unwrap(),
         };
         let settings = BridgeSettings::default();
         let mut env = make_halves("CartPole-v1", &Kwargs::new(), num_envs, &settings).unwrap();
@@ -437,9 +445,9 @@ mod tests {
 
     #[test]
     fn a_cache_and_whole_windows_act_alike_while_no_episode_outgrows_its_context() {
-        for drawn in [false, true] {
+        for how in [How::Greedy, How::Head] {
             let [cached, window] =
-                [Inference::Cached, Inference::Window].map(|inference| played(4, 300, inference, drawn));
+                [Inference::Cached, Inference::Window].map(|inference| played(4, 300, inference, how));
             let lengths: Vec<usize> = cached.iter().map(Trajectory::len).collect();
             assert!(lengths.iter().all(|length| *length < 300), "{lengths:?}");
             assert!(lengths.iter().any(|length| *length != lengths[0]), "{lengths:?}");
@@ -448,12 +456,20 @@ mod tests {
     }
 
     #[test]
+    fn sampled_actions_are_those_of_the_distribution_that_online_dt_trains() {
+        let [greedy, head, logits] =
+            [How::Greedy, How::Head, How::Logits].map(|how| played(4, 5, Inference::Window, how));
+        assert_eq!(head, logits);
+        assert_ne!(greedy, logits);
+    }
+
+    #[test]
     fn an_episode_does_not_depend_on_its_neighbours() {
         for inference in [Inference::Cached, Inference::Window] {
             for context_length in [1, 2, 5] {
-                let alone = played(1, context_length, inference, true);
+                let alone = played(1, context_length, inference, How::Head);
                 assert!(alone.iter().any(|episode| episode.len() > 2 * context_length as usize));
-                assert_eq!(played(4, context_length, inference, true), alone);
+                assert_eq!(played(4, context_length, inference, How::Head), alone);
             }
         }
     }
