@@ -14,11 +14,11 @@ pub use settings::BridgeSettings;
 #[cfg(all(feature = "python", target_os = "linux"))]
 mod atari_scores;
 #[cfg(all(feature = "python", target_os = "linux"))]
-mod beside;
-#[cfg(all(feature = "python", target_os = "linux"))]
 mod env_contract;
 #[cfg(all(feature = "python", target_os = "linux"))]
 mod expert;
+#[cfg(all(feature = "python", target_os = "linux"))]
+mod extras;
 #[cfg(all(feature = "python", target_os = "linux"))]
 mod fork_server;
 #[cfg(all(feature = "python", target_os = "linux"))]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rand::RngCore;
 
-use super::beside::Beside;
 use super::env_contract::EnvContract;
+use super::extras::Extras;
 use super::fork_server::Starter;
 use super::interpreter::{interpreter, remedy};
 use super::library::{Library, split};
@@ -79,11 +79,11 @@ pub(crate) fn pool(
         finals: Vec::new(),
         final_pixels: Vec::new(),
     };
-    let beside = Beside::new(&spec, num_envs, settings.bot);
+    let extras = Extras::new(&spec, num_envs, settings.bot);
     Ok(Box::new(BridgePool {
         spec,
         image,
-        beside,
+        extras,
         library,
         starter,
         restarts: settings.restarts,
@@ -100,7 +100,7 @@ pub(crate) fn pool(
 pub(crate) struct BridgePool {
     spec: EnvSpec,
     image: Option<ImageLeaf>,
-    beside: Beside,
+    extras: Extras,
     library: Library,
     starter: Starter,
     restarts: u32,
@@ -170,7 +170,7 @@ impl VecEnv for BridgePool {
         for (index, told) in told.into_iter().enumerate() {
             let slot = &mut self.slots[index];
             let rows = &mut observations[slot.rows.start * width..slot.rows.end * width];
-            if let Err(failure) = told.and_then(|deadline| slot.take_start(deadline, rows, &mut self.beside))
+            if let Err(failure) = told.and_then(|deadline| slot.take_start(deadline, rows, &mut self.extras))
             {
                 self.replace(index, failure, 0, observations)?;
             }
@@ -202,7 +202,7 @@ impl VecEnv for BridgePool {
             .into_iter()
             .zip(&mut self.slots)
             .rev()
-            .map(|(told, slot)| slot.take_step(told?, wide, batch, &mut self.beside, &mut self.scratch))
+            .map(|(told, slot)| slot.take_step(told?, wide, batch, &mut self.extras, &mut self.scratch))
             .collect();
         taken.reverse();
         for (index, taken) in taken.into_iter().enumerate() {
@@ -227,15 +227,15 @@ impl VecEnv for BridgePool {
     }
 
     fn pixels(&self, env: usize) -> &[u8] {
-        self.beside.pixels(env..env + 1)
+        self.extras.pixels(env..env + 1)
     }
 
     fn final_pixels(&self, env: usize) -> &[u8] {
-        self.beside.last(env)
+        self.extras.last(env)
     }
 
     fn expert_action(&self, env: usize) -> &[f32] {
-        self.beside.expert(env)
+        self.extras.expert(env)
     }
 
     fn render(&mut self, env: usize) -> Result<Option<Frame>, EnvError> {
@@ -337,13 +337,13 @@ impl BridgePool {
         contract(&mut worker)?;
         let region = worker.map(
             slot.rows.len(),
-            widths(&self.spec, self.image, self.beside.expert_width),
+            widths(&self.spec, self.image, self.extras.expert_width),
             &self.spec.infos,
         )?;
         slot.live = Some(Live { worker, region });
         let deadline = slot.tell(Task::Reset, &[], &self.scratch.seeds)?;
         let rows = slot.rows.start * width..slot.rows.end * width;
-        slot.take_start(deadline, &mut observations[rows], &mut self.beside)
+        slot.take_start(deadline, &mut observations[rows], &mut self.extras)
     }
 }
 
@@ -366,9 +366,9 @@ impl WorkerSlot {
         &mut self,
         deadline: Instant,
         observations: &mut [f32],
-        beside: &mut Beside,
+        extras: &mut Extras,
     ) -> Result<(), Failure> {
-        let (pixels, experts) = beside.rows(&self.rows);
+        let (pixels, experts) = extras.rows(&self.rows);
         let live = self.live()?;
         live.worker.done(deadline)?;
         live.region.read_start(observations, experts, pixels)?;
@@ -382,14 +382,14 @@ impl WorkerSlot {
         deadline: Instant,
         width: usize,
         batch: &mut StepBatch,
-        beside: &mut Beside,
+        extras: &mut Extras,
         scratch: &mut Scratch,
     ) -> Result<(), Failure> {
         let rows = self.rows.clone();
         let live = self.live()?;
         live.worker.done(deadline)?;
         let columns = batch.infos.len() / batch.phases.len();
-        let (pixels, experts) = beside.rows(&rows);
+        let (pixels, experts) = extras.rows(&rows);
         let answer = Answer {
             observations: &mut batch.observations[rows.start * width..rows.end * width],
             rewards: &mut batch.rewards[rows.clone()],
@@ -400,7 +400,7 @@ impl WorkerSlot {
         };
         live.region.read(answer)?;
         check_finite("an observation", &batch.observations[rows.start * width..rows.end * width])?;
-        check_finite("an expert's action", beside.rows(&rows).1)?;
+        check_finite("an expert's action", extras.rows(&rows).1)?;
         check_finite("a reward", &batch.rewards[rows.clone()])?;
         check_finite("an info", &batch.infos[rows.start * columns..rows.end * columns])?;
         let mut ended = 0;
@@ -419,15 +419,15 @@ impl WorkerSlot {
             return Ok(());
         }
         scratch.finals.resize(ended * width, 0.0);
-        scratch.final_pixels.resize(ended * beside.bytes, 0);
+        scratch.final_pixels.resize(ended * extras.bytes, 0);
         live.region.read_finals(&mut scratch.finals, &mut scratch.final_pixels)?;
         check_finite("an observation", &scratch.finals)?;
         let ended = rows.filter(|row| batch.phases[*row] != Phase::Running);
         for (index, row) in ended.enumerate() {
             let last = &scratch.finals[index * width..][..width];
             batch.final_observations[row * width..][..width].copy_from_slice(last);
-            let last = &scratch.final_pixels[index * beside.bytes..][..beside.bytes];
-            beside.last_mut(row).copy_from_slice(last);
+            let last = &scratch.final_pixels[index * extras.bytes..][..extras.bytes];
+            extras.last_mut(row).copy_from_slice(last);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::core::spec::EnvSpec;
 
 /// One row per environment of each.
-pub(super) struct Beside {
+pub(super) struct Extras {
     /// Bytes of an image.
     pub(super) bytes: usize,
     /// Of what each environment shows now.
@@ -18,7 +18,7 @@ pub(super) struct Beside {
     experts: Vec<f32>,
 }
 
-impl Beside {
+impl Extras {
     /// Zeros for `num_envs` environments, with experts or without.
     pub(super) fn new(spec: &EnvSpec, num_envs: usize, expert: bool) -> Self {
         let (bytes, expert_width) = (spec.pixels(), if expert { spec.action.width() } else { 0 });
