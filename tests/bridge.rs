@@ -238,6 +238,23 @@ fn a_run_trains_in_workers_and_reports_their_success() {
     assert!(config.contains("[env.bridge]") && config.contains("restarts = 5"), "{config}");
 }
 
+/// In Minari's order: a row for the reset, and one for each step.
+#[test]
+fn infos_that_are_named_are_recorded() {
+    let bench = Bench::new();
+    let mut arguments = vec!["collect", "--env", "gymnasium:Counter-v0", "--env-import", "strange_envs"];
+    arguments.extend(["--env-info", "steps", "--policy", "random", "--episodes", "2", "--out", "data"]);
+    assert!(command(&bench, &arguments).output().unwrap().status.success());
+    let file = hdf5_pure::File::open(bench.path("data/data/main_data.hdf5")).unwrap();
+    for episode in ["episode_0", "episode_1"] {
+        let read = |name: &str| file.dataset(&format!("{episode}/{name}")).unwrap();
+        let steps = read("rewards").read_f64().unwrap().len();
+        let told = read("infos/steps").read_f32().unwrap();
+        assert!(told[0].is_nan() && told.len() == steps + 1, "{told:?}");
+        assert!(told[1..].iter().enumerate().all(|(step, told)| *told == step as f32 + 1.0), "{told:?}");
+    }
+}
+
 /// The environment earns the sum of the action that it is given, and asserts that it is inside of its space.
 #[test]
 fn a_dataset_records_the_actions_that_the_environment_was_given() {

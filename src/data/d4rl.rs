@@ -170,6 +170,7 @@ impl D4rl {
             actions: self.actions.take(kept.clone())?.into(),
             rewards: self.rewards[kept.clone()].to_vec(),
             end,
+            infos: Vec::new(),
             succeeded: self.succeeded.as_ref().map(|flags| flags[kept].contains(&true)),
         })
     }

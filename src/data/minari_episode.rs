@@ -64,7 +64,15 @@ impl Reader<'_> {
         };
         let succeeded = self.success(group);
         Ok(Episode {
-            trajectory: Trajectory { observations, images, actions, rewards, end, succeeded },
+            trajectory: Trajectory {
+                observations,
+                images,
+                actions,
+                rewards,
+                infos: Vec::new(),
+                end,
+                succeeded,
+            },
             clipped,
         })
     }

@@ -217,6 +217,18 @@ fn fill(
         });
     }
     group.group("infos", &mut |infos| {
+        let names = facts.env.map_or(&[][..], |env| &env.spec.infos);
+        for (column, name) in names.iter().enumerate() {
+            if SUCCESS.contains(&name.as_str()) || episode.infos.is_empty() {
+                continue;
+            }
+            let told = episode.infos.iter().skip(column).step_by(names.len());
+            // Nobody kept what the reset told.
+            let told: Vec<f32> = std::iter::once(f32::NAN).chain(told.copied()).collect();
+            infos.dataset(name, &mut |dataset| {
+                dataset.with_f32_data(&told);
+            });
+        }
         let Some(succeeded) = episode.succeeded else { return };
         // Infos have a row for the reset, too.
         let mut flags = vec![0; episode.len() + 1];

@@ -191,6 +191,7 @@ mod tests {
             actions: (0..length).map(|step| -first - step as f32).collect(),
             rewards: vec![1.0; length],
             end: Phase::Terminated,
+            infos: Vec::new(),
             succeeded: None,
         }
     }

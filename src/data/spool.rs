@@ -29,6 +29,8 @@ pub struct Spool {
     state: Mutex<State>,
     observation_width: usize,
     action_width: usize,
+    /// Infos of a step.
+    infos: usize,
     image: Option<[usize; 3]>,
 }
 
@@ -48,6 +50,7 @@ impl Spool {
             state: Mutex::new(state),
             observation_width: spec.observation_width(),
             action_width: spec.action.width(),
+            infos: spec.infos.len(),
             image: spec.image,
         })
     }
@@ -56,7 +59,9 @@ impl Spool {
     pub fn push(&self, number: usize, episode: &Trajectory) -> anyhow::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let start = state.length;
-        for numbers in [&episode.observations.all()[..], &episode.actions.all(), &episode.rewards] {
+        for numbers in
+            [&episode.observations.all()[..], &episode.actions.all(), &episode.rewards, &episode.infos]
+        {
             let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
             state.file.write_all(&bytes).context("cannot write the episodes that were played")?;
             state.length += bytes.len() as u64;
@@ -79,6 +84,7 @@ impl Spool {
     /// Every episode, by its number, read as it is asked for.
     pub fn into_episodes(self) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Trajectory>>> {
         let (width, action_width, shape) = (self.observation_width, self.action_width, self.image);
+        let told = self.infos;
         let State { file, episodes, .. } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let file = file.into_inner().context("cannot write the episodes that were played")?;
         Ok(episodes.into_values().map(move |Spooled { start, outcome, stride, image_bytes }| {
@@ -99,6 +105,7 @@ impl Spool {
             let observations = next((steps + 1) * width)?.into();
             let actions = next(steps * action_width)?.into();
             let rewards = next(steps)?;
+            let infos = next(steps * told)?;
             let images = match shape {
                 None => Images::default(),
                 Some(shape) => {
@@ -106,7 +113,7 @@ impl Spool {
                     frames.context("an episode that was played has lost its images")?.into()
                 }
             };
-            Ok(Trajectory { observations, images, actions, rewards, end, succeeded })
+            Ok(Trajectory { observations, images, actions, rewards, infos, end, succeeded })
         }))
     }
 }

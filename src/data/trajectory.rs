@@ -16,6 +16,8 @@ pub struct Trajectory {
     pub actions: Numbers,
     /// `[T]`.
     pub rewards: Vec<f32>,
+    /// `[T, I]`, what steps told in the infos that the environment's contract names; empty where it was read from a file.
+    pub infos: Vec<f32>,
     /// How it ended; `Running` where nobody said.
     pub end: Phase,
     /// Whether a step's infos said that it has succeeded; none where they said nothing.
@@ -183,6 +185,7 @@ mod tests {
             actions: vec![0.0; rewards.len()].into(),
             rewards: rewards.to_vec(),
             end: Phase::Terminated,
+            infos: Vec::new(),
             succeeded: None,
         }
     }

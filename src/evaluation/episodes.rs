@@ -302,6 +302,7 @@ mod tests {
             actions: Vec::new().into(),
             rewards: rewards.to_vec(),
             end,
+            infos: Vec::new(),
             succeeded: None,
         }
     }

@@ -123,6 +123,7 @@ fn rollout(folder: &Path, heads: i64, case: &mut Case) -> anyhow::Result<()> {
         actions: Vec::new().into(),
         rewards: Vec::new(),
         end: Phase::Running,
+        infos: Vec::new(),
         succeeded: None,
     };
     let noise = ChaCha8Rng::seed_from_u64(0); // greedy actions draw nothing

@@ -62,6 +62,7 @@ pub(super) fn run_worker(
                 actions: Vec::new().into(),
                 rewards: Vec::new(),
                 end: Phase::Running,
+                infos: Vec::new(),
                 succeeded: None,
             },
             earned: vec![0.0],
@@ -107,6 +108,8 @@ pub(super) fn run_worker(
             trajectory.observations.to_mut().extend_from_slice(&next[row * width..][..width]);
             trajectory.images.to_mut().push(pixels);
             trajectory.rewards.push(reward);
+            let infos = env.spec().infos.len();
+            trajectory.infos.extend_from_slice(&batch.infos[row * infos..][..infos]);
             trajectory.end = phase;
             if let Some(succeeds) = reported_success(env.spec(), &batch.infos, row) {
                 trajectory.succeeded = Some(trajectory.succeeded.unwrap_or(false) || succeeds);

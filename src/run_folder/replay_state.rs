@@ -120,6 +120,7 @@ pub fn restore_replay(
             actions: actions[from * action_width..][..length * action_width].to_vec().into(),
             rewards: rewards[from..][..*length].to_vec(),
             end: if terminated == 1 { Phase::Terminated } else { Phase::Running },
+            infos: Vec::new(),
             succeeded: None, // windows do not ask
         });
         from += length;

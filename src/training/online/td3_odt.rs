@@ -189,6 +189,7 @@ mod tests {
             actions: vec![0.0; 3].into(),
             rewards: vec![1.0, 2.0, 4.0],
             end,
+            infos: Vec::new(),
             succeeded: None,
         });
         let settings = Td3OdtConfig {
