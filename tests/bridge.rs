@@ -192,24 +192,25 @@ fn a_scripted_player_is_shown_the_images() {
     assert!(found["result"]["mean_return"].as_f64().unwrap() >= 10.0, "{found}");
 }
 
-/// BabyAI's bot plays along in the workers, whatever is done instead of what it says. Random play succeeds in a quarter
-/// of the episodes.
+/// BabyAI's bot is in the workers, and plans on from whatever was done instead of what it said: where it is not told
+/// that, 40% of the disturbed episodes succeed, and 90% where it is. Of random play in GoToLocal 28% do.
 #[test]
 fn babyais_bot_solves_levels_also_where_it_is_disturbed() {
     let bench = Bench::new();
-    for (noise, least) in [("0", 1.0), ("0.3", 0.9)] {
-        let mut arguments = vec!["collect", "--env", "gymnasium:minigrid:BabyAI-GoToLocal-v0", "--json"];
+    for (level, noise, least) in [("GoToLocal", "0", 1.0), ("PutNextLocal", "0.6", 0.75)] {
+        let env = format!("gymnasium:minigrid:BabyAI-{level}-v0");
+        let mut arguments = vec!["collect", "--env", &env, "--json"];
         arguments.extend(["--policy", "scripted", "--noise", noise, "--episodes", "30", "--num-envs", "7"]);
         arguments.extend(["--seed", "1", "--out", noise]);
         let found: Value = serde_json::from_str(&bench.succeed(&arguments)).unwrap();
         let success = found["result"]["success_rate"].as_f64().unwrap();
-        assert!(success >= least, "with noise {noise}: {found}");
+        assert!(success >= least, "{level}: {found}");
     }
 }
 
-/// Of levels that it does not know, it says nothing, and the episode goes on to its limit.
+/// In a level that it cannot solve it takes the action `done` (6) from some step on, and the episode goes on to its limit.
 #[test]
-fn a_bot_at_a_loss_does_nothing() {
+fn a_bot_that_fails_does_nothing() {
     let bench = Bench::new();
     let mut arguments = vec!["collect", "--env", "gymnasium:minigrid:BabyAI-KeyInBox-v0", "--json"];
     arguments.extend(["--env-kwarg", "max_episode_steps=50", "--policy", "scripted", "--noise", "0"]);
@@ -217,6 +218,9 @@ fn a_bot_at_a_loss_does_nothing() {
     let found: Value = serde_json::from_str(&bench.succeed(&arguments)).unwrap();
     let result = &found["result"];
     assert_eq!((result["success_rate"].as_f64(), result["mean_length"].as_f64()), (Some(0.0), Some(50.0)));
+    let file = hdf5_pure::File::open(bench.path("data/data/main_data.hdf5")).unwrap();
+    let actions = file.dataset("episode_1/actions").unwrap().read_i64().unwrap();
+    assert!(actions[0] != 6 && actions[40..].iter().all(|action| *action == 6), "{actions:?}");
 }
 
 #[test]
@@ -236,6 +240,18 @@ fn a_run_trains_in_workers_and_reports_their_success() {
     assert!(metrics.contains("eval/success_rate"));
     let config = fs::read_to_string(bench.path("run/config.toml")).unwrap();
     assert!(config.contains("[env.bridge]") && config.contains("restarts = 5"), "{config}");
+}
+
+#[test]
+fn infos_that_no_dataset_can_name_are_refused_before_anything_is_played() {
+    let bench = Bench::new();
+    for name in ["", ".", "..", "a/b"] {
+        let rest = ["--env-info", name, "--policy", "random", "--episodes", "2", "--out", "data"];
+        let output = bench.run(&[&["collect", "--env", "gymnasium:CartPole-v1"], rest.as_slice()].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let sentence = format!("eva-rl: --env-info is {name:?}, expected a name that a dataset can have");
+        assert!(output.status.code() == Some(2) && said.starts_with(&sentence), "{said}");
+    }
 }
 
 /// In Minari's order: a row for the reset, and one for each step.

@@ -23,6 +23,14 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     if let Some(noise) = args.noise.iter().find(|noise| !(noise.is_finite() && **noise >= 0.0)) {
         return Err(InputError(format!("--noise is {noise}, expected numbers of at least 0")).into());
     }
+    if let Some(name) =
+        args.env.infos.iter().find(|name| matches!(name.as_str(), "" | "." | "..") || name.contains('/'))
+    {
+        let text = format!(
+            "--env-info is {name:?}, expected a name that a dataset can have: without `/`, and neither empty nor dots"
+        );
+        return Err(InputError(text).into());
+    }
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
     let player = Player::of(&args)?;

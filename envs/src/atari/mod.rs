@@ -23,30 +23,8 @@ pub(crate) fn player(
         "Breakout-v5" => breakout::act,
         _ => return None,
     };
-    for (name, default) in frame_kwargs() {
-        if let Some(found) = kwargs.get(name).filter(|found| **found != default) {
-            return Some(Err(EnvError::Kwarg {
-                id: id.to_owned(),
-                name: name.to_owned(),
-                found: found.to_string(),
-                wanted: "EnvPool's default, because the scripted player knows no other frames",
-            }));
-        }
-    }
-    let all = match kwargs.get("full_action_space") {
-        None => false,
-        Some(Value::Bool(all)) => *all,
-        Some(found) => {
-            return Some(Err(EnvError::Kwarg {
-                id: id.to_owned(),
-                name: "full_action_space".to_owned(),
-                found: found.to_string(),
-                wanted: "true or false",
-            }));
-        }
-    };
-    let inverted = kwargs.get("invert_frames") == Some(&json!(true));
-    Some(Ok(Box::new(Player { act, actions: if all { ALL } else { OWN }, inverted })))
+    let player = Player::new(act, id, kwargs);
+    Some(player.map(|player| Box::new(player) as Box<dyn VecController>))
 }
 
 /// Nothing, fire, right and left, in that order, among the actions of either game and among all 18 of the console.
@@ -80,6 +58,27 @@ struct Player {
     actions: [f32; 4],
     /// Whether frames are shown as negatives.
     inverted: bool,
+}
+
+impl Player {
+    fn new(act: fn(&Screen) -> usize, id: &str, kwargs: &Kwargs) -> Result<Self, EnvError> {
+        let refused = |name: &str, wanted: &'static str| {
+            let found = kwargs[name].to_string();
+            EnvError::Kwarg { id: id.to_owned(), name: name.to_owned(), found, wanted }
+        };
+        for (name, default) in frame_kwargs() {
+            if kwargs.get(name).is_some_and(|found| *found != default) {
+                let wanted = "EnvPool's default, because the scripted player knows no other frames";
+                return Err(refused(name, wanted));
+            }
+        }
+        let switch = |name: &str| match kwargs.get(name) {
+            None => Ok(false),
+            Some(value) => value.as_bool().ok_or_else(|| refused(name, "true or false")),
+        };
+        let actions = if switch("full_action_space")? { ALL } else { OWN };
+        Ok(Self { act, actions, inverted: switch("invert_frames")? })
+    }
 }
 
 impl VecController for Player {

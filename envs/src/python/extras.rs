@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::core::spec::EnvSpec;
+use super::shared_buffer::Widths;
 
 /// One row per environment of each.
 pub(super) struct Extras {
@@ -13,15 +13,15 @@ pub(super) struct Extras {
     /// Of the last observation of an ended episode.
     last: Vec<u8>,
     /// Numbers of an expert's action; 0 where there is no expert.
-    pub(super) expert_width: usize,
+    expert_width: usize,
     /// What each environment's expert would do now.
     experts: Vec<f32>,
 }
 
 impl Extras {
-    /// Zeros for `num_envs` environments, with experts or without.
-    pub(super) fn new(spec: &EnvSpec, num_envs: usize, expert: bool) -> Self {
-        let (bytes, expert_width) = (spec.pixels(), if expert { spec.action.width() } else { 0 });
+    /// Zeros for `num_envs` environments.
+    pub(super) fn new(num_envs: usize, widths: Widths) -> Self {
+        let (bytes, expert_width) = (widths.pixels(), widths.expert);
         Self {
             bytes,
             pixels: vec![0; num_envs * bytes],

@@ -61,8 +61,8 @@ pub(crate) fn pool(
             None => spec.insert(contract.spec(id, settings)?),
             Some(spec) => spec,
         };
-        let expert = if settings.bot { spec.action.width() } else { 0 };
-        let region = worker.map(rows.len(), widths(spec, *image, expert), &spec.infos).map_err(explain)?;
+        let widths = widths(spec, *image, settings.bot);
+        let region = worker.map(rows.len(), widths, &spec.infos).map_err(explain)?;
         slots.push(WorkerSlot {
             live: Some(Live { worker, region }),
             rows,
@@ -73,17 +73,17 @@ pub(crate) fn pool(
         });
     }
     let (spec, image) = spec.expect("there is at least one worker");
+    let widths = widths(&spec, image, settings.bot);
     let scratch = Scratch {
         seeds: vec![0; num_envs],
         phases: vec![0; num_envs],
         finals: Vec::new(),
         final_pixels: Vec::new(),
     };
-    let extras = Extras::new(&spec, num_envs, settings.bot);
     Ok(Box::new(BridgePool {
         spec,
-        image,
-        extras,
+        widths,
+        extras: Extras::new(num_envs, widths),
         library,
         starter,
         restarts: settings.restarts,
@@ -99,7 +99,7 @@ pub(crate) fn pool(
 /// Rows of a batch, divided among workers.
 pub(crate) struct BridgePool {
     spec: EnvSpec,
-    image: Option<ImageLeaf>,
+    widths: Widths,
     extras: Extras,
     library: Library,
     starter: Starter,
@@ -335,11 +335,7 @@ impl BridgePool {
         let slot = &mut self.slots[index];
         let mut worker = self.starter.start(slot.rows.len())?;
         contract(&mut worker)?;
-        let region = worker.map(
-            slot.rows.len(),
-            widths(&self.spec, self.image, self.extras.expert_width),
-            &self.spec.infos,
-        )?;
+        let region = worker.map(slot.rows.len(), self.widths, &self.spec.infos)?;
         slot.live = Some(Live { worker, region });
         let deadline = slot.tell(Task::Reset, &[], &self.scratch.seeds)?;
         let rows = slot.rows.start * width..slot.rows.end * width;
@@ -439,9 +435,9 @@ fn share(num_envs: usize, processes: usize, index: usize) -> Range<usize> {
     start(index)..start(index + 1)
 }
 
-fn widths(spec: &EnvSpec, image: Option<ImageLeaf>, expert: usize) -> Widths {
+fn widths(spec: &EnvSpec, image: Option<ImageLeaf>, bot: bool) -> Widths {
     let (action, observation) = (spec.action.width(), spec.observation_width());
-    Widths { action, observation, infos: spec.infos.len(), image, expert }
+    Widths { action, observation, infos: spec.infos.len(), image, expert: if bot { action } else { 0 } }
 }
 
 /// The n-th seed of an episode, such as Python's libraries take: 31 bits.

@@ -356,15 +356,15 @@ class Bot:
     def begin(self):
         """Its first action in an episode, or in the rest of one."""
         self.bot = self.make(self.env)
-        return self.follow(None, given_up=True)
+        return self.follow(None, is_new=True)
 
-    def follow(self, taken, given_up=False):
-        """Its next action, after one that may not be what it said. Where it is at a loss, which it tells by whatever
-        error, it begins anew, and where it is so at once, nothing is done."""
+    def follow(self, taken, is_new=False):
+        """Its next action, after one that may not be what it said. A bot that fails, by whatever error, is replaced by
+        one that plans from here, and where that fails at once, nothing is done."""
         try:
             return int(self.bot.replan(taken))
         except Exception:
-            return int(self.env.unwrapped.actions.done) if given_up else self.begin()
+            return int(self.env.unwrapped.actions.done) if is_new else self.begin()
 
 
 class EnvPoolHost:

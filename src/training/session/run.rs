@@ -371,7 +371,7 @@ impl Run<'_> {
         let video = video::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {
             let space = env.spec().action.clone();
             let task = self.tasks.first().map(|task| task.target_return);
-            let choice = self.plan.evaluation.actions.of(&acting).expect("evaluations choose by it too");
+            let choice = self.plan.evaluation.actions.of(&acting).expect("it was checked with the policy");
             let play = Play {
                 choice,
                 conditioning: &self.conditioning,
