@@ -388,8 +388,10 @@ class EnvPoolHost:
         if hasattr(spec.config, "sudoku_database"):
             # EnvPool 1.2.5 looks for them among its assets, and has them in its package.
             self.kwargs = {"base_path": os.path.dirname(envpool.__file__), **self.kwargs}
-        if self.invert is not False and not (self.invert is True and hasattr(spec.config, "repeat_action_probability")):
-            raise ValueError(f"invert_frames is {self.invert!r}, expected true or false, of Atari's games")
+        if not isinstance(self.invert, bool):
+            raise ValueError(f"invert_frames is {self.invert!r}, expected true or false")
+        if self.invert and not hasattr(spec.config, "repeat_action_probability"):
+            raise ValueError("invert_frames is true, and only Atari's games can be shown so")
         if getattr(spec.config, "max_num_players", 1) != 1:
             raise ValueError("it has more than one player")
         if not getattr(spec.config, "use_combined_action", True):

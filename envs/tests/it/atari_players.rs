@@ -56,6 +56,18 @@ fn negatives_and_all_actions_change_no_game() {
 }
 
 #[test]
+fn negatives_are_shown_of_atari_alone() {
+    for (id, asked, sentence) in [
+        ("envpool:Pong-v5", json!(3), "invert_frames is 3, expected true or false"),
+        ("envpool:CartPole-v1", json!(true), "invert_frames is true, and only Atari's games can be shown so"),
+    ] {
+        let kwargs = Kwargs::from([("invert_frames".to_owned(), asked)]);
+        let refused = make_with(id, &kwargs, 1, &BridgeSettings::default()).err().unwrap().to_string();
+        assert!(refused.ends_with(sentence), "{refused}");
+    }
+}
+
+#[test]
 fn other_frames_are_refused_by_name() {
     let ask = |name: &str, value| {
         let kwargs = Kwargs::from([(name.to_owned(), value)]);
