@@ -105,6 +105,10 @@ impl VecEnv for Recorded {
         self.env.begin(episodes, observations)
     }
 
+    fn retire(&mut self, env: usize) {
+        self.env.retire(env);
+    }
+
     fn pixels(&self, env: usize) -> &[u8] {
         self.env.pixels(env)
     }

@@ -75,6 +75,7 @@ pub(super) fn run_worker(
         .filter(|(_, number)| *number < episodes)
         .map(|(row, number)| start(env, &batch, row, number))
         .collect();
+    (0..count).filter(|row| numbers.first_of(*row) >= episodes as u64).for_each(|row| env.retire(row));
     let mut actions = idle_actions(&env.spec().action, count);
     let mut result = WorkerResult::default();
 
@@ -127,6 +128,8 @@ pub(super) fn run_worker(
             keep(episode.number, episode.trajectory)?;
             if next < episodes {
                 going_on.push(start(env, &batch, row, next));
+            } else {
+                env.retire(row);
             }
         }
         live = going_on;

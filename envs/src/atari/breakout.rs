@@ -20,6 +20,9 @@ const MIDDLE: f32 = 41.5;
 /// does not go the same way again and again.
 const AIMS: [f32; 5] = [-2.5, 1.0, 2.5, -1.0, 0.0];
 
+/// Columns from the place to be in that are worth 1.
+const NEAR: f32 = 50.0;
+
 /// By `tools/data/fit_paddles.py`.
 const PADDLE: Paddle = Paddle { response: [5.06, 6.49, 0.40, 0.04], ends: [8.3, 76.8] };
 
@@ -39,7 +42,7 @@ pub(super) fn act(screen: &Screen) -> usize {
             target = meets + AIMS[screen.count(BRICKS, COLUMNS, BACKGROUND) % AIMS.len()];
         }
     }
-    match PADDLE.press(ours, steps, |place, _| -(place - target).abs()) {
+    match PADDLE.press(ours, steps, |place, _| -(place - target).abs() / NEAR) {
         press if press < 0.0 => button::LEFT,
         press if press > 0.0 => button::RIGHT,
         _ => button::NONE,

@@ -7,7 +7,7 @@ mod screen;
 
 use serde_json::{Value, json};
 
-use self::screen::{STACK, Screen};
+use self::screen::{SIDE, STACK, Screen};
 use crate::core::controller::VecController;
 use crate::core::error::EnvError;
 use crate::core::kwargs::Kwargs;
@@ -58,6 +58,8 @@ struct Player {
     actions: [f32; 4],
     /// Whether frames are shown as negatives.
     inverted: bool,
+    /// Bytes by which the rows of a frame are moved down; what leaves at the bottom enters at the top.
+    shifted: usize,
 }
 
 impl Player {
@@ -77,7 +79,12 @@ impl Player {
             Some(value) => value.as_bool().ok_or_else(|| refused(name, "true or false")),
         };
         let actions = if switch("full_action_space")? { ALL } else { OWN };
-        Ok(Self { act, actions, inverted: switch("invert_frames")? })
+        let rows = match kwargs.get("shift_frames") {
+            None => 0,
+            Some(rows) => rows.as_i64().ok_or_else(|| refused("shift_frames", "a whole number of rows"))?,
+        };
+        let shifted = rows.rem_euclid(SIDE as i64) as usize * SIDE;
+        Ok(Self { act, actions, inverted: switch("invert_frames")?, shifted })
     }
 }
 
@@ -94,15 +101,14 @@ impl VecController for Player {
             rows * STACK,
             "a player of Atari games is shown four frames of 84 by 84 a row"
         );
-        let positives: Vec<u8>;
-        let pixels = if self.inverted {
-            positives = pixels.iter().map(|pixel| 255 - pixel).collect();
-            &positives
-        } else {
-            pixels
-        };
+        let mut usual = [0; STACK];
         for (stack, action) in pixels.chunks_exact(STACK).zip(actions) {
-            *action = self.actions[(self.act)(&Screen(stack))];
+            usual.copy_from_slice(stack);
+            if self.inverted {
+                usual.iter_mut().for_each(|pixel| *pixel = 255 - *pixel);
+            }
+            usual.chunks_exact_mut(SIDE * SIDE).for_each(|frame| frame.rotate_left(self.shifted));
+            *action = self.actions[(self.act)(&Screen(&usual))];
         }
         Ok(())
     }

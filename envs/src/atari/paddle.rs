@@ -13,8 +13,11 @@ const PAST: [f32; 5] = [0.0, -1.0, 1.0, -0.5, 0.5];
 const NEXT: [f32; 3] = [0.0, -1.0, 1.0];
 /// What a half press among those of the past adds to the squared error, because it is rare.
 const HALF: f32 = 0.15;
-/// What a press costs, in the unit of a place's worth, so that none is made for nothing.
+/// What a press costs, in the unit of a place's worth, so that none is made for nothing; and what it costs more with every
+/// step that it is put off, so that what is pressed follows from where the paddle is and not from when the ball arrives,
+/// which is easier to imitate.
 const PRESS: f32 = 0.01;
+const DELAY: f32 = 0.002;
 /// How much its movement in each of the last three steps counts in finding what was pressed, the latest first.
 const WEIGHTS: [f32; 3] = [1.0, 0.5, 0.2];
 /// Pixels that it moves in a step at most; more is a new game.
@@ -43,7 +46,9 @@ impl Paddle {
             let pressed = |presses: &[f32]| presses.iter().filter(|press| **press != 0.0).count();
             let until_then = (steps.ceil() as usize).min(STEPS);
             let place = self.place(seen[0], &past, next, steps);
-            let found = worth(place, pressed(&next[..until_then])) - PRESS * pressed(next) as f32;
+            let delay: usize = (0..STEPS).filter(|step| next[*step] != 0.0).sum();
+            let cost = PRESS * pressed(next) as f32 + DELAY * delay as f32;
+            let found = worth(place, pressed(&next[..until_then])) - cost;
             if found > most {
                 (best, most) = (next[0], found);
             }

@@ -15,8 +15,9 @@ const OURS: std::ops::Range<usize> = 73..77;
 /// Where the ball's centre turns at the walls, and the column at which our paddle meets it.
 const WALLS: [f32; 2] = [14.5, 75.5];
 const PLANE: f32 = 74.5;
-/// The row to wait in.
+/// The row to wait in, and how many rows nearer to it are worth as much as to meet a ball at an end of the paddle.
 const MIDDLE: f32 = 45.0;
+const NEAR: f32 = 50.0;
 
 /// Rows from the paddle's centre beyond which the ball is missed, and from which it goes off as steeply and fast as it can.
 const REACH: f32 = 4.2;
@@ -55,7 +56,7 @@ pub(super) fn act(screen: &Screen) -> usize {
             worth(place - meets, spread.sqrt())
         })
     } else {
-        PADDLE.press(ours, HORIZON, |place, _| -(place - MIDDLE).abs())
+        PADDLE.press(ours, HORIZON, |place, _| -(place - MIDDLE).abs() / NEAR)
     };
     match press {
         press if press < 0.0 => UP,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// Pixels along a side.
-const SIDE: usize = 84;
+pub(super) const SIDE: usize = 84;
 /// Frames in a stack.
 pub(super) const FRAMES: usize = 4;
 /// Bytes of a stack.

@@ -39,6 +39,10 @@ pub trait VecEnv: Send {
     /// they have not played). A batch whose worker fails again and again gives an error.
     fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError>;
 
+    /// Leaves an environment as it stands until episodes begin again, because nobody looks at it any more: steps pass it
+    /// over, and its row earns nothing and is `Running`.
+    fn retire(&mut self, env: usize);
+
     /// The image of what one environment shows now, channels first; empty where the contract has none.
     fn pixels(&self, _env: usize) -> &[u8] {
         &[]

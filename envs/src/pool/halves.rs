@@ -61,6 +61,14 @@ impl VecEnv for Halves {
         Ok(())
     }
 
+    fn retire(&mut self, env: usize) {
+        let [first, second] = &mut self.halves;
+        match env.checked_sub(first.num_envs()) {
+            None => first.retire(env),
+            Some(env) => second.retire(env),
+        }
+    }
+
     fn pixels(&self, env: usize) -> &[u8] {
         let [first, second] = &self.halves;
         match env.checked_sub(first.num_envs()) {

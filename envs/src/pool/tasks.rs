@@ -26,7 +26,8 @@ impl<T: Task> TaskPool<T> {
     /// A pool of tasks that share one contract, which is the first one's; at least one task.
     pub fn new(tasks: Vec<T>) -> Self {
         let spec = tasks.first().expect("a pool has at least one task").spec().clone();
-        let lanes = tasks.into_iter().map(|task| Lane { task, steps: 0, episode: 0 }).collect();
+        let lanes =
+            tasks.into_iter().map(|task| Lane { task, steps: 0, episode: 0, retired: false }).collect();
         Self { spec, lanes, episodes: None, grain: DEFAULT_GRAIN }
     }
 
@@ -63,6 +64,7 @@ impl<T: Task> VecEnv for TaskPool<T> {
         for (i, (lane, observation)) in
             self.lanes.iter_mut().zip(observations.chunks_exact_mut(width)).enumerate()
         {
+            lane.retired = false;
             lane.start(&episodes, episodes.first_of(i), observation);
         }
         Ok(())
@@ -109,6 +111,10 @@ impl<T: Task> VecEnv for TaskPool<T> {
         Ok(())
     }
 
+    fn retire(&mut self, env: usize) {
+        self.lanes[env].retired = true;
+    }
+
     fn render(&mut self, env: usize) -> Result<Option<Frame>, EnvError> {
         Ok(self.lanes[env].task.render())
     }
@@ -129,6 +135,8 @@ struct Lane<T> {
     steps: u32,
     /// Number of this episode, over all environments of the pool.
     episode: u64,
+    /// Whether it stands still until episodes begin again.
+    retired: bool,
 }
 
 impl<T: Task> Lane<T> {
@@ -145,6 +153,9 @@ impl<T: Task> Lane<T> {
         observation: &mut [f32],
         final_observation: &mut [f32],
     ) -> Step {
+        if self.retired {
+            return Step { reward: 0.0, phase: Phase::Running };
+        }
         let mut step = self.task.step(action, observation);
         self.steps += 1;
         if step.phase == Phase::Running && self.steps >= rule.max_episode_steps {

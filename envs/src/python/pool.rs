@@ -91,6 +91,7 @@ pub(crate) fn pool(
         first_worker: 0,
         episodes: None,
         playing: vec![0; num_envs],
+        retired: vec![false; num_envs],
         incidents: Vec::new(),
         scratch,
     }))
@@ -110,6 +111,8 @@ pub(crate) struct BridgePool {
     episodes: Option<Episodes>,
     /// Number of each environment's episode.
     playing: Vec<u64>,
+    /// Whether nobody looks at an environment until episodes begin again.
+    retired: Vec<bool>,
     /// Failures that nobody has asked about yet.
     incidents: Vec<Incident>,
     scratch: Scratch,
@@ -157,6 +160,7 @@ impl VecEnv for BridgePool {
         assert_len("observations", observations.len(), self.num_envs() * width);
 
         self.episodes = Some(episodes);
+        self.retired.fill(false);
         for (i, episode) in self.playing.iter_mut().enumerate() {
             *episode = episodes.first_of(i);
         }
@@ -226,6 +230,10 @@ impl VecEnv for BridgePool {
         Ok(())
     }
 
+    fn retire(&mut self, env: usize) {
+        self.retired[env] = true;
+    }
+
     fn pixels(&self, env: usize) -> &[u8] {
         self.extras.pixels(env..env + 1)
     }
@@ -265,7 +273,8 @@ impl VecEnv for BridgePool {
 }
 
 impl BridgePool {
-    /// Draws the seeds with which a worker's rows begin the episode `ahead` of theirs.
+    /// Draws the seeds with which a worker's rows begin the episode `ahead` of theirs; of a retired one the worker is told
+    /// so instead.
     ///
     /// EnvPool draws all of an environment's episodes from the seed of its first, so there a seed is of
     /// the environment; one that was started again must not play the same episodes again.
@@ -278,6 +287,9 @@ impl BridgePool {
                 Library::EnvPool if ahead == 0 => draw_seed(&episodes, episodes.first_of(row), slot.lives),
                 Library::EnvPool => 0, // nobody reads it
             };
+            if self.retired[row] && ahead > 0 {
+                self.scratch.seeds[row] = RETIRED;
+            }
         }
     }
 
@@ -439,6 +451,9 @@ fn widths(spec: &EnvSpec, image: Option<ImageLeaf>, bot: bool) -> Widths {
     let (action, observation) = (spec.action.width(), spec.observation_width());
     Widths { action, observation, infos: spec.infos.len(), image, expert: if bot { action } else { 0 } }
 }
+
+/// In place of a seed, which has 31 bits: the environment is not stepped.
+const RETIRED: u32 = u32::MAX;
 
 /// The n-th seed of an episode, such as Python's libraries take: 31 bits.
 fn draw_seed(episodes: &Episodes, episode: u64, n: u64) -> u32 {

@@ -26,6 +26,8 @@ import warnings
 
 ANSWERED, FAILED = b".", b"!"
 RUNNING, TERMINATED, TRUNCATED = 0, 1, 2
+# In place of a seed, which has 31 bits: the environment is not stepped.
+RETIRED = 2**32 - 1
 # What says, by its usual names, that an episode has succeeded.
 SUCCESS = ["success", "is_success"]
 # Half an hour of Atari, which humans and random play have had.
@@ -312,6 +314,9 @@ class GymnasiumHost:
         rows, ended = self.rows, 0
         actions = self.action.of(self.rows.actions)
         for row, env in enumerate(self.envs):
+            if rows.seeds[row] == RETIRED:
+                rows.rewards[row], rows.infos[row], rows.phases[row] = 0, 0, RUNNING
+                continue
             try:
                 shown, reward, terminated, truncated, infos = env.step(actions[row])
             except ValueError as error:
@@ -334,6 +339,8 @@ class GymnasiumHost:
                 rows.phases[row] = RUNNING
             self.observation.write(shown, rows.observations[row], rows.pixels[row])
         for row, bot in enumerate(self.bots):
+            if rows.seeds[row] == RETIRED:
+                continue
             over = rows.phases[row] != RUNNING
             rows.experts[row] = bot.begin() if over else bot.follow(actions[row])
 
@@ -376,8 +383,9 @@ class EnvPoolHost:
 
         self.numpy, self.envpool = numpy, envpool
         self.id, self.kwargs, self.count = order["id"], dict(order["kwargs"]), order["rows"]
-        # Ours, not EnvPool's: whether frames of Atari are shown as negatives.
+        # Ours, not EnvPool's: whether frames of Atari are shown as negatives, and by how many rows they are moved down.
         self.invert = self.kwargs.pop("invert_frames", False)
+        self.shift = self.kwargs.pop("shift_frames", 0)
         if self.id not in envpool.list_all_envs():
             nearest = ", ".join(difflib.get_close_matches(self.id, envpool.list_all_envs()))
             raise ValueError(f"EnvPool has no task of this name{'; the nearest are ' if nearest else ''}{nearest}")
@@ -390,8 +398,11 @@ class EnvPoolHost:
             self.kwargs = {"base_path": os.path.dirname(envpool.__file__), **self.kwargs}
         if not isinstance(self.invert, bool):
             raise ValueError(f"invert_frames is {self.invert!r}, expected true or false")
-        if self.invert and not hasattr(spec.config, "repeat_action_probability"):
-            raise ValueError("invert_frames is true, and only Atari's games can be shown so")
+        if type(self.shift) is not int:
+            raise ValueError(f"shift_frames is {self.shift!r}, expected a whole number of rows")
+        for name, value in (("invert_frames", self.invert), ("shift_frames", self.shift)):
+            if value and not hasattr(spec.config, "repeat_action_probability"):
+                raise ValueError(f"{name} is {json.dumps(value)}, and only Atari's games can be shown so")
         if getattr(spec.config, "max_num_players", 1) != 1:
             raise ValueError("it has more than one player")
         if not getattr(spec.config, "use_combined_action", True):
@@ -462,9 +473,13 @@ class EnvPoolHost:
 
     def step(self):
         actions = self.action.of(self.rows.actions)
-        for pool, share in self.pools:
-            pool.send(actions[share])
-        ended = [self.take(pool, share, actions[share]) for pool, share in self.pools]
+        retired = self.rows.seeds == RETIRED
+        self.rows.rewards[retired], self.rows.infos[retired], self.rows.phases[retired] = 0, 0, RUNNING
+        stepped = [self.numpy.flatnonzero(~retired[share]).astype(self.numpy.int32) for _, share in self.pools]
+        for (pool, share), rows in zip(self.pools, stepped):
+            if len(rows):
+                pool.send(actions[share][rows], rows)
+        ended = [self.take(pool, share, rows, actions[share]) for (pool, share), rows in zip(self.pools, stepped)]
         taken = 0
         for (pool, share), (ended, over) in zip(self.pools, ended):
             rows = self.numpy.union1d(ended, over)
@@ -484,30 +499,32 @@ class EnvPoolHost:
         count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
         if self.invert:
             shown = 255 - shown
+        if self.shift:
+            shown = self.numpy.roll(shown, self.shift, -2)  # what leaves at the bottom enters at the top
         self.rows.observations[rows] = self.observation.rows(shown, count)
         if self.observation.image:
             self.rows.pixels[rows] = self.observation.pixels(shown)
 
-    def take(self, pool, share, actions):
-        """Copies what a pool's step gave, and has what ended begin anew in the meantime. Says what ended, and what
-        has played as long as it may without ending."""
+    def take(self, pool, share, stepped, actions):
+        """Copies what the step of some of a pool's environments gave, and has what ended begin anew in the meantime. Says
+        what ended, and what has played as long as it may without ending."""
+        if not len(stepped):
+            return stepped, stepped
         shown, rewards, terminated, truncated, infos = pool.recv()
-        steps = self.steps[share]
-        steps += 1
+        rows = share if len(stepped) == share.stop - share.start else share.start + stepped
+        self.steps[rows] += 1
         done = terminated | truncated
-        over = self.numpy.flatnonzero(~done & (steps >= self.limit)) if self.limit else self.numpy.empty(0, int)
-        ended = self.numpy.flatnonzero(done)
+        limited = ~done & (self.steps[rows] >= self.limit) if self.limit else self.numpy.zeros_like(done)
+        ended, over = stepped[done], stepped[limited]
         if len(ended):
             pool.send(actions[ended], ended)  # whatever it is told after its end, it begins anew
-        self.show(shown, share)
-        self.rows.rewards[share] = rewards
+        self.show(shown, rows)
+        self.rows.rewards[rows] = rewards
         for column, name in self.names:
-            self.rows.infos[share, column] = infos[name]
-        phases = self.rows.phases[share]
-        phases[:] = self.numpy.where(terminated, TERMINATED, TRUNCATED * truncated)
-        phases[over] = TRUNCATED
-        steps[ended], steps[over] = 0, 0
-        return ended, over.astype(self.numpy.int32)
+            self.rows.infos[rows, column] = infos[name]
+        self.rows.phases[rows] = self.numpy.where(terminated, TERMINATED, TRUNCATED * (truncated | limited))
+        self.steps[share.start + ended], self.steps[share.start + over] = 0, 0
+        return ended, over
 
     def draw(self, row):
         for pool, share in self.pools:

@@ -1,13 +1,13 @@
 //! The scripted players of Atari games are worth imitating, with sticky actions, which tell games apart.
 
 use eva_rl_envs::{BridgeSettings, Kwargs, Phase, StepBatch, make_with, scripted_with};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const NUM_ENVS: usize = 8;
 
 /// Rewards above and below 0 of each environment's first game, or of its first steps.
-fn counts(id: &str, steps: usize, kwargs: &[(&str, bool)]) -> [(usize, usize); NUM_ENVS] {
-    let mut kwargs: Kwargs = kwargs.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+fn counts(id: &str, steps: usize, kwargs: &[(&str, Value)]) -> [(usize, usize); NUM_ENVS] {
+    let mut kwargs: Kwargs = kwargs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     kwargs.insert("repeat_action_probability".to_owned(), json!(0.25));
     let settings = BridgeSettings { images: true, ..BridgeSettings::default() };
     let mut pool = make_with(id, &kwargs, NUM_ENVS, &settings).unwrap();
@@ -46,22 +46,63 @@ fn a_game_of_breakout_clears_a_third_of_the_bricks() {
 }
 
 #[test]
-fn negatives_and_all_actions_change_no_game() {
+fn changed_frames_and_all_actions_change_no_game() {
     for id in ["envpool:Pong-v5", "envpool:Breakout-v5"] {
         let usual = counts(id, 400, &[]);
-        assert_eq!(counts(id, 400, &[("invert_frames", true)]), usual, "{id}");
-        assert_eq!(counts(id, 400, &[("full_action_space", true)]), usual, "{id}");
+        let changed = [
+            ("invert_frames", json!(true)),
+            ("shift_frames", json!(10)),
+            ("shift_frames", json!(-90)),
+            ("full_action_space", json!(true)),
+        ];
+        for kwarg in changed {
+            assert_eq!(counts(id, 400, std::slice::from_ref(&kwarg)), usual, "{id}, {kwarg:?}");
+        }
         assert!(usual.iter().any(|(won, lost)| won + lost > 0), "{id}: {usual:?}");
     }
 }
 
 #[test]
-fn negatives_are_shown_of_atari_alone() {
-    for (id, asked, sentence) in [
-        ("envpool:Pong-v5", json!(3), "invert_frames is 3, expected true or false"),
-        ("envpool:CartPole-v1", json!(true), "invert_frames is true, and only Atari's games can be shown so"),
+fn shifted_frames_are_the_usual_ones_moved_down() {
+    let first = |shift: i64| {
+        let kwargs = Kwargs::from([("shift_frames".to_owned(), json!(shift))]);
+        let settings = BridgeSettings { images: true, ..BridgeSettings::default() };
+        let mut pool = make_with("envpool:Breakout-v5", &kwargs, 1, &settings).unwrap();
+        pool.reset(3, &mut vec![0.0; pool.spec().observation_width()]).unwrap();
+        pool.pixels(0).to_vec()
+    };
+    let (usual, shifted) = (first(0), first(10));
+    for (usual, shifted) in usual.chunks(84 * 84).zip(shifted.chunks(84 * 84)) {
+        assert_eq!(shifted[10 * 84..], usual[..74 * 84]);
+        assert_eq!(shifted[..10 * 84], usual[74 * 84..]);
+    }
+    assert_ne!(usual, shifted);
+}
+
+#[test]
+fn changed_frames_are_shown_of_atari_alone() {
+    for (id, name, asked, sentence) in [
+        ("envpool:Pong-v5", "invert_frames", json!(3), "invert_frames is 3, expected true or false"),
+        (
+            "envpool:Pong-v5",
+            "shift_frames",
+            json!(true),
+            "shift_frames is True, expected a whole number of rows",
+        ),
+        (
+            "envpool:CartPole-v1",
+            "invert_frames",
+            json!(true),
+            "invert_frames is true, and only Atari's games can be shown so",
+        ),
+        (
+            "envpool:CartPole-v1",
+            "shift_frames",
+            json!(4),
+            "shift_frames is 4, and only Atari's games can be shown so",
+        ),
     ] {
-        let kwargs = Kwargs::from([("invert_frames".to_owned(), asked)]);
+        let kwargs = Kwargs::from([(name.to_owned(), asked)]);
         let refused = make_with(id, &kwargs, 1, &BridgeSettings::default()).err().unwrap().to_string();
         assert!(refused.ends_with(sentence), "{refused}");
     }

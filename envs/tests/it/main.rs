@@ -12,6 +12,7 @@
 //! | `mujoco` | MuJoCo's tasks, step by step | Gymnasium, mujoco |
 //! | `play` | plays whole episodes, for the others | – |
 //! | `refusals` | wrong ids, options and actions | – |
+//! | `retired` | environments that nobody looks at any more | – |
 //! | `scripted` | what scripted controllers earn | – |
 
 #[cfg(target_os = "linux")]
@@ -29,4 +30,6 @@ mod kinds;
 mod mujoco;
 mod play;
 mod refusals;
+#[cfg(target_os = "linux")]
+mod retired;
 mod scripted;
