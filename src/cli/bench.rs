@@ -173,6 +173,9 @@ pub struct BenchUpdateArgs {
     /// With DoRA's magnitudes
     #[arg(long)]
     pub dora: bool,
+    /// Embed every image in every update, as if none had been shown before
+    #[arg(long)]
+    pub new_images: bool,
     /// How long to measure
     #[arg(long, value_name = "SECS", default_value_t = 5.0)]
     pub seconds: f64,

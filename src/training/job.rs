@@ -135,7 +135,7 @@ fn offline_updates(run: &mut Run, offline: &Replay) -> anyhow::Result<bool> {
         if !run.checkpoint_and_evaluate(Vec::new)? {
             return Ok(false);
         }
-        let inputs = run.conditioning.inputs(&run.windows(offline).view());
+        let inputs = run.inputs(offline);
         let update_loss = run.learner.loss(&inputs);
         run.step(&inputs, &update_loss)?;
     }

@@ -23,6 +23,7 @@ pub use core::vocabulary::{UnknownText, Vocabulary};
 pub use families::{check as check_config, new_config};
 pub use hub::{Policy, PolicyError, ScriptError, ScriptPredictions, TorchScript, read, write};
 pub use policy::embedded_images::EmbeddedImages;
+pub use policy::embedding_cache::EmbeddingCache;
 pub use policy::sliding::SlidingWindows;
 pub use policy::transformer::{TransformerPolicy, UnknownModule};
 pub use trunk::{Cache, cached_context_len, resets_context};

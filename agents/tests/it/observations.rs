@@ -1,9 +1,10 @@
 //! Policies whose states are numbers, a text and an image: each is read, learns, and acts alike by windows and whole.
 
+use eva_rl_agents::adapter::{self, AdapterSet, Rank, Scaling};
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{
-    self, ActionKind, EmbeddedImages, ForwardContext, ImageNetwork, Inputs, PolicyConfig, SlidingWindows,
-    TransformerPolicy, Vocabulary,
+    self, ActionKind, EmbeddedImages, EmbeddingCache, ForwardContext, ImageNetwork, Inputs, PolicyConfig,
+    SlidingWindows, TransformerPolicy, Vocabulary,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -161,4 +162,73 @@ fn what_a_state_cannot_hold_is_refused() {
     refused(PolicyConfig { image_shape: None, ..whole() }, "expected absent without image_shape");
     let text = Vocabulary { columns: 4..6, ..whole().text.unwrap() };
     refused(PolicyConfig { text: Some(text), ..whole() }, "expected columns among the 5 of a state's row");
+}
+
+/// Images of bytes `[N, C, H, W]`, one after another.
+fn bytes(images: &Tensor) -> Vec<u8> {
+    Vec::try_from(images.flatten(0, -1)).unwrap()
+}
+
+#[test]
+fn an_image_is_embedded_once_and_alike_whatever_it_is_embedded_with() {
+    let _guard = tch::no_grad_guard();
+    for (network, image) in networks() {
+        let policy = TransformerPolicy::new(config(network, image), Device::Cpu);
+        let shape = [&[100, 1], image.as_slice()].concat();
+        let images = Tensor::randint(256, &*shape, (Kind::Uint8, Device::Cpu)); // [100, 1, C, H, W]
+        let cache = |bytes| EmbeddingCache::new(&policy, &AdapterSet::default(), bytes).unwrap();
+        let mut all = cache(1 << 20);
+        let expected = all.embed(&policy, &bytes(&images)); // [100, D]
+        assert_eq!(all.len(), 100);
+        let mut steps = inputs(image);
+        for one in [0, 63, 64, 99] {
+            let alone = cache(1 << 20).embed(&policy, &bytes(&images.narrow(0, one, 1)));
+            assert_eq!(alone, expected.narrow(0, one, 1), "{network:?}: image {one}");
+        }
+        // Shown again, beside a new one; and once more where only ten fit.
+        let again = Tensor::cat(
+            &[images.narrow(0, 90, 10), images.narrow(0, 95, 5), 255 - images.narrow(0, 0, 1)],
+            0,
+        );
+        let found = all.embed(&policy, &bytes(&again));
+        assert_eq!(found.narrow(0, 0, 10), expected.narrow(0, 90, 10));
+        assert_eq!(found.narrow(0, 10, 5), expected.narrow(0, 95, 5));
+        assert_eq!(all.len(), 101);
+        let mut small = cache(10 * 4 * expected.size()[1] as usize);
+        let _kept = small.embed(&policy, &bytes(&images.narrow(0, 90, 10)));
+        for _ in 0..2 {
+            assert_eq!(small.embed(&policy, &bytes(&again)), found, "{network:?}");
+            assert_eq!(small.len(), 10);
+        }
+        // What the policy says of them is what it says of the images.
+        let logits_of_images = logits(&policy, &steps);
+        let (batch, length) = steps.timesteps.size2().unwrap();
+        let embedded = all.embed(&policy, &bytes(steps.images.as_ref().unwrap()));
+        steps.images = Some(embedded.view([batch, length, -1]));
+        assert!(
+            (logits(&policy, &steps) - logits_of_images).abs().max().double_value(&[]) < 1e-5,
+            "{network:?}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_kept_of_an_image_whose_encoder_is_trained() {
+    let (network, image) = networks()[0];
+    let mut policy = TransformerPolicy::new(config(network, image), Device::Cpu);
+    let cached = |policy: &TransformerPolicy, end: &str| {
+        let mut adapters = AdapterSet::default();
+        for site in policy.sites_named(&[end.to_owned()]).unwrap() {
+            let scaling = Scaling { alpha: 1.0, rank_stabilised: false };
+            let lora =
+                adapter::lora(site.input, site.output, Rank::try_from(1).unwrap(), scaling, Device::Cpu);
+            adapters.sites.insert(site.module.clone(), lora);
+        }
+        EmbeddingCache::new(policy, &adapters, 1 << 20).is_some()
+    };
+    assert!(cached(&policy, "c_attn"));
+    assert!(!cached(&policy, "embed_image.convolutions.1"));
+    assert!(!cached(&policy, "embed_image.projection"));
+    policy.unfreeze();
+    assert!(!cached(&policy, "c_attn"));
 }

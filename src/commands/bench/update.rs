@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context;
 use eva_rl_agents::adapter::{self, AdapterSet, Rank};
 use eva_rl_agents::loss::behaviour_cloning;
-use eva_rl_agents::model::{ForwardContext, FusedLora, Inputs, TransformerPolicy};
+use eva_rl_agents::model::{EmbeddingCache, ForwardContext, FusedLora, Inputs, TransformerPolicy};
 use eva_rl_agents::optimiser::{Optimiser, Settings};
 use eva_rl_envs::VecEnv;
 use serde_json::{Value, json};
@@ -63,6 +63,19 @@ fn random_replay(env: &mut dyn VecEnv) -> anyhow::Result<Replay> {
     Ok(replay)
 }
 
+/// The same inputs, whose images are embeddings where there is a cache of these.
+fn embedded(
+    policy: &TransformerPolicy,
+    cache: Option<&mut EmbeddingCache>,
+    inputs: Inputs,
+) -> anyhow::Result<Inputs> {
+    let (Some(cache), Some(images)) = (cache, &inputs.images) else { return Ok(inputs) };
+    let (batch, steps) = inputs.timesteps.size2()?;
+    let pixels = Vec::<u8>::try_from(&images.flatten(0, -1))?;
+    let embedded = tch::no_grad(|| cache.embed(policy, &pixels)); // [B·T, D]
+    Ok(Inputs { images: Some(embedded.view([batch, steps, -1])), ..inputs })
+}
+
 /// Medians over the updates, of which the first warms up and is not counted.
 pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
     let (policy, mut source) = read(args)?;
@@ -79,13 +92,15 @@ pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
     let mut optimiser = Optimiser::new(adapters.parameters(), Settings::default());
     let (mut whole, mut parts): (Vec<f64>, [Vec<f64>; 4]) = Default::default();
     let (mut first_loss, mut steps) = (f64::NAN, 0);
+    // Embedded once, as `train` does where nobody trains the encoder.
+    let mut cache = EmbeddingCache::new(&policy, &adapters, usize::MAX).filter(|_| !args.new_images);
     let begun = Instant::now();
     for update in 0.. {
         if whole.len() >= 3 && begun.elapsed().as_secs_f64() >= args.seconds {
             break;
         }
         let started = Instant::now();
-        let inputs = source(update);
+        let inputs = embedded(&policy, cache.as_mut(), source(update))?;
         let built = Instant::now();
         let mut fused = FusedLora::default();
         let mut context = ForwardContext::with_adapters(&adapters).train(true).fused(&mut fused);
@@ -115,6 +130,7 @@ pub fn run(args: &BenchUpdateArgs) -> anyhow::Result<Value> {
         "rank": args.rank,
         "threads": tch::get_num_threads(),
         "updates": whole.len(),
+        "images_embedded": cache.map(|cache| cache.len()),
         "first_loss": first_loss,
         "inputs_secs": inputs,
         "forward_secs": forward,

@@ -21,7 +21,7 @@ pub fn filtered_bc(run: &mut Run, settings: &FilteredBcConfig, offline: Replay) 
                 replay.push_to_best(episode);
             }
         }
-        let inputs = run.conditioning.inputs(&run.windows(&replay).view());
+        let inputs = run.inputs(&replay);
         let update_loss = run.learner.loss(&inputs);
         run.step(&inputs, &update_loss)?;
     }

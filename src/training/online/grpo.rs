@@ -50,7 +50,7 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
         let index: Vec<i64> = chosen.iter().map(|context| *context as i64).collect();
         let before =
             round.before.index_select(0, &Tensor::from_slice(&index)).to_device(run.learner.policy.device());
-        let inputs = run.conditioning.inputs(&windows.view());
+        let inputs = run.learner.inputs(&run.conditioning, &windows);
         let mut fused = FusedLora::default();
         let (now, mut parts) = log_probs(&run.learner, &mut fused, &inputs); // [B, T]
         let found = sequence_policy_gradient(&now, &before, &advantages, &counted, settings.clip);
@@ -85,13 +85,14 @@ struct Round {
 
 impl Round {
     /// Of episodes that the learner has just played.
-    fn new(run: &Run, settings: &GrpoConfig, episodes: Vec<Trajectory>) -> Self {
+    fn new(run: &mut Run, settings: &GrpoConfig, episodes: Vec<Trajectory>) -> Self {
         let mut round = Self::of(run, settings, episodes);
         let all: Vec<usize> = (0..round.contexts.len()).collect();
         let before: Vec<Tensor> = all
             .chunks(CHUNK)
             .map(|chosen| {
-                let inputs = run.conditioning.inputs(&round.windows(run, settings, chosen).view());
+                let windows = round.windows(run, settings, chosen);
+                let inputs = run.learner.inputs(&run.conditioning, &windows);
                 tch::no_grad(|| log_probs(&run.learner, &mut FusedLora::default(), &inputs).0)
                     .to_device(tch::Device::Cpu)
             })

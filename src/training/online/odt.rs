@@ -19,7 +19,7 @@ pub fn odt(run: &mut Run, settings: &OdtConfig, offline: Replay) -> anyhow::Resu
                 replay.push(episode); // which relabels it
             }
         }
-        let inputs = run.conditioning.inputs(&run.windows(&replay).view());
+        let inputs = run.inputs(&replay);
         let update_loss = run.learner.loss(&inputs);
         run.step(&inputs, &update_loss)?;
     }

@@ -252,6 +252,12 @@ impl Run<'_> {
         replay.sample(self.plan.optimiser.batch_size, self.conditioning.context_length, &mut draw)
     }
 
+    /// The windows of the next update as the policy reads them.
+    pub fn inputs(&mut self, replay: &Replay) -> Inputs {
+        let windows = self.windows(replay);
+        self.learner.inputs(&self.conditioning, &windows)
+    }
+
     /// One update down a loss of `inputs`.
     pub fn step(&mut self, inputs: &Inputs, update_loss: &UpdateLoss) -> anyhow::Result<()> {
         let (update, total) = (self.state.updates, self.plan.total_updates());
@@ -329,7 +335,7 @@ impl Run<'_> {
     }
 
     /// The mean loss over windows of the validation episodes, the same ones each time.
-    fn validation_loss(&self) -> anyhow::Result<Option<f64>> {
+    fn validation_loss(&mut self) -> anyhow::Result<Option<f64>> {
         if self.validation.steps() == 0 {
             return Ok(None);
         }
@@ -340,7 +346,8 @@ impl Run<'_> {
             seeds::seed_torch(self.plan.seed, Purpose::Validation, batch);
             let (size, steps) = (self.plan.optimiser.batch_size, self.conditioning.context_length);
             let windows = self.validation.sample(size, steps, &mut draw);
-            sum += self.learner.validation_loss(&self.conditioning.inputs(&windows.view()));
+            let inputs = self.learner.inputs(&self.conditioning, &windows);
+            sum += self.learner.validation_loss(&inputs);
         }
         Ok(Some(sum / VALIDATION_BATCHES as f64))
     }

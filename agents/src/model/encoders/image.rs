@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
+use crate::adapter::AdapterSet;
 use crate::model::core::config::ImageNetwork;
 use crate::model::core::forward::ForwardContext;
 use crate::model::core::layers::{Convolution, Module};
@@ -139,6 +140,17 @@ impl ImageEncoder {
         let pieces: Vec<Tensor> =
             images.split(piece.max(1), 0).iter().map(|images| self.features(context, images)).collect();
         context.project(&self.projection, &Tensor::cat(&pieces, 0)).view([shape[0], shape[1], -1])
+    }
+
+    /// Whether nothing that it computes with is trained, itself or by `adapters`.
+    pub fn is_frozen(&self, adapters: &AdapterSet) -> bool {
+        let own = self.convolutions.iter().map(|one| (&one.name, [&one.weight, &one.bias]));
+        let Module { name, linear } = &self.projection;
+        let own = own.chain([(name, [&linear.weight, &linear.bias])]);
+        let mut tables = self.symbols.iter();
+        own.into_iter().all(|(name, tensors)| {
+            adapters.get(name).is_none() && tensors.iter().all(|tensor| !tensor.requires_grad())
+        }) && tables.all(|table| !table.requires_grad())
     }
 
     /// `[N, C, H, W]` → `[N, channels · height · width]`.

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::image::ImageEncoder;
 use super::observation::ObservationEncoder;
 use crate::adapter::site::ModuleName;
 use crate::model::core::forward::ForwardContext;
@@ -160,10 +161,13 @@ impl StepEncoder {
 
     /// What the state token is given of images `[B, T, C, H, W]`, where the policy reads such: `[B, T, D]`.
     pub fn embed_images(&self, context: &mut ForwardContext, images: &Tensor) -> Option<Tensor> {
+        self.image_encoder().map(|encoder| encoder.forward(context, images))
+    }
+
+    /// The encoder of the state's image, where the policy reads such.
+    pub fn image_encoder(&self) -> Option<&ImageEncoder> {
         self.tokens.iter().find_map(|encoder| match &encoder.embedding {
-            Embedding::Observation(observation) => {
-                observation.image.as_ref().map(|encoder| encoder.forward(context, images))
-            }
+            Embedding::Observation(observation) => observation.image.as_ref(),
             Embedding::Linear(_) => None,
         })
     }
