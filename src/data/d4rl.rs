@@ -11,7 +11,7 @@ use hdf5_pure::Datatype;
 
 use super::checks::{check_actions, check_finite};
 use super::images::Images;
-use super::reading::{DatasetError, one_line};
+use super::reading::{DatasetError, hdf5_reason};
 use super::stored::{self, SUCCESS, Stored};
 use super::trajectory::Trajectory;
 
@@ -61,7 +61,7 @@ impl D4rl {
     fn read(path: &Path, spec: Option<&EnvSpec>) -> Result<Self, String> {
         let stored = Stored::open(path).map_err(|reason| format!("cannot be read: {reason}"))?;
         let root = stored.file.root();
-        let names = root.datasets().map_err(|error| one_line(&error.to_string()))?;
+        let names = root.datasets().map_err(|error| hdf5_reason(&error))?;
         let has = |name: &str| names.iter().any(|other| other == name);
         if let Some(absent) = REQUIRED.iter().find(|name| !has(name)) {
             return Err(format!(
@@ -257,7 +257,7 @@ impl Rows {
     fn open(stored: &Stored, name: &'static str, steps: usize) -> Result<Self, String> {
         let dataset = stored.checked(&stored.file.root(), name)?;
         let unreadable =
-            |error: hdf5_pure::Error| format!("`{name}` cannot be read: {}", one_line(&error.to_string()));
+            |error: hdf5_pure::Error| format!("`{name}` cannot be read: {}", hdf5_reason(&error));
         let shape = dataset.shape().map_err(unreadable)?;
         let (count, width) = match shape[..] {
             [count] => (count as usize, 1),

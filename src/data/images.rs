@@ -6,6 +6,7 @@ use std::ops::Range;
 use hdf5_pure::Dataset;
 
 use super::frames::Frames;
+use super::reading::hdf5_reason;
 
 /// Images of bytes, channels first, one per observation.
 #[derive(Clone, Debug)]
@@ -116,7 +117,7 @@ impl StoredImages {
 
     fn read(&self, range: Range<usize>) -> Result<Vec<u8>, String> {
         let read = self.dataset.read_raw_rows(range.start as u64, range.len() as u64);
-        let bytes = read.map_err(|error| error.to_string())?;
+        let bytes = read.map_err(|error| hdf5_reason(&error))?;
         if bytes.len() != range.len() * self.size() {
             return Err(format!("{} bytes of {} images", bytes.len(), range.len()));
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::metadata::{Metadata, from_attributes};
 use super::minari_episode::{Episode, Reader};
-use super::reading::{DatasetError, OnBadEpisode, Reading, one_line};
+use super::reading::{DatasetError, OnBadEpisode, Reading, hdf5_reason, one_line};
 use super::stored::Stored;
 use super::trajectory::Dataset;
 
@@ -60,7 +60,7 @@ pub fn read_with(path: &Path, reading: Reading) -> Result<Dataset, DatasetError>
     for episode in 0..episodes {
         let found = file
             .group(&format!("episode_{episode}"))
-            .map_err(|error| format!("cannot be read: {}", one_line(&error.to_string())))
+            .map_err(|error| format!("cannot be read: {}", hdf5_reason(&error)))
             .and_then(|group| reader.episode(&group));
         match found {
             Ok(Episode { trajectory, clipped }) => {

@@ -6,7 +6,7 @@ use hdf5_pure::{ChunkCacheConfig, DatasetAccessProperties, Group, make_u8_type};
 use super::checks::{check_actions, check_finite};
 use super::images::{Images, StoredImages};
 use super::numbers::Numbers;
-use super::reading::{Reading, one_line};
+use super::reading::{Reading, hdf5_reason};
 use super::stored::{SUCCESS, Stored};
 use super::trajectory::Trajectory;
 
@@ -91,9 +91,9 @@ impl Reader<'_> {
             let (found, kind) = (dataset.shape()?, dataset.datatype()?);
             Ok((dataset, found, kind))
         };
-        let unreadable = |reason: String| format!("`{name}` cannot be read as images: {}", one_line(&reason));
+        let unreadable = |reason: String| format!("`{name}` cannot be read as images: {reason}");
         let (dataset, found, kind) =
-            open().map_err(|error: hdf5_pure::Error| unreadable(error.to_string()))?;
+            open().map_err(|error: hdf5_pure::Error| unreadable(hdf5_reason(&error)))?;
         let [channels, height, width] = shape.map(|size| size as u64);
         let rows_of = |image: [u64; 3]| [rows as u64, image[0], image[1], image[2]];
         let expected =

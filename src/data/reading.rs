@@ -56,6 +56,10 @@ fn how_to_make(path: &Path) -> String {
     let inside = |folder: &str| path.components().any(|part| part.as_os_str() == folder);
     let target = if inside("metaworld") {
         "make metaworld-data"
+    } else if inside("babyai") {
+        "make babyai-data"
+    } else if inside("atari") {
+        "make pixels-data"
     } else if name == "pendulum-g14-v0" {
         "make demo"
     } else if name.ends_with("-medium-v0") {
@@ -71,4 +75,44 @@ fn how_to_make(path: &Path) -> String {
 /// A text on one line.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Why the HDF5 crate cannot read something, on one line, with the name of a compression that it does not know.
+pub(super) fn hdf5_reason(error: &hdf5_pure::Error) -> String {
+    let reason = one_line(&error.to_string());
+    let Some((_, number)) = reason.split_once("unsupported filter: ") else { return reason };
+    // Of those that the HDF Group has registered.
+    let name = match number {
+        "4" => "szip",
+        "307" => "bzip2",
+        "32001" => "Blosc",
+        "32004" => "LZ4",
+        "32008" => "Bitshuffle",
+        "32013" => "ZFP",
+        "32015" => "Zstandard",
+        "32026" => "Blosc2",
+        _ => "another method",
+    };
+    format!(
+        "it is compressed by {name} (HDF5's filter {number}), expected gzip, lzf or none; h5repack -f GZIP=4 makes such a file"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use hdf5_pure::{Error, FormatError};
+
+    use super::*;
+
+    #[test]
+    fn a_compression_that_is_not_known_is_named() {
+        let reason = |number| hdf5_reason(&Error::Format(FormatError::UnsupportedFilter(number)));
+        assert_eq!(
+            reason(32001),
+            "it is compressed by Blosc (HDF5's filter 32001), expected gzip, lzf or none; h5repack -f GZIP=4 makes such a file"
+        );
+        assert!(reason(999).starts_with("it is compressed by another method (HDF5's filter 999), expected"));
+        let other = Error::Format(FormatError::InvalidOffsetSize(3));
+        assert_eq!(hdf5_reason(&other), one_line(&other.to_string()));
+    }
 }

@@ -8,7 +8,7 @@ use half::f16;
 use hdf5_pure::{Datatype, DatatypeByteOrder, File, Group, Layout, Source, make_f32_type};
 
 use super::numbers::{MappedFile, Numbers};
-use super::reading::one_line;
+use super::reading::hdf5_reason;
 
 /// Bytes that a byte of a file may stand for, which is as many as deflate can make of one.
 const MAX_COMPRESSION: u64 = 1032;
@@ -31,7 +31,7 @@ impl Stored {
     /// Maps a file that nobody writes.
     pub fn open(path: &Path) -> Result<Self, String> {
         let mapped = MappedFile::open(path).map_err(|error| error.to_string())?;
-        let file = File::from_source(mapped.clone()).map_err(|error| one_line(&error.to_string()))?;
+        let file = File::from_source(mapped.clone()).map_err(|error| hdf5_reason(&error))?;
         let budget = Cell::new(mapped.len().saturating_mul(MAX_COMPRESSION));
         Ok(Self { file, mapped, budget })
     }
@@ -60,9 +60,8 @@ impl Stored {
 
     /// Strings.
     pub fn texts(&self, group: &Group, name: &str) -> Result<Vec<String>, String> {
-        let unreadable = |error: hdf5_pure::Error| {
-            format!("`{name}` cannot be read as texts: {}", one_line(&error.to_string()))
-        };
+        let unreadable =
+            |error: hdf5_pure::Error| format!("`{name}` cannot be read as texts: {}", hdf5_reason(&error));
         let dataset = group.dataset(name).map_err(unreadable)?;
         // A string's place takes 16 bytes; what it holds lies elsewhere in the file.
         let places = dataset.shape().map_err(unreadable)?.into_iter().fold(16, u64::saturating_mul);
@@ -80,8 +79,7 @@ impl Stored {
         } else {
             dataset.read_f64().map(|numbers| numbers.into_iter().map(|number| number != 0.0).collect())
         };
-        flags
-            .map_err(|error| format!("`{name}` cannot be read as booleans: {}", one_line(&error.to_string())))
+        flags.map_err(|error| format!("`{name}` cannot be read as booleans: {}", hdf5_reason(&error)))
     }
 
     /// A dataset whose size can be believed: damaged bytes may ask for petabytes.
@@ -94,7 +92,7 @@ impl Stored {
             Ok((dataset, values, chunk, size))
         };
         let unreadable = |error: hdf5_pure::Error| {
-            let reason = one_line(&error.to_string());
+            let reason = hdf5_reason(&error);
             let newer = if reason.contains("data layout version") {
                 "; HDF5 2.0 writes that where h5py is given libver=\"latest\"; what libver=\"v114\" writes is read"
             } else {
@@ -129,7 +127,7 @@ pub(super) fn floats(dataset: &hdf5_pure::Dataset, name: &str, rows: Range<u64>)
         }
         _ => dataset.read_f64_rows(start, count),
     };
-    numbers.map_err(|error| format!("`{name}` cannot be read as numbers: {}", one_line(&error.to_string())))
+    numbers.map_err(|error| format!("`{name}` cannot be read as numbers: {}", hdf5_reason(&error)))
 }
 
 /// float16, which the HDF5 crate does not convert.
