@@ -4,13 +4,24 @@ PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
 
-.PHONY: demo test book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
+.PHONY: demo demo-pixels test book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
-	babyai-data babyai-pretrain babyai interop peers threads faults eva-cost clean
+	babyai-data babyai-pretrain babyai pixels-data pixels-pretrain pixels interop peers threads faults eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
 demo: build datasets/pendulum-g14-v0
 	$(PROGRAM) train configs/demo.toml --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+# The same from pixels in about two minutes: a policy that has learned Breakout adapts to frames that are moved down by four
+# rows, with which it plays no better than at random.
+demo-pixels: build bridge
+	$(ATARI) 8 1000 2 Breakout Breakout-shifted shift_frames=4
+	run=runs/demo-pixels-$$(date +%Y%m%d-%H%M%S) && $(PROGRAM) train configs/pixels-finetune.toml --out $$run && \
+		.bridge/bin/python tools/docs/side_by_side.py $$run/before.gif $$run/after.gif $$run/before-after.gif && \
+		$(PROGRAM) report $$run && echo "before and after, side by side: $$run/before-after.gif"
+
+# Games of the scripted players of Pong and Breakout.
+ATARI := tools/data/atari_data.sh $(PROGRAM)
 
 # Python workers run on Linux alone.
 BRIDGE := $(if $(filter Linux,$(shell uname)),bridge)
@@ -200,6 +211,24 @@ babyai: babyai-data
 	$(PROGRAM) sweep configs/sweeps/babyai-full.toml --out runs/babyai --jobs 2
 	rm -rf docs/results/babyai
 	$(PROGRAM) report runs/babyai/*/ --score success --out docs/results/babyai
+
+# Games of the scripted players of Pong and Breakout to pretrain on, and of a changed Breakout to adapt to: four minutes.
+pixels-data: build bridge
+	$(ATARI) 64 2000 1 Pong Pong
+	$(ATARI) 64 2000 1 Breakout Breakout
+	$(ATARI) 8 1000 2 Breakout Breakout-shifted shift_frames=4
+
+# Makes policies/pixels again, in runs/pixels-pretrain-seed1/best/policy: half an hour.
+pixels-pretrain: pixels-data
+	$(PROGRAM) train configs/pixels-pretrain.toml
+
+# The tables of docs/experiments/pixels.md. A finished run is not run again.
+pixels: pixels-data
+	$(PROGRAM) sweep configs/sweeps/pixels-rates.toml --out runs/pixels-rates --jobs 2
+	$(PROGRAM) sweep configs/sweeps/pixels.toml --out runs/pixels --jobs 2
+	rm -rf docs/results/pixels-rates docs/results/pixels
+	$(PROGRAM) report runs/pixels-rates/*/ --out docs/results/pixels-rates
+	$(PROGRAM) report runs/pixels/*/ --out docs/results/pixels
 
 # minari, transformers, PEFT and TensorBoard read what the program wrote. Installs about 3 GB.
 interop: .venv build datasets/pendulum-g14-v0

@@ -222,13 +222,14 @@ fn a_policy_does_what_its_mission_says_and_refuses_words_that_it_does_not_know()
         "optimiser.batch_size=32",
         "offline.updates=900",
         "evaluation.every=900",
-        "evaluation.episodes=30",
+        "evaluation.episodes=100",
         "checkpoint.every=900",
     ];
     let sets = sets.map(|set| ["--set", set]);
     succeed(&bench, &[&["train", "config.toml", "--out", "run"], sets.as_flattened()].concat());
     let returns: Vec<f64> = evaluations(&bench);
-    assert!(returns.last().unwrap() > &0.8, "random play earns a third, and the policy {returns:?}");
+    // Whoever does not read it earns a third, and more than half in one of a thousand evaluations.
+    assert!(returns.last().unwrap() > &0.5, "random play earns a third, and the policy {returns:?}");
     let config = fs::read_to_string(bench.path("run/best/policy/config.json")).unwrap();
     let config: Value = serde_json::from_str(&config).unwrap();
     assert_eq!(config["text"]["words"], serde_json::json!(["blue", "green", "key", "red", "take", "the"]));
@@ -282,4 +283,44 @@ fn what_does_not_fit_is_refused_in_one_sentence() {
         &arguments,
         "the policy reads states of images [4, 84, 84], and the dataset \"vectors\" has 3 numbers",
     );
+}
+
+/// What `make demo-pixels` does, in small: two games of 40 steps, two updates, and evaluations of two games of 60 steps.
+#[test]
+fn the_pixel_demo_adapts_the_shipped_policy() {
+    let bench = Bench::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let game = ["--env-kwarg", "full_action_space=true", "--env-kwarg", "shift_frames=4"];
+    let arguments = ["collect", "--env", "envpool:Breakout-v5", "--env-kwarg", "max_episode_steps=40"];
+    let rest = [
+        "--policy",
+        "scripted",
+        "--noise",
+        "0",
+        "--episodes",
+        "2",
+        "--out",
+        "datasets/atari/Breakout-shifted",
+    ];
+    succeed(&bench, &[&arguments[..], &game, &rest].concat());
+    let config = fs::read_to_string(root.join("configs/pixels-finetune.toml")).unwrap();
+    bench.write(
+        "config.toml",
+        &config.replace("policies/pixels", root.join("policies/pixels").to_str().unwrap()),
+    );
+    let small = ["offline.updates=2", "evaluation.episodes=2", "evaluation.every=2", "env.num_envs=2"]
+        .into_iter()
+        .chain(["env.kwargs.max_episode_steps=60", "optimiser.batch_size=16"]);
+    let small: Vec<&str> = small.flat_map(|setting| ["--set", setting]).collect();
+    succeed(&bench, &[&["train", "config.toml", "--out", "run"], &small[..]].concat());
+    for film in ["before.gif", "after.gif"] {
+        assert!(fs::metadata(bench.path("run").join(film)).unwrap().len() > 1000, "{film}");
+    }
+    let adapted: Value =
+        serde_json::from_slice(&fs::read(bench.path("run/best/adapter/adapter_config.json")).unwrap())
+            .unwrap();
+    let modules = adapted["target_modules"].to_string();
+    assert!(modules.contains("embed_image.convolutions.0"), "{modules}");
+    let table = succeed(&bench, &["report", "run"]);
+    assert!(table.contains("EVA"), "{table}");
 }
