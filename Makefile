@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PROGRAM := target/release/eva-rl
 GRAVITIES := 2 4 6 8 10
+# Collects games of the scripted players of Pong and Breakout.
+ATARI := tools/data/atari_data.sh $(PROGRAM)
 
 .PHONY: demo demo-pixels test book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
@@ -19,9 +21,6 @@ demo-pixels: build bridge
 	run=runs/demo-pixels-$$(date +%Y%m%d-%H%M%S) && $(PROGRAM) train configs/pixels-finetune.toml --out $$run && \
 		.bridge/bin/python tools/docs/side_by_side.py $$run/before.gif $$run/after.gif $$run/before-after.gif && \
 		$(PROGRAM) report $$run && echo "before and after, side by side: $$run/before-after.gif"
-
-# Games of the scripted players of Pong and Breakout.
-ATARI := tools/data/atari_data.sh $(PROGRAM)
 
 # Python workers run on Linux alone.
 BRIDGE := $(if $(filter Linux,$(shell uname)),bridge)
@@ -212,7 +211,7 @@ babyai: babyai-data
 	rm -rf docs/results/babyai
 	$(PROGRAM) report runs/babyai/*/ --score success --out docs/results/babyai
 
-# Games of the scripted players of Pong and Breakout to pretrain on, and of a changed Breakout to adapt to: four minutes.
+# Games of the scripted players of Pong and Breakout to pretrain on, and of a changed Breakout to adapt to: some five minutes.
 pixels-data: build bridge
 	$(ATARI) 64 2000 1 Pong Pong
 	$(ATARI) 64 2000 1 Breakout Breakout

@@ -18,6 +18,9 @@ const MOST_MARKERS: usize = 24;
 const APART: f64 = 2.6;
 const SPREAD: f64 = 15.0;
 
+/// Width of a letter in its height, in the mean.
+const LETTER: f64 = 0.55;
+
 /// Room around the curves.
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 16.0;
@@ -71,6 +74,12 @@ pub struct Panel<'a> {
 }
 
 impl Panel<'_> {
+    /// Letters of the title, which is centred at `middle`: as large as fit, and 14 pixels at most.
+    fn title_size(&self, middle: f64) -> f64 {
+        let width = 2.0 * middle.min(self.size.0 - middle);
+        (width / (LETTER * self.title.chars().count().max(1) as f64)).clamp(6.0, 14.0)
+    }
+
     /// The panel from its upper left corner on, and what it shows; with `hover`, every point has a wide target that
     /// holds its values.
     pub fn draw(&self, hover: bool) -> (Markup, Shown) {
@@ -89,7 +98,7 @@ impl Panel<'_> {
             clipPath id=(clip) {
                 rect x=(px(plot.left)) y=(px(plot.top - plot.room)) width=(px(plot.right - plot.left + 6.0)) height=(px(plot.bottom - plot.top + 2.0 * plot.room)) {}
             }
-            text x=(px((plot.left + plot.right) / 2.0)) y="18" text-anchor="middle" font-size="14" { (self.title) }
+            text x=(px((plot.left + plot.right) / 2.0)) y="18" text-anchor="middle" font-size=(px(self.title_size((plot.left + plot.right) / 2.0))) { (self.title) }
             (self.axes(&plot, &curves))
             @for at in online {
                 @let x = plot.x(at as f64);
@@ -383,6 +392,19 @@ mod tests {
         let (svg, shown) = draw(&found, Measure::Return);
         assert!(shown.online && svg.contains(">online</text>"), "{svg}");
         assert!(svg.contains(">2000</text>") && svg.contains(">4000</text>"), "{svg}");
+    }
+
+    #[test]
+    fn a_long_title_has_smaller_letters() {
+        let size_of = |title: &'static str| {
+            let (svg, _) = draw(&comparison(&[(title, "EVA", &[(1.0, 2.0)])]), Measure::Return);
+            let before = svg.split(&format!("\">{title}</text>")).next().unwrap();
+            before.rsplit("font-size=\"").next().unwrap().parse::<f64>().unwrap()
+        };
+        assert_eq!(size_of("Pendulum-v1"), 14.0);
+        let long = "envpool:Breakout-v5 full_action_space=true max_episode_steps=1000 repeat_action_probability=0.25 shift_frames=4";
+        let width = size_of(long) * LETTER * long.len() as f64;
+        assert!((700.0..=760.0).contains(&width), "{width}");
     }
 
     #[test]

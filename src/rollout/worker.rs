@@ -148,3 +148,61 @@ fn reported_success(spec: &EnvSpec, infos: &[f32], row: usize) -> Option<bool> {
         Success::Undefined | Success::Terminated | Success::Truncated => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use eva_rl_envs::{BridgeSettings, EnvError, Kwargs, make_with};
+
+    use super::*;
+    use crate::rollout::RandomActor;
+
+    /// An environment that remembers which rows were retired, and after how many steps of the batch.
+    struct Observed {
+        env: Box<dyn VecEnv>,
+        steps: usize,
+        retired: Vec<(usize, usize)>,
+    }
+
+    impl VecEnv for Observed {
+        fn spec(&self) -> &EnvSpec {
+            self.env.spec()
+        }
+
+        fn num_envs(&self) -> usize {
+            self.env.num_envs()
+        }
+
+        fn begin(&mut self, episodes: Episodes, observations: &mut [f32]) -> Result<(), EnvError> {
+            self.env.begin(episodes, observations)
+        }
+
+        fn step(&mut self, actions: &[f32], batch: &mut StepBatch) -> Result<(), EnvError> {
+            self.steps += 1;
+            self.env.step(actions, batch)
+        }
+
+        fn retire(&mut self, env: usize) {
+            self.retired.push((self.steps, env));
+            self.env.retire(env);
+        }
+    }
+
+    #[test]
+    fn an_environment_without_a_next_episode_is_retired() {
+        let env = make_with("Pendulum-v1", &Kwargs::new(), 4, &BridgeSettings::default()).unwrap();
+        let mut actor = RandomActor { space: env.spec().action.clone() };
+        let mut env = Observed { env, steps: 0, retired: Vec::new() };
+        let keep = |_: usize, episode: Trajectory| {
+            assert_eq!(episode.len(), 200);
+            Ok(())
+        };
+        let play = |env: &mut Observed, actor: &mut RandomActor, episodes: usize| {
+            let numbers = Episodes::all(1, 4);
+            run_worker(env, actor, numbers, episodes, &keep, &AtomicBool::new(false)).unwrap();
+            std::mem::take(&mut env.retired)
+        };
+        // Environments 0 and 1 have two episodes of 200 steps, the others one.
+        assert_eq!(play(&mut env, &mut actor, 6), [(200, 2), (200, 3), (400, 0), (400, 1)]);
+        assert_eq!(play(&mut env, &mut actor, 3), [(400, 3), (600, 0), (600, 1), (600, 2)]);
+    }
+}

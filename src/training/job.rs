@@ -8,7 +8,7 @@ use super::adapter_init::{TaskWindows, initialise_adapters, restore_adapters};
 use super::inputs::TrainInputs;
 use super::online;
 use super::session::Learner;
-use super::session::{Run, RunLog};
+use super::session::{Run, RunLog, WindowReader};
 use crate::config::{LossConfig, OnlineConfig, OnlineDtConfig, RunPlan};
 use crate::data::Replay;
 use crate::evaluation::Evaluated;
@@ -72,7 +72,8 @@ pub fn train(
         tell(&format!("going on from update {} of {total}", state.updates));
     }
     let log = RunLog::new(run_dir, recorder, evaluations, &state, total);
-    let mut run = Run { plan, learner, conditioning, env, tasks, validation, state, saved, log };
+    let reader = WindowReader::new(&learner);
+    let mut run = Run { plan, learner, reader, conditioning, env, tasks, validation, state, saved, log };
     run.learn_what_was_reached();
     run.tell_targets(&offline);
 
@@ -135,7 +136,8 @@ fn offline_updates(run: &mut Run, offline: &Replay) -> anyhow::Result<bool> {
         if !run.checkpoint_and_evaluate(Vec::new)? {
             return Ok(false);
         }
-        let inputs = run.inputs(offline);
+        let windows = run.windows(offline);
+        let inputs = run.inputs(&windows);
         let update_loss = run.learner.loss(&inputs);
         run.step(&inputs, &update_loss)?;
     }

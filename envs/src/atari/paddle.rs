@@ -14,8 +14,7 @@ const NEXT: [f32; 3] = [0.0, -1.0, 1.0];
 /// What a half press among those of the past adds to the squared error, because it is rare.
 const HALF: f32 = 0.15;
 /// What a press costs, in the unit of a place's worth, so that none is made for nothing; and what it costs more with every
-/// step that it is put off, so that what is pressed follows from where the paddle is and not from when the ball arrives,
-/// which is easier to imitate.
+/// step that it is put off, so that of plans that are worth the same the earliest is chosen.
 const PRESS: f32 = 0.01;
 const DELAY: f32 = 0.002;
 /// How much its movement in each of the last three steps counts in finding what was pressed, the latest first.

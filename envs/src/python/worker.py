@@ -397,9 +397,9 @@ class EnvPoolHost:
             # EnvPool 1.2.5 looks for them among its assets, and has them in its package.
             self.kwargs = {"base_path": os.path.dirname(envpool.__file__), **self.kwargs}
         if not isinstance(self.invert, bool):
-            raise ValueError(f"invert_frames is {self.invert!r}, expected true or false")
+            raise ValueError(f"invert_frames is {json.dumps(self.invert)}, expected true or false")
         if type(self.shift) is not int:
-            raise ValueError(f"shift_frames is {self.shift!r}, expected a whole number of rows")
+            raise ValueError(f"shift_frames is {json.dumps(self.shift)}, expected a whole number of rows")
         for name, value in (("invert_frames", self.invert), ("shift_frames", self.shift)):
             if value and not hasattr(spec.config, "repeat_action_probability"):
                 raise ValueError(f"{name} is {json.dumps(value)}, and only Atari's games can be shown so")

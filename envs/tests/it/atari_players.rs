@@ -87,7 +87,7 @@ fn changed_frames_are_shown_of_atari_alone() {
             "envpool:Pong-v5",
             "shift_frames",
             json!(true),
-            "shift_frames is True, expected a whole number of rows",
+            "shift_frames is true, expected a whole number of rows",
         ),
         (
             "envpool:CartPole-v1",

@@ -21,7 +21,8 @@ pub fn filtered_bc(run: &mut Run, settings: &FilteredBcConfig, offline: Replay) 
                 replay.push_to_best(episode);
             }
         }
-        let inputs = run.inputs(&replay);
+        let windows = run.windows(&replay);
+        let inputs = run.inputs(&windows);
         let update_loss = run.learner.loss(&inputs);
         run.step(&inputs, &update_loss)?;
     }

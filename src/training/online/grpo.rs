@@ -50,7 +50,7 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
         let index: Vec<i64> = chosen.iter().map(|context| *context as i64).collect();
         let before =
             round.before.index_select(0, &Tensor::from_slice(&index)).to_device(run.learner.policy.device());
-        let inputs = run.learner.inputs(&run.conditioning, &windows);
+        let inputs = run.inputs(&windows);
         let mut fused = FusedLora::default();
         let (now, mut parts) = log_probs(&run.learner, &mut fused, &inputs); // [B, T]
         let found = sequence_policy_gradient(&now, &before, &advantages, &counted, settings.clip);
@@ -92,7 +92,7 @@ impl Round {
             .chunks(CHUNK)
             .map(|chosen| {
                 let windows = round.windows(run, settings, chosen);
-                let inputs = run.learner.inputs(&run.conditioning, &windows);
+                let inputs = run.inputs(&windows);
                 tch::no_grad(|| log_probs(&run.learner, &mut FusedLora::default(), &inputs).0)
                     .to_device(tch::Device::Cpu)
             })

@@ -19,7 +19,8 @@ pub fn odt(run: &mut Run, settings: &OdtConfig, offline: Replay) -> anyhow::Resu
                 replay.push(episode); // which relabels it
             }
         }
-        let inputs = run.inputs(&replay);
+        let windows = run.windows(&replay);
+        let inputs = run.inputs(&windows);
         let update_loss = run.learner.loss(&inputs);
         run.step(&inputs, &update_loss)?;
     }

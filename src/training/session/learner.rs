@@ -7,22 +7,16 @@ use anyhow::Context;
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
 use eva_rl_agents::adapter_init::{Method, RankAllocator, orthogonality};
 use eva_rl_agents::loss::{self, Spread, StochasticHead};
-use eva_rl_agents::model::{
-    self, Conditioning, EmbeddingCache, ForwardContext, FusedLora, Inputs, TransformerPolicy,
-};
+use eva_rl_agents::model::{self, ForwardContext, FusedLora, Inputs, TransformerPolicy};
 use eva_rl_agents::optimiser::{Optimiser, Settings};
 use tch::{Device, Tensor};
 
 use super::non_finite::{NonFiniteProbe, NonFiniteSource};
 use crate::config::{LossConfig, OptimiserConfig, Precision, RunPlan};
-use crate::data::Windows;
 use crate::metrics::{self, Metric};
 
 /// The adapters' scale among a checkpoint's tensors, as the bits of an f64.
 pub const ADAPTER_SCALE: &str = "adapter_scale";
-
-/// Bytes of embedded images that are kept: half a million of a policy of width 128.
-const EMBEDDED_BYTES: usize = 256 << 20;
 
 /// Deviation of a head whose own start is still to be found from data.
 const NO_STD_YET: f64 = 0.3;
@@ -43,8 +37,6 @@ pub struct Learner {
     allocator: Option<(RankAllocator, f64)>,
     /// Whether updates multiply in bfloat16.
     mixed: bool,
-    /// What the image encoder has made of the images so far, where it is not trained.
-    embedded: Option<EmbeddingCache>,
 }
 
 /// What an update minimises on its batch, and what its gradients need.
@@ -114,17 +106,7 @@ impl Learner {
             _ => None,
         };
         let mixed = plan.optimiser.precision == Precision::Mixed;
-        let embedded = EmbeddingCache::new(&policy, &adapters, EMBEDDED_BYTES);
-        Self { optimiser, policy, adapters, folder, head, temperature, allocator, mixed, embedded }
-    }
-
-    /// The policy's inputs for windows, whose images are embedded once where their encoder is not trained.
-    pub fn inputs(&mut self, conditioning: &Conditioning, windows: &Windows) -> Inputs {
-        let window = windows.view();
-        let Some(cache) = &mut self.embedded else { return conditioning.inputs(&window) };
-        let embedded = tch::no_grad(|| cache.embed(&self.policy, window.pixels)); // [B·T, D]
-        let images = embedded.view([window.batch as i64, window.steps as i64, -1]);
-        conditioning.inputs_of(&window, Some(images))
+        Self { optimiser, policy, adapters, folder, head, temperature, allocator, mixed }
     }
 
     /// Lets the head's deviations begin where the recorded actions of some batches are most likely, and gives

@@ -3,6 +3,8 @@
 mod learner;
 mod non_finite;
 mod run;
+mod window_reader;
 
 pub use learner::{ADAPTER_SCALE, Learner, UpdateLoss};
 pub use run::{Explorer, Run, RunLog};
+pub use window_reader::WindowReader;

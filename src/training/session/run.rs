@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use tch::Tensor;
 
 use super::learner::{Learner, UpdateLoss};
+use super::window_reader::WindowReader;
 use crate::config::{ExplorationConfig, RunPlan};
 use crate::data::{Replay, Trajectory, Windows};
 use crate::evaluation::video;
@@ -33,6 +34,8 @@ pub struct Run<'a> {
     pub plan: &'a RunPlan,
     /// What it trains.
     pub learner: Learner,
+    /// What makes inputs of windows.
+    pub reader: WindowReader,
     /// How its policy reads the environment.
     pub conditioning: Conditioning,
     /// The environment of its exploration and evaluations.
@@ -252,10 +255,9 @@ impl Run<'_> {
         replay.sample(self.plan.optimiser.batch_size, self.conditioning.context_length, &mut draw)
     }
 
-    /// The windows of the next update as the policy reads them.
-    pub fn inputs(&mut self, replay: &Replay) -> Inputs {
-        let windows = self.windows(replay);
-        self.learner.inputs(&self.conditioning, &windows)
+    /// Windows as the policy reads them.
+    pub fn inputs(&mut self, windows: &Windows) -> Inputs {
+        self.reader.read(&self.learner.policy, &self.conditioning, windows)
     }
 
     /// One update down a loss of `inputs`.
@@ -346,7 +348,7 @@ impl Run<'_> {
             seeds::seed_torch(self.plan.seed, Purpose::Validation, batch);
             let (size, steps) = (self.plan.optimiser.batch_size, self.conditioning.context_length);
             let windows = self.validation.sample(size, steps, &mut draw);
-            let inputs = self.learner.inputs(&self.conditioning, &windows);
+            let inputs = self.inputs(&windows);
             sum += self.learner.validation_loss(&inputs);
         }
         Ok(Some(sum / VALIDATION_BATCHES as f64))

@@ -147,10 +147,11 @@ impl ImageEncoder {
         let own = self.convolutions.iter().map(|one| (&one.name, [&one.weight, &one.bias]));
         let Module { name, linear } = &self.projection;
         let own = own.chain([(name, [&linear.weight, &linear.bias])]);
-        let mut tables = self.symbols.iter();
-        own.into_iter().all(|(name, tensors)| {
-            adapters.get(name).is_none() && tensors.iter().all(|tensor| !tensor.requires_grad())
-        }) && tables.all(|table| !table.requires_grad())
+        let trained = |tensor: &Tensor| tensor.requires_grad();
+        !self.symbols.iter().any(trained)
+            && own
+                .into_iter()
+                .all(|(name, tensors)| adapters.get(name).is_none() && !tensors.into_iter().any(trained))
     }
 
     /// `[N, C, H, W]` → `[N, channels · height · width]`.

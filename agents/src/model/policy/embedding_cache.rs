@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Tensor};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::transformer::TransformerPolicy;
 use crate::adapter::AdapterSet;
 use crate::model::core::forward::ForwardContext;
 
-/// Images that are embedded at once: always as many, so that an embedding has the same bits whatever is embedded with it.
+/// Images that are embedded at once: always this many, so that an embedding has the same bits whatever else is in the piece.
 const PIECE: usize = 64;
 
 /// Embeddings by the 128-bit hash of their image.
@@ -70,7 +70,7 @@ impl EmbeddingCache {
             let embedded = policy.encoder.embed_images(&mut ForwardContext::bare(), &images);
             let embedded =
                 embedded.expect("the policy reads images").narrow(0, 0, piece.len() as i64).flatten(0, -1);
-            let embedded = embedded.to_device(tch::Device::Cpu).to_kind(Kind::Float);
+            let embedded = embedded.to_device(Device::Cpu);
             self.vectors.extend(Vec::<f32>::try_from(&embedded).expect("embeddings are f32"));
         }
         let rows: Vec<f32> =
