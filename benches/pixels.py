@@ -123,32 +123,35 @@ def environments(args):
           f"eva-rl {here:.0f}, EnvPool from Python {there:.0f}, ratio {here / there:.2f}x")  # fmt: skip
 
 
-def collect_in_python(seconds):
-    """Transitions a second of a loop that keeps every latest frame, action and reward in memory."""
-    envs, draw = make_pongs(), np.random.default_rng(0)
-    kept, steps = [envs.reset()[0][:, -1].copy()], 0
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds:
+def collect_in_python(episodes):
+    """Transitions a second of a loop that keeps every latest frame, action and reward in memory, until so many episodes
+    have ended; the making of its environments counts, as it does in the command's time."""
+    begun, draw = time.perf_counter(), np.random.default_rng(0)
+    envs = make_pongs()
+    kept, steps, ended = [envs.reset()[0][:, -1].copy()], 0, 0
+    while ended < episodes:
         actions = draw.integers(0, ACTIONS, ENVS)
         shown, rewards, terminated, truncated, _ = envs.step(actions)
         kept += [shown[:, -1].copy(), actions, rewards, terminated, truncated]
-        steps += ENVS - int((terminated | truncated).sum())
+        over = int((terminated | truncated).sum())
+        steps, ended = steps + ENVS - over, ended + over
     return steps / (time.perf_counter() - begun)
 
 
 def collecting(args):
     here, there = [], []
+    # Some an environment, so that few of them wait at the end.
+    episodes = 4 * ENVS
     for _ in range(args.repeats):
         with tempfile.TemporaryDirectory() as folder:
             command = [args.binary, "collect", "--env", "envpool:Pong-v5", "--policy", "random", "--num-envs", str(ENVS)]
-            # Some episodes an environment, so that few of them wait at the end.
-            command += ["--episodes", str(4 * ENVS), "--out", f"{folder}/pong-v0", "--json"]
+            command += ["--episodes", str(episodes), "--out", f"{folder}/pong-v0", "--json"]
             begun = time.perf_counter()
             found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["result"]
             here.append(found["episodes"] * found["mean_length"] / (time.perf_counter() - begun))
-        there.append(collect_in_python(10.0))
+        there.append(collect_in_python(episodes))
     here, there = statistics.median(here), statistics.median(there)
-    print(f"`collect` of {4 * ENVS} episodes of {ENVS} Pong-v5, written and compressed, transitions per second of the whole "
+    print(f"`collect` of {episodes} episodes of {ENVS} Pong-v5, written and compressed, transitions per second of the whole "
           f"command: eva-rl {here:.0f}, EnvPool in a Python loop {there:.0f}, ratio {here / there:.2f}x")  # fmt: skip
 
 

@@ -50,7 +50,13 @@ impl Images {
     pub fn rows(&self, range: Range<usize>) -> Cow<'_, [u8]> {
         match self {
             Self::Held(frames) if range.len() == 1 => Cow::Borrowed(frames.get(range.start)),
-            Self::Held(frames) => range.flat_map(|index| frames.get(index)).copied().collect(),
+            Self::Held(frames) => {
+                let mut rows = Vec::with_capacity(range.len() * frames.size());
+                for index in range {
+                    rows.extend_from_slice(frames.get(index));
+                }
+                Cow::Owned(rows)
+            }
             Self::Stored(stored) => {
                 let rows = stored.read(range);
                 // All of them were read when the dataset was.

@@ -1,7 +1,7 @@
 //! An episode's observations as Minari keeps them: in the environment's own space, a dataset for each of its parts.
 
 use eva_rl_envs::{ImageLeaf, Part, PartKind, Space};
-use hdf5_pure::{DatasetBuilder, GroupBuilder, StagedGroup};
+use hdf5_pure::{DatasetBuilder, GroupBuilder, StagedGroup, make_u8_type};
 
 use super::trajectory::Trajectory;
 
@@ -49,12 +49,13 @@ pub fn fill(place: &mut dyn Place, space: &Space, image: Option<ImageLeaf>, epis
 }
 
 /// Writes images `[N, C, H, W]` of bytes in chunks, compressed.
-fn images(dataset: &mut DatasetBuilder, images: &[u8], shape: &[usize]) {
+fn images(dataset: &mut DatasetBuilder, images: Vec<u8>, shape: &[usize]) {
     let size = shape.iter().product::<usize>().max(1);
-    let rows = (images.len() / size) as u64;
+    let (bytes, rows) = (images.len() as u64, (images.len() / size) as u64);
     let of_rows =
         |rows: u64| [&[rows], shape.iter().map(|side| *side as u64).collect::<Vec<_>>().as_slice()].concat();
-    dataset.with_u8_data(images).with_shape(&of_rows(rows)).with_chunks(&of_rows(CHUNK.min(rows)));
+    dataset.with_raw_data(make_u8_type(), images, bytes); // taken as they are, not copied
+    dataset.with_shape(&of_rows(rows)).with_chunks(&of_rows(CHUNK.min(rows)));
     dataset.with_deflate(DEFLATE);
 }
 
@@ -93,11 +94,13 @@ impl Parts<'_> {
         self.next += 1;
         if let (true, PartKind::Image { shape, channels_last }) = (is_image, &part.kind) {
             self.apart = part.leaf.columns.len();
-            let all = self.episode.images.rows(0..self.episode.images.len());
-            place.dataset(name, &mut |dataset| match (channels_last, shape) {
-                (false, shape) => images(dataset, &all, shape),
-                (true, [channels, height, width]) => {
-                    images(dataset, &channels_behind(&all, *shape), &[*height, *width, *channels]);
+            place.dataset(name, &mut |dataset| {
+                let all = self.episode.images.rows(0..self.episode.images.len());
+                match (channels_last, shape) {
+                    (false, shape) => images(dataset, all.into_owned(), shape),
+                    (true, [channels, height, width]) => {
+                        images(dataset, channels_behind(&all, *shape), &[*height, *width, *channels]);
+                    }
                 }
             });
             return;
@@ -125,7 +128,7 @@ fn write(dataset: &mut DatasetBuilder, part: &Part, rows: &[&[f32]], count: u64)
     match part.leaf.space {
         Space::Box { shape, .. } if matches!(part.kind, PartKind::Image { .. }) => {
             let bytes: Vec<u8> = rows.concat().into_iter().map(|number| number as u8).collect();
-            images(dataset, &bytes, shape);
+            images(dataset, bytes, shape);
         }
         Space::Text { .. } => {
             let texts: Vec<String> = rows.iter().map(|row| part.text(row).expect("it is a text")).collect();
