@@ -12,6 +12,7 @@
 //! | `sweep` | a grid of runs, and a report of them |
 //! | `learning` | returns rise: a tiny task for each algorithm of `[online]` |
 //! | `parity` | foundation policies beside their reference implementations |
+//! | `foundation` | policies of many tasks: named, played, trained, refused |
 //! | `pixels` | policies that read images: data, training, refusals |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `init` | configs to start from |
@@ -26,6 +27,7 @@ mod bad_input;
 mod bridge;
 mod examples;
 mod faults;
+mod foundation;
 mod imports;
 mod init;
 mod job;

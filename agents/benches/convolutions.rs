@@ -91,6 +91,7 @@ impl Game {
             images: Some(
                 self.frames.index_select(0, &Tensor::from_slice(&frames)).view([windows, time, 4, 84, 84]),
             ),
+            previous: None,
             actions: Tensor::from_slice(&actions).view(shape).one_hot(3).to_kind(Kind::Float),
             rewards: None,
             returns_to_go: Tensor::ones([windows, time, 1], (Kind::Float, Device::Cpu)),

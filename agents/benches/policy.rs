@@ -20,6 +20,7 @@ fn inputs(config: &PolicyConfig) -> Inputs {
         states: Tensor::randn([BATCH, STEPS, config.state_dim], float),
         words: None,
         images: None,
+        previous: None,
         actions: Tensor::rand([BATCH, STEPS, config.act_dim], float) * 2.0 - 1.0,
         rewards: None,
         returns_to_go: Tensor::randn([BATCH, STEPS, 1], float),

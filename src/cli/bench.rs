@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::eva::EvaFlags;
-use super::shared::{EnvArgs, StatisticsArgs, word};
+use super::shared::{EnvArgs, GivenArgs, word};
 use crate::rollout::Inference;
 
 /// Arguments of `bench`.
@@ -131,7 +131,7 @@ pub struct BenchRolloutArgs {
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
-    pub statistics: StatisticsArgs,
+    pub given: GivenArgs,
     /// The environment
     #[command(flatten)]
     pub env: EnvArgs,
@@ -157,7 +157,7 @@ pub struct BenchUpdateArgs {
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
-    pub statistics: StatisticsArgs,
+    pub given: GivenArgs,
     /// The environment whose random episodes windows are drawn from
     #[command(flatten)]
     pub env: Option<EnvArgs>,

@@ -10,7 +10,7 @@ use eva_rl_agents::adapter::{OptionChecks, Rank, RunSize};
 use eva_rl_agents::adapter_init::eva::EvaOptions;
 use serde_json::{Map, Value};
 
-use super::shared::{ReadingArgs, StatisticsArgs, possible_values};
+use super::shared::{GivenArgs, ReadingArgs, possible_values};
 use crate::config::{Key, Kind};
 use crate::support::errors::InputError;
 
@@ -159,7 +159,7 @@ pub struct EvaArgs {
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
-    pub statistics: StatisticsArgs,
+    pub given: GivenArgs,
     /// A Minari dataset
     #[arg(long, value_name = "DATASET")]
     pub data: PathBuf,

@@ -16,7 +16,7 @@ pub use bench::{
     BenchWindowsArgs,
 };
 pub use eva::EvaArgs;
-pub use shared::{ActingArgs, EnvArgs, ReadingArgs, StatisticsArgs};
+pub use shared::{ActingArgs, EnvArgs, GivenArgs, ReadingArgs};
 
 /// Fine-tunes pretrained decision-transformer policies with EVA and LoRA adapters.
 #[derive(Debug, Parser)]
@@ -101,7 +101,7 @@ pub struct InitArgs {
     pub policy: Option<PathBuf>,
     /// What the policy's files may lack
     #[command(flatten)]
-    pub statistics: StatisticsArgs,
+    pub given: GivenArgs,
     /// A Minari dataset; may be given more than once
     #[arg(long, value_name = "DATASET", required = true)]
     pub data: Vec<PathBuf>,
@@ -165,7 +165,7 @@ pub struct EvaluateArgs {
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
-    pub statistics: StatisticsArgs,
+    pub given: GivenArgs,
     /// An adapter folder of that policy
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -203,7 +203,7 @@ pub struct CollectArgs {
     pub policy: String,
     /// What the policy's files may lack
     #[command(flatten)]
-    pub statistics: StatisticsArgs,
+    pub given: GivenArgs,
     /// Episodes to play
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
@@ -256,7 +256,7 @@ pub struct MergeArgs {
     pub policy: PathBuf,
     /// What the policy's files may lack; the merged policy's config.json gets it
     #[command(flatten)]
-    pub statistics: StatisticsArgs,
+    pub given: GivenArgs,
     /// An adapter folder of that policy; a run has its own
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -275,7 +275,7 @@ pub struct PredictArgs {
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
-    pub statistics: StatisticsArgs,
+    pub given: GivenArgs,
     /// An adapter folder of that policy
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -298,7 +298,7 @@ pub struct InspectArgs {
     pub path: PathBuf,
     /// What a policy's files may lack
     #[command(flatten)]
-    pub statistics: StatisticsArgs,
+    pub given: GivenArgs,
     /// How faults in a dataset are taken
     #[command(flatten)]
     pub reading: ReadingArgs,

@@ -1,9 +1,10 @@
 //! Arguments that several commands take, and how values are read.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use eva_rl_agents::model::Given;
 use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -72,18 +73,21 @@ impl EnvArgs {
     }
 }
 
-/// What a policy's own files may lack.
+/// What a policy's own files may lack, and which of its tasks is meant.
 #[derive(Debug, Args)]
-pub struct StatisticsArgs {
+pub struct GivenArgs {
     /// JSON with state_mean, state_std, return_scale, target_return, …, over those of the policy
     #[arg(long, value_name = "FILE")]
     pub statistics: Option<PathBuf>,
+    /// Task to play, of a policy that knows several (`inspect POLICY` lists them)
+    #[arg(long, value_name = "NAME")]
+    pub task: Option<String>,
 }
 
-impl StatisticsArgs {
-    /// The file, if one was named.
-    pub fn file(&self) -> Option<&Path> {
-        self.statistics.as_deref()
+impl GivenArgs {
+    /// What was named.
+    pub fn given(&self) -> Given<'_> {
+        Given { statistics: self.statistics.as_deref(), task: self.task.as_deref() }
     }
 }
 
@@ -108,8 +112,9 @@ impl ReadingArgs {
 /// How a policy acts.
 #[derive(Debug, Args)]
 pub struct ActingArgs {
-    /// What a step computes: window (the whole context, as decision transformers are evaluated) or cached (its own
-    /// tokens; faster, and another policy once an episode outgrows the context)
+    /// What a step computes: window (the whole context, as decision transformers are evaluated), cached (its own
+    /// tokens; faster, and another policy once an episode outgrows the context) or reference (as the family's
+    /// reference acts)
     #[arg(long, value_name = "HOW", default_value = "window", value_parser = word::<Inference>())]
     pub inference: Inference,
     /// How actions are chosen: greedy (the most likely one) or sampled (by the logits of discrete or binned actions)

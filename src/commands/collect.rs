@@ -74,6 +74,8 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             let mut conditioning =
                 policies::conditioning(policy.config(), policy.device(), &path, args.target_return)?;
             conditioning.return_cap = args.acting.cap()?;
+            let asked = args.target_return.as_slice();
+            policies::check_returns(&conditioning, asked, conditioning.return_cap)?;
             let whose = format!("`{}`", spec.id);
             policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
             let target_return = conditioning.target_return;
@@ -124,7 +126,7 @@ impl Player {
             "scripted" => Self::Scripted,
             path => {
                 let path = policy_folder(path)?;
-                let source = Source::of(&path, None, args.statistics.file())?;
+                let source = Source::of(&path, None, args.given.given())?;
                 let policy = policies::read_merged(&source, Device::Cpu)?;
                 Self::Policy(path, Box::new(policy))
             }

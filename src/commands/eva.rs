@@ -25,7 +25,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let refuse = |text: String| -> anyhow::Result<()> { Err(InputError(text).into()) };
     let options = args.eva.options(args.batch_size)?;
     let rank = options.lora.rank.get();
-    let policy = policies::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
+    let policy = policies::read_transformer(&args.policy, args.given.given(), Device::Cpu)?;
     // Windows of data are conditioned on what was earned, whatever the target return.
     let target = policy.config().target_return.or(Some(0.0));
     let conditioning = policies::conditioning(policy.config(), policy.device(), &args.policy, target)?;

@@ -24,7 +24,7 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     }
     let kwargs = args.env.kwargs();
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
-    let source = Source::of(&args.policy, args.adapter.as_deref(), args.statistics.file())?;
+    let source = Source::of(&args.policy, args.adapter.as_deref(), args.given.given())?;
     let policy = policies::read_merged(&source, Device::Cpu)?;
     let bridge = args.env.bridge(policy.config().image_shape.is_some())?;
     let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
@@ -36,6 +36,7 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let target = args.target_returns.first().copied();
     let mut conditioning = policies::conditioning(policy.config(), policy.device(), &source.policy, target)?;
     conditioning.return_cap = args.acting.cap()?;
+    policies::check_returns(&conditioning, &args.target_returns, conditioning.return_cap)?;
     let whose = format!("`{}`", spec.id);
     policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
     let targets =

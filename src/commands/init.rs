@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use eva_rl_agents::adapter::{LoraOptions, Rank};
-use eva_rl_agents::model::{Activation, Token, TransformerPolicy};
+use eva_rl_agents::model::{Activation, Given, Token, TransformerPolicy};
 use eva_rl_agents::optimiser::{Algorithm, Schedule};
 use eva_rl_envs::{Kwargs, is_bridged};
 use tch::Device;
@@ -43,7 +43,7 @@ struct Task {
 
 /// The policy's folder where `path` may be a run too. A run starts from a whole policy, and from no adapter of one.
 fn whole_policy(path: &Path) -> anyhow::Result<PathBuf> {
-    let source = Source::of(path, None, None)?;
+    let source = Source::of(path, None, Given::default())?;
     match source.adapter {
         None => Ok(source.policy),
         Some(_) => Err(InputError(format!(
@@ -63,7 +63,7 @@ pub fn run(mut args: InitArgs) -> anyhow::Result<()> {
     let policy = match &args.policy {
         None => None,
         Some(path) => {
-            let policy = policies::read_transformer(path, args.statistics.file(), Device::Cpu)?;
+            let policy = policies::read_transformer(path, args.given.given(), Device::Cpu)?;
             // The config names the target return.
             policies::conditioning(policy.config(), Device::Cpu, path, Some(0.0))?;
             Some(policy)
@@ -161,6 +161,7 @@ fn starting_point(
         return Err(InputError(text).into());
     }
     let target_return = task.returns[1];
+    let reads_returns = policy.is_none_or(|policy| policy.config().reads(Token::Return));
     let online = online(&args.online, task);
     let updates = if policy.is_some() { 300 } else { 2000 };
     let total = updates + online.as_ref().map_or(0, |_| ROUNDS.0 * ROUNDS.1);
@@ -170,7 +171,8 @@ fn starting_point(
         policy: match &args.policy {
             Some(path) => PolicyConfig::Pretrained {
                 path: path.clone(),
-                statistics: args.statistics.statistics.clone(),
+                statistics: args.given.statistics.clone(),
+                task: args.given.task.clone(),
             },
             None => PolicyConfig::New(new_policy(task)),
         },
@@ -207,7 +209,7 @@ fn starting_point(
         env: EnvConfig {
             id: task.env.clone(),
             num_envs: NUM_ENVS,
-            target_return: Some(target_return),
+            target_return: reads_returns.then_some(target_return),
             kwargs: task.kwargs.clone(),
             bridge: None,
         },

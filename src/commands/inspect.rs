@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use eva_rl_agents::adapter::AdapterFolder;
-use eva_rl_agents::model::{Conditioning, Policy};
+use eva_rl_agents::model::{Conditioning, Given, Policy};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
@@ -30,7 +30,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     } else if path.join("config.toml").is_file() {
         run_folder(path)?
     } else if path.join("config.json").is_file() || path.is_file() {
-        policy(path, args.statistics.file())?
+        policy(path, args.given.given())?
     } else if AdapterFolder::locate(path).is_ok() {
         adapter(path)?
     } else {
@@ -87,8 +87,8 @@ fn print_evaluation(row: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn policy(path: &Path, statistics: Option<&Path>) -> anyhow::Result<Value> {
-    let policy = policies::read_policy(path, statistics, Device::Cpu)?;
+fn policy(path: &Path, given: Given) -> anyhow::Result<Value> {
+    let policy = policies::read_policy(path, given, Device::Cpu)?;
     let (format, parameters) = match &policy {
         Policy::Transformer(policy) => {
             ("decision transformer", policy.weights().values().map(Tensor::numel).sum())
@@ -96,13 +96,32 @@ fn policy(path: &Path, statistics: Option<&Path>) -> anyhow::Result<Value> {
         Policy::TorchScript(script) => ("TorchScript", script.parameter_count()),
     };
     let config = policy.config();
+    let tasks: Vec<Value> = config
+        .tasks
+        .iter()
+        .map(|(name, task)| {
+            json!({
+                "task": name,
+                "group": task.group_name,
+                "observation_width": task.observation_width(),
+                "action_width": task.action_dim,
+                "reward_scale": task.reward_scale,
+            })
+        })
+        .collect();
     let acts = match Conditioning::new(config, Device::Cpu) {
+        _ if config.task.is_none() && !tasks.is_empty() => {
+            "in one of its tasks, which `--task` names".to_owned()
+        }
         Ok(_) => format!("with the statistics of {}", config.statistics_from),
         Err(missing) => format!("not yet: {missing}"),
     };
     let mut found = json!({ "kind": "policy", "format": format, "parameters": parameters, "acts": acts });
     if let (Value::Object(found), Value::Object(config)) = (&mut found, serde_json::to_value(config)?) {
         found.extend(config);
+        if !tasks.is_empty() {
+            found.insert("tasks".to_owned(), tasks.into());
+        }
     }
     Ok(found)
 }

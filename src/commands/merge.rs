@@ -14,13 +14,13 @@ use crate::support::stdout::{print, print_json};
 /// Runs `merge`.
 pub fn run(args: MergeArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
-    let source = Source::of(&args.policy, args.adapter.as_deref(), args.statistics.file())?;
+    let source = Source::of(&args.policy, args.adapter.as_deref(), args.given.given())?;
     let Some(adapter) = &source.adapter else {
         let text =
             format!("{:?} is a whole policy, with no adapter to merge; --adapter names one", source.policy);
         return Err(InputError(text).into());
     };
-    let policy = policies::read_transformer(&source.policy, source.statistics.as_deref(), Device::Cpu)?;
+    let policy = policies::read_transformer(&source.policy, source.given(), Device::Cpu)?;
     let (_, adapters) = policies::read_adapter(adapter, &policy)?;
     let merged = tch::no_grad(|| policy.merged(&adapters));
     write_folder(&args.out, |folder| Ok(model::write(&merged, folder)?))?;

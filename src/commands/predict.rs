@@ -18,16 +18,15 @@ use crate::support::stdout::{print, print_json};
 /// Runs `predict`.
 pub fn run(args: PredictArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
-    let source = Source::of(&args.policy, args.adapter.as_deref(), args.statistics.file())?;
-    let statistics = source.statistics.as_deref();
+    let source = Source::of(&args.policy, args.adapter.as_deref(), args.given.given())?;
     let predictions = match &source.adapter {
         None => {
-            let policy = policies::read_policy(&source.policy, statistics, Device::Cpu)?;
+            let policy = policies::read_policy(&source.policy, source.given(), Device::Cpu)?;
             let inputs = read_inputs(&args.inputs, policy.config())?;
             predict(&policy, &AdapterSet::default(), &inputs)?
         }
         Some(folder) => {
-            let policy = policies::read_transformer(&source.policy, statistics, Device::Cpu)?;
+            let policy = policies::read_transformer(&source.policy, source.given(), Device::Cpu)?;
             let (_, adapters) = policies::read_adapter(folder, &policy)?;
             let inputs = read_inputs(&args.inputs, policy.config())?;
             predict(&Policy::Transformer(policy.with_replaced(&adapters)), &adapters, &inputs)?

@@ -61,6 +61,9 @@ pub enum PolicyConfig {
         /// A file of statistics, where the policy's own are missing or not wanted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         statistics: Option<PathBuf>,
+        /// The task that is played, of a policy that knows several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<String>,
     },
     /// A decision transformer with random weights, normalised by the data.
     New(NewPolicyConfig),
@@ -136,7 +139,7 @@ impl EnvConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutConfig {
-    /// What it computes at a step of exploration: `"cached"` (the default), or `"window"`.
+    /// What it computes at a step of exploration: `"cached"` (the default), `"window"`, or `"reference"`.
     #[serde(default = "cached")]
     pub inference: Inference,
     /// The greatest return-to-go that the policy is conditioned on at any step, in exploration and in evaluations;
@@ -177,8 +180,8 @@ pub struct EvaluationConfig {
     /// (`env.target_return`) where empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub target_returns: Vec<f32>,
-    /// What the policy computes at a step: `"window"` (the default), as decision transformers are evaluated, or
-    /// `"cached"`, which is faster.
+    /// What the policy computes at a step: `"window"` (the default), as decision transformers are evaluated,
+    /// `"cached"`, which is faster, or `"reference"`, as the family's reference acts.
     #[serde(default = "window")]
     pub inference: Inference,
     /// How actions are chosen: `"greedy"` (the default), or `"sampled"` of policies with discrete or binned actions.
@@ -220,6 +223,13 @@ impl Deref for RunPlan {
 }
 
 impl RunConfig {
+    /// Whether it names a return that the policy is to ask for, or a cap on it.
+    pub fn names_returns(&self) -> bool {
+        let exploration = self.online.as_ref().and_then(|online| online.exploration().target_return);
+        let named = [self.env.target_return, exploration, self.rollout.max_return_to_go];
+        named.iter().any(Option::is_some) || !self.evaluation.target_returns.is_empty()
+    }
+
     /// Checks what types cannot.
     pub fn plan(self) -> Result<RunPlan, ConfigError> {
         let mut checks = Checks::default();

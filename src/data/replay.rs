@@ -17,6 +17,8 @@ pub struct Replay {
     observation_width: usize,
     action_width: usize,
     held: VecDeque<Held>,
+    /// Whether windows go on over episodes, and hold what came before each step.
+    spans_episodes: bool,
     /// The steps at which parts end, where as many windows are drawn from each part.
     part_ends: Vec<usize>,
 }
@@ -30,7 +32,20 @@ struct Held {
 impl Replay {
     /// Empty, for trajectories of these widths.
     pub fn new(capacity: usize, observation_width: usize, action_width: usize) -> Self {
-        Self { capacity, observation_width, action_width, held: VecDeque::new(), part_ends: Vec::new() }
+        Self {
+            capacity,
+            observation_width,
+            action_width,
+            held: VecDeque::new(),
+            spans_episodes: false,
+            part_ends: Vec::new(),
+        }
+    }
+
+    /// The same, whose windows go on over the episodes of a part where `spans_episodes` is set, and hold the action and
+    /// reward before each step.
+    pub fn spanning(self, spans_episodes: bool) -> Self {
+        Self { spans_episodes, ..self }
     }
 
     /// The trajectories, oldest first.
@@ -147,31 +162,48 @@ impl Replay {
         }
         let windows = Windows::new(starts.len(), steps, self.observation_width, self.action_width);
         let image_size = self.held.front().map_or(0, |held| held.trajectory.images.size());
-        let mut windows = windows.with_images(image_size);
+        let mut windows = windows.with_images(image_size).with_previous(self.spans_episodes);
+        let parts = if self.spans_episodes { self.parts() } else { Vec::new() };
         for (row, &step) in starts.iter().enumerate() {
-            let index = ends.partition_point(|end| *end <= step);
-            let held = &self.held[index];
-            let start = step - (ends[index] - held.trajectory.len());
-            let length = steps.min(held.trajectory.len() - start);
-            let first = steps - length;
-            let images = held.trajectory.images.rows(start..start + length);
-            for slot in first..steps {
-                let timestep = start + slot - first;
-                let step = Step {
-                    timestep,
-                    state: &held.trajectory.observations.row(timestep, self.observation_width),
-                    pixels: &images[(slot - first) * image_size..][..image_size],
-                    action: &held.trajectory.actions.row(timestep, self.action_width),
-                    reward: held.trajectory.rewards[timestep],
-                    return_to_go: held.returns_to_go[timestep],
-                    terminates: timestep + 1 == held.trajectory.len()
-                        && held.trajectory.end == Phase::Terminated,
-                };
-                windows.set(row, slot, &step);
+            let mut index = ends.partition_point(|end| *end <= step);
+            let end = match parts.iter().find(|part| part.contains(&step)) {
+                Some(part) => part.end,
+                None => ends[index],
+            };
+            windows.set_total(row, self.held[index].returns_to_go[0]);
+            let mut slot = steps - steps.min(end - step);
+            let mut start = step - (ends[index] - self.held[index].trajectory.len());
+            while slot < steps {
+                let length = (steps - slot).min(self.held[index].trajectory.len() - start);
+                self.held[index].copy_steps(start..start + length, &mut windows, row, slot);
+                (index, start, slot) = (index + 1, 0, slot + length);
             }
-            windows.set_total(row, held.returns_to_go[0]);
         }
         windows
+    }
+}
+
+impl Held {
+    /// Puts these steps into a window of `windows`, from the slot `first` on.
+    fn copy_steps(&self, steps: Range<usize>, windows: &mut Windows, window: usize, first: usize) {
+        let Self { trajectory, returns_to_go } = self;
+        let (observation_width, action_width) = windows.widths();
+        let images = trajectory.images.rows(steps.clone());
+        for (at, timestep) in steps.enumerate() {
+            let before = timestep.saturating_sub(1); // of the first step, it counts nowhere
+            let step = Step {
+                timestep,
+                state: &trajectory.observations.row(timestep, observation_width),
+                pixels: &images[at * trajectory.images.size()..][..trajectory.images.size()],
+                action: &trajectory.actions.row(timestep, action_width),
+                previous_action: &trajectory.actions.row(before, action_width),
+                previous_reward: trajectory.rewards[before],
+                reward: trajectory.rewards[timestep],
+                return_to_go: returns_to_go[timestep],
+                terminates: timestep + 1 == trajectory.len() && trajectory.end == Phase::Terminated,
+            };
+            windows.set(window, first + at, &step);
+        }
     }
 }
 
@@ -305,6 +337,30 @@ mod tests {
         replay.push(Trajectory { end: Phase::Truncated, ..trajectory(1.0, 3) });
         let windows = replay.windows(&[0, 3], 3);
         assert_eq!(windows.terminates, [false, false, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_spanning_window_goes_on_over_the_episodes_of_its_part() {
+        let mut replay = Replay::new(3, 1, 1).spanning(true);
+        for (first, length, ends_part) in [(10.0, 2), (20.0, 3), (30.0, 2)].map(|(a, b)| (a, b, a != 10.0)) {
+            replay.push(trajectory(first, length));
+            if ends_part {
+                replay.end_part();
+            }
+        }
+        // From the second step of the first episode, through the second one, and not into the next part.
+        let windows = replay.windows(&[1], 6);
+        assert_eq!(windows.mask, [false, false, true, true, true, true]);
+        assert_eq!(windows.states[2..], [11.0, 20.0, 21.0, 22.0]);
+        assert_eq!(windows.timesteps[2..], [1, 0, 1, 2]);
+        let view = windows.view();
+        let previous = view.previous.unwrap();
+        // The first step of an episode has nothing before it, and what stands there counts nowhere.
+        assert_eq!([2, 4, 5].map(|slot| previous.actions[slot]), [-10.0, -20.0, -21.0]);
+        assert_eq!([2, 4, 5].map(|slot| previous.rewards[slot]), [1.0; 3]);
+        // Without parts it goes on to the end of all.
+        replay.part_ends.clear();
+        assert_eq!(replay.windows(&[1], 6).states, [11.0, 20.0, 21.0, 22.0, 30.0, 31.0]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Windows of steps in rows, in the environment's units; what is not set is padding.
 
-use eva_rl_agents::model::Window;
+use eva_rl_agents::model::{PreviousRows, Window};
 
 /// One step of an episode.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,10 @@ pub struct Step<'a> {
     pub pixels: &'a [u8],
     /// `[A]`.
     pub action: &'a [f32],
+    /// The action before it, `[A]`, if the windows have such; that of an episode's first step counts nowhere.
+    pub previous_action: &'a [f32],
+    /// What that action earned.
+    pub previous_reward: f32,
     /// What the action earned.
     pub reward: f32,
     /// What was still to be earned before it.
@@ -32,6 +36,8 @@ pub struct Windows {
     pub(super) states: Vec<f32>,
     pixels: Vec<u8>,
     pub(super) actions: Vec<f32>,
+    previous_actions: Vec<f32>,
+    previous_rewards: Vec<f32>,
     pub(super) rewards: Vec<f32>,
     pub(super) returns_to_go: Vec<f32>,
     pub(super) timesteps: Vec<i64>,
@@ -53,6 +59,8 @@ impl Windows {
             states: vec![0.0; slots * observation_width],
             pixels: Vec::new(),
             actions: vec![0.0; slots * action_width],
+            previous_actions: Vec::new(),
+            previous_rewards: Vec::new(),
             rewards: vec![0.0; slots],
             returns_to_go: vec![0.0; slots],
             timesteps: vec![0; slots],
@@ -68,17 +76,34 @@ impl Windows {
         Self { image_size, pixels, ..self }
     }
 
+    /// The same, with what came before each step where `previous` is set.
+    pub fn with_previous(self, previous: bool) -> Self {
+        let slots = if previous { self.batch * self.steps } else { 0 };
+        let actions = vec![0.0; slots * self.action_width];
+        Self { previous_actions: actions, previous_rewards: vec![0.0; slots], ..self }
+    }
+
     /// Puts a step into a window's slot, counted from the left.
     pub fn set(&mut self, window: usize, slot: usize, step: &Step) {
         let row = window * self.steps + slot;
         self.states[row * self.observation_width..][..self.observation_width].copy_from_slice(step.state);
         self.pixels[row * self.image_size..][..self.image_size].copy_from_slice(step.pixels);
         self.actions[row * self.action_width..][..self.action_width].copy_from_slice(step.action);
+        if !self.previous_rewards.is_empty() {
+            self.previous_actions[row * self.action_width..][..self.action_width]
+                .copy_from_slice(step.previous_action);
+            self.previous_rewards[row] = step.previous_reward;
+        }
         self.rewards[row] = step.reward;
         self.returns_to_go[row] = step.return_to_go;
         self.timesteps[row] = step.timestep as i64;
         self.mask[row] = true;
         self.terminates[row] = step.terminates;
+    }
+
+    /// Widths of a step's observation and action.
+    pub(super) fn widths(&self) -> (usize, usize) {
+        (self.observation_width, self.action_width)
     }
 
     /// Says what the whole episode of a window earned.
@@ -119,6 +144,8 @@ impl Windows {
             pixels: &self.pixels,
             actions: &self.actions,
             rewards: &self.rewards,
+            previous: (!self.previous_rewards.is_empty())
+                .then_some(PreviousRows { actions: &self.previous_actions, rewards: &self.previous_rewards }),
             returns_to_go: &self.returns_to_go,
             timesteps: &self.timesteps,
             mask: &self.mask,

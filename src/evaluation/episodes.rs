@@ -174,7 +174,7 @@ impl Evaluation {
     /// The same, said of how a policy played.
     pub fn by(self, play: &Play) -> Self {
         Self {
-            target_return: Some(play.target_return),
+            target_return: play.conditioning.reads_returns.then_some(play.target_return),
             max_return_to_go: play.conditioning.return_cap,
             inference: Some(play.inference),
             actions: matches!(play.choice, ActionSelection::ByLogits(_)).then_some(Actions::Sampled),
@@ -268,8 +268,9 @@ pub fn evaluate_tasks(
     plan: &RunPlan,
     tasks: &[Task],
     seed: u64,
+    inference: Inference,
 ) -> anyhow::Result<(Evaluation, Vec<TaskEvaluation>)> {
-    let (own, episodes, inference) = (&plan.env, plan.evaluation.episodes, plan.evaluation.inference);
+    let (own, episodes) = (&plan.env, plan.evaluation.episodes);
     let (mut all, mut found) = (Vec::new(), Vec::new());
     let images = conditioning.image_shape().is_some();
     for &Task { env: ref id, ref kwargs, target_return } in tasks {

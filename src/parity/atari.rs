@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use eva_rl_agents::loss::behaviour_cloning;
-use eva_rl_agents::model::{ForwardContext, Inputs, Policy, Token, TransformerPolicy};
+use eva_rl_agents::model::{ForwardContext, Given, Inputs, Policy, Token, TransformerPolicy};
 use eva_rl_envs::{ActionSpace, Phase};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -53,7 +53,7 @@ fn read_policy(folder: &Path, heads: i64) -> anyhow::Result<TransformerPolicy> {
     let weights = folder.join("model.pth");
     std::fs::copy(&weights, beside.path().join("model.pth"))
         .map_err(|error| InputError(format!("cannot read {weights:?}: {error}")))?;
-    policies::read_transformer(beside.path(), None, Device::Cpu)
+    policies::read_transformer(beside.path(), Given::default(), Device::Cpu)
 }
 
 /// The first `steps` steps of the case's windows as the policy reads them.
@@ -66,6 +66,7 @@ fn inputs(case: &Case, policy: &TransformerPolicy, steps: Option<i64>) -> anyhow
         states: Tensor::zeros([batch, steps, 0], (Kind::Float, Device::Cpu)),
         words: None,
         images: Some(states.narrow(1, 0, steps)),
+        previous: None,
         actions: actions.one_hot(policy.config().act_dim).to_kind(Kind::Float),
         rewards: None,
         returns_to_go: part("in.rtgs")?.to_kind(Kind::Float),

@@ -4,6 +4,7 @@
 
 mod atari;
 mod case;
+mod vintix;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use crate::support::stdout::print;
 type Play = fn(&Path, &Value) -> anyhow::Result<Vec<Case>>;
 
 /// The families, by the name that `meta.json` gives them.
-const FAMILIES: [(&str, Play); 1] = [("atari-dt", atari::play)];
+const FAMILIES: [(&str, Play); 2] = [("atari-dt", atari::play), ("vintix", vintix::play)];
 
 /// Plays every case of `folders`, and prints each one's worst difference. The exit code is 0 where all are within
 /// their tolerance, 1 where one is not, 2 where a folder cannot be read.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use eva_rl_agents::model::Token;
-use eva_rl_agents::model::{Inputs, PolicyConfig};
+use eva_rl_agents::model::{Inputs, PolicyConfig, Previous};
 use eva_rl_agents::tensor::file::TensorFile;
 use tch::{Device, Kind, Tensor};
 
@@ -69,6 +69,18 @@ pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs>
             Some(words)
         }
     };
+    let previous = match config.spans_episodes() {
+        false => None,
+        true => Some(Previous {
+            actions: shaped("previous_actions", &[batch, steps, config.act_dim], Kind::Float)?,
+            rewards: shaped("previous_rewards", &[batch, steps, 1], Kind::Float)?,
+        }),
+    };
+    // What a policy is not told need not be there.
+    let where_read = |token: Token, name: &str, width: i64| match config.reads(token) {
+        true => shaped(name, &[batch, steps, width], Kind::Float),
+        false => Ok(Tensor::zeros([batch, steps, width], (Kind::Float, Device::Cpu))),
+    };
     let (states, images) = match config.image_shape {
         None => (states, None),
         Some(_) if images_alone => {
@@ -80,9 +92,10 @@ pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs>
         states,
         words,
         images,
-        actions: shaped("actions", &[batch, steps, config.act_dim], Kind::Float)?,
+        previous,
+        actions: where_read(Token::Action, "actions", config.act_dim)?,
         rewards,
-        returns_to_go: shaped("returns_to_go", &[batch, steps, 1], Kind::Float)?,
+        returns_to_go: where_read(Token::Return, "returns_to_go", 1)?,
         timesteps,
         // As in transformers, every step is real where nobody says.
         mask: match file.shape("attention_mask") {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
-use eva_rl_agents::model::{ActionKind, Conditioning, Policy, PolicyConfig, TransformerPolicy};
+use eva_rl_agents::model::{ActionKind, Conditioning, Given, Policy, PolicyConfig, TransformerPolicy};
 use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
@@ -13,7 +13,7 @@ use crate::policies::Source;
 use crate::support::errors::{InputError, OrInput, tell};
 
 /// Reads a policy of any kind, for acting; `statistics` is a file that the user names.
-pub fn read_policy(path: &Path, statistics: Option<&Path>, device: Device) -> anyhow::Result<Policy> {
+pub fn read_policy(path: &Path, given: Given, device: Device) -> anyhow::Result<Policy> {
     if !path.exists() {
         let hint = hub_hint(path);
         return Err(InputError(format!(
@@ -21,7 +21,7 @@ pub fn read_policy(path: &Path, statistics: Option<&Path>, device: Device) -> an
         ))
         .into());
     }
-    let policy = Policy::read(path, statistics, device).or_input()?;
+    let policy = Policy::read(path, given, device).or_input()?;
     if let [first, others @ ..] = policy.config().ignored.as_slice() {
         let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
         tell(&format!("{path:?} holds `{first}`{others}, no part of a decision transformer: left out"));
@@ -44,12 +44,8 @@ pub fn hub_hint(path: &Path) -> String {
 }
 
 /// Reads a policy whose maps can be adapted and trained.
-pub fn read_transformer(
-    path: &Path,
-    statistics: Option<&Path>,
-    device: Device,
-) -> anyhow::Result<TransformerPolicy> {
-    match read_policy(path, statistics, device)? {
+pub fn read_transformer(path: &Path, given: Given, device: Device) -> anyhow::Result<TransformerPolicy> {
+    match read_policy(path, given, device)? {
         Policy::Transformer(policy) => Ok(policy),
         Policy::TorchScript(_) => Err(InputError(format!(
             "{path:?} is a TorchScript module, whose linear maps are compiled into its own code and take no adapters; expected a policy in Hugging Face's format"
@@ -70,10 +66,9 @@ pub fn read_adapter(
 
 /// Reads a policy, with an adapter folded in where there is one.
 pub fn read_merged(source: &Source, device: Device) -> anyhow::Result<Policy> {
-    let Source { policy: path, adapter, statistics } = source;
-    let statistics = statistics.as_deref();
-    let Some(adapter) = adapter else { return read_policy(path, statistics, device) };
-    let policy = read_transformer(path, statistics, device)?;
+    let (Source { policy: path, adapter, .. }, given) = (source, source.given());
+    let Some(adapter) = adapter else { return read_policy(path, given, device) };
+    let policy = read_transformer(path, given, device)?;
     let (_, adapters) = read_adapter(adapter, &policy)?;
     Ok(Policy::Transformer(tch::no_grad(|| policy.merged(&adapters))))
 }
@@ -86,6 +81,13 @@ pub fn conditioning(
     path: &Path,
     target: Option<f32>,
 ) -> anyhow::Result<Conditioning> {
+    if config.task.is_none() && !config.tasks.is_empty() {
+        let (count, known) = (config.tasks.len(), config.known_tasks());
+        let text = format!(
+            "the policy {path:?} plays {count} tasks, and none is named, expected `task` to be {known}"
+        );
+        return Err(InputError(text).into());
+    }
     let config = PolicyConfig { target_return: target.or(config.target_return), ..config.clone() };
     Conditioning::new(&config, device)
         .map_err(|missing| InputError(format!("the policy {path:?} cannot act: {missing}")).into())
@@ -148,6 +150,18 @@ pub fn check_texts<'a>(
         text.numbers(&found).map_err(refused)?;
     }
     Ok(())
+}
+
+/// Refuses target returns, and a cap on them, for a policy that is told none.
+pub fn check_returns(conditioning: &Conditioning, targets: &[f32], cap: Option<f32>) -> anyhow::Result<()> {
+    let named = targets.first().map(|target| ("--target-return", target));
+    match named.or(cap.as_ref().map(|cap| ("--max-return-to-go", cap))) {
+        Some((option, value)) if !conditioning.reads_returns => Err(InputError(format!(
+            "{option} is {value}, and the policy is told no return, expected it to be left out"
+        ))
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// Says so where a target return lies far above what the policy's training data reached.
@@ -235,7 +249,7 @@ pub fn check_spaces(
         ))
         .into());
     }
-    if let ActionSpace::Box { low, high } = action {
+    if let (ActionSpace::Box { low, high }, false) = (action, config.raw_actions) {
         let ones = vec![1.0; count];
         let minus_ones = vec![-1.0; count];
         let known_low = config.action_low.as_ref().unwrap_or(&minus_ones);

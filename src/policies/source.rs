@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use eva_rl_agents::model::Given;
+
 use crate::config::{self, PolicyConfig};
 use crate::support::errors::{InputError, OrInput};
 
@@ -14,15 +16,27 @@ pub struct Source {
     pub adapter: Option<PathBuf>,
     /// What the policy's files may lack.
     pub statistics: Option<PathBuf>,
+    /// The task to play, of a policy that knows several.
+    pub task: Option<String>,
 }
 
 impl Source {
+    /// What the user says of the policy beside where it is.
+    pub fn given(&self) -> Given<'_> {
+        Given { statistics: self.statistics.as_deref(), task: self.task.as_deref() }
+    }
+
     /// `path` is a policy, a run (whose best policy is meant), its `best/`, a checkpoint of it, or an adapter of
     /// one of these.
-    pub fn of(path: &Path, adapter: Option<&Path>, statistics: Option<&Path>) -> anyhow::Result<Self> {
-        let statistics = statistics.map(Path::to_owned);
+    pub fn of(path: &Path, adapter: Option<&Path>, given: Given) -> anyhow::Result<Self> {
+        let (statistics, task) = (given.statistics.map(Path::to_owned), given.task.map(str::to_owned));
         let Some(saved) = saved(path)? else {
-            return Ok(Self { policy: path.to_owned(), adapter: adapter.map(Path::to_owned), statistics });
+            return Ok(Self {
+                policy: path.to_owned(),
+                adapter: adapter.map(Path::to_owned),
+                statistics,
+                task,
+            });
         };
         if let Some(adapter) = adapter {
             let text = format!(
@@ -32,7 +46,7 @@ impl Source {
         }
         let own = saved.join("policy");
         if own.is_dir() {
-            return Ok(Self { policy: own, adapter: None, statistics });
+            return Ok(Self { policy: own, adapter: None, statistics, task });
         }
         let adapter = if is_adapter(&saved) { saved } else { saved.join("adapter") };
         let recorded = recorded_base(&adapter);
@@ -40,7 +54,7 @@ impl Source {
         let run = root.ancestors().skip(1).take(3).find(|folder| folder.join("config.toml").is_file());
         let written = match run {
             Some(run) => match config::load(&run.join("config.toml"), &[]).or_input()?.policy {
-                PolicyConfig::Pretrained { path, statistics } => Some((path, statistics)),
+                PolicyConfig::Pretrained { path, statistics, task } => Some((path, (statistics, task))),
                 PolicyConfig::New(_) => None,
             },
             None => None,
@@ -53,8 +67,9 @@ impl Source {
                 "the policy {name:?}, which the adapter {adapter:?} adapts, is not there; give its folder as POLICY, with --adapter {adapter:?}"
             ))
         })?;
-        let own = own.flatten().and_then(|file| base_at_hand(None, Some(&file), &root));
-        Ok(Self { policy, adapter: Some(adapter), statistics: statistics.or(own) })
+        let (own_statistics, own_task) = own.unwrap_or_default();
+        let own = own_statistics.and_then(|file| base_at_hand(None, Some(&file), &root));
+        Ok(Self { policy, adapter: Some(adapter), statistics: statistics.or(own), task: task.or(own_task) })
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod actor;
 mod actors;
+mod histories;
+mod inference;
 mod play;
 mod policy;
 mod window_builder;
@@ -13,5 +15,7 @@ mod worker;
 
 pub use actor::{ActiveEpisode, Actor};
 pub use actors::{ExpertActor, NoisyActor, RandomActor, ScriptedActor, draw_uniform};
+pub use histories::Histories;
+pub use inference::Inference;
 pub use play::{RolloutResult, play, play_groups, play_into};
-pub use policy::{ActionSelection, Actions, Inference, PolicyActor};
+pub use policy::{ActionSelection, Actions, PolicyActor};

@@ -1,7 +1,6 @@
 //! A policy that acts: what it reads of every live episode, and how its actions are chosen.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use eva_rl_agents::loss::StochasticHead;
 use eva_rl_agents::model::{
@@ -16,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::actor::{ActiveEpisode, Actor};
+use super::histories::Histories;
+use super::inference::Inference;
 use super::window_builder::WindowBuilder;
 use crate::support::errors::{InputError, OrInput};
 
@@ -70,37 +71,6 @@ impl Actions {
     }
 }
 
-/// What a decision transformer computes at a step. A TorchScript module always reads windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Inference {
-    /// Every token of the window of the last `context_length` steps, as decision transformers are evaluated.
-    Window,
-    /// The step's own tokens alone, with the keys and values of those before it kept. A context that is full
-    /// is rebuilt from its most recent half, so a step looks back on three quarters of the steps on average: another
-    /// policy, and a faster one.
-    Cached,
-}
-
-impl Inference {
-    /// What `policy` computes where this is asked for: a TorchScript module reads windows alone.
-    pub fn by(self, policy: &Policy) -> Self {
-        match policy {
-            Policy::Transformer(_) => self,
-            Policy::TorchScript(_) => Self::Window,
-        }
-    }
-}
-
-impl fmt::Display for Inference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Window => "window",
-            Self::Cached => "cached",
-        })
-    }
-}
-
 /// A policy that acts, with batched forwards over every live episode.
 pub enum PolicyActor<'a> {
     /// A decision transformer of its own.
@@ -128,16 +98,15 @@ impl<'a> PolicyActor<'a> {
             ActionSelection::ByLogits(policy) => (policy, StochasticHead::of_logits(policy)),
             ActionSelection::Sampled(policy, head) => (policy, Some(head.clone_for_thread())),
         };
-        let policy = policy.clone_for_thread();
-        let (cache, windows, images) = (None, None, None);
         Self::Transformer(Box::new(TransformerActor {
-            policy,
+            policy: policy.clone_for_thread(),
             head,
             windows_of,
             inference,
-            cache,
-            windows,
-            images,
+            cache: None,
+            windows: None,
+            images: None,
+            histories: None,
         }))
     }
 }
@@ -149,7 +118,7 @@ impl Actor for PolicyActor<'_> {
             Self::Module(module, windows_of) => {
                 let inputs = windows_of.whole_windows(live);
                 let chosen = tch::no_grad(|| module.act(&inputs)).or_input()?; // [B, A] or [B, 1]
-                windows_of.write(&chosen, live, actions);
+                windows_of.write(&windows_of.in_environment(&chosen), live, actions);
                 Ok(())
             }
         }
@@ -176,6 +145,8 @@ pub struct TransformerActor {
     windows: Option<SlidingWindows>,
     /// What the encoder has made of images, where the policy reads such.
     images: Option<EmbeddedImages>,
+    /// What environments have shown, where the policy's context goes on over episodes.
+    pub histories: Option<Histories>,
 }
 
 impl TransformerActor {
@@ -183,9 +154,11 @@ impl TransformerActor {
     /// `[B, D]`; the batch has `num_envs` environments.
     pub fn outputs(&mut self, live: &[ActiveEpisode], num_envs: usize) -> (Tensor, Tensor) {
         self.embed_images(live, num_envs);
+        self.observe(live, num_envs);
         let encoded = match self.inference {
             Inference::Cached => self.encode_cached(live, num_envs),
-            Inference::Window => self.encode_windows(live, num_envs),
+            Inference::Reference if self.histories.is_some() => self.encode_rolling(live, num_envs),
+            Inference::Window | Inference::Reference => self.encode_windows(live, num_envs),
         };
         (self.policy.action_head(&mut ForwardContext::bare(), &encoded), encoded)
     }
@@ -206,12 +179,49 @@ impl TransformerActor {
             self.windows = SlidingWindows::new(&self.policy, num_envs, longest);
         }
         let all: Vec<&ActiveEpisode> = live.iter().collect();
-        let steps = if self.windows.is_some() { 2 } else { self.windows_of.longest(live) };
+        let seen = live.iter().map(|episode| self.seen(episode)).max().unwrap_or(0);
+        let steps = if self.windows.is_some() { 2 } else { seen.min(longest) };
         let inputs = self.inputs(&all, steps);
         let rows: Vec<usize> = live.iter().map(|episode| episode.env).collect();
         match &mut self.windows {
             Some(windows) => self.policy.slide(windows, &rows, &inputs),
             None => self.policy.encode_for_acting(&inputs),
+        }
+    }
+
+    /// What the policy makes of every live episode's latest state, by contexts that roll: `[B, D]`.
+    fn encode_rolling(&mut self, live: &[ActiveEpisode], num_envs: usize) -> Tensor {
+        let longest = self.windows_of.conditioning.context_length;
+        let all: Vec<&ActiveEpisode> = live.iter().collect();
+        let seen: Vec<usize> = live.iter().map(|episode| self.seen(episode)).collect();
+        // The first time, all that was shown before; later, each step as it is shown.
+        let steps =
+            if self.cache.is_some() { 1 } else { seen.iter().copied().max().unwrap_or(1).min(longest) };
+        let mut cache = self.cache.take().or_else(|| self.policy.rolling_cache(num_envs, longest));
+        let rolling = cache.as_mut().expect("the family's reference has rolling contexts");
+        let rows: Vec<usize> = live.iter().map(|episode| episode.env).collect();
+        let encoded = self.policy.roll(rolling, &rows, &seen, &self.inputs(&all, steps));
+        self.cache = cache;
+        encoded
+    }
+
+    /// Takes in what every live episode shows, where the policy's context goes on over episodes.
+    fn observe(&mut self, live: &[ActiveEpisode], num_envs: usize) {
+        let WindowBuilder { conditioning, space, .. } = &self.windows_of;
+        if !conditioning.spans_episodes {
+            return;
+        }
+        let histories = self.histories.get_or_insert_with(|| {
+            Histories::new(num_envs, conditioning.context_length, conditioning.row_width(), space)
+        });
+        histories.observe(live);
+    }
+
+    /// Steps that the policy may look back on in this episode's environment, those included that no window holds.
+    fn seen(&self, episode: &ActiveEpisode) -> usize {
+        match &self.histories {
+            Some(histories) => histories.seen(episode.env),
+            None => episode.earned.len(),
         }
     }
 
@@ -229,6 +239,10 @@ impl TransformerActor {
 
     /// The last `steps` steps of these episodes.
     fn inputs(&self, episodes: &[&ActiveEpisode], steps: usize) -> Inputs {
+        if let Some(histories) = &self.histories {
+            let envs: Vec<usize> = episodes.iter().map(|episode| episode.env).collect();
+            return self.windows_of.conditioning.inputs(&histories.windows(&envs, steps).view());
+        }
         let (count, episodes_of) = (episodes.len(), episodes.iter().copied());
         let Some(images) = &self.images else { return self.windows_of.inputs(episodes_of, count, steps) };
         let rows: Vec<usize> = episodes.iter().map(|episode| episode.env).collect();
@@ -242,7 +256,7 @@ impl TransformerActor {
         let mut cache = self.cache.take().unwrap_or_else(|| self.policy.cache(num_envs, longest));
         let (mut growing, mut beginning) = (Vec::new(), BTreeMap::<usize, Vec<usize>>::new());
         for (index, episode) in live.iter().enumerate() {
-            let seen = episode.earned.len();
+            let seen = self.seen(episode);
             match resets_context(seen, longest) {
                 true => beginning.entry(cached_context_len(seen, longest)).or_default().push(index),
                 false => growing.push(index),
@@ -279,6 +293,10 @@ impl Actor for TransformerActor {
         self.windows_of.check_texts(live)?;
         let num_envs = actions.len() / self.windows_of.space.width();
         let chosen = tch::no_grad(|| self.choose(live, num_envs));
+        let chosen = self.windows_of.in_environment(&chosen);
+        if let Some(histories) = &mut self.histories {
+            histories.keep_chosen(live, &chosen);
+        }
         self.windows_of.write(&chosen, live, actions);
         Ok(())
     }
@@ -292,6 +310,7 @@ impl Actor for TransformerActor {
             cache: None,
             windows: None,
             images: None,
+            histories: None,
         }))
     }
 }
@@ -317,7 +336,7 @@ fn draw(head: &StochasticHead, outputs: &Tensor, encoded: &Tensor, live: &mut [A
 mod tests {
     use std::path::Path;
 
-    use eva_rl_agents::model::{ActionKind, PolicyConfig};
+    use eva_rl_agents::model::{ActionKind, Given, PolicyConfig};
     use eva_rl_envs::{BridgeSettings, Kwargs, make_halves};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
@@ -414,7 +433,7 @@ mod tests {
     fn apart(policy: &str, env: &str) -> (f32, f32) {
         tch::set_num_threads(1); // tests run side by side
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies").join(policy);
-        let policy = Policy::read(&folder, None, Device::Cpu).unwrap();
+        let policy = Policy::read(&folder, Given::default(), Device::Cpu).unwrap();
         let conditioning = Conditioning::new(policy.config(), Device::Cpu).unwrap();
         let mut env = make_halves(env, &Kwargs::new(), 10, &BridgeSettings::default()).unwrap();
         let (space, target) = (env.spec().action.clone(), conditioning.target_return);

@@ -105,6 +105,8 @@ impl WindowBuilder {
                     state: &trajectory.observations.row(timestep, state_width),
                     pixels: &trajectory.images.rows(timestep..timestep + 1)[..image_size],
                     action: action.as_deref().unwrap_or(&idle),
+                    previous_action: &[],
+                    previous_reward: 0.0,
                     reward: trajectory.rewards.get(timestep).copied().unwrap_or(0.0),
                     return_to_go: self.conditioning.capped(to_go),
                     terminates: false,
@@ -115,16 +117,18 @@ impl WindowBuilder {
         windows
     }
 
-    /// Writes the policy's choices, `[B, A]` in [−1, 1] or `[B, 1]` indices, as the environment's actions into
-    /// the rows of the live episodes.
-    pub fn write(&self, chosen: &Tensor, live: &[ActiveEpisode], actions: &mut [f32]) {
+    /// The policy's choices, `[B, A]` in its own units or `[B, 1]` indices, as the environment's actions, a row each.
+    pub fn in_environment(&self, chosen: &Tensor) -> Vec<f32> {
         let chosen = match self.space {
             ActionSpace::Discrete { .. } | ActionSpace::MultiDiscrete { .. } => chosen.shallow_clone(),
             ActionSpace::Box { .. } => self.conditioning.to_environment(chosen),
         };
-        let chosen: Vec<f32> =
-            Vec::try_from(chosen.flatten(0, -1).to_kind(Kind::Float).to_device(Device::Cpu))
-                .expect("actions are f32");
+        Vec::try_from(chosen.flatten(0, -1).to_kind(Kind::Float).to_device(Device::Cpu))
+            .expect("actions are f32")
+    }
+
+    /// Writes such rows into those of the live episodes, within the environment's bounds.
+    pub fn write(&self, chosen: &[f32], live: &[ActiveEpisode], actions: &mut [f32]) {
         for (episode, action) in live.iter().zip(chosen.chunks(self.space.width())) {
             row_of(actions, &self.space, episode.env).copy_from_slice(action);
         }
@@ -132,8 +136,8 @@ impl WindowBuilder {
     }
 }
 
-/// Rounding in the map to the environment's bounds must not leave them.
-fn clip(actions: &mut [f32], space: &ActionSpace) {
+/// Keeps actions within the environment's bounds, which rounding in the map to them must not leave either.
+pub(super) fn clip(actions: &mut [f32], space: &ActionSpace) {
     if let ActionSpace::Box { low, high } = space {
         for row in actions.chunks_mut(low.len()) {
             for ((action, low), high) in row.iter_mut().zip(low).zip(high) {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use eva_rl_agents::model::{self, TransformerPolicy};
+use eva_rl_agents::model::{self, Given, TransformerPolicy};
 use eva_rl_agents::tensor::file::{self as tensor_file, TensorFile};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -283,6 +283,6 @@ impl Checkpoint {
 
     /// The policy of a run that trains all of it.
     pub fn policy(&self, device: Device) -> anyhow::Result<TransformerPolicy> {
-        model::read(&self.folder.join("policy"), None, device).or_input()
+        model::read(&self.folder.join("policy"), Given::default(), device).or_input()
     }
 }

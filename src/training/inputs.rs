@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use eva_rl_agents::model::{self, Conditioning, TransformerPolicy};
-use eva_rl_envs::{EnvSpec, Kwargs, VecEnv};
+use eva_rl_agents::model::{self, Conditioning, Given, TransformerPolicy};
+use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, VecEnv};
 use serde_json::Value;
 use tch::Device;
 
 use super::adapter_init::{check_rank, check_tokens, new_policy};
-use crate::config::{OnlineConfig, PolicyConfig, RunPlan};
+use crate::config::{LossConfig, OnlineConfig, PolicyConfig, RunPlan};
 use crate::data::{self, Dataset, Replay, texts};
 use crate::evaluation::Task;
 use crate::policies;
@@ -34,8 +34,9 @@ pub struct TrainInputs {
 /// Reads the policy, the data and the environment, and checks that they fit each other.
 pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyhow::Result<TrainInputs> {
     let pretrained = match &plan.policy {
-        PolicyConfig::Pretrained { path, statistics } => {
-            let mut policy = policies::read_transformer(path, statistics.as_deref(), device)?;
+        PolicyConfig::Pretrained { path, statistics, task } => {
+            let given = Given { statistics: statistics.as_deref(), task: task.as_deref() };
+            let mut policy = policies::read_transformer(path, given, device)?;
             let target = plan.env.target_return;
             let conditioning = policies::conditioning(policy.config(), device, path, target)?;
             policy.config_mut().target_return.get_or_insert(conditioning.target_return);
@@ -86,6 +87,7 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
         }
         (PolicyConfig::Pretrained { .. }, None) => unreachable!("it was read"),
     };
+    check_algorithm(plan, &policy, &conditioning, env.spec())?;
     let reads = match (conditioning.image_shape(), conditioning.text()) {
         (Some(shape), _) => Some(format!("images {shape:?}")),
         (None, Some(_)) => Some("texts".to_owned()),
@@ -110,8 +112,40 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
         policies::check_texts(policy.config(), trajectories, "the data")?;
     }
     policies::tell_long_episodes(policy.config(), env.spec());
-    let (offline, validation) = split(plan, datasets);
+    let (offline, validation) = split(plan, datasets, conditioning.spans_episodes);
     Ok(TrainInputs { policy, conditioning, offline, validation, tasks, env })
+}
+
+/// Refuses algorithms and targets that mean nothing to a policy whose context goes on over episodes, whose actions are
+/// the environment's own numbers, or which is told no return.
+fn check_algorithm(
+    plan: &RunPlan,
+    policy: &TransformerPolicy,
+    conditioning: &Conditioning,
+    spec: &EnvSpec,
+) -> anyhow::Result<()> {
+    let refuse = |text: &str| Err(InputError(text.to_owned()).into());
+    if conditioning.spans_episodes
+        && let Some(OnlineConfig::Td3Odt(_) | OnlineConfig::Grpo(_)) = &plan.online
+    {
+        return refuse(
+            "the policy's context goes on over episodes, which [online.td3_odt] and [online.grpo] look at one by one; expected [online.odt] or [online.filtered_bc]",
+        );
+    }
+    if let (LossConfig::OnlineDt(_), true, ActionSpace::Box { low, high }) =
+        (&plan.loss, policy.config().raw_actions, &spec.action)
+        && (low.iter().any(|bound| *bound != -1.0) || high.iter().any(|bound| *bound != 1.0))
+    {
+        return refuse(
+            "the policy's actions are the environment's own numbers, whose bounds are not -1 and 1, as [loss.online_dt] takes them to be; expected [loss.behaviour_cloning]",
+        );
+    }
+    if !conditioning.reads_returns && plan.names_returns() {
+        return refuse(
+            "the config names returns to ask for, and the policy is told none; expected no target_return, target_returns or max_return_to_go",
+        );
+    }
+    Ok(())
 }
 
 fn read_datasets(plan: &RunPlan, spec: &EnvSpec, images: bool) -> anyhow::Result<Vec<Dataset>> {
@@ -210,11 +244,11 @@ fn check_split(plan: &RunPlan, datasets: &[Dataset]) -> anyhow::Result<()> {
 }
 
 /// The episodes that updates draw from, and those kept for validation.
-fn split(plan: &RunPlan, datasets: Vec<Dataset>) -> (Replay, Replay) {
+fn split(plan: &RunPlan, datasets: Vec<Dataset>, spans_episodes: bool) -> (Replay, Replay) {
     let (width, action_width) = (datasets[0].observation_width, datasets[0].action.width());
     let count = datasets.iter().map(|dataset| dataset.trajectories.len()).sum();
-    let mut offline = Replay::new(count, width, action_width);
-    let mut validation = Replay::new(count, width, action_width);
+    let new = || Replay::new(count, width, action_width).spanning(spans_episodes);
+    let (mut offline, mut validation) = (new(), new());
     let held_out = plan.data.validation_episodes;
     for dataset in datasets {
         let episodes = dataset.trajectories.len();

@@ -5,7 +5,7 @@ use std::fs;
 
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{
-    self, ActionKind, Activation, ForwardContext, Inputs, PolicyConfig, TransformerPolicy,
+    self, ActionKind, Activation, ForwardContext, Given, Inputs, PolicyConfig, TransformerPolicy,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -42,6 +42,7 @@ fn inputs() -> Inputs {
         states: Tensor::zeros([3, 4, 0], (Kind::Float, Device::Cpu)),
         words: None,
         images: Some(Tensor::randint(256, [3, 4, 4, 84, 84], (Kind::Uint8, Device::Cpu))),
+        previous: None,
         actions: Tensor::randint(6, [3, 4], (Kind::Int64, Device::Cpu)).one_hot(6).to_kind(Kind::Float),
         rewards: None,
         returns_to_go: Tensor::rand([3, 4, 1], (Kind::Float, Device::Cpu)),
@@ -59,12 +60,12 @@ fn a_written_policy_is_read_with_its_config_and_without() {
     let folder = tempfile::tempdir().unwrap();
     let (policy, inputs) = (policy(), inputs());
     model::write(&policy, folder.path()).unwrap();
-    let whole = model::read(folder.path(), None, Device::Cpu).unwrap();
+    let whole = model::read(folder.path(), Given::default(), Device::Cpu).unwrap();
     assert_eq!(whole.config().n_head, 8);
     assert_eq!(logits(&whole, &inputs), logits(&policy, &inputs));
 
     fs::remove_file(folder.path().join("config.json")).unwrap();
-    let bare = model::read(folder.path(), None, Device::Cpu).unwrap();
+    let bare = model::read(folder.path(), Given::default(), Device::Cpu).unwrap();
     let config = bare.config();
     assert_eq!((config.n_head, config.n_layer, config.hidden_size, config.act_dim), (8, 2, 16, 6));
     assert_eq!((config.max_ep_len, config.n_positions, config.context_length), (50, 13, Some(4)));
@@ -79,11 +80,11 @@ fn a_number_of_heads_that_no_file_says_is_in_the_config() {
     model::write(&policy(), folder.path()).unwrap();
     let text = r#"{"model_type": "decision_transformer_atari", "n_head": 2}"#;
     fs::write(folder.path().join("config.json"), text).unwrap();
-    let read = model::read(folder.path(), None, Device::Cpu).unwrap();
+    let read = model::read(folder.path(), Given::default(), Device::Cpu).unwrap();
     assert_eq!((read.config().n_head, read.config().n_layer), (2, 2));
 
     fs::write(folder.path().join("config.json"), text.replace('2', "3")).unwrap();
-    let error = model::read(folder.path(), None, Device::Cpu).unwrap_err().to_string();
+    let error = model::read(folder.path(), Given::default(), Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("`n_head` is 3, expected a divisor of hidden_size 16"), "{error}");
 }
 
@@ -96,6 +97,7 @@ fn padding_changes_nothing_of_what_follows() {
         states: narrow(&inputs.states),
         words: None,
         images: inputs.images.as_ref().map(narrow),
+        previous: None,
         actions: narrow(&inputs.actions),
         rewards: None,
         returns_to_go: narrow(&inputs.returns_to_go),
@@ -128,7 +130,7 @@ fn a_published_game_is_known_by_its_file_s_name_and_its_shape() {
     let target = |name: &str| {
         let to = folder.path().join(name);
         fs::copy(folder.path().join("model.safetensors"), &to).unwrap();
-        let read = model::Policy::read(&to, None, Device::Cpu).unwrap();
+        let read = model::Policy::read(&to, Given::default(), Device::Cpu).unwrap();
         read.config().target_return
     };
     assert_eq!(target("Pong_123.safetensors"), Some(20.0));

@@ -42,6 +42,7 @@ fn episode(policy: &TransformerPolicy, steps: i64) -> Inputs {
         states: normal(config.state_dim),
         words: None,
         images: None,
+        previous: None,
         actions: match config.action_kind {
             ActionKind::Discrete => {
                 normal(config.act_dim).argmax(-1, false).one_hot(config.act_dim).to_kind(Kind::Float)
@@ -69,6 +70,7 @@ fn windows(episodes: &[(&Inputs, usize)], steps: usize) -> Inputs {
         states: part(|inputs| &inputs.states),
         words: None,
         images: None,
+        previous: None,
         actions: part(|inputs| &inputs.actions),
         rewards: has_rewards.then(|| part(|inputs| inputs.rewards.as_ref().expect("it was asked for"))),
         returns_to_go: part(|inputs| &inputs.returns_to_go),
@@ -174,6 +176,7 @@ fn pad(inputs: &Inputs, steps: i64) -> Inputs {
         states: pad(&inputs.states),
         words: None,
         images: None,
+        previous: None,
         actions: pad(&inputs.actions),
         rewards: inputs.rewards.as_ref().map(pad),
         returns_to_go: pad(&inputs.returns_to_go),

@@ -11,7 +11,7 @@ use eva_rl_agents::adapter_init::{
     WithDefaults,
 };
 use eva_rl_agents::loss::behaviour_cloning;
-use eva_rl_agents::model::{ForwardContext, FusedLora, Inputs, Policy, Token, TransformerPolicy};
+use eva_rl_agents::model::{ForwardContext, FusedLora, Given, Inputs, Policy, Token, TransformerPolicy};
 use eva_rl_agents::optimiser::{Optimiser, Settings};
 use eva_rl_agents::tensor::file as tensor_file;
 use tch::{Device, Kind, Tensor};
@@ -26,7 +26,7 @@ fn base() -> PathBuf {
 }
 
 fn policy() -> TransformerPolicy {
-    match Policy::read(&base().join("model.pth"), None, Device::Cpu).unwrap() {
+    match Policy::read(&base().join("model.pth"), Given::default(), Device::Cpu).unwrap() {
         Policy::Transformer(policy) => policy,
         Policy::TorchScript(_) => unreachable!("it is a state dict"),
     }
@@ -42,6 +42,7 @@ fn inputs() -> Inputs {
         images: Some(window["in.states_uint8"].shallow_clone()),
         mask: actions.ge(0),
         timesteps: window["in.timesteps"].squeeze_dim(-1).repeat([1, 3]),
+        previous: None,
         actions: actions.one_hot(18).to_kind(Kind::Float),
         rewards: None,
         returns_to_go: window["in.rtgs"].shallow_clone(),
@@ -261,6 +262,7 @@ fn fused_updates_have_autograd_s_gradients() {
         states: repeat(&inputs.states),
         words: None,
         images: inputs.images.as_ref().map(repeat),
+        previous: None,
         actions: repeat(&inputs.actions),
         rewards: None,
         returns_to_go: repeat(&inputs.returns_to_go),

@@ -9,7 +9,7 @@ use eva_rl_agents::adapter_init::{
     RankAllocator, TaskData, head_only, mean_gradients, orthogonality,
 };
 use eva_rl_agents::loss::behaviour_cloning;
-use eva_rl_agents::model::{self, ForwardContext, Inputs, TransformerPolicy};
+use eva_rl_agents::model::{self, ForwardContext, Given, Inputs, TransformerPolicy};
 use eva_rl_agents::optimiser::{Optimiser, Settings};
 use eva_rl_agents::tensor::file as tensor_file;
 use tch::{Device, Kind, Tensor};
@@ -23,7 +23,7 @@ fn expected(case: &str) -> BTreeMap<String, Tensor> {
 }
 
 fn policy() -> TransformerPolicy {
-    model::read(&golden("policies/plain"), None, Device::Cpu).unwrap()
+    model::read(&golden("policies/plain"), Given::default(), Device::Cpu).unwrap()
 }
 
 fn rank(rank: u16) -> Rank {
@@ -37,6 +37,7 @@ fn batches() -> Vec<Inputs> {
         states: stacked["states"].get(batch),
         words: None,
         images: None,
+        previous: None,
         actions: stacked["actions"].get(batch),
         rewards: None,
         returns_to_go: stacked["returns_to_go"].get(batch),

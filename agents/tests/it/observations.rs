@@ -3,8 +3,8 @@
 use eva_rl_agents::adapter::{self, AdapterSet, Rank, Scaling};
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{
-    self, ActionKind, EmbeddedImages, EmbeddingCache, ForwardContext, ImageNetwork, Inputs, PolicyConfig,
-    SlidingWindows, TransformerPolicy, Vocabulary,
+    self, ActionKind, EmbeddedImages, EmbeddingCache, ForwardContext, Given, ImageNetwork, Inputs,
+    PolicyConfig, SlidingWindows, TransformerPolicy, Vocabulary,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -47,6 +47,7 @@ fn inputs(image: [i64; 3]) -> Inputs {
         states: Tensor::randn([3, 4, 4], (Kind::Float, Device::Cpu)),
         words: Some(Tensor::randint(5, [3, 4, 3], (Kind::Int64, Device::Cpu))),
         images: Some(Tensor::randint(40, [3, 4, channels, height, width], (Kind::Uint8, Device::Cpu))),
+        previous: None,
         actions: Tensor::randint(6, [3, 4], (Kind::Int64, Device::Cpu)).one_hot(6).to_kind(Kind::Float),
         rewards: None,
         returns_to_go: Tensor::rand([3, 4, 1], (Kind::Float, Device::Cpu)),
@@ -65,7 +66,7 @@ fn every_network_s_policy_is_written_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let policy = TransformerPolicy::new(config(network, image), Device::Cpu);
         model::write(&policy, folder.path()).unwrap();
-        let read = model::read(folder.path(), None, Device::Cpu).unwrap();
+        let read = model::read(folder.path(), Given::default(), Device::Cpu).unwrap();
         assert_eq!(read.config().text, policy.config().text);
         assert_eq!(read.config().model_type, "eva_rl_decision_transformer");
         let inputs = inputs(image);
@@ -115,6 +116,7 @@ fn images_embedded_once_and_windows_that_slide_give_a_whole_forward_s_actions() 
                 states: part(&whole.states, steps),
                 words: whole.words.as_ref().map(|words| part(words, steps)),
                 images: Some(images),
+                previous: None,
                 actions: part(&whole.actions, steps),
                 rewards: None,
                 returns_to_go: part(&whole.returns_to_go, steps),
@@ -135,6 +137,7 @@ fn images_embedded_once_and_windows_that_slide_give_a_whole_forward_s_actions() 
                     states: twice(&doubled.states),
                     words: doubled.words.as_ref().map(twice),
                     images: doubled.images.as_ref().map(twice),
+                    previous: None,
                     actions: twice(&doubled.actions),
                     rewards: None,
                     returns_to_go: twice(&doubled.returns_to_go),

@@ -5,7 +5,7 @@ use std::path::Path;
 use eva_rl_agents::adapter::{self, AdapterError, AdapterSet, Origin, Rank, Scaling};
 use eva_rl_agents::adapter_init::eva::{Eva, EvaOptions, SolverKind, StopRule};
 use eva_rl_agents::adapter_init::{eva_adapters, observe_policy, shared_inputs};
-use eva_rl_agents::model::{self, Inputs, Policy, PolicyError, TransformerPolicy};
+use eva_rl_agents::model::{self, Given, Inputs, Policy, PolicyError, TransformerPolicy};
 use eva_rl_agents::tensor::file as tensor_file;
 use tch::{Device, Kind, Tensor};
 
@@ -34,7 +34,7 @@ fn check_predictions(policy: &TransformerPolicy, adapters: &AdapterSet, folder: 
 
 #[track_caller]
 fn check_policy(name: &str) {
-    let policy = model::read(&golden(name), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden(name), Given::default(), Device::Cpu).unwrap();
     check_predictions(&policy, &AdapterSet::default(), &golden(name));
 }
 
@@ -55,7 +55,7 @@ fn a_policy_with_logits_predicts_as_transformers_does() {
 
 #[test]
 fn a_large_batch_which_onednn_computes_gives_what_its_parts_do() {
-    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
     let mut few = tensors(&golden("plain").join("inputs.safetensors"));
     let parts = forward(&policy, &AdapterSet::default(), &inputs(&few));
     for tensor in few.values_mut() {
@@ -73,7 +73,7 @@ fn a_large_batch_which_onednn_computes_gives_what_its_parts_do() {
 
 #[test]
 fn a_config_without_a_model_type_is_hugging_face_s_whatever_stands_before_the_names() {
-    let whole = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let whole = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = std::fs::read_to_string(golden("plain").join("config.json")).unwrap();
     let mut config: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&config).unwrap();
@@ -82,22 +82,22 @@ fn a_config_without_a_model_type_is_hugging_face_s_whatever_stands_before_the_na
     let renamed: Vec<(String, Tensor)> =
         whole.weights().iter().map(|(name, weight)| (format!("module.{name}"), weight.copy())).collect();
     tensor_file::write(&renamed, &folder.path().join("model.safetensors")).unwrap();
-    let found = model::read(folder.path(), None, Device::Cpu).unwrap();
+    let found = model::read(folder.path(), Given::default(), Device::Cpu).unwrap();
     assert_eq!(found.weights(), whole.weights());
 }
 
 #[test]
 fn shards_pickles_and_old_files_hold_the_same_policy() {
-    let whole = model::read(&golden("odd"), None, Device::Cpu).unwrap();
+    let whole = model::read(&golden("odd"), Given::default(), Device::Cpu).unwrap();
     for name in ["shards", "pickle", "old"] {
-        let found = model::read(&golden(name), None, Device::Cpu).unwrap();
+        let found = model::read(&golden(name), Given::default(), Device::Cpu).unwrap();
         assert_eq!(found.weights(), whole.weights(), "{name}");
     }
 }
 
 #[test]
 fn four_tokens_global_positions_and_bins_are_computed_as_the_reference_does() {
-    let policy = model::read(&golden("four-tokens"), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden("four-tokens"), Given::default(), Device::Cpu).unwrap();
     check_predictions(&policy, &AdapterSet::default(), &golden("four-tokens"));
     let inputs = inputs(&tensors(&golden("four-tokens").join("inputs.safetensors")));
     let found = forward(&policy, &AdapterSet::default(), &inputs);
@@ -109,7 +109,7 @@ fn four_tokens_global_positions_and_bins_are_computed_as_the_reference_does() {
 
 #[test]
 fn a_torchscript_module_gives_its_own_outputs() {
-    let policy = Policy::read(&golden("script"), None, Device::Cpu).unwrap();
+    let policy = Policy::read(&golden("script"), Given::default(), Device::Cpu).unwrap();
     let inputs = inputs(&tensors(&golden("script").join("inputs.safetensors")));
     let expected = &tensors(&golden("script").join("outputs.safetensors"))["action_preds"];
     let last = tch::no_grad(|| policy.act(&inputs)).unwrap();
@@ -130,12 +130,15 @@ fn check_module_fails(state_dim: i64, act_dim: i64, words: &[&str]) {
         "action_low": bounds, "action_high": bounds,
     });
     std::fs::write(&statistics, sizes.to_string()).unwrap();
-    let policy = Policy::read(&golden("script"), Some(&statistics), Device::Cpu).unwrap();
+    let policy =
+        Policy::read(&golden("script"), Given { statistics: Some(&statistics), task: None }, Device::Cpu)
+            .unwrap();
     let float = (Kind::Float, Device::Cpu);
     let inputs = Inputs {
         states: Tensor::zeros([2, 4, state_dim], float),
         words: None,
         images: None,
+        previous: None,
         actions: Tensor::zeros([2, 4, act_dim], float),
         rewards: None,
         returns_to_go: Tensor::zeros([2, 4, 1], float),
@@ -162,7 +165,7 @@ fn a_module_that_fails_or_returns_something_else_says_so_in_a_sentence() {
 #[test]
 fn every_rule_of_peft_s_format_gives_peft_s_outputs() {
     for name in ["peft-dora", "peft-saved"] {
-        let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+        let policy = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
         let (facts, adapters) = read_adapter(&golden(name), &policy);
         let merged = policy.merged(&adapters);
         check_predictions(&policy.with_replaced(&adapters), &adapters, &golden(name));
@@ -170,7 +173,7 @@ fn every_rule_of_peft_s_format_gives_peft_s_outputs() {
 
         let folder = tempfile::tempdir().unwrap();
         facts.write(&adapters, folder.path()).unwrap();
-        let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+        let policy = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
         let (_, again) = read_adapter(folder.path(), &policy);
         check_predictions(&policy.merged(&again), &AdapterSet::default(), &golden(name));
     }
@@ -187,7 +190,7 @@ fn dora_starts_at_the_base_exactly() {
 
 #[test]
 fn an_adapter_of_another_base_is_refused_by_its_fingerprint() {
-    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
     let (mut facts, adapters) = read_adapter(&golden("peft-adapter"), &policy);
     facts.fingerprint = Some(adapter::fingerprint(policy.weights()));
     let folder = tempfile::tempdir().unwrap();
@@ -200,7 +203,7 @@ fn an_adapter_of_another_base_is_refused_by_its_fingerprint() {
 
 #[test]
 fn acting_on_the_last_state_alone_equals_the_whole_forward() {
-    let policy = model::read(&golden("odd"), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden("odd"), Given::default(), Device::Cpu).unwrap();
     let inputs = inputs(&tensors(&golden("odd").join("inputs.safetensors")));
     let whole = forward(&policy, &AdapterSet::default(), &inputs).actions.select(1, -1);
     let policy = Policy::Transformer(policy);
@@ -210,14 +213,14 @@ fn acting_on_the_last_state_alone_equals_the_whole_forward() {
 
 #[test]
 fn an_adapter_that_peft_wrote_gives_peft_s_outputs() {
-    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
     let (_, adapters) = read_adapter(&golden("peft-adapter"), &policy);
     check_predictions(&policy, &adapters, &golden("peft-adapter"));
 }
 
 #[test]
 fn merging_gives_the_adapted_outputs() {
-    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
     let (_, adapters) = read_adapter(&golden("peft-adapter"), &policy);
     check_predictions(&policy.merged(&adapters), &AdapterSet::default(), &golden("peft-adapter"));
 }
@@ -225,11 +228,12 @@ fn merging_gives_the_adapted_outputs() {
 /// Adapters that PEFT wrote under a name, into a folder below, with rules that look around: `tools/golden/golden_foreign.py`.
 #[test]
 fn what_peft_loads_gives_peft_s_outputs() {
-    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
     for name in ["peft-look-ahead", "peft-tables", "peft-tables-dora"] {
         let folder = golden("../foreign").join(name);
         let (facts, adapters) = read_adapter(&folder, &policy);
-        let adapted = model::read(&golden("plain"), None, Device::Cpu).unwrap().with_replaced(&adapters);
+        let adapted =
+            model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap().with_replaced(&adapters);
         check_predictions(&adapted, &adapters, &folder);
         check_predictions(&policy.merged(&adapters), &AdapterSet::default(), &folder);
         // Written here, they are what they were.
@@ -243,9 +247,9 @@ fn what_peft_loads_gives_peft_s_outputs() {
 /// Weights below a key of a training checkpoint, under names that wrappers lengthen, and a state dict called `.pt`.
 #[test]
 fn weights_as_training_scripts_save_them_are_read() {
-    let plain = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let plain = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
     for path in ["checkpoint", "state-dict/policy.pt"] {
-        let policy = Policy::read(&golden("../foreign").join(path), None, Device::Cpu).unwrap();
+        let policy = Policy::read(&golden("../foreign").join(path), Given::default(), Device::Cpu).unwrap();
         let Policy::Transformer(policy) = policy else { panic!("{path} is a transformer") };
         assert_eq!(policy.weights(), plain.weights(), "{path}");
     }
@@ -253,17 +257,17 @@ fn weights_as_training_scripts_save_them_are_read() {
 
 #[test]
 fn a_written_policy_is_read_back_bit_for_bit() {
-    let policy = model::read(&golden("odd"), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden("odd"), Given::default(), Device::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();
     model::write(&policy, folder.path()).unwrap();
-    let again = model::read(folder.path(), None, Device::Cpu).unwrap();
+    let again = model::read(folder.path(), Given::default(), Device::Cpu).unwrap();
     assert_eq!(again.config(), policy.config());
     assert_eq!(again.weights(), policy.weights());
 }
 
 #[test]
 fn a_written_adapter_is_read_back_bit_for_bit() {
-    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
     let (facts, adapters) = read_adapter(&golden("eva-rho-2"), &policy);
     assert_eq!(facts.origin, Origin::Eva { rho: 2.0, tau: Some(0.99) });
     let folder = tempfile::tempdir().unwrap();
@@ -277,7 +281,7 @@ fn a_written_adapter_is_read_back_bit_for_bit() {
 
 /// Runs EVA on the batches that PEFT's saw, as long as PEFT's ran.
 fn eva(rho: f64, folder: &Path) -> (TransformerPolicy, AdapterSet) {
-    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
     let batches = tensors(&folder.join("batches.safetensors"));
     let rank = Rank::try_from(4).unwrap();
     let options = EvaOptions {
@@ -338,7 +342,7 @@ fn the_first_forward_after_eva_equals_the_base_exactly() {
 
 #[test]
 fn padding_never_reaches_eva() {
-    let policy = model::read(&golden("plain"), None, Device::Cpu).unwrap();
+    let policy = model::read(&golden("plain"), Given::default(), Device::Cpu).unwrap();
     let options = EvaOptions { rho: 1.0, ..EvaOptions::new(Rank::try_from(2).unwrap()) };
     let components = |junk: f64| {
         let mut tensors = tensors(&golden("plain").join("inputs.safetensors"));
@@ -363,7 +367,7 @@ fn read_with_extra(name: &str) -> Result<TransformerPolicy, PolicyError> {
     held.insert(name.to_owned(), Tensor::from_slice(&[1.0f32]));
     let held: Vec<(String, Tensor)> = held.into_iter().collect();
     tensor_file::write(&held, &folder.path().join("model.safetensors")).unwrap();
-    model::read(folder.path(), None, Device::Cpu)
+    model::read(folder.path(), Given::default(), Device::Cpu)
 }
 
 #[test]
@@ -384,6 +388,6 @@ fn weights_that_contradict_the_config_are_refused_by_name() {
     std::fs::write(folder.path().join("config.json"), text).unwrap();
     std::fs::copy(golden("plain").join("model.safetensors"), folder.path().join("model.safetensors"))
         .unwrap();
-    let error = model::read(folder.path(), None, Device::Cpu).unwrap_err();
+    let error = model::read(folder.path(), Given::default(), Device::Cpu).unwrap_err();
     assert!(matches!(&error, PolicyError::Shape { name, .. } if name == "embed_state.weight"), "{error}");
 }

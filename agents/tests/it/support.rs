@@ -25,6 +25,7 @@ pub fn inputs(tensors: &BTreeMap<String, Tensor>) -> Inputs {
         states: tensors["states"].shallow_clone(),
         words: None,
         images: None,
+        previous: None,
         actions: tensors["actions"].shallow_clone(),
         rewards: tensors.get("rewards").map(Tensor::shallow_clone),
         returns_to_go: tensors["returns_to_go"].shallow_clone(),

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use eva_rl_agents::adapter::AdapterFolder;
 use eva_rl_agents::adapter_init::{AdapterMethod, TaskData};
-use eva_rl_agents::model::{ForwardContext, Inputs, Policy, PolicyConfig};
+use eva_rl_agents::model::{ForwardContext, Given, Inputs, Policy, PolicyConfig};
 use eva_rl_envs::{EnvError, StepBatch};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -79,7 +79,7 @@ fn env(args: &BenchEnvArgs) -> anyhow::Result<Value> {
 
 /// Whole forward passes, every prediction of every step, as transformers' model makes them.
 fn forward(args: &BenchForwardArgs) -> anyhow::Result<Value> {
-    let policy = policies::read_transformer(&args.policy, None, Device::Cpu)?;
+    let policy = policies::read_transformer(&args.policy, Given::default(), Device::Cpu)?;
     let (batch, steps) = (i64::from(args.batch_size), i64::from(args.steps));
     let inputs = random_inputs(policy.config(), batch, steps)?;
     let mut secs = Vec::new();
@@ -127,6 +127,7 @@ fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> anyhow::Resul
             .as_ref()
             .map(|text| whole(text.words.len() as i64 + 1, &[text.longest as i64], Kind::Int64)),
         images: config.image_shape.map(|shape| whole(256, &shape, Kind::Uint8)),
+        previous: None,
         actions: normal(config.act_dim),
         rewards: Some(normal(1)),
         returns_to_go: normal(1),
@@ -138,7 +139,7 @@ fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> anyhow::Resul
 /// Environments and policy together, one episode each and again; times are of one step of all environments.
 fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
     let Subject { policy, conditioning, mut env } =
-        subject(&args.policy, &args.statistics, &args.env, args.whole)?;
+        subject(&args.policy, &args.given, &args.env, args.whole)?;
     let space = env.spec().action.clone();
     let count = env.num_envs();
     threads::for_rollouts(policy.config(), count);
@@ -176,7 +177,7 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
         refuse_existing(out)?;
     }
     let options = args.eva.options(args.batch_size)?;
-    let policy = policies::read_transformer(&args.policy, None, Device::Cpu)?;
+    let policy = policies::read_transformer(&args.policy, Given::default(), Device::Cpu)?;
     threads::for_eva(policy.config(), args.batch_size as usize);
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
     let sites = policy.sites_named(&options.lora.target_modules).or_input()?;

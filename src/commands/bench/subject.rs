@@ -7,7 +7,7 @@ use eva_rl_agents::model::{Conditioning, TransformerPolicy};
 use eva_rl_envs::VecEnv;
 use tch::Device;
 
-use crate::cli::{EnvArgs, StatisticsArgs};
+use crate::cli::{EnvArgs, GivenArgs};
 use crate::policies;
 use crate::support::errors::OrInput;
 
@@ -25,15 +25,10 @@ pub struct Subject {
 }
 
 /// Reads them, and checks that they fit each other.
-pub fn subject(
-    path: &Path,
-    statistics: &StatisticsArgs,
-    args: &EnvArgs,
-    whole: bool,
-) -> anyhow::Result<Subject> {
+pub fn subject(path: &Path, given: &GivenArgs, args: &EnvArgs, whole: bool) -> anyhow::Result<Subject> {
     let (kwargs, count) = (args.kwargs(), args.num_envs as usize);
     let make = if whole { eva_rl_envs::make_with } else { eva_rl_envs::make_halves };
-    let policy = policies::read_transformer(path, statistics.file(), Device::Cpu)?;
+    let policy = policies::read_transformer(path, given.given(), Device::Cpu)?;
     let conditioning = policies::conditioning(policy.config(), policy.device(), path, None)?;
     let bridge = args.bridge(policy.config().image_shape.is_some())?;
     let env = make(&args.id, &kwargs, count, &bridge).or_input()?;

@@ -32,7 +32,7 @@ type Source = Box<dyn FnMut(usize) -> Inputs>;
 fn read(args: &BenchUpdateArgs) -> anyhow::Result<(TransformerPolicy, Source)> {
     let batch = i64::from(args.batch_size);
     if let Some(env) = &args.env {
-        let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.statistics, env, true)?;
+        let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.given, env, true)?;
         let replay = random_replay(env.as_mut())?;
         let mut draw = seeds::generator(0, Purpose::UpdateWindows, 0);
         let source = move |_| {
@@ -42,7 +42,7 @@ fn read(args: &BenchUpdateArgs) -> anyhow::Result<(TransformerPolicy, Source)> {
         return Ok((policy, Box::new(source)));
     }
     let path = args.inputs.as_ref().context("clap lets neither --env nor --inputs be absent")?;
-    let policy = policies::read_transformer(&args.policy, args.statistics.file(), Device::Cpu)?;
+    let policy = policies::read_transformer(&args.policy, args.given.given(), Device::Cpu)?;
     let inputs = read_inputs(path, policy.config())?;
     let windows = inputs.timesteps.size()[0];
     if windows < batch {

@@ -329,7 +329,7 @@ mod tests {
 
     fn base() -> TransformerPolicy {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("agents/tests/golden/policies/plain");
-        model::read(&folder, None, Device::Cpu).unwrap()
+        model::read(&folder, model::Given::default(), Device::Cpu).unwrap()
     }
 
     fn inputs(policy: &TransformerPolicy) -> Inputs {
@@ -338,6 +338,7 @@ mod tests {
             states: Tensor::randn([4, 3, policy.config().state_dim], float),
             words: None,
             images: None,
+            previous: None,
             actions: Tensor::rand([4, 3, policy.config().act_dim], float) * 2.0 - 1.0,
             rewards: None,
             returns_to_go: Tensor::randn([4, 3, 1], float),

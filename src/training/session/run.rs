@@ -15,7 +15,7 @@ use crate::data::{Replay, Trajectory, Windows};
 use crate::evaluation::video;
 use crate::evaluation::{Evaluated, Evaluation, Play, Task, evaluate, evaluate_tasks};
 use crate::metrics::{self, Place, Recorder};
-use crate::rollout::{self, ActionSelection, NoisyActor};
+use crate::rollout::{self, ActionSelection, Inference, NoisyActor};
 use crate::run_folder::{RunDir, RunState};
 use crate::support::errors::{OrInput, tell};
 use crate::support::progress;
@@ -151,7 +151,7 @@ impl Run<'_> {
         let acting = self.learner.acting();
         let seed = seeds::seed(self.plan.seed, Purpose::Exploration, self.state.rounds);
         let (episodes, target_return) = (self.plan.env.num_envs, self.exploration_target(exploration));
-        let (conditioning, inference) = (&self.conditioning, self.plan.rollout.inference);
+        let (conditioning, inference) = (&self.conditioning, self.of_policy(self.plan.rollout.inference));
         let env = self.env.as_mut();
         let played = match explorer {
             Explorer::Sampled => {
@@ -195,23 +195,35 @@ impl Run<'_> {
         }
     }
 
+    /// What the policy computes where `asked` is asked for.
+    fn of_policy(&self, asked: Inference) -> Inference {
+        asked.of(self.learner.policy.config())
+    }
+
     /// Says on what the policy is conditioned, and which of it lies far outside of the data's returns.
     pub fn tell_targets(&self, data: &Replay) {
         let setting = |target_return, inference| {
             let cap = self.conditioning.return_cap;
             let cap = cap.map(|cap| format!(", returns-to-go capped at {cap}")).unwrap_or_default();
-            format!("target return {target_return}{cap}, {inference} inference")
+            let target = match self.conditioning.reads_returns {
+                true => format!("target return {target_return}{cap}, "),
+                false => String::new(),
+            };
+            format!("{target}{inference} inference")
         };
         let mut targets = Vec::new();
         if self.tasks.is_empty() {
             for target in self.evaluation_targets() {
-                tell(&format!("evaluation: {}", setting(target, self.plan.evaluation.inference)));
+                tell(&format!(
+                    "evaluation: {}",
+                    setting(target, self.of_policy(self.plan.evaluation.inference))
+                ));
                 targets.push(target);
             }
         }
         if let Some(online) = &self.plan.online {
             let target = self.exploration_target(online.exploration());
-            tell(&format!("exploration: {}", setting(target, self.plan.rollout.inference)));
+            tell(&format!("exploration: {}", setting(target, self.of_policy(self.plan.rollout.inference))));
             targets.push(target);
         }
         let returns = || data.trajectories().map(|trajectory| trajectory.total_return() as f32);
@@ -239,7 +251,8 @@ impl Run<'_> {
     /// A replay that goes on from the run's checkpoint, or begins with the best offline trajectories.
     pub fn replay(&mut self, capacity: usize, offline: Replay) -> anyhow::Result<Replay> {
         let (observations, actions) = (self.env.spec().observation_width(), self.env.spec().action.width());
-        let mut replay = Replay::new(capacity, observations, actions);
+        let mut replay =
+            Replay::new(capacity, observations, actions).spanning(self.conditioning.spans_episodes);
         let restored = crate::run_folder::restore_replay(&mut replay, &self.saved, self.env.spec());
         if !restored.or_input()? {
             replay.push_best(offline.into_trajectories());
@@ -305,11 +318,11 @@ impl Run<'_> {
         let acting = Policy::Transformer(self.learner.acting());
         let seed = seeds::seed(self.plan.seed, Purpose::Evaluation, 0);
         let (episodes, targets) = (self.plan.evaluation.episodes, self.evaluation_targets());
-        let inference = self.plan.evaluation.inference;
+        let inference = self.of_policy(self.plan.evaluation.inference);
         let choice = self.plan.evaluation.actions.of(&acting)?;
         let (conditioning, env) = (&self.conditioning, self.env.as_mut());
         let played = if self.plan.evaluation.on_datasets {
-            evaluate_tasks(choice, conditioning, env, self.plan, &self.tasks, seed)
+            evaluate_tasks(choice, conditioning, env, self.plan, &self.tasks, seed, inference)
                 .map(|(all, tasks)| (vec![all], tasks))
         } else {
             evaluate(choice, conditioning, env, episodes, &targets, seed, inference)
@@ -385,7 +398,7 @@ impl Run<'_> {
                 choice,
                 conditioning: &self.conditioning,
                 target_return: task.unwrap_or_else(|| self.evaluation_targets()[0]),
-                inference: self.plan.evaluation.inference,
+                inference: self.of_policy(self.plan.evaluation.inference),
             };
             video::record(env, &mut play.actor(&space), seed)
         });

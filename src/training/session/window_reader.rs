@@ -49,7 +49,8 @@ mod tests {
     /// The kind of the images of a window's inputs, where the modules of these names have adapters, or all is trained.
     fn kind_of_images(adapted: Option<&str>) -> Kind {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let policy = model::read(&root.join("policies/pixels"), None, Device::Cpu).unwrap();
+        let policy =
+            model::read(&root.join("policies/pixels"), model::Given::default(), Device::Cpu).unwrap();
         let conditioning = Conditioning::new(policy.config(), Device::Cpu).unwrap();
         let plan = config::load(&root.join("configs/pixels-finetune.toml"), &[]).unwrap().plan().unwrap();
         let scaling = Scaling { alpha: 1.0, rank_stabilised: false };

@@ -29,6 +29,7 @@ fn inputs(actions: &[f32]) -> Inputs {
         states: Tensor::ones([1, 2, 2], float),
         words: None,
         images: None,
+        previous: None,
         actions: Tensor::from_slice(actions).view([1, 2, -1]),
         rewards: None,
         returns_to_go: Tensor::ones([1, 2, 1], float),

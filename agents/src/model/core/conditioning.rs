@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::config::{ActionKind, PolicyConfig};
-use super::inputs::Inputs;
+use super::inputs::{Inputs, Previous};
 use super::tokens::Token;
 use super::vocabulary::Vocabulary;
 
@@ -22,6 +22,8 @@ pub struct Window<'a> {
     pub actions: &'a [f32],
     /// `[B·T]`, what each step's action earned, in the environment's units.
     pub rewards: &'a [f32],
+    /// What came before each step, there where the policy reads it.
+    pub previous: Option<PreviousRows<'a>>,
     /// `[B·T]`, in the environment's units.
     pub returns_to_go: &'a [f32],
     /// `[B·T]`.
@@ -30,12 +32,22 @@ pub struct Window<'a> {
     pub mask: &'a [bool],
 }
 
+/// The actions and rewards that led to a window's steps; of an episode's first step, any numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct PreviousRows<'a> {
+    /// `[B·T, A]`.
+    pub actions: &'a [f32],
+    /// `[B·T]`, in the environment's units.
+    pub rewards: &'a [f32],
+}
+
 /// How a policy reads its environment; complete, unlike the optional keys it is made from.
 #[derive(Debug)]
 pub struct Conditioning {
     /// T: steps that the policy looks back on.
     pub context_length: usize,
-    /// The target return, in the environment's units: the policy's own, until a run's config says another.
+    /// The target return, in the environment's units: the policy's own, until a run's config says another; 0 where the
+    /// policy is told none.
     pub target_return: f32,
     /// The greatest return-to-go of the data that the policy was trained on, if its files say; what it earns
     /// online may raise it. It limits nothing.
@@ -49,6 +61,10 @@ pub struct Conditioning {
     pub return_scale: f32,
     /// What an action is.
     pub action_kind: ActionKind,
+    /// Whether it is told a return-to-go.
+    pub reads_returns: bool,
+    /// Whether its context goes on over episodes, and it reads what came before a step.
+    pub spans_episodes: bool,
     reads_rewards: bool,
     act_dim: i64,
     max_timestep: i64,
@@ -122,8 +138,8 @@ impl Conditioning {
     /// Gathers the keys, which must all be there; actions default to [−1, 1].
     pub fn new(config: &PolicyConfig, device: Device) -> Result<Self, MissingKeys> {
         let missing = missing(config);
-        let (true, Some(context_length), Some(return_scale), Some(target_return)) =
-            (missing.is_empty(), config.context_length, config.return_scale, config.target_return)
+        let (true, Some(context_length), Some(return_scale)) =
+            (missing.is_empty(), config.context_length, config.return_scale)
         else {
             return Err(MissingKeys(missing));
         };
@@ -134,11 +150,13 @@ impl Conditioning {
         let high = list(config.action_high.as_deref().unwrap_or(&ones));
         Ok(Self {
             context_length: context_length as usize,
-            target_return,
+            target_return: config.target_return.unwrap_or(0.0),
             max_return_to_go: config.max_return_to_go,
             return_cap: None,
             return_scale,
             action_kind: config.action_kind,
+            reads_returns: config.reads(Token::Return),
+            spans_episodes: config.spans_episodes(),
             reads_rewards: config.reads(Token::Reward),
             act_dim: config.act_dim,
             max_timestep: config.max_ep_len - 1,
@@ -202,7 +220,7 @@ impl Conditioning {
         let real = mask.unsqueeze(-1).to_kind(Kind::Float); // [B, T, 1]
         let width = self.states.row_width;
         let rows = Tensor::from_slice(window.states).to_device(device).view([batch, steps, width as i64]);
-        let states = (self.states.numbers(&rows) - &self.states.mean) / &self.states.std * &real; // [B, T, S]
+        let states = self.normalised(&self.states.numbers(&rows)) * &real; // [B, T, S]
         let words = self.states.text.as_ref().map(|text| {
             let rows = window.states.chunks(width);
             let numbers: Vec<i64> = rows.flat_map(|row| text.known_numbers(row)).collect();
@@ -223,17 +241,30 @@ impl Conditioning {
             let numbers = Tensor::from_slice(numbers).to_device(device) / f64::from(self.return_scale);
             numbers.view([batch, steps, 1])
         };
+        let previous = window.previous.map(|previous| {
+            let actions = Tensor::from_slice(previous.actions).to_device(device).view([batch, steps, -1]);
+            Previous {
+                actions: (actions - &self.action_middle) / &self.action_half_range,
+                rewards: scaled(previous.rewards),
+            }
+        });
         let timesteps = Tensor::from_slice(window.timesteps).to_device(device).clamp(0, self.max_timestep);
         Inputs {
             states,
             words,
             images,
+            previous,
             actions,
             rewards: self.reads_rewards.then(|| scaled(window.rewards)),
             returns_to_go: scaled(window.returns_to_go),
             timesteps: timesteps.view([batch, steps]),
             mask,
         }
+    }
+
+    /// The numbers of states to mean 0 and deviation 1: `[…, S]` → `[…, S]`.
+    pub fn normalised(&self, numbers: &Tensor) -> Tensor {
+        (numbers - &self.states.mean) / &self.states.std
     }
 
     /// Actions of the environment from the policy's in [−1, 1]: `[…, A]` → `[…, A]`.
@@ -249,7 +280,7 @@ fn missing(config: &PolicyConfig) -> Vec<&'static str> {
         ("state_mean", config.numbers() == 0 || config.state_mean.is_some()),
         ("state_std", config.numbers() == 0 || config.state_std.is_some()),
         ("return_scale", config.return_scale.is_some()),
-        ("target_return", config.target_return.is_some()),
+        ("target_return", !config.reads(Token::Return) || config.target_return.is_some()),
     ];
     needed.into_iter().filter(|(_, there)| !there).map(|(key, _)| key).collect()
 }

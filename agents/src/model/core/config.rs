@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::bad_field::BadField;
+use super::tasks::{LEAST_STD, Task, Tasks};
 use super::tokens::Token;
 use super::vocabulary::Vocabulary;
 
@@ -123,6 +125,9 @@ pub struct PolicyConfig {
     /// Numbers that an action of kind `binned` may take, a dimension.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action_bins: Option<i64>,
+    /// Whether actions are the environment's own numbers, whatever its bounds, and not from −1 to 1.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub raw_actions: bool,
     /// The tokens of a step. The action is read at the token before its own.
     #[serde(skip_serializing_if = "is_original_order")]
     pub token_order: Vec<Token>,
@@ -164,6 +169,12 @@ pub struct PolicyConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action_high: Option<Vec<f32>>,
 
+    /// The task that is played, of a policy that knows several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The tasks that it knows, of which a file beside `config.json` tells; none where it plays one without a name.
+    #[serde(skip)]
+    pub tasks: Tasks,
     /// Where the statistics among these keys were found.
     #[serde(skip)]
     pub statistics_from: StatisticsSource,
@@ -201,6 +212,7 @@ impl Default for PolicyConfig {
             initializer_range: 0.02,
             action_kind: ActionKind::Continuous,
             action_bins: None,
+            raw_actions: false,
             token_order: ORIGINAL_ORDER.to_vec(),
             global_positions: false,
             image_shape: None,
@@ -214,6 +226,8 @@ impl Default for PolicyConfig {
             max_return_to_go: None,
             action_low: None,
             action_high: None,
+            task: None,
+            tasks: Tasks::new(),
             statistics_from: StatisticsSource::Config,
             ignored: Vec::new(),
             other,
@@ -226,18 +240,6 @@ const ORIGINAL_ORDER: [Token; 3] = [Token::Return, Token::State, Token::Action];
 
 fn is_original_order(order: &[Token]) -> bool {
     order == ORIGINAL_ORDER
-}
-
-/// A field of `config.json` that cannot be.
-#[derive(Debug, thiserror::Error)]
-#[error("`{key}` is {found}, expected {wanted}")]
-pub struct BadField {
-    /// The field.
-    pub key: &'static str,
-    /// Its value.
-    pub found: String,
-    /// What it should have been.
-    pub wanted: String,
 }
 
 /// Most blocks of a policy; each has twelve tensors, which are looked for by name.
@@ -274,6 +276,11 @@ impl PolicyConfig {
         self.token_order.contains(&token)
     }
 
+    /// Whether a policy's context goes on over episodes, and it reads the action and reward before each step.
+    pub fn spans_episodes(&self) -> bool {
+        self.token_order == [Token::State]
+    }
+
     /// Whether a step has the original decision transformer's tokens.
     pub fn has_original_order(&self) -> bool {
         is_original_order(&self.token_order)
@@ -281,8 +288,10 @@ impl PolicyConfig {
 
     /// Refuses fields that no model can be built from.
     pub(in crate::model) fn check(&self) -> Result<(), BadField> {
-        let bad = |key, found: String, wanted: &str| Err(BadField { key, found, wanted: wanted.to_owned() });
-        self.check_tokens()?;
+        let bad = |key: &'static str, found: String, wanted: &str| {
+            Err(BadField { key: key.into(), found, wanted: wanted.to_owned() })
+        };
+        self.check_bins()?;
         let sizes = [
             ("state_dim", self.state_dim),
             ("act_dim", self.act_dim),
@@ -353,9 +362,60 @@ impl PolicyConfig {
         Ok(())
     }
 
+    /// The config for one of its tasks: that of this name, or else the one that `task` says, or the only one there
+    /// is. Where none is named among several, it has the widths of the first and no `task`.
+    pub(in crate::model) fn for_task(mut self, name: Option<&str>) -> Result<Self, BadField> {
+        let wanted = name.map(str::to_owned).or_else(|| self.task.take());
+        let only = (self.tasks.len() == 1).then(|| self.tasks.keys().next()).flatten();
+        let chosen = wanted.or_else(|| only.cloned());
+        let Some(first) = self.tasks.keys().next() else {
+            return match chosen {
+                None => Ok(self),
+                Some(name) => Err(BadField {
+                    key: "task".into(),
+                    found: format!("{name:?}"),
+                    wanted: "none: the policy plays one task, which has no name".to_owned(),
+                }),
+            };
+        };
+        let Some(task) = self.tasks.get(chosen.as_ref().unwrap_or(first)) else {
+            let found = format!("{:?}", chosen.unwrap_or_default());
+            return Err(BadField { key: "task".into(), found, wanted: self.known_tasks() });
+        };
+        self.state_dim = task.observation_width();
+        self.act_dim = task.action_dim;
+        self.state_mean = Some(task.obs_mean.clone());
+        self.state_std = Some(task.obs_std.iter().map(|std| std + LEAST_STD).collect());
+        self.return_scale = Some(task.reward_scale.recip());
+        self.task = chosen;
+        Ok(self)
+    }
+
+    /// The task that is played, if the policy has several and one is named.
+    pub fn chosen_task(&self) -> Option<&Task> {
+        self.tasks.get(self.task.as_ref()?)
+    }
+
+    /// The group of the task that is played, or of the first.
+    pub(in crate::model) fn group(&self) -> &str {
+        let task = self.chosen_task().or_else(|| self.tasks.values().next());
+        task.map_or("", |task| task.group_name.as_str())
+    }
+
+    /// Its tasks in words.
+    pub fn known_tasks(&self) -> String {
+        const SHOWN: usize = 12;
+        let names: Vec<String> = self.tasks.keys().take(SHOWN).map(|name| format!("\"{name}\"")).collect();
+        let more = self.tasks.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!(" or {more} more (`inspect` lists them)") } else { String::new() };
+        format!("one of {}{more}", names.join(", "))
+    }
+
     /// Refuses images and texts that a state of this width cannot hold.
     pub(in crate::model) fn check_parts(&self) -> Result<(), BadField> {
-        let bad = |key, found: String, wanted: String| Err(BadField { key, found, wanted });
+        let bad = |key: &'static str, found: String, wanted: String| {
+            Err(BadField { key: key.into(), found, wanted })
+        };
         if let Some(shape) = self.image_shape
             && shape.iter().any(|size| !(1..=4096).contains(size))
         {
@@ -380,21 +440,26 @@ impl PolicyConfig {
         Ok(())
     }
 
-    /// Refuses token orders and bins that no policy can have.
-    fn check_tokens(&self) -> Result<(), BadField> {
+    /// Refuses token orders that no decision transformer can have.
+    pub(in crate::model) fn check_tokens(&self) -> Result<(), BadField> {
         let order = &self.token_order;
         let counted = |token| order.iter().filter(|other| **other == token).count();
         let whole = [Token::Return, Token::State, Token::Action].into_iter().all(|token| counted(token) == 1);
         if !whole || counted(Token::Reward) > 1 || order[0] == Token::Action {
             let wanted = "return, state and action once each, reward at most once, and the action not first";
             let found = serde_json::to_string(order).unwrap_or_default();
-            return Err(BadField { key: "token_order", found, wanted: wanted.to_owned() });
+            return Err(BadField { key: "token_order".into(), found, wanted: wanted.to_owned() });
         }
         let tokens = self.context_length.unwrap_or(1).saturating_mul(order.len() as i64);
         if self.global_positions && tokens > self.n_positions {
             let wanted = format!("at least the {tokens} tokens of a window");
-            return Err(BadField { key: "n_positions", found: self.n_positions.to_string(), wanted });
+            return Err(BadField { key: "n_positions".into(), found: self.n_positions.to_string(), wanted });
         }
+        Ok(())
+    }
+
+    /// Refuses bins that no action can have.
+    fn check_bins(&self) -> Result<(), BadField> {
         let fits = match self.action_kind {
             ActionKind::Binned => self.action_bins.is_some_and(|bins| (2..=65_536).contains(&bins)),
             ActionKind::Continuous | ActionKind::Discrete => self.action_bins.is_none(),
@@ -402,7 +467,7 @@ impl PolicyConfig {
         if !fits {
             let found = self.action_bins.map_or("absent".to_owned(), |bins| bins.to_string());
             let wanted = "2 to 65,536 with action_kind \"binned\", and absent with any other";
-            return Err(BadField { key: "action_bins", found, wanted: wanted.to_owned() });
+            return Err(BadField { key: "action_bins".into(), found, wanted: wanted.to_owned() });
         }
         Ok(())
     }

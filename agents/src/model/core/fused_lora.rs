@@ -126,6 +126,7 @@ mod tests {
             states: normal(3),
             words: None,
             images: None,
+            previous: None,
             actions: normal(2).tanh(),
             rewards: None,
             returns_to_go: normal(1),

@@ -13,6 +13,8 @@ pub struct Inputs {
     /// `[B, T, C, H, W]`, bytes, their images, there where the policy reads such; or `[B, T, D]`, floats, where it has
     /// embedded these before.
     pub images: Option<Tensor>,
+    /// What came before each step, there where the policy reads it.
+    pub previous: Option<Previous>,
     /// `[B, T, A]`; one-hot where actions are discrete.
     pub actions: Tensor,
     /// `[B, T, 1]`, scaled as returns are; there where the policy reads it.
@@ -28,11 +30,29 @@ pub struct Inputs {
 impl Inputs {
     /// Windows `start..start + count`; shares storage with these.
     pub fn narrow(&self, start: i64, count: i64) -> Self {
-        let part = |x: &Tensor| x.narrow(0, start, count); // [B, …] → [count, …]
+        self.map(&|x| x.narrow(0, start, count)) // [B, …] → [count, …]
+    }
+
+    /// The windows at these places, `[R]`.
+    pub fn select(&self, index: &Tensor) -> Self {
+        self.map(&|x| x.index_select(0, index)) // [B, …] → [R, …]
+    }
+
+    /// Steps `start..start + count` of all windows; shares storage with these.
+    pub fn steps(&self, start: i64, count: i64) -> Self {
+        self.map(&|x| x.narrow(1, start, count)) // [B, T, …] → [B, count, …]
+    }
+
+    /// What `part` gives of every tensor `[B, T, …]`.
+    fn map(&self, part: &dyn Fn(&Tensor) -> Tensor) -> Self {
         Self {
             states: part(&self.states),
             words: self.words.as_ref().map(part),
             images: self.images.as_ref().map(part),
+            previous: self.previous.as_ref().map(|previous| Previous {
+                actions: part(&previous.actions),
+                rewards: part(&previous.rewards),
+            }),
             actions: part(&self.actions),
             rewards: self.rewards.as_ref().map(part),
             returns_to_go: part(&self.returns_to_go),
@@ -40,6 +60,15 @@ impl Inputs {
             mask: part(&self.mask),
         }
     }
+}
+
+/// The actions and rewards that led to steps; of an episode's first step, any numbers.
+#[derive(Debug)]
+pub struct Previous {
+    /// `[B, T, A]`.
+    pub actions: Tensor,
+    /// `[B, T, 1]`, scaled as returns are.
+    pub rewards: Tensor,
 }
 
 /// What a policy says of every step.

@@ -1,11 +1,13 @@
 //! What every part of a policy is made with: configs, inputs, layers, and the context of a forward pass.
 
+pub mod bad_field;
 pub mod conditioning;
 pub mod config;
 pub mod forward;
 pub mod fused_lora;
 pub mod inputs;
 pub mod layers;
+pub mod tasks;
 pub mod tokens;
 pub mod vocabulary;
 pub mod weights;

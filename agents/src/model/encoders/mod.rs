@@ -1,11 +1,15 @@
-//! Encoders of what a policy reads: one token for each part of a step.
+//! Encoders of what a policy reads: a token for each part of a step, or one for all of it.
 
+mod encoder;
 mod image;
 mod observation;
 mod steps;
 mod text;
+mod transition;
 
+pub use encoder::Encoder;
 pub use image::{ImageEncoder, SYMBOL_WIDTH, SYMBOLS};
 pub use observation::ObservationEncoder;
 pub use steps::{Embedding, Positions, StepEncoder, Timesteps, TokenEncoder};
 pub use text::TextEncoder;
+pub use transition::{NormedLayer, TransitionEncoder};

@@ -140,8 +140,6 @@ impl StepEncoder {
         inputs: &Inputs,
         of_window: &dyn Fn() -> Tensor,
     ) -> (Tensor, Tensor) {
-        let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
-        let tokens = self.tokens_per_step() * steps;
         let timesteps = match self.timing {
             Timesteps::OfStep => inputs.timesteps.shallow_clone(),
             Timesteps::OfWindow => of_window(),
@@ -151,17 +149,7 @@ impl StepEncoder {
         // Counted from the first real token, so that nothing depends on how long other windows are.
         let positions = (mask.cumsum(1, Kind::Int64) - 1).clamp_min(0); // [B, K]
         let x = self.add_positions(&x, &positions);
-        let device = self.timesteps.device();
-        let causal = Tensor::ones([tokens, tokens], (Kind::Bool, device)).tril(0); // [K, K]
-        let hidden = mask.view([batch, 1, 1, tokens]).logical_and(&causal).logical_not();
-        let bias = Tensor::zeros([batch, 1, tokens, tokens], (Kind::Float, device))
-            .masked_fill_(&hidden, f64::NEG_INFINITY);
-        (context.dropped(&x, self.dropout), bias)
-    }
-
-    /// What the state token is given of images `[B, T, C, H, W]`, where the policy reads such: `[B, T, D]`.
-    pub fn embed_images(&self, context: &mut ForwardContext, images: &Tensor) -> Option<Tensor> {
-        self.image_encoder().map(|encoder| encoder.forward(context, images))
+        (context.dropped(&x, self.dropout), causal_bias(&mask))
     }
 
     /// The encoder of the state's image, where the policy reads such.
@@ -202,4 +190,14 @@ impl StepEncoder {
 /// The rows of a table `[…, N, D]` with these indices `[B, T]`: `[B, T, D]`.
 fn look_up(table: &Tensor, indices: &Tensor) -> Tensor {
     Tensor::embedding(&table.flatten(0, -2), indices, -1, false, false)
+}
+
+/// What is added to attention scores of windows of tokens, of which `mask` `[B, K]` are real: `[B, 1, K, K]`, 0 where
+/// a query may attend and −∞ where not.
+pub fn causal_bias(mask: &Tensor) -> Tensor {
+    let (batch, tokens) = mask.size2().expect("a mask is [B, K]");
+    let causal = Tensor::ones([tokens, tokens], (Kind::Bool, mask.device())).tril(0); // [K, K]
+    let hidden = mask.view([batch, 1, 1, tokens]).logical_and(&causal).logical_not();
+    Tensor::zeros([batch, 1, tokens, tokens], (Kind::Float, mask.device()))
+        .masked_fill_(&hidden, f64::NEG_INFINITY)
 }

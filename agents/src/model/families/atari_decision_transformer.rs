@@ -11,12 +11,13 @@ use tch::Tensor;
 
 use super::family::{Family, Parts, Shapes};
 use crate::adapter::site::{ModuleName, Site};
-use crate::model::core::config::{ActionKind, BadField, ImageNetwork, PolicyConfig};
+use crate::model::core::bad_field::BadField;
+use crate::model::core::config::{ActionKind, ImageNetwork, PolicyConfig};
 use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{
-    Embedding, ImageEncoder, ObservationEncoder, Positions, StepEncoder, Timesteps, TokenEncoder,
+    Embedding, Encoder, ImageEncoder, ObservationEncoder, Positions, StepEncoder, Timesteps, TokenEncoder,
 };
 use crate::model::heads::Heads;
 use crate::model::trunk::{Attention, Block, QueriesKeysValues, Trunk};
@@ -27,6 +28,8 @@ pub(super) const FAMILY: Family = Family {
     model_types: &[MODEL_TYPE],
     aliases: &[],
     complete: Some(complete),
+    is_whole_without_config: true,
+    tasks_file: None,
     check,
     layout,
     known_tensor: GLOBAL_POSITIONS,
@@ -92,7 +95,9 @@ fn complete(table: &mut Map<String, Value>, shapes: &Shapes) {
 }
 
 fn check(config: &PolicyConfig) -> Result<(), BadField> {
-    let bad = |key, found: String, wanted: &str| Err(BadField { key, found, wanted: wanted.to_owned() });
+    let bad = |key: &'static str, found: String, wanted: &str| {
+        Err(BadField { key: key.into(), found, wanted: wanted.to_owned() })
+    };
     let Some(image) = config.image_shape else {
         return bad("image_shape", "absent".to_owned(), "[channels, height, width]");
     };
@@ -117,6 +122,7 @@ fn check(config: &PolicyConfig) -> Result<(), BadField> {
         let found = serde_json::to_string(&config.token_order).unwrap_or_default();
         return bad("token_order", found, "[\"return\",\"state\",\"action\"]");
     }
+    config.check_tokens()?;
     if !config.global_positions {
         return bad("global_positions", "false".to_owned(), "true");
     }
@@ -257,6 +263,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             index,
             attention_norm: norm(&format!("blocks.{index}.ln1")),
             attention_in: QueriesKeysValues::Separate(Box::new([query, key, value])),
+            query_key_norms: None,
             attention_out,
             attention: Attention {
                 heads: config.n_head,
@@ -284,7 +291,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
     let frames = ObservationEncoder { numbers: None, text: None, image: Some(image) };
     let token = |token, embedding| TokenEncoder { token, embedding, tanh: true };
     Parts {
-        encoder: StepEncoder {
+        encoder: Encoder::Parts(StepEncoder {
             tokens: vec![
                 token(Token::Return, Embedding::Linear(module(RETURN))),
                 token(Token::State, Embedding::Observation(Box::new(frames))),
@@ -296,8 +303,8 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             positioning: Positions::InWindow,
             norm: None,
             dropout: config.embd_pdrop,
-        },
+        }),
         trunk: Trunk::new((0..config.n_layer as usize).map(block).collect(), norm("ln_f")),
-        heads: Heads { action: without_bias(HEAD, false), state: None, returns: None },
+        heads: Heads { hidden: Vec::new(), action: without_bias(HEAD, false), state: None, returns: None },
     }
 }

@@ -12,12 +12,13 @@ use tch::Tensor;
 use super::family::{Family, Parts};
 use super::observation;
 use crate::adapter::site::{ModuleName, Site};
-use crate::model::core::config::{ActionKind, BadField, PolicyConfig};
+use crate::model::core::bad_field::BadField;
+use crate::model::core::config::{ActionKind, PolicyConfig};
 use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{
-    Embedding, ObservationEncoder, Positions, StepEncoder, Timesteps, TokenEncoder,
+    Embedding, Encoder, ObservationEncoder, Positions, StepEncoder, Timesteps, TokenEncoder,
 };
 use crate::model::heads::Heads;
 use crate::model::trunk::{Attention, Block, QueriesKeysValues, Trunk};
@@ -36,6 +37,8 @@ pub(super) const FAMILY: Family = Family {
         ("num_hidden_layers", "n_layer"),
     ],
     complete: None,
+    is_whole_without_config: false,
+    tasks_file: None,
     check,
     layout,
     known_tensor: "embed_timestep.weight",
@@ -106,11 +109,12 @@ pub fn new_config(mut config: PolicyConfig) -> PolicyConfig {
 }
 
 fn check(config: &PolicyConfig) -> Result<(), BadField> {
+    config.check_tokens()?;
     observation::check(config)?;
     let wanted = model_type(config);
     if config.model_type != wanted {
         let found = format!("\"{}\"", config.model_type);
-        return Err(BadField { key: "model_type", found, wanted: format!("\"{wanted}\"") });
+        return Err(BadField { key: "model_type".into(), found, wanted: format!("\"{wanted}\"") });
     }
     Ok(())
 }
@@ -233,6 +237,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             index,
             attention_norm,
             attention_in: QueriesKeysValues::Joint(attention_in),
+            query_key_norms: None,
             attention_out,
             attention: Attention {
                 heads: config.n_head,
@@ -261,7 +266,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         TokenEncoder { token: *token, embedding, tanh: false }
     });
     Parts {
-        encoder: StepEncoder {
+        encoder: Encoder::Parts(StepEncoder {
             tokens: tokens.collect(),
             timesteps: tensor("embed_timestep.weight"),
             timing: Timesteps::OfStep,
@@ -269,12 +274,13 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             positioning: if config.global_positions { Positions::InWindow } else { Positions::First },
             norm: Some(norm("embed_ln", 1e-5)),
             dropout: config.embd_pdrop,
-        },
+        }),
         trunk: Trunk::new(
             (0..config.n_layer as usize).map(block).collect(),
             norm("encoder.ln_f", config.layer_norm_epsilon),
         ),
         heads: Heads {
+            hidden: Vec::new(),
             action: module(ACTION_HEAD, false),
             state: reads_numbers_alone(config).then(|| module(STATE_HEAD, false)),
             returns: Some(module(RETURN_HEAD, false)),

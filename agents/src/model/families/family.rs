@@ -6,16 +6,17 @@ use serde_json::{Map, Value};
 use tch::Tensor;
 
 use crate::adapter::site::Site;
-use crate::model::core::config::{BadField, PolicyConfig};
+use crate::model::core::bad_field::BadField;
+use crate::model::core::config::PolicyConfig;
 use crate::model::core::weights::TensorSpec;
-use crate::model::encoders::StepEncoder;
+use crate::model::encoders::Encoder;
 use crate::model::heads::Heads;
 use crate::model::trunk::Trunk;
 
 /// The shapes of a file's tensors, by their names.
 pub type Shapes<'a> = dyn Fn(&str) -> Option<&'a [i64]> + 'a;
 
-/// Puts into `config.json`'s table what the tensors' shapes and the family's custom say.
+/// Puts into `config.json`'s table what the tensors' shapes, the family's own keys and its custom say.
 pub type Complete = fn(&mut Map<String, Value>, &Shapes);
 
 /// What a family says of its policies: how its files name things, and which parts a policy is made of.
@@ -25,8 +26,12 @@ pub struct Family {
     pub model_types: &'static [&'static str],
     /// Other names of keys in `config.json`, with those that [`PolicyConfig`] knows.
     pub aliases: &'static [(&'static str, &'static str)],
-    /// There for a family whose policies are published without `config.json`.
+    /// There for a family whose published `config.json`, if there is one, says things otherwise than ours.
     pub complete: Option<Complete>,
+    /// Whether its policies are published without `config.json`.
+    pub is_whole_without_config: bool,
+    /// The file beside `config.json` that tells of its tasks, if a policy has several.
+    pub tasks_file: Option<&'static str>,
     /// Refuses configs that the family has no policy for.
     pub check: fn(&PolicyConfig) -> Result<(), BadField>,
     /// Every tensor of its files.
@@ -49,7 +54,7 @@ pub struct Family {
 #[derive(Debug)]
 pub struct Parts {
     /// Embeds what the policy reads.
-    pub encoder: StepEncoder,
+    pub encoder: Encoder,
     /// Its blocks.
     pub trunk: Trunk,
     /// What is read of their outputs.

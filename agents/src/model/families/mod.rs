@@ -4,14 +4,17 @@ mod atari_decision_transformer;
 mod decision_transformer;
 mod family;
 mod observation;
+mod vintix;
 
-use crate::model::core::config::{BadField, PolicyConfig};
+use crate::model::core::bad_field::BadField;
+use crate::model::core::config::PolicyConfig;
 
 pub use decision_transformer::new_config;
 pub use family::Family;
 
 /// Every family.
-const FAMILIES: [&Family; 2] = [&decision_transformer::FAMILY, &atari_decision_transformer::FAMILY];
+const FAMILIES: [&Family; 3] =
+    [&decision_transformer::FAMILY, &atari_decision_transformer::FAMILY, &vintix::FAMILY];
 
 /// The family of a config that was checked.
 pub(super) fn of(config: &PolicyConfig) -> &'static Family {
@@ -22,8 +25,8 @@ fn find(model_type: &str) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|family| family.model_types.contains(&model_type))
 }
 
-/// The family of a file of tensors without a `config.json`, by the names that `is_there` knows.
-pub(super) fn without_config(is_there: impl Fn(&str) -> bool) -> Option<&'static Family> {
+/// The family of a file of tensors beside which no `model_type` stands, by the names that `is_there` knows.
+pub(super) fn of_tensors(is_there: impl Fn(&str) -> bool) -> Option<&'static Family> {
     FAMILIES.into_iter().find(|family| family.complete.is_some() && is_there(family.known_tensor))
 }
 
@@ -35,7 +38,7 @@ pub(super) fn named(model_type: &str) -> Result<&'static Family, BadField> {
             .flat_map(|family| family.model_types)
             .map(|model_type| format!("\"{model_type}\""))
             .collect();
-        BadField { key: "model_type", found: format!("\"{model_type}\""), wanted: known.join(" or ") }
+        BadField { key: "model_type".into(), found: format!("\"{model_type}\""), wanted: known.join(" or ") }
     })
 }
 

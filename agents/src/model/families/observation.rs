@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use crate::adapter::site::Site;
-use crate::model::core::config::{BadField, ImageNetwork, PolicyConfig};
+use crate::model::core::bad_field::BadField;
+use crate::model::core::config::{ImageNetwork, PolicyConfig};
 use crate::model::core::layers::{Linear, Module};
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{ImageEncoder, SYMBOL_WIDTH, SYMBOLS, TextEncoder};
@@ -28,7 +29,8 @@ fn network(config: &PolicyConfig) -> ImageNetwork {
 
 /// Refuses an image that its network leaves nothing of, and a network without an image.
 pub fn check(config: &PolicyConfig) -> Result<(), BadField> {
-    let bad = |key, found: String, wanted: String| Err(BadField { key, found, wanted });
+    let bad =
+        |key: &'static str, found: String, wanted: String| Err(BadField { key: key.into(), found, wanted });
     let Some(image) = config.image_shape else {
         return match config.image_encoder {
             None => Ok(()),

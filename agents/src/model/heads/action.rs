@@ -16,10 +16,11 @@ pub fn mean(config: &PolicyConfig, head: &Tensor) -> Tensor {
 }
 
 /// The mode of each row of head outputs: `[B, A]`, or `[B, A · bins]` where actions are
-/// binned → `[B, A]` in [−1, 1], or `[B, 1]` indices.
+/// binned → `[B, A]` in [−1, 1] or of raw numbers, or `[B, 1]` indices.
 pub fn mode(config: &PolicyConfig, head: &Tensor) -> Tensor {
     match config.action_kind {
         ActionKind::Continuous if config.action_tanh => head.tanh(),
+        ActionKind::Continuous if config.raw_actions => head.shallow_clone(),
         ActionKind::Continuous => head.clamp(-1.0, 1.0),
         ActionKind::Discrete => head.argmax(-1, true).to_kind(Kind::Float),
         ActionKind::Binned => bins::mode(&bins::split(head, config.act_dim)),

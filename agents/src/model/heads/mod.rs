@@ -11,6 +11,8 @@ use crate::model::core::layers::Module;
 /// The heads of a policy.
 #[derive(Debug)]
 pub struct Heads {
+    /// What the action head begins with, a leaky ReLU after each: D → D.
+    pub hidden: Vec<Module>,
     /// The next action: D → A, or A · bins.
     pub action: Module,
     /// The next state, if the family predicts it: D → S.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::core::config::BadField;
+use crate::model::core::bad_field::BadField;
 use crate::tensor::file::TensorFileError;
 
 /// Why a policy cannot be read or written.

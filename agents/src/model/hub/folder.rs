@@ -10,15 +10,25 @@ use tch::{Device, Tensor};
 
 use super::error::PolicyError;
 use super::statistics::{self, Origin};
-use crate::model::core::config::PolicyConfig;
+use crate::model::core::config::{PolicyConfig, StatisticsSource};
+use crate::model::core::tasks;
 use crate::model::core::weights::TensorSpec;
 use crate::model::families;
 use crate::model::policy::transformer::TransformerPolicy;
 use crate::tensor::file::{self as tensor_file, TensorFile};
 use crate::text::in_words;
 
-/// Reads a policy onto `device`, frozen; `given` is a file of statistics that the user names.
-pub fn read(folder: &Path, given: Option<&Path>, device: Device) -> Result<TransformerPolicy, PolicyError> {
+/// What the user says of a policy beside where it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// A file of statistics.
+    pub statistics: Option<&'a Path>,
+    /// The task to play, of a policy that knows several.
+    pub task: Option<&'a str>,
+}
+
+/// Reads a policy onto `device`, frozen.
+pub fn read(folder: &Path, given: Given, device: Device) -> Result<TransformerPolicy, PolicyError> {
     let config = folder.join("config.json");
     let table = config.is_file().then(|| statistics::read_table(&config)).transpose()?;
     let file = match TensorFile::find(folder, "model", "pytorch_model") {
@@ -29,11 +39,7 @@ pub fn read(folder: &Path, given: Option<&Path>, device: Device) -> Result<Trans
 }
 
 /// The same of weights in a file of any name, beside which `config.json` may lie.
-pub fn read_file(
-    path: &Path,
-    given: Option<&Path>,
-    device: Device,
-) -> Result<TransformerPolicy, PolicyError> {
+pub fn read_file(path: &Path, given: Given, device: Device) -> Result<TransformerPolicy, PolicyError> {
     let file = TensorFile::open(path)?;
     let config = path.parent().unwrap_or(Path::new(".")).join("config.json");
     let table = config.is_file().then(|| statistics::read_table(&config)).transpose()?;
@@ -45,24 +51,27 @@ fn read_tensors(
     table: Option<Map<String, Value>>,
     path: &Path,
     file: TensorFile,
-    given: Option<&Path>,
+    given: Given,
     device: Device,
 ) -> Result<TransformerPolicy, PolicyError> {
-    let mut table = match table {
-        Some(table) => table,
-        None => {
-            let is_there = |known: &str| {
-                let below = format!(".{known}");
-                file.names().any(|name| name == known || name.ends_with(&below))
-            };
-            let Some(family) = families::without_config(is_there) else {
-                let reason =
-                    "it is a state dict, and no config.json lies beside it to say of what sizes".to_owned();
-                return Err(PolicyError::Read { path: file.path().to_owned(), reason });
-            };
-            Map::from_iter([("model_type".to_owned(), Value::from(family.model_types[0]))])
+    let is_there = |known: &str| {
+        let below = format!(".{known}");
+        file.names().any(|name| name == known || name.ends_with(&below))
+    };
+    let named = table.as_ref().is_some_and(|table| table.contains_key("model_type"));
+    let by_tensors = if named { None } else { families::of_tensors(is_there) };
+    let mut table = match (table, by_tensors) {
+        (Some(table), _) => table,
+        (None, Some(family)) if family.is_whole_without_config => Map::new(),
+        (None, _) => {
+            let reason =
+                "it is a state dict, and no config.json lies beside it to say of what sizes".to_owned();
+            return Err(PolicyError::Read { path: file.path().to_owned(), reason });
         }
     };
+    if let Some(family) = by_tensors {
+        table.insert("model_type".to_owned(), Value::from(family.model_types[0]));
+    }
     let family = table.get("model_type").and_then(Value::as_str).and_then(|name| families::named(name).ok());
     let file = match family {
         Some(family) => file.without_prefix(family.known_tensor),
@@ -71,11 +80,33 @@ fn read_tensors(
     if let Some(complete) = family.and_then(|family| family.complete) {
         complete(&mut table, &|name| file.shape(name));
     }
-    let origin = statistics::complete(&mut table, file.path(), given)?;
+    let origin = statistics::complete(&mut table, file.path(), given.statistics)?;
     let config = parse_config(table, path, origin)?;
+    let config = choose_task(config, path, given.task)?;
     // A config without `model_type` says its family only now.
     let file = file.without_prefix(families::of(&config).known_tensor);
     read_weights(config, file, device)
+}
+
+/// The config for one of its tasks, which a file beside the `config.json` at `path` tells of where the family has such.
+fn choose_task(
+    mut config: PolicyConfig,
+    path: &Path,
+    task: Option<&str>,
+) -> Result<PolicyConfig, PolicyError> {
+    let mut path = path.to_owned();
+    if let Some(file) = families::of(&config).tasks_file {
+        path.set_file_name(file);
+        let table = statistics::read_table(&path)?;
+        config.tasks = serde_path_to_error::deserialize(Value::Object(table)).map_err(|error| {
+            let reason = format!("`{}`: {}", error.path(), in_words(error.inner()));
+            PolicyError::Parse { path: path.clone(), reason }
+        })?;
+        config.statistics_from = StatisticsSource::File(path.clone());
+        tasks::check(&config.tasks).map_err(|source| PolicyError::Field { path: path.clone(), source })?;
+    }
+    let config = config.for_task(task).and_then(|config| families::check(&config).map(|()| config));
+    config.map_err(|source| PolicyError::Field { path, source })
 }
 
 /// The policy of a config with the weights of a file.
@@ -139,7 +170,7 @@ pub(super) fn parse_config(
             parse(whose, format!("`{key}`: {}", in_words(error.inner())))
         })?;
     families::check(&config).map_err(|source| {
-        let path = origin.file_of(source.key, path).to_owned();
+        let path = origin.file_of(&source.key, path).to_owned();
         PolicyError::Field { path, source }
     })?;
     config.statistics_from = origin.source;
@@ -151,6 +182,14 @@ pub fn write(policy: &TransformerPolicy, folder: &Path) -> Result<(), PolicyErro
     let path = folder.join("config.json");
     let text = serde_json::to_string_pretty(policy.config()).expect("a config can be written as JSON");
     fs::write(&path, text + "\n").map_err(|error| PolicyError::Write { path, reason: error.to_string() })?;
+
+    if let Some(file) = families::of(policy.config()).tasks_file {
+        let path = folder.join(file);
+        let text =
+            serde_json::to_string_pretty(&policy.config().tasks).expect("tasks can be written as JSON");
+        fs::write(&path, text + "\n")
+            .map_err(|error| PolicyError::Write { path, reason: error.to_string() })?;
+    }
 
     let path = folder.join("model.safetensors");
     let tensors: Vec<(String, Tensor)> =

@@ -5,7 +5,7 @@ use std::path::Path;
 use tch::{Device, Tensor};
 
 use super::error::PolicyError;
-use super::folder;
+use super::folder::{self, Given};
 use super::torch_script::{ScriptError, TorchScript};
 use crate::model::core::config::PolicyConfig;
 use crate::model::core::forward::ForwardContext;
@@ -25,12 +25,12 @@ pub enum Policy {
 
 impl Policy {
     /// Reads a policy folder, a folder with a `model.pt`, or a file: a TorchScript module, or a state dict beside its
-    /// `config.json`. `given` is a file of statistics.
-    pub fn read(path: &Path, given: Option<&Path>, device: Device) -> Result<Self, PolicyError> {
+    /// `config.json`.
+    pub fn read(path: &Path, given: Given, device: Device) -> Result<Self, PolicyError> {
         let script = path.join("model.pt");
         let file = if script.is_file() { script } else { path.to_owned() };
         if TensorFile::is_torch_script(&file) {
-            return TorchScript::read(&file, given, device).map(Self::TorchScript);
+            return TorchScript::read(&file, given.statistics, device).map(Self::TorchScript);
         }
         if file.is_file() {
             return folder::read_file(&file, given, device).map(Self::Transformer);

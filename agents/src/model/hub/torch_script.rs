@@ -12,7 +12,8 @@ use tch::{CModule, Device, IValue, Kind, TchError, Tensor};
 use super::error::PolicyError;
 use super::folder::parse_config;
 use super::statistics;
-use crate::model::core::config::{ActionKind, BadField, PolicyConfig};
+use crate::model::core::bad_field::BadField;
+use crate::model::core::config::{ActionKind, PolicyConfig};
 use crate::model::core::inputs::Inputs;
 
 /// A TorchScript module, and what is known of its use.
@@ -69,9 +70,9 @@ impl TorchScript {
         table.remove("model_type");
         table.insert("action_tanh".to_owned(), false.into()); // the module's own affair
         let origin = statistics::complete(&mut table, path, given)?;
-        let refuse = |key, found: &str, wanted: &str| PolicyError::Field {
+        let refuse = |key: &'static str, found: &str, wanted: &str| PolicyError::Field {
             path: config_path.clone(),
-            source: BadField { key, found: found.to_owned(), wanted: wanted.to_owned() },
+            source: BadField { key: key.into(), found: found.to_owned(), wanted: wanted.to_owned() },
         };
         for key in ["state_dim", "act_dim"] {
             if !table.contains_key(key) {

@@ -3,8 +3,8 @@
 //! A token's embedding, and the first block's queries, keys and values of it, follow from the token and its
 //! timestep alone: both are computed once a step and kept while the token is in the window. All later activations
 //! depend on which tokens share the window, so they are computed anew at every step, and the result is that of
-//! [`TransformerPolicy::encode_for_acting`] up to rounding. A policy that embeds a token's position in the window
-//! has nothing to keep.
+//! [`TransformerPolicy::encode_for_acting`] up to rounding. A policy that embeds a token's position in the window,
+//! or has ALiBi, keeps nothing.
 
 use tch::{Device, Kind, Tensor};
 
@@ -29,9 +29,9 @@ pub struct SlidingWindows {
 }
 
 impl SlidingWindows {
-    /// `rows` empty windows of at most `longest` steps of `policy`; none where it embeds places in the window.
+    /// `rows` empty windows of at most `longest` steps of `policy`; none where places in the window count.
     pub fn new(policy: &TransformerPolicy, rows: usize, longest: usize) -> Option<Self> {
-        if !policy.encoder.is_position_free() {
+        if !policy.encoder.is_position_free() || policy.trunk.alibi.is_some() {
             return None;
         }
         let (width, tokens) = (policy.trunk.width(), longest as i64 * policy.encoder.tokens_per_step());
@@ -97,10 +97,10 @@ impl TransformerPolicy {
         }
 
         // The new tokens: the earlier step's action and what follows it, and the rest of the last step.
-        let new = self.encoder.embed_tokens(context, inputs, &inputs.timesteps); // [R, 2·P, D]
+        let new = self.encoder.embed_tokens(context, inputs); // [R, 2·P, D]
         // Positions do not count, so any will do.
         let new = self.encoder.add_positions(&new, &inputs.timesteps);
-        let new = new.narrow(1, self.encoder.action_index(), per_step); // [R, P, D]
+        let new = new.narrow(1, self.encoder.tokens_to_read(), per_step); // [R, P, D]
         let places: Vec<i64> = rows
             .iter()
             .flat_map(|row| {

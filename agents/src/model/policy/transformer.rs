@@ -12,7 +12,7 @@ use crate::model::core::forward::ForwardContext;
 use crate::model::core::inputs::{Inputs, Predictions};
 use crate::model::core::tokens::Token;
 use crate::model::core::weights;
-use crate::model::encoders::StepEncoder;
+use crate::model::encoders::Encoder;
 use crate::model::families::{self, Family};
 use crate::model::heads::{self, Heads, bins};
 use crate::model::trunk::Trunk;
@@ -36,7 +36,7 @@ pub struct TransformerPolicy {
     weights: BTreeMap<String, Tensor>,
     family: &'static Family,
     sites: Vec<Site>,
-    pub(super) encoder: Box<StepEncoder>,
+    pub(super) encoder: Box<Encoder>,
     pub(super) trunk: Trunk,
     heads: Box<Heads>,
 }
@@ -75,7 +75,7 @@ impl TransformerPolicy {
 
     /// Where the weights are.
     pub fn device(&self) -> Device {
-        self.encoder.timesteps.device()
+        self.trunk.device()
     }
 
     /// Every tensor by its name in the file; shares storage with the policy.
@@ -98,7 +98,7 @@ impl TransformerPolicy {
 
     /// The tokens of a step, in order.
     pub fn tokens(&self) -> impl Iterator<Item = Token> {
-        self.encoder.tokens.iter().map(|encoder| encoder.token)
+        self.encoder.tokens().into_iter()
     }
 
     /// The sites that get adapters where nobody names others, in the order of the forward pass.
@@ -208,8 +208,7 @@ impl TransformerPolicy {
 
     /// One token of every step, embedded, without its timestep and position: `[B, T, D]`.
     pub fn embed(&self, context: &mut ForwardContext, inputs: &Inputs, token: Token) -> Tensor {
-        let encoder = self.encoder.tokens.iter().find(|encoder| encoder.token == token);
-        encoder.expect("the policy reads the token").forward(context, inputs)
+        self.encoder.embed(context, inputs, token)
     }
 
     /// What the first block reads: `[B, K, D]`.
@@ -232,7 +231,7 @@ impl TransformerPolicy {
     /// The trunk's output for the tokens at which actions are read: `[B, T, D]`.
     pub fn encode_for_actions(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
         let (x, bias) = self.encoder.encode(context, inputs); // [B, K, D], [B, 1, K, K]
-        let first = self.encoder.action_index() - 1;
+        let first = self.encoder.tokens_to_read() - 1;
         let options = (Kind::Int64, x.device());
         let queried = Tensor::arange_start_step(first, x.size()[1], self.encoder.tokens_per_step(), options); // [T]
         self.trunk.forward(context, x, &bias, Some(&queried))
@@ -258,7 +257,11 @@ impl TransformerPolicy {
 
     /// The action head before tanh: `[…, D]` → `[…, A]`, or `[…, A · bins]` where actions are binned.
     pub fn action_head(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
-        context.project(&self.heads.action, x)
+        let mut x = x.shallow_clone();
+        for hidden in &self.heads.hidden {
+            x = context.project(hidden, &x).leaky_relu();
+        }
+        context.project(&self.heads.action, &x)
     }
 
     /// The module of the action head.
@@ -274,14 +277,13 @@ impl TransformerPolicy {
 
     /// The whole forward pass, as the family's reference computes it.
     pub fn forward(&self, context: &mut ForwardContext, inputs: &Inputs) -> Predictions {
-        let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
-        let (x, bias) = self.encoder.encode(context, inputs); // [B, K, D], [B, 1, K, K]
-        // Heads read the action token and the one before it, so the last block leaves out the others.
-        let steps_first = Tensor::arange(steps, (Kind::Int64, x.device())) * self.encoder.tokens_per_step(); // [T]
-        let action = self.encoder.action_index();
-        let queried = Tensor::stack(&[&steps_first + (action - 1), steps_first + action], 1).flatten(0, 1); // [2·T]
-        let read = self.trunk.forward(context, x, &bias, Some(&queried)).view([batch, steps, 2, -1]);
-        let (before, after) = (read.select(2, 0), read.select(2, 1)); // [B, T, D]
+        let (before, after) = match self.heads.state.is_some() || self.heads.returns.is_some() {
+            true => self.encode_for_all_heads(context, inputs),
+            false => {
+                let read = self.encode_for_actions(context, inputs);
+                (read.shallow_clone(), read)
+            }
+        }; // [B, T, D] each
 
         let head = self.action_head(context, &before);
         let (actions, action_logits) = match self.config.action_kind {
@@ -300,9 +302,21 @@ impl TransformerPolicy {
         }
     }
 
+    /// The trunk's output for the tokens at which actions are read, and for the actions' own, which other heads read:
+    /// `[B, T, D]` each. The last block leaves out the others.
+    fn encode_for_all_heads(&self, context: &mut ForwardContext, inputs: &Inputs) -> (Tensor, Tensor) {
+        let (batch, steps) = inputs.timesteps.size2().expect("inputs are windows [B, T]");
+        let (x, bias) = self.encoder.encode(context, inputs); // [B, K, D], [B, 1, K, K]
+        let steps_first = Tensor::arange(steps, (Kind::Int64, x.device())) * self.encoder.tokens_per_step(); // [T]
+        let action = self.encoder.tokens_to_read();
+        let queried = Tensor::stack(&[&steps_first + (action - 1), steps_first + action], 1).flatten(0, 1); // [2·T]
+        let read = self.trunk.forward(context, x, &bias, Some(&queried)).view([batch, steps, 2, -1]);
+        (read.select(2, 0), read.select(2, 1))
+    }
+
     /// Tokens of a step from its action on, which acting does not read of the last step.
     pub(super) fn tokens_after_state(&self) -> i64 {
-        self.encoder.tokens_per_step() - self.encoder.action_index()
+        self.encoder.tokens_per_step() - self.encoder.tokens_to_read()
     }
 }
 

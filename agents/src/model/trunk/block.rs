@@ -80,6 +80,8 @@ pub struct Block {
     pub attention_norm: LayerNorm,
     /// What it attends by: D → 3·D.
     pub attention_in: QueriesKeysValues,
+    /// Of each head's queries and keys, if the family has them.
+    pub query_key_norms: Option<Box<[LayerNorm; 2]>>,
     /// The heads' outputs back to the residual stream: D → D.
     pub attention_out: Module,
     /// How it attends.
@@ -97,8 +99,8 @@ pub struct Block {
 }
 
 impl Block {
-    /// `x` `[B, K, D]` → `[B, Q, D]`; `bias` `[B, 1, K, K]` is added to attention scores, 0 where a query
-    /// may look and −∞ where not.
+    /// `x` `[B, K, D]` → `[B, Q, D]`; `bias` `[B, 1 or H, K, K]` is added to attention scores, −∞ where a query may
+    /// not look.
     ///
     /// `queried` `[Q]` are the tokens whose outputs are computed, from the keys and values of all; all where absent.
     pub fn forward(
@@ -126,9 +128,9 @@ impl Block {
         let split = qkv
             .view([rows, tokens, 3, self.attention.heads, width / self.attention.heads])
             .permute([2, 0, 3, 1, 4]);
-        let (keys, values) = view.append(self.index, &split.get(1), &split.get(2)); // [R, H, L, D/H]
+        let (keys, values) = view.append(self.index, &self.keys(split.get(1)), &split.get(2)); // [R, H, L, D/H]
         let from = if only_last { tokens - 1 } else { 0 };
-        let query = split.get(0).narrow(2, from, tokens - from) * self.attention.score_scale; // [R, H, Q, D/H]
+        let query = self.queries(split.get(0).narrow(2, from, tokens - from)) * self.attention.score_scale; // [R, H, Q, D/H]
         // Few queries: two plain products are faster than libtorch's attention, which is made for many.
         let mut scores = query.matmul(&keys.transpose(-2, -1)); // [R, H, Q, L]
         if let Some(bias) = view.bias(only_last) {
@@ -181,15 +183,32 @@ impl Block {
         let both = both
             .view([rows, tokens, 2, self.attention.heads, width / self.attention.heads])
             .permute([2, 0, 3, 1, 4]);
-        let (keys, values) = (both.get(0), both.get(1)); // [R, H, K, D/H]
+        let (keys, values) = (self.keys(both.get(0)), both.get(1)); // [R, H, K, D/H]
         let qkv = self.queries_keys_values(context, query).narrow(-1, 0, width); // [R, 1, D]
         let by_head = qkv.view([rows, 1, self.attention.heads, width / self.attention.heads]).transpose(1, 2);
-        let scores = (by_head * self.attention.score_scale).matmul(&keys.transpose(-2, -1)) + bias; // [R, H, 1, K]
+        let scores =
+            (self.queries(by_head) * self.attention.score_scale).matmul(&keys.transpose(-2, -1)) + bias; // [R, H, 1, K]
         let heads = scores.softmax(-1, Kind::Float).matmul(&values); // [R, H, 1, D/H]
         let joined = heads.transpose(1, 2).reshape([rows, 1, width]);
         let mut sum = context.project(&self.attention_out, &joined); // [R, 1, D]
         sum += query;
         self.feed_forward(context, sum)
+    }
+
+    /// Each head's queries `[…, D/H]` as they meet the keys: `[…, D/H]`.
+    fn queries(&self, x: Tensor) -> Tensor {
+        match &self.query_key_norms {
+            Some(norms) => norms[0].forward(&x),
+            None => x,
+        }
+    }
+
+    /// Each head's keys `[…, D/H]` as the queries meet them: `[…, D/H]`.
+    fn keys(&self, x: Tensor) -> Tensor {
+        match &self.query_key_norms {
+            Some(norms) => norms[1].forward(&x),
+            None => x,
+        }
     }
 
     /// The feed-forward part, added to its input: `x` `[B, Q, D]` → `[B, Q, D]`.
@@ -203,7 +222,7 @@ impl Block {
     }
 
     /// Shows the tap the inputs of every linear module of the block, and leaves out the last one's output:
-    /// `x` `[B, K, D]`, `bias` `[B, 1, K, K]`.
+    /// `x` `[B, K, D]`, `bias` `[B, 1 or H, K, K]`.
     pub fn collect_inputs(&self, context: &mut ForwardContext, x: &Tensor, bias: &Tensor) {
         let x = self.after_attention(context, x, bias, None); // [B, K, D]
         let wide = self.hidden(context, &x);
@@ -259,6 +278,7 @@ impl Block {
             None => (query, bias.shallow_clone()),
             Some(queried) => (query.index_select(2, queried), bias.index_select(2, queried)),
         };
+        let (query, key) = (self.queries(query), self.keys(key));
         let kind = context.product_kind();
         let [query, key, value, bias] = [query, key, value, bias].map(|x| x.to_kind(kind));
         let heads = if context.is_training() && self.attention.dropout > 0.0 {
@@ -273,7 +293,7 @@ impl Block {
     }
 
     /// Attention written out, for its dropout: `query` `[B, H, Q, D/H]`, `key` and `value` `[B, H, K, D/H]`, `bias`
-    /// `[B, 1, Q, K]` → `[B, H, Q, D/H]`.
+    /// `[B, 1 or H, Q, K]` → `[B, H, Q, D/H]`.
     fn attend_with_dropout(
         &self,
         context: &ForwardContext,
@@ -328,6 +348,7 @@ mod tests {
             states: normal(3),
             words: None,
             images: None,
+            previous: None,
             actions: normal(2),
             rewards: None,
             returns_to_go: normal(1),

@@ -6,6 +6,8 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::alibi::Alibi;
+
 /// Steps in the context of an episode's `seen`-th state, counted from 1, when a policy looks back on at most
 /// `longest`.
 ///
@@ -30,8 +32,10 @@ pub struct Cache {
     keys: Vec<Tensor>,
     /// The same for values.
     values: Vec<Tensor>,
-    /// Tokens that each row holds.
+    /// Tokens that each row has been given since it was emptied.
     lengths: Vec<i64>,
+    /// Whether a full row forgets its oldest token for a new one, which takes its place.
+    rolls: bool,
 }
 
 impl Cache {
@@ -45,7 +49,18 @@ impl Cache {
     ) -> Self {
         let shape = [rows as i64, heads, tokens, head_width];
         let empty = || (0..blocks).map(|_| Tensor::zeros(shape, (Kind::Float, device)));
-        Self { keys: empty().collect(), values: empty().collect(), lengths: vec![0; rows] }
+        Self { keys: empty().collect(), values: empty().collect(), lengths: vec![0; rows], rolls: false }
+    }
+
+    /// The same, of which a full row forgets its oldest token for a new one. What is kept of the others stays as it was
+    /// computed when they were new, so they remember more than the row holds.
+    pub(super) fn rolling(self) -> Self {
+        Self { rolls: true, ..self }
+    }
+
+    /// Tokens that a row has been given since it was emptied.
+    pub(in crate::model) fn given(&self, row: usize) -> i64 {
+        self.lengths[row]
     }
 
     /// N.
@@ -77,40 +92,58 @@ pub(in crate::model) struct CacheView<'a> {
     picked: Option<Tensor>,
     /// `[R·H·n]`, where the new tokens' keys go among all `[N·H·M]`.
     slots: Tensor,
-    /// `[R, 1, n, L]`, or `[1, 1, n, L]` where all are equally long: 0 where a new token may look, else −∞.
+    /// `[R, 1 or H, n, L]`, or `[1, 1 or H, n, L]` where all are equally long: −∞ where a new token may not look.
     bias: Tensor,
+    /// Whether the last new token may look at all, and at all alike.
+    last_sees_all: bool,
 }
 
 impl<'a> CacheView<'a> {
-    pub fn new(cache: &'a mut Cache, rows: &'a [usize], count: i64, device: Device) -> Self {
+    pub fn new(
+        cache: &'a mut Cache,
+        rows: &'a [usize],
+        count: i64,
+        alibi: Option<&Alibi>,
+        device: Device,
+    ) -> Self {
         let (_, heads, room, _) = cache.keys[0].size4().expect("keys are [N, H, M, D/H]");
         let lengths: Vec<i64> = rows.iter().map(|row| cache.lengths[*row]).collect();
         let longest = lengths.iter().max().copied().unwrap_or(0) + count;
-        assert!(longest <= room, "a context of {longest} tokens is too long for a cache of {room}");
+        assert!(
+            longest <= room || cache.rolls,
+            "a context of {longest} tokens is too long for a cache of {room}"
+        );
+        assert!(count == 1 || !cache.rolls, "a rolling cache is given one token at a time");
+        let longest = longest.min(room);
         let mut slots = Vec::with_capacity(rows.len() * (heads * count) as usize);
         for (row, length) in rows.iter().zip(&lengths) {
             for head in 0..heads {
-                let start = (*row as i64 * heads + head) * room + length;
-                slots.extend(start..start + count);
+                let start = (*row as i64 * heads + head) * room;
+                slots.extend((*length..length + count).map(|token| start + token % room));
             }
         }
         let alike = lengths.iter().all(|length| *length == lengths[0]);
         let different = if alike { &lengths[..1] } else { &lengths[..] };
-        let mut bias = Vec::with_capacity(different.len() * (count * longest) as usize);
+        // How far each slot's token lies behind each new one; below 0 where it is not there yet.
+        let mut distances = Vec::with_capacity(different.len() * (count * longest) as usize);
         for length in different {
-            for token in 0..count {
-                bias.extend(
-                    (0..longest).map(|seen| if seen <= length + token { 0.0 } else { f32::NEG_INFINITY }),
-                );
+            for token in *length..length + count {
+                distances.extend((0..longest).map(|slot| match (token - slot).rem_euclid(room) {
+                    behind if behind <= token => behind as f32,
+                    _ => -1.0,
+                }));
             }
         }
         let in_a_row = rows.windows(2).all(|pair| pair[0] + 1 == pair[1]);
         let index = |numbers: Vec<i64>| Tensor::from_slice(&numbers).to_device(device);
+        let distances = Tensor::from_slice(&distances).to_device(device).view([-1, 1, count, longest]);
+        let bias = distances.zeros_like().masked_fill_(&distances.lt(0.0), f64::NEG_INFINITY);
         Self {
             longest,
             picked: (!in_a_row).then(|| index(rows.iter().map(|row| *row as i64).collect())),
             slots: index(slots),
-            bias: Tensor::from_slice(&bias).to_device(device).view([-1, 1, count, longest]),
+            bias: alibi.map_or(bias.shallow_clone(), |alibi| alibi.add_to(&bias, &distances.clamp_min(0.0))),
+            last_sees_all: alike && alibi.is_none(),
             cache,
             rows,
             count,
@@ -145,8 +178,7 @@ impl<'a> CacheView<'a> {
         if !only_last {
             return Some(self.bias.shallow_clone());
         }
-        let alike = self.bias.size()[0] == 1;
-        (!alike).then(|| self.bias.narrow(2, self.count - 1, 1))
+        (!self.last_sees_all).then(|| self.bias.narrow(2, self.count - 1, 1))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use tch::{Device, Tensor};
 
+use super::alibi::Alibi;
 use super::block::{Block, KeysAndValues};
 use super::kv_cache::{Cache, CacheView};
 use crate::model::core::forward::ForwardContext;
@@ -12,13 +13,25 @@ use crate::model::core::layers::LayerNorm;
 pub struct Trunk {
     blocks: Vec<Block>,
     norm: LayerNorm,
+    /// By which attention knows places, if the family has it.
+    pub(in crate::model) alibi: Option<Alibi>,
 }
 
 impl Trunk {
     /// At least one block.
     pub fn new(blocks: Vec<Block>, norm: LayerNorm) -> Self {
         assert!(!blocks.is_empty(), "a trunk has at least one block");
-        Self { blocks, norm }
+        Self { blocks, norm, alibi: None }
+    }
+
+    /// The same, whose heads' scores fall with distance.
+    pub fn with_alibi(self, alibi: Alibi) -> Self {
+        Self { alibi: Some(alibi), ..self }
+    }
+
+    /// What is added to attention scores, with the heads' own biases: `[B, 1, K, K]` → `[B, 1 or H, K, K]`.
+    fn placed(&self, bias: &Tensor) -> Tensor {
+        self.alibi.as_ref().map_or(bias.shallow_clone(), |alibi| alibi.of_windows(bias))
     }
 
     /// D.
@@ -32,6 +45,11 @@ impl Trunk {
         Cache::new(rows, tokens, self.blocks.len(), [heads, self.width() / heads], self.device())
     }
 
+    /// `rows` empty contexts, each of the last `tokens` tokens it was given.
+    pub fn rolling_cache(&self, rows: usize, tokens: i64) -> Cache {
+        self.cache(rows, tokens).rolling()
+    }
+
     /// `x` `[B, K, D]`, `bias` `[B, 1, K, K]` on attention scores → `[B, Q, D]` for the `queried` tokens `[Q]`, of
     /// which alone the last block computes outputs; all where absent.
     pub fn forward(
@@ -41,6 +59,7 @@ impl Trunk {
         bias: &Tensor,
         queried: Option<&Tensor>,
     ) -> Tensor {
+        let bias = &self.placed(bias);
         let (last, earlier) = self.split_last();
         for block in earlier {
             x = block.forward(context, &x, bias, None);
@@ -51,6 +70,7 @@ impl Trunk {
     /// Shows the context's tap the inputs of every linear module, and computes nothing that none of them reads:
     /// `x` `[B, K, D]`, `bias` `[B, 1, K, K]`.
     pub fn collect_inputs(&self, context: &mut ForwardContext, mut x: Tensor, bias: &Tensor) {
+        let bias = &self.placed(bias);
         let (last, earlier) = self.split_last();
         for block in earlier {
             x = block.forward(context, &x, bias, None);
@@ -122,7 +142,8 @@ impl Trunk {
         self.blocks.split_last().expect("a trunk has at least one block")
     }
 
-    fn device(&self) -> Device {
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
         self.norm.weight.device()
     }
 }

@@ -1,0 +1,146 @@
+//! What environments have shown, episode after episode, to a policy whose context goes on over episodes.
+
+use std::collections::VecDeque;
+
+use eva_rl_envs::ActionSpace;
+
+use super::actor::ActiveEpisode;
+use super::window_builder::clip;
+use crate::data::{Step, Windows};
+
+/// The latest steps of each environment.
+#[derive(Debug)]
+pub struct Histories {
+    rows: Vec<History>,
+    /// Steps that are kept of each.
+    longest: usize,
+    observation_width: usize,
+    space: ActionSpace,
+}
+
+/// Those of one environment.
+#[derive(Clone, Debug, Default)]
+struct History {
+    steps: VecDeque<SeenStep>,
+    /// Steps so far, those included that are kept no longer.
+    seen: usize,
+    /// The episode that is being played.
+    number: Option<usize>,
+    /// What the policy chose last, before it was clipped to the environment's bounds.
+    chosen: Vec<f32>,
+}
+
+#[derive(Clone, Debug)]
+struct SeenStep {
+    state: Vec<f32>,
+    previous_action: Vec<f32>,
+    previous_reward: f32,
+    timestep: usize,
+}
+
+impl Histories {
+    /// Nothing yet of `count` environments.
+    pub fn new(count: usize, longest: usize, observation_width: usize, space: &ActionSpace) -> Self {
+        Self { rows: vec![History::default(); count], longest, observation_width, space: space.clone() }
+    }
+
+    /// Demonstrations before everything else, for every environment: observations and actions `[n, …]` in rows, rewards,
+    /// and the steps' numbers in their episodes.
+    pub fn prompt(&mut self, observations: &[f32], actions: &[f32], rewards: &[f32], timesteps: &[usize]) {
+        let (width, action_width) = (self.observation_width, self.space.width());
+        for history in &mut self.rows {
+            for (step, timestep) in timesteps.iter().enumerate() {
+                let before = step.saturating_sub(1); // of an episode's first step, it counts nowhere
+                history.push(
+                    self.longest,
+                    SeenStep {
+                        state: observations[step * width..][..width].to_vec(),
+                        previous_action: actions[before * action_width..][..action_width].to_vec(),
+                        previous_reward: rewards[before],
+                        timestep: *timestep,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Takes in the latest observation of every live episode. What led to it is what the policy has chosen, as it chose
+    /// it, unless something else was done than that.
+    pub fn observe(&mut self, live: &[ActiveEpisode]) {
+        let action_width = self.space.width();
+        for episode in live {
+            let (trajectory, history) = (&episode.trajectory, &mut self.rows[episode.env]);
+            let timestep = trajectory.len();
+            if timestep == 0 && history.number == Some(episode.number) {
+                *history = History::default(); // it is played again: its worker has failed
+            }
+            history.number = Some(episode.number);
+            let (previous_action, previous_reward) = match timestep.checked_sub(1) {
+                None => (vec![0.0; action_width], 0.0),
+                Some(before) => {
+                    let done = trajectory.actions.row(before, action_width);
+                    let mut clipped = history.chosen.clone();
+                    clip(&mut clipped, &self.space);
+                    let action = if clipped == *done { history.chosen.clone() } else { done.into_owned() };
+                    (action, trajectory.rewards[before])
+                }
+            };
+            let state = episode.observation(self.observation_width);
+            history.push(self.longest, SeenStep { state, previous_action, previous_reward, timestep });
+        }
+    }
+
+    /// Keeps what the policy chose for every live episode, a row each, in the environment's units.
+    pub fn keep_chosen(&mut self, live: &[ActiveEpisode], chosen: &[f32]) {
+        for (episode, action) in live.iter().zip(chosen.chunks(self.space.width())) {
+            self.rows[episode.env].chosen = action.to_vec();
+        }
+    }
+
+    /// Steps that environment `env` has shown.
+    pub fn seen(&self, env: usize) -> usize {
+        self.rows[env].seen
+    }
+
+    /// What the policy chose last in environment `env`.
+    pub fn chosen(&self, env: usize) -> &[f32] {
+        &self.rows[env].chosen
+    }
+
+    /// The last `steps` steps of these environments; the actions still to be chosen are zeros, like all of the others,
+    /// which a policy reads as what came before the step after.
+    pub fn windows(&self, envs: &[usize], steps: usize) -> Windows {
+        let none = vec![0.0; self.space.width()];
+        let windows = Windows::new(envs.len(), steps, self.observation_width, none.len());
+        let mut windows = windows.with_previous(true);
+        for (row, env) in envs.iter().enumerate() {
+            let kept = &self.rows[*env].steps;
+            let count = kept.len().min(steps);
+            for (slot, seen) in kept.iter().skip(kept.len() - count).enumerate() {
+                let step = Step {
+                    timestep: seen.timestep,
+                    state: &seen.state,
+                    pixels: &[],
+                    action: &none,
+                    previous_action: &seen.previous_action,
+                    previous_reward: seen.previous_reward,
+                    reward: 0.0,
+                    return_to_go: 0.0,
+                    terminates: false,
+                };
+                windows.set(row, steps - count + slot, &step);
+            }
+        }
+        windows
+    }
+}
+
+impl History {
+    fn push(&mut self, longest: usize, step: SeenStep) {
+        self.seen += 1;
+        self.steps.push_back(step);
+        if self.steps.len() > longest {
+            self.steps.pop_front();
+        }
+    }
+}
