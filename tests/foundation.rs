@@ -1,14 +1,23 @@
 //! Foundation policies of many tasks: named, played, trained, merged, and refused.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use eva_rl_agents::tensor::file::TensorFile;
 use serde_json::Value;
+use tch::{Device, Kind, Tensor};
 
 use crate::support::{Bench, copy_folder, test_rows};
 
 /// A Vintix policy of three tasks with random weights, in two groups.
 const VINTIX: &str = "tests/golden/parity/vintix-1";
+
+/// A JAT policy with random weights, of vectors up to 23 numbers, and of images.
+const JAT: &str = "tests/golden/parity/jat-2";
+
+fn golden(policy: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(policy)
+}
 
 const CONFIG: &str = r#"
 seed = 3
@@ -45,10 +54,11 @@ episodes = 4
 every = 2
 "#;
 
-/// The policy as `vintix`, random play as `data`, and the config.
+/// The policies as `vintix` and `jat`, random play as `data`, and the config.
 fn bench() -> Bench {
     let bench = Bench::new();
-    copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(VINTIX), &bench.path("vintix"));
+    copy_folder(&golden(VINTIX), &bench.path("vintix"));
+    copy_folder(&golden(JAT), &bench.path("jat"));
     let collect = ["collect", "--env", "Hopper-v5", "--policy", "random", "--episodes", "8", "--out", "data"];
     bench.succeed(&collect);
     bench.write("config.toml", CONFIG);
@@ -92,15 +102,14 @@ fn tasks_are_listed_and_played_by_every_inference() {
 
 /// Trains offline by EVA and goes on with an algorithm online, and again from a checkpoint in its second round: both
 /// end alike, the loss has fallen, and what was saved plays, merged or not.
-fn row(name: &str, table: &str) {
-    let bench = bench();
+fn train(bench: &Bench, config: &str, algorithm: &str, table: &str) {
     let exploration = "exploration = { rounds = 2, updates_per_round = 4 }\n";
     let loss = "[loss.online_dt]\ninitial_temperature = 0.1\ntemperature_learning_rate = 1e-3\n";
-    let config = match name {
-        "odt" => CONFIG.replace("[loss.behaviour_cloning]\n", loss),
-        _ => CONFIG.to_owned(),
+    let config = match algorithm {
+        "filtered_bc" => config.to_owned(),
+        _ => config.replace("[loss.behaviour_cloning]\n", loss),
     };
-    bench.write("config.toml", &format!("{config}[online.{name}]\n{table}{exploration}"));
+    bench.write("config.toml", &format!("{config}[online.{algorithm}]\n{table}{exploration}"));
     for out in ["whole", "killed"] {
         bench.succeed(&["train", "config.toml", "--out", out]);
     }
@@ -113,7 +122,7 @@ fn row(name: &str, table: &str) {
         ["adapter/adapter_model.safetensors", "training_state.safetensors"]
             .map(|file| fs::read(bench.path(run).join("checkpoints/00000028").join(file)).unwrap())
     };
-    assert!(ends("whole") == ends("killed"), "{name} ends otherwise");
+    assert!(ends("whole") == ends("killed"), "{algorithm} ends otherwise");
     let losses: Vec<f64> = json(&fs::read_to_string(bench.path("whole/evaluation.json")).unwrap())
         .as_array()
         .unwrap()
@@ -121,27 +130,112 @@ fn row(name: &str, table: &str) {
         .map(|row| row["validation_loss"].as_f64().unwrap())
         .collect();
     assert!(losses[1] < losses[0], "the offline updates: {losses:?}");
+}
 
+/// The mean length of episodes that a policy plays.
+fn length(bench: &Bench, arguments: &[&str]) -> Value {
+    let rest = ["--env", "Hopper-v5", "--episodes", "2", "--num-envs", "2", "--json"];
+    json(&bench.succeed(&[&["evaluate"], arguments, &rest[..]].concat()))["results"][0]["mean_length"].clone()
+}
+
+/// The adapter of the run's last checkpoint.
+fn adapter(bench: &Bench) -> String {
+    bench.path("whole/checkpoints/00000028/adapter").to_str().unwrap().to_owned()
+}
+
+fn vintix_row(algorithm: &str, table: &str) {
+    let bench = bench();
+    train(&bench, CONFIG, algorithm, table);
     // The run's config says which task is meant, and the merged policy its own.
-    let adapter = bench.path("whole/checkpoints/00000028/adapter").to_str().unwrap().to_owned();
-    bench.succeed(&["merge", "vintix", "--task", "Hopper-v4", "--adapter", &adapter, "--out", "merged"]);
-    let play = |arguments: &[&str]| {
-        let rest = ["--env", "Hopper-v5", "--episodes", "2", "--num-envs", "2", "--json"];
-        json(&bench.succeed(&[&["evaluate"], arguments, &rest[..]].concat()))["results"][0].clone()
-    };
-    let adapted = play(&["whole/checkpoints/00000028"]);
-    assert_eq!(play(&["merged"])["mean_length"], adapted["mean_length"]);
+    let merge = ["merge", "vintix", "--task", "Hopper-v4", "--adapter", &adapter(&bench), "--out", "merged"];
+    bench.succeed(&merge);
+    assert_eq!(length(&bench, &["merged"]), length(&bench, &["whole/checkpoints/00000028"]));
     let other_task = json(&bench.succeed(&["inspect", "merged", "--task", "push-v2", "--json"]));
     assert_eq!(other_task["state_dim"], 7);
 }
 
-mod every_algorithm_over_episodes_resumes_to_the_same_bits {
+fn jat_row(algorithm: &str, table: &str) {
+    let bench = bench();
+    let config = CONFIG.replace("path = \"vintix\"\ntask = \"Hopper-v4\"", "path = \"jat\"");
+    train(&bench, &config, algorithm, table);
+    bench.succeed(&["merge", "jat", "--adapter", &adapter(&bench), "--out", "merged"]);
+    assert_eq!(length(&bench, &["merged"]), length(&bench, &["whole/checkpoints/00000028"]));
+    // The merged policy still serves other environments.
+    let cart_pole =
+        ["evaluate", "merged", "--env", "CartPole-v1", "--episodes", "2", "--inference", "reference"];
+    assert!(bench.succeed(&cart_pole).starts_with("reference inference: return "));
+}
+
+mod every_algorithm_of_vintix_resumes_to_the_same_bits {
     use super::*;
 
     test_rows! {
-        row: odt = "replay_capacity = 6\n",
+        vintix_row: odt = "replay_capacity = 6\n",
         filtered_bc = "replay_capacity = 6\nnoise = 0.1\n",
     }
+}
+
+mod every_algorithm_of_jat_resumes_to_the_same_bits {
+    use super::*;
+
+    test_rows! {
+        jat_row: odt = "replay_capacity = 6\n",
+        grpo = "group_size = 2\ndiscount = 0.9\nclip = 0.2\n",
+        filtered_bc = "replay_capacity = 6\nnoise = 0.1\n",
+    }
+}
+
+#[test]
+fn an_adapter_of_either_is_initialised_from_data_alone() {
+    let bench = bench();
+    bench.succeed(&[
+        "eva",
+        "vintix",
+        "--task",
+        "Hopper-v4",
+        "--data",
+        "data",
+        "--rank",
+        "2",
+        "--out",
+        "of-vintix",
+    ]);
+    bench.succeed(&["eva", "jat", "--data", "data", "--rank", "2", "--out", "of-jat"]);
+    for folder in ["of-vintix", "of-jat"] {
+        let found = json(&bench.succeed(&["inspect", folder, "--json"]));
+        assert_eq!(found["kind"], "adapter");
+    }
+}
+
+#[test]
+fn jat_predicts_from_vectors_and_says_what_it_cannot_read() {
+    let bench = bench();
+    let float = (Kind::Float, Device::Cpu);
+    let write = |name: &str, width: i64| {
+        let tensors = [
+            ("states", Tensor::randn([2, 3, width], float)),
+            ("actions", Tensor::rand([2, 3, 5], float)),
+            ("previous_rewards", Tensor::zeros([2, 3, 1], float)),
+            ("timesteps", Tensor::arange(3, (Kind::Int64, Device::Cpu)).repeat([2, 1])),
+        ];
+        Tensor::write_safetensors(&tensors, bench.path(name)).unwrap();
+    };
+    write("inputs.safetensors", 7);
+    bench.succeed(&["predict", "jat", "--inputs", "inputs.safetensors", "--out", "found.safetensors"]);
+    let found = TensorFile::open(&bench.path("found.safetensors")).unwrap();
+    assert_eq!(found.shape("action_preds"), Some(&[2, 3, 5][..]));
+    assert_eq!(found.shape("state_preds"), Some(&[2, 3, 7][..]));
+    write("wide.safetensors", 24);
+    check_refused(
+        &bench,
+        &["predict", "jat", "--inputs", "wide.safetensors", "--out", "none.safetensors"],
+        "`state_dim` is 24, expected less than 24, which hold the reward too",
+    );
+    check_refused(
+        &bench,
+        &["evaluate", "jat", "--env", "Ant-v5", "--episodes", "1"],
+        "the policy does not serve `Ant-v5`: `state_dim` is 105, expected less than 24",
+    );
 }
 
 #[test]
@@ -186,7 +280,7 @@ fn what_no_policy_of_many_tasks_can_do_is_refused_in_a_sentence() {
 
 /// Puts `value` at `key` of the JSON object in `file`.
 fn set(bench: &Bench, file: &str, key: &str, value: Value) {
-    let path = bench.path("vintix").join(file);
+    let path = bench.path("policy").join(file);
     let mut table = json(&fs::read_to_string(&path).unwrap());
     *key.split('/').fold(&mut table, |table, key| &mut table[key]) = value;
     fs::write(path, table.to_string()).unwrap();
@@ -217,14 +311,38 @@ fn files_of_another_vintix_are_refused_by_what_they_say() {
         ("metadata.json", "push-v2/group_name", "legs".into(), "lacks `encoder.obs_encoders.legs.layers.0"),
     ] {
         let bench = Bench::new();
-        copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(VINTIX), &bench.path("vintix"));
+        copy_folder(&golden(VINTIX), &bench.path("policy"));
         set(&bench, file, key, value);
-        check_refused(&bench, &["inspect", "vintix"], sentence);
+        check_refused(&bench, &["inspect", "policy"], sentence);
     }
     let bench = Bench::new();
-    copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(VINTIX), &bench.path("vintix"));
-    fs::remove_file(bench.path("vintix/metadata.json")).unwrap();
-    check_refused(&bench, &["inspect", "vintix"], "metadata.json\": No such file");
-    fs::remove_file(bench.path("vintix/config.json")).unwrap();
-    check_refused(&bench, &["inspect", "vintix"], "vintix");
+    copy_folder(&golden(VINTIX), &bench.path("policy"));
+    fs::remove_file(bench.path("policy/metadata.json")).unwrap();
+    check_refused(&bench, &["inspect", "policy"], "metadata.json\": No such file");
+    fs::remove_file(bench.path("policy/config.json")).unwrap();
+    check_refused(&bench, &["inspect", "policy"], "policy");
+}
+
+#[test]
+fn files_of_another_jat_are_refused_by_what_they_say() {
+    for (key, value, sentence) in [
+        ("num_layers", 3.into(), "`num_layers` is 3, expected 4, as attention_types have it"),
+        (
+            "attention_types",
+            serde_json::json!([[["near"], 4]]),
+            "`attention_types` is [[[\"near\"],4]], expected lists of",
+        ),
+        ("num_heads", 3.into(), "`n_head` is 3, expected a divisor of hidden_size 16"),
+        (
+            "max_continuous_size",
+            30.into(),
+            "`continuous_encoder.weight` with shape [16, 24], and its config asks for [16, 30]",
+        ),
+        ("window_size", 0.into(), "`window_size` is 0, expected a size of at least 1"),
+    ] {
+        let bench = Bench::new();
+        copy_folder(&golden(JAT), &bench.path("policy"));
+        set(&bench, "config.json", key, value);
+        check_refused(&bench, &["inspect", "policy"], sentence);
+    }
 }

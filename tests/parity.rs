@@ -51,6 +51,8 @@ mod the_reference_s_cases_pass_and_altered_ones_do_not {
 
     test_rows! {
         row: atari_decision_transformer = "atari-dt-3",
+        jat_of_images = "jat-2",
+        jat_of_ids = "jat-3",
         vintix_of_two_groups = "vintix-1",
         vintix_of_odd_widths = "vintix-2",
         vintix_of_three_heads = "vintix-3",

@@ -66,6 +66,8 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             })?
         }
         Player::Policy(path, policy) => {
+            let whose = format!("`{}`", spec.id);
+            let policy = policies::fitted(*policy, Shown::by(&spec), &spec.action, &whose)?;
             threads::for_rollouts(policy.config(), num_envs);
             if let Some(target) = args.target_return.filter(|target| !target.is_finite()) {
                 let text = format!("--target-return is {target}, expected a finite number");
@@ -76,7 +78,6 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             conditioning.return_cap = args.acting.cap()?;
             let asked = args.target_return.as_slice();
             policies::check_returns(&conditioning, asked, conditioning.return_cap)?;
-            let whose = format!("`{}`", spec.id);
             policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
             let target_return = conditioning.target_return;
             policies::tell_long_episodes(policy.config(), &spec);
@@ -138,7 +139,7 @@ impl Player {
     fn reads_images(&self) -> bool {
         match self {
             Self::Random | Self::Scripted => true,
-            Self::Policy(_, policy) => policy.config().image_shape.is_some(),
+            Self::Policy(_, policy) => policy.reads_images(),
         }
     }
 }

@@ -26,17 +26,17 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let options = args.eva.options(args.batch_size)?;
     let rank = options.lora.rank.get();
     let policy = policies::read_transformer(&args.policy, args.given.given(), Device::Cpu)?;
+    let dataset = data::read_with(&args.data, args.reading.reading(policy.reads_images())).or_input()?;
+    let (whose, shown) = (format!("the dataset {:?}", args.data), policies::Shown::in_data(&dataset));
+    let policy = policies::fitted_transformer(policy, shown, &dataset.action, &whose)?;
     // Windows of data are conditioned on what was earned, whatever the target return.
     let target = policy.config().target_return.or(Some(0.0));
     let conditioning = policies::conditioning(policy.config(), policy.device(), &args.policy, target)?;
     threads::for_eva(policy.config(), args.batch_size as usize);
-    let dataset = data::read_with(&args.data, args.reading.reading(policy.config().image_shape.is_some()))
-        .or_input()?;
-    let whose = format!("the dataset {:?}", args.data);
     if let Some(faults) = dataset.faults() {
         tell(&format!("{whose}: {faults}"));
     }
-    policies::check_spaces(policy.config(), policies::Shown::in_data(&dataset), &dataset.action, &whose)?;
+    policies::check_spaces(policy.config(), shown, &dataset.action, &whose)?;
     policies::tell_far_states(policy.config(), &dataset.trajectories, &whose);
     policies::check_texts(policy.config(), &dataset.trajectories, &whose)?;
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
@@ -46,7 +46,8 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     }
 
     let mut replay =
-        Replay::new(dataset.trajectories.len(), dataset.observation_width, dataset.action.width());
+        Replay::new(dataset.trajectories.len(), dataset.observation_width, dataset.action.width())
+            .read_by(&conditioning);
     dataset.trajectories.into_iter().for_each(|trajectory| replay.push(trajectory));
     let mut windows = TaskWindows::new(&conditioning, &replay, args.batch_size as usize, args.seed);
     seeds::seed_torch(args.seed, Purpose::Weights, 1);

@@ -26,10 +26,12 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let num_envs = args.env.num_envs.min(args.episodes) as usize;
     let source = Source::of(&args.policy, args.adapter.as_deref(), args.given.given())?;
     let policy = policies::read_merged(&source, Device::Cpu)?;
-    let bridge = args.env.bridge(policy.config().image_shape.is_some())?;
+    let bridge = args.env.bridge(policy.reads_images())?;
     let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
-    threads::for_rollouts(policy.config(), num_envs);
     let spec = env.spec().clone();
+    let whose = format!("`{}`", spec.id);
+    let policy = policies::fitted(policy, Shown::by(&spec), &spec.action, &whose)?;
+    threads::for_rollouts(policy.config(), num_envs);
     if let Some(target) = args.target_returns.iter().find(|target| !target.is_finite()) {
         return Err(InputError(format!("--target-return is {target}, expected a finite number")).into());
     }
@@ -37,7 +39,6 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let mut conditioning = policies::conditioning(policy.config(), policy.device(), &source.policy, target)?;
     conditioning.return_cap = args.acting.cap()?;
     policies::check_returns(&conditioning, &args.target_returns, conditioning.return_cap)?;
-    let whose = format!("`{}`", spec.id);
     policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
     let targets =
         if args.target_returns.is_empty() { vec![conditioning.target_return] } else { args.target_returns };

@@ -69,10 +69,17 @@ pub fn run(mut args: InitArgs) -> anyhow::Result<()> {
             Some(policy)
         }
     };
-    let images = policy.as_ref().is_some_and(|policy| policy.config().image_shape.is_some());
+    let images = policy.as_ref().is_some_and(|policy| policy.reads_images());
     let reading = Reading { images, ..Reading::default() };
     let datasets: Vec<Dataset> =
         args.data.iter().map(|path| data::read_with(path, reading)).collect::<Result<_, _>>().or_input()?;
+    let policy = match (policy, datasets.first()) {
+        (Some(policy), Some(first)) => {
+            let whose = format!("the dataset {:?}", args.data[0]);
+            Some(policies::fitted_transformer(policy, Shown::in_data(first), &first.action, &whose)?)
+        }
+        (policy, _) => policy,
+    };
     for (path, dataset) in args.data.iter().zip(&datasets) {
         let whose = format!("the dataset {path:?}");
         policies::check_actions(&dataset.action, &whose)?;

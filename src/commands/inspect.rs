@@ -91,7 +91,10 @@ fn policy(path: &Path, given: Given) -> anyhow::Result<Value> {
     let policy = policies::read_policy(path, given, Device::Cpu)?;
     let (format, parameters) = match &policy {
         Policy::Transformer(policy) => {
-            ("decision transformer", policy.weights().values().map(Tensor::numel).sum())
+            let name = policy.config().model_type.replace('_', " ");
+            let known =
+                ["decision transformer", "vintix", "jat"].into_iter().find(|known| name.contains(known));
+            (known.unwrap_or("transformer"), policy.weights().values().map(Tensor::numel).sum())
         }
         Policy::TorchScript(script) => ("TorchScript", script.parameter_count()),
     };

@@ -22,11 +22,16 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
     let predictions = match &source.adapter {
         None => {
             let policy = policies::read_policy(&source.policy, source.given(), Device::Cpu)?;
+            let policy = policies::fitted_to(policy, &args.inputs)?;
             let inputs = read_inputs(&args.inputs, policy.config())?;
             predict(&policy, &AdapterSet::default(), &inputs)?
         }
         Some(folder) => {
             let policy = policies::read_transformer(&source.policy, source.given(), Device::Cpu)?;
+            let Policy::Transformer(policy) = policies::fitted_to(Policy::Transformer(policy), &args.inputs)?
+            else {
+                unreachable!("it is a transformer");
+            };
             let (_, adapters) = policies::read_adapter(folder, &policy)?;
             let inputs = read_inputs(&args.inputs, policy.config())?;
             predict(&Policy::Transformer(policy.with_replaced(&adapters)), &adapters, &inputs)?
@@ -51,6 +56,7 @@ fn predict(policy: &Policy, adapters: &AdapterSet, inputs: &Inputs) -> anyhow::R
             let predictions = tch::no_grad(|| policy.forward(&mut pass, inputs));
             found.push(named("action_preds", predictions.actions));
             found.extend(predictions.states.map(|states| named("state_preds", states)));
+            found.extend(predictions.images.map(|images| named("image_preds", images)));
             found.extend(predictions.returns.map(|returns| named("return_preds", returns)));
             found.extend(predictions.action_logits.map(|logits| named("action_logits", logits)));
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use eva_rl_agents::model::Conditioning;
 use eva_rl_envs::Phase;
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -17,8 +18,10 @@ pub struct Replay {
     observation_width: usize,
     action_width: usize,
     held: VecDeque<Held>,
-    /// Whether windows go on over episodes, and hold what came before each step.
+    /// Whether windows go on over episodes.
     spans_episodes: bool,
+    /// Whether windows hold what came before each step.
+    with_previous: bool,
     /// The steps at which parts end, where as many windows are drawn from each part.
     part_ends: Vec<usize>,
 }
@@ -38,14 +41,16 @@ impl Replay {
             action_width,
             held: VecDeque::new(),
             spans_episodes: false,
+            with_previous: false,
             part_ends: Vec::new(),
         }
     }
 
-    /// The same, whose windows go on over the episodes of a part where `spans_episodes` is set, and hold the action and
-    /// reward before each step.
-    pub fn spanning(self, spans_episodes: bool) -> Self {
-        Self { spans_episodes, ..self }
+    /// The same, with windows for a policy of this conditioning: they go on over the episodes of a part where its context
+    /// does, and hold the action and reward before each step where it reads them.
+    pub fn read_by(self, conditioning: &Conditioning) -> Self {
+        let Conditioning { spans_episodes, reads_previous, .. } = *conditioning;
+        Self { spans_episodes, with_previous: reads_previous, ..self }
     }
 
     /// The trajectories, oldest first.
@@ -162,7 +167,7 @@ impl Replay {
         }
         let windows = Windows::new(starts.len(), steps, self.observation_width, self.action_width);
         let image_size = self.held.front().map_or(0, |held| held.trajectory.images.size());
-        let mut windows = windows.with_images(image_size).with_previous(self.spans_episodes);
+        let mut windows = windows.with_images(image_size).with_previous(self.with_previous);
         let parts = if self.spans_episodes { self.parts() } else { Vec::new() };
         for (row, &step) in starts.iter().enumerate() {
             let mut index = ends.partition_point(|end| *end <= step);
@@ -190,14 +195,14 @@ impl Held {
         let (observation_width, action_width) = windows.widths();
         let images = trajectory.images.rows(steps.clone());
         for (at, timestep) in steps.enumerate() {
-            let before = timestep.saturating_sub(1); // of the first step, it counts nowhere
+            let before = timestep.saturating_sub(1); // of the first step, the action counts nowhere
             let step = Step {
                 timestep,
                 state: &trajectory.observations.row(timestep, observation_width),
                 pixels: &images[at * trajectory.images.size()..][..trajectory.images.size()],
                 action: &trajectory.actions.row(timestep, action_width),
                 previous_action: &trajectory.actions.row(before, action_width),
-                previous_reward: trajectory.rewards[before],
+                previous_reward: if timestep == 0 { 0.0 } else { trajectory.rewards[before] },
                 reward: trajectory.rewards[timestep],
                 return_to_go: returns_to_go[timestep],
                 terminates: timestep + 1 == trajectory.len() && trajectory.end == Phase::Terminated,
@@ -341,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_spanning_window_goes_on_over_the_episodes_of_its_part() {
-        let mut replay = Replay::new(3, 1, 1).spanning(true);
+        let mut replay = Replay { spans_episodes: true, with_previous: true, ..Replay::new(3, 1, 1) };
         for (first, length, ends_part) in [(10.0, 2), (20.0, 3), (30.0, 2)].map(|(a, b)| (a, b, a != 10.0)) {
             replay.push(trajectory(first, length));
             if ends_part {
@@ -357,7 +362,7 @@ mod tests {
         let previous = view.previous.unwrap();
         // The first step of an episode has nothing before it, and what stands there counts nowhere.
         assert_eq!([2, 4, 5].map(|slot| previous.actions[slot]), [-10.0, -20.0, -21.0]);
-        assert_eq!([2, 4, 5].map(|slot| previous.rewards[slot]), [1.0; 3]);
+        assert_eq!(previous.rewards[2..], [1.0, 0.0, 1.0, 1.0]);
         // Without parts it goes on to the end of all.
         replay.part_ends.clear();
         assert_eq!(replay.windows(&[1], 6).states, [11.0, 20.0, 21.0, 22.0, 30.0, 31.0]);

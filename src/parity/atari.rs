@@ -4,20 +4,18 @@ use std::path::Path;
 
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{ForwardContext, Given, Inputs, Policy, Token, TransformerPolicy};
-use eva_rl_envs::{ActionSpace, Phase};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use eva_rl_envs::ActionSpace;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-use super::case::Case;
-use crate::data::{Frames, Trajectory};
+use super::case::{Case, Tolerance};
+use super::episode::new_episode;
 use crate::policies;
-use crate::rollout::{ActionSelection, ActiveEpisode, Inference, PolicyActor};
+use crate::rollout::{ActionSelection, Inference, PolicyActor};
 use crate::support::errors::{InputError, OrInput};
 
 /// Of all arrays.
-const TOLERANCE: f64 = 2e-5;
+const TOLERANCE: Tolerance = Tolerance { absolute: 2e-5, relative: 0.0 };
 
 /// Plays the folder's cases.
 pub fn play(folder: &Path, meta: &Value) -> anyhow::Result<Vec<Case>> {
@@ -118,24 +116,7 @@ fn rollout(folder: &Path, heads: i64, case: &mut Case) -> anyhow::Result<()> {
     };
 
     let (rewards, states) = (numbers(case, "in.reward")?, case.array("in.states_uint8")?);
-    let trajectory = Trajectory {
-        observations: Vec::new().into(),
-        images: Frames::new(shape).into(),
-        actions: Vec::new().into(),
-        rewards: Vec::new(),
-        end: Phase::Running,
-        infos: Vec::new(),
-        succeeded: None,
-    };
-    let noise = ChaCha8Rng::seed_from_u64(0); // greedy actions draw nothing
-    let mut live = [ActiveEpisode {
-        env: 0,
-        number: 0,
-        trajectory,
-        earned: vec![0.0],
-        expert_action: Vec::new(),
-        noise,
-    }];
+    let mut live = [new_episode(0, Some(shape))];
     let (mut logits, mut actions, mut returns, mut timesteps) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (step, reward) in rewards.into_iter().enumerate() {
@@ -145,9 +126,8 @@ fn rollout(folder: &Path, heads: i64, case: &mut Case) -> anyhow::Result<()> {
         returns
             .push(read.returns_to_go.view(-1).get(-1).double_value(&[]) as f32 * conditioning.return_scale);
         timesteps.push(read.timesteps.view(-1).get(-1).int64_value(&[]));
-        logits.push(tch::no_grad(|| actor.outputs(&live, 1)).0); // [1, A]
         let mut action = [0.0];
-        crate::rollout::Actor::act(actor.as_mut(), &mut live, &mut action)?;
+        logits.push(actor.act_and_tell(&mut live, &mut action)?); // [1, A]
         actions.push(action[0]);
         let episode = &mut live[0];
         episode.trajectory.actions.to_mut().push(action[0]);

@@ -8,13 +8,22 @@ use tch::{Kind, Tensor};
 
 use crate::support::errors::{InputError, OrInput};
 
+/// How far a number may be from the reference's.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    /// Whatever the number.
+    pub absolute: f64,
+    /// For each of its units more.
+    pub relative: f64,
+}
+
 /// The arrays of a case, and how far ours are from them.
 pub struct Case {
     name: String,
     path: PathBuf,
     file: TensorFile,
-    tolerance: f64,
-    /// The array that is farthest, and by how much.
+    tolerance: Tolerance,
+    /// The array that is farthest, and by how much; in units of what is allowed, where that depends on the number.
     worst: Option<(String, f64)>,
     /// Arrays of whole numbers that are not equal.
     unequal: Vec<String>,
@@ -22,8 +31,8 @@ pub struct Case {
 }
 
 impl Case {
-    /// The case `name` of a folder; `tolerance` is absolute.
-    pub fn open(folder: &Path, name: &str, tolerance: f64) -> anyhow::Result<Self> {
+    /// The case `name` of a folder.
+    pub fn open(folder: &Path, name: &str, tolerance: Tolerance) -> anyhow::Result<Self> {
         let path = folder.join(format!("{name}.safetensors"));
         let file = TensorFile::open(&path).or_input()?;
         Ok(Self {
@@ -35,6 +44,11 @@ impl Case {
             unequal: Vec::new(),
             compared: Vec::new(),
         })
+    }
+
+    /// Whether it has an array of this name.
+    pub fn holds(&self, name: &str) -> bool {
+        self.file.shape(name).is_some()
     }
 
     /// One of its arrays, of the shape that the file gives it.
@@ -65,8 +79,9 @@ impl Case {
             }
             return Ok(());
         }
-        let difference = (found.to_kind(Kind::Double) - expected.to_kind(Kind::Double)).abs().max();
-        let difference = difference.double_value(&[]);
+        let expected = expected.to_kind(Kind::Double);
+        let allowed = expected.abs() * (self.tolerance.relative / self.tolerance.absolute) + 1.0;
+        let difference = ((found.to_kind(Kind::Double) - expected).abs() / allowed).max().double_value(&[]);
         // A difference that is no number is the worst of all.
         if self.worst.as_ref().is_none_or(|(_, worst)| difference > *worst || difference.is_nan()) {
             self.worst = Some((name.to_owned(), difference));
@@ -90,7 +105,8 @@ impl Case {
 
     /// Whether all arrays are within the tolerance.
     pub fn passes(&self) -> bool {
-        self.unequal.is_empty() && self.worst.as_ref().is_none_or(|(_, worst)| *worst <= self.tolerance)
+        self.unequal.is_empty()
+            && self.worst.as_ref().is_none_or(|(_, worst)| *worst <= self.tolerance.absolute)
     }
 }
 
@@ -98,7 +114,10 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} arrays", self.name, self.compared.len())?;
         if let Some((name, worst)) = &self.worst {
-            write!(f, ", worst difference {worst:.1e} in {name}, tolerance {:.0e}", self.tolerance)?;
+            write!(f, ", worst difference {worst:.1e} in {name}, tolerance {:.0e}", self.tolerance.absolute)?;
+            if self.tolerance.relative > 0.0 {
+                write!(f, ", and {:.0e} of the number", self.tolerance.relative)?;
+            }
         }
         if !self.unequal.is_empty() {
             write!(f, ", not equal: {}", self.unequal.join(", "))?;

@@ -4,20 +4,18 @@ use std::path::Path;
 
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{ForwardContext, Given, Inputs, Policy, Previous, TransformerPolicy};
-use eva_rl_envs::{ActionSpace, Phase};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use eva_rl_envs::ActionSpace;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use super::case::Case;
-use crate::data::{Images, Trajectory};
+use super::case::{Case, Tolerance};
+use super::episode::new_episode;
 use crate::policies;
-use crate::rollout::{ActionSelection, ActiveEpisode, Actor, Histories, Inference, PolicyActor};
+use crate::rollout::{ActionSelection, Actor, Histories, Inference, PolicyActor};
 use crate::support::errors::{InputError, OrInput};
 
 /// Of all arrays.
-const TOLERANCE: f64 = 2e-5;
+const TOLERANCE: Tolerance = Tolerance { absolute: 2e-5, relative: 0.0 };
 
 /// Plays the folder's cases.
 pub fn play(folder: &Path, meta: &Value) -> anyhow::Result<Vec<Case>> {
@@ -108,7 +106,7 @@ fn rollout(folder: &Path, facts: &Value, case: &mut Case) -> anyhow::Result<()> 
     else {
         unreachable!("it is a transformer");
     };
-    let mut histories = Histories::new(1, conditioning.context_length, width, &space);
+    let mut histories = Histories::new(1, &conditioning, &space);
     if facts["prompt_len"].as_u64().unwrap_or(0) > 0 {
         let timesteps: Vec<usize> =
             numbers(case, "in.prompt.step_num")?.into_iter().map(|step| step as usize).collect();
@@ -119,11 +117,11 @@ fn rollout(folder: &Path, facts: &Value, case: &mut Case) -> anyhow::Result<()> 
 
     let (observations, rewards) = (numbers(case, "in.observation")?, numbers(case, "in.prev_reward")?);
     let begins = numbers(case, "in.episode_start")?;
-    let mut episode = new_episode(0);
+    let mut episode = new_episode(0, None);
     let mut chosen = Vec::new();
     for (step, begins) in begins.into_iter().enumerate() {
         if begins > 0.0 {
-            episode = new_episode(episode.number + 1);
+            episode = new_episode(episode.number + 1, None);
         } else {
             episode.trajectory.rewards.push(rewards[step]);
             episode.earned.push(0.0); // nobody asks for a return
@@ -136,24 +134,4 @@ fn rollout(folder: &Path, facts: &Value, case: &mut Case) -> anyhow::Result<()> 
     }
     let chosen = Tensor::from_slice(&chosen).view([-1, action_width as i64]);
     case.compare("out.action", &chosen)
-}
-
-/// An episode of the case's only environment, which has shown nothing yet.
-fn new_episode(number: usize) -> ActiveEpisode {
-    ActiveEpisode {
-        env: 0,
-        number,
-        trajectory: Trajectory {
-            observations: Vec::new().into(),
-            images: Images::default(),
-            actions: Vec::new().into(),
-            rewards: Vec::new(),
-            end: Phase::Running,
-            infos: Vec::new(),
-            succeeded: None,
-        },
-        earned: vec![0.0],
-        expert_action: Vec::new(),
-        noise: ChaCha8Rng::seed_from_u64(0), // greedy actions draw nothing
-    }
 }

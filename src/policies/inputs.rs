@@ -2,12 +2,33 @@
 
 use std::path::Path;
 
-use eva_rl_agents::model::Token;
-use eva_rl_agents::model::{Inputs, PolicyConfig, Previous};
+use eva_rl_agents::model::{ActionKind, Inputs, Policy, PolicyConfig, Previous, Spaces, Token};
 use eva_rl_agents::tensor::file::TensorFile;
 use tch::{Device, Kind, Tensor};
 
 use crate::support::errors::{InputError, OrInput};
+
+/// The policy for what a file holds, where its family serves any observations and actions: `states` of whole numbers
+/// are ids, or images where they have three axes a step, and `actions` of whole numbers are one-hot.
+pub fn fitted_to(policy: Policy, path: &Path) -> anyhow::Result<Policy> {
+    let file = TensorFile::open(path).or_input()?;
+    let (Some([_, _, state @ ..]), Some([.., act_dim])) = (file.shape("states"), file.shape("actions"))
+    else {
+        return Ok(policy); // what is missing is told when they are read
+    };
+    let whole = |name: &str| anyhow::Ok(!file.read(name).or_input()?.is_floating_point());
+    let (numbers, image) = match *state {
+        [numbers] => (numbers, None),
+        [channels, height, width] => (0, Some([channels, height, width])),
+        _ => return Ok(policy),
+    };
+    let action_kind = if whole("actions")? { ActionKind::Discrete } else { ActionKind::Continuous };
+    let ids = image.is_none() && whole("states")?;
+    let spaces = Spaces { numbers, ids, image, action_kind, act_dim: *act_dim };
+    policy
+        .fitted(&spaces)
+        .map_err(|bad| InputError(format!("the policy does not serve {path:?}: {bad}")).into())
+}
 
 /// The tensors, with the shapes that the policy asks for.
 pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs> {
@@ -69,10 +90,14 @@ pub fn read_inputs(path: &Path, config: &PolicyConfig) -> anyhow::Result<Inputs>
             Some(words)
         }
     };
-    let previous = match config.spans_episodes() {
+    let previous = match config.reads_previous() {
         false => None,
         true => Some(Previous {
-            actions: shaped("previous_actions", &[batch, steps, config.act_dim], Kind::Float)?,
+            // A policy with tokens of actions has those before a step there.
+            actions: match config.reads(Token::Action) {
+                true => Tensor::zeros([batch, steps, config.act_dim], (Kind::Float, Device::Cpu)),
+                false => shaped("previous_actions", &[batch, steps, config.act_dim], Kind::Float)?,
+            },
             rewards: shaped("previous_rewards", &[batch, steps, 1], Kind::Float)?,
         }),
     };

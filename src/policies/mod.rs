@@ -4,6 +4,6 @@ mod inputs;
 mod reading;
 mod source;
 
-pub use inputs::read_inputs;
+pub use inputs::{fitted_to, read_inputs};
 pub use reading::*;
 pub use source::Source;

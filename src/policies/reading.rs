@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::Path;
 
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
-use eva_rl_agents::model::{ActionKind, Conditioning, Given, Policy, PolicyConfig, TransformerPolicy};
+use eva_rl_agents::model::{
+    ActionKind, Conditioning, Given, Policy, PolicyConfig, Spaces, TransformerPolicy,
+};
 use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
@@ -214,6 +216,39 @@ impl fmt::Display for Shown {
             Some(shape) if self.numbers == 0 => write!(f, "images {shape:?}"),
             Some(shape) => write!(f, "images {shape:?} and {} numbers", self.numbers),
         }
+    }
+}
+
+/// The policy for an environment or a dataset, `whose`, that shows and takes these, where its family serves any; as it
+/// is where not.
+pub fn fitted(policy: Policy, shown: Shown, action: &ActionSpace, whose: &str) -> anyhow::Result<Policy> {
+    let (action_kind, act_dim) = match action {
+        ActionSpace::MultiDiscrete { .. } => return Ok(policy), // which is refused later
+        ActionSpace::Discrete { n, .. } => (ActionKind::Discrete, *n),
+        ActionSpace::Box { low, .. } => (ActionKind::Continuous, low.len()),
+    };
+    let spaces = Spaces {
+        numbers: shown.numbers as i64,
+        ids: false,
+        image: shown.image.map(|shape| shape.map(|size| size as i64)),
+        action_kind,
+        act_dim: act_dim as i64,
+    };
+    policy
+        .fitted(&spaces)
+        .map_err(|bad| InputError(format!("the policy does not serve {whose}: {bad}")).into())
+}
+
+/// The same of a policy whose maps can be adapted and trained.
+pub fn fitted_transformer(
+    policy: TransformerPolicy,
+    shown: Shown,
+    action: &ActionSpace,
+    whose: &str,
+) -> anyhow::Result<TransformerPolicy> {
+    match fitted(Policy::Transformer(policy), shown, action, whose)? {
+        Policy::Transformer(policy) => Ok(policy),
+        Policy::TorchScript(_) => unreachable!("it was none before"),
     }
 }
 

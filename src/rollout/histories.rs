@@ -1,7 +1,8 @@
-//! What environments have shown, episode after episode, to a policy whose context goes on over episodes.
+//! What environments have shown to a policy that reads what came before a step, and what it chose itself.
 
 use std::collections::VecDeque;
 
+use eva_rl_agents::model::Conditioning;
 use eva_rl_envs::ActionSpace;
 
 use super::actor::ActiveEpisode;
@@ -14,6 +15,8 @@ pub struct Histories {
     rows: Vec<History>,
     /// Steps that are kept of each.
     longest: usize,
+    /// Whether they go on over episodes.
+    spans_episodes: bool,
     observation_width: usize,
     space: ActionSpace,
 }
@@ -40,8 +43,14 @@ struct SeenStep {
 
 impl Histories {
     /// Nothing yet of `count` environments.
-    pub fn new(count: usize, longest: usize, observation_width: usize, space: &ActionSpace) -> Self {
-        Self { rows: vec![History::default(); count], longest, observation_width, space: space.clone() }
+    pub fn new(count: usize, conditioning: &Conditioning, space: &ActionSpace) -> Self {
+        Self {
+            rows: vec![History::default(); count],
+            longest: conditioning.context_length.max(2),
+            spans_episodes: conditioning.spans_episodes,
+            observation_width: conditioning.row_width(),
+            space: space.clone(),
+        }
     }
 
     /// Demonstrations before everything else, for every environment: observations and actions `[n, …]` in rows, rewards,
@@ -71,8 +80,10 @@ impl Histories {
         for episode in live {
             let (trajectory, history) = (&episode.trajectory, &mut self.rows[episode.env]);
             let timestep = trajectory.len();
-            if timestep == 0 && history.number == Some(episode.number) {
-                *history = History::default(); // it is played again: its worker has failed
+            let is_new = timestep == 0;
+            // One that is played again has lost its worker, and what it had shown counts nowhere.
+            if is_new && (!self.spans_episodes || history.number == Some(episode.number)) {
+                *history = History::default();
             }
             history.number = Some(episode.number);
             let (previous_action, previous_reward) = match timestep.checked_sub(1) {
@@ -107,8 +118,7 @@ impl Histories {
         &self.rows[env].chosen
     }
 
-    /// The last `steps` steps of these environments; the actions still to be chosen are zeros, like all of the others,
-    /// which a policy reads as what came before the step after.
+    /// The last `steps` steps of these environments, without images; the actions still to be chosen are zeros.
     pub fn windows(&self, envs: &[usize], steps: usize) -> Windows {
         let none = vec![0.0; self.space.width()];
         let windows = Windows::new(envs.len(), steps, self.observation_width, none.len());
@@ -116,12 +126,14 @@ impl Histories {
         for (row, env) in envs.iter().enumerate() {
             let kept = &self.rows[*env].steps;
             let count = kept.len().min(steps);
-            for (slot, seen) in kept.iter().skip(kept.len() - count).enumerate() {
+            let shown = kept.iter().skip(kept.len() - count);
+            let after = shown.clone().skip(1).map(|next| &next.previous_action).chain([&none]);
+            for (slot, (seen, action)) in shown.zip(after).enumerate() {
                 let step = Step {
                     timestep: seen.timestep,
                     state: &seen.state,
                     pixels: &[],
-                    action: &none,
+                    action,
                     previous_action: &seen.previous_action,
                     previous_reward: seen.previous_reward,
                     reward: 0.0,

@@ -16,8 +16,8 @@ pub enum Inference {
     /// is rebuilt from its most recent half, so a step looks back on three quarters of the steps on average: another
     /// policy, and a faster one.
     Cached,
-    /// As the family's reference acts: Vintix keeps the keys and values of the last `context_length` steps, each as it
-    /// was computed when it was new; others read windows.
+    /// As the family's reference acts: Vintix and JAT keep the keys and values of the last `context_length` steps, each as
+    /// it was computed when it was new; others read windows.
     Reference,
 }
 
@@ -33,7 +33,7 @@ impl Inference {
     /// What a policy of this config computes where this is asked for: families whose reference reads windows do so.
     pub fn of(self, config: &PolicyConfig) -> Self {
         match self {
-            Self::Reference if !config.spans_episodes() => Self::Window,
+            Self::Reference if !config.has_rolling_reference() => Self::Window,
             asked => asked,
         }
     }

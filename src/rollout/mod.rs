@@ -10,6 +10,7 @@ mod histories;
 mod inference;
 mod play;
 mod policy;
+mod selection;
 mod window_builder;
 mod worker;
 
@@ -18,4 +19,5 @@ pub use actors::{ExpertActor, NoisyActor, RandomActor, ScriptedActor, draw_unifo
 pub use histories::Histories;
 pub use inference::Inference;
 pub use play::{RolloutResult, play, play_groups, play_into};
-pub use policy::{ActionSelection, Actions, PolicyActor};
+pub use policy::PolicyActor;
+pub use selection::{ActionSelection, Actions};

@@ -10,66 +10,14 @@ use eva_rl_agents::model::{
 use eva_rl_envs::ActionSpace;
 use rand::Rng;
 use rand_distr::StandardNormal;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::actor::{ActiveEpisode, Actor};
 use super::histories::Histories;
 use super::inference::Inference;
+use super::selection::ActionSelection;
 use super::window_builder::WindowBuilder;
-use crate::support::errors::{InputError, OrInput};
-
-/// How a policy's actions are chosen.
-#[derive(Clone, Copy, Debug)]
-pub enum ActionSelection<'a> {
-    /// The mode of the policy's distribution.
-    Greedy(&'a Policy),
-    /// A sample of what the policy's logits say.
-    ByLogits(&'a TransformerPolicy),
-    /// A sample of Online DT's distribution.
-    Sampled(&'a TransformerPolicy, &'a StochasticHead),
-}
-
-/// How an evaluation chooses actions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Actions {
-    /// The most likely action.
-    Greedy,
-    /// One that is drawn by the policy's logits, as the Atari decision transformer was evaluated; of policies with
-    /// discrete or binned actions.
-    Sampled,
-}
-
-impl Actions {
-    /// The choice of `policy`'s actions; refused where they have no logits to be sampled by.
-    pub fn of(self, policy: &Policy) -> anyhow::Result<ActionSelection<'_>> {
-        match (self, policy) {
-            (Self::Greedy, _) => Ok(ActionSelection::Greedy(policy)),
-            (Self::Sampled, Policy::Transformer(policy)) => {
-                self.check(policy)?;
-                Ok(ActionSelection::ByLogits(policy))
-            }
-            (Self::Sampled, Policy::TorchScript(_)) => Err(Self::refused("a TorchScript module")),
-        }
-    }
-
-    /// Refuses to sample the actions of a policy that has no logits.
-    pub fn check(self, policy: &TransformerPolicy) -> anyhow::Result<()> {
-        if self == Self::Sampled && StochasticHead::of_logits(policy).is_none() {
-            return Err(Self::refused("a policy of continuous actions"));
-        }
-        Ok(())
-    }
-
-    fn refused(found: &str) -> anyhow::Error {
-        InputError(format!(
-            "sampled actions were asked for of {found}, which has no logits; expected greedy actions"
-        ))
-        .into()
-    }
-}
+use crate::support::errors::OrInput;
 
 /// A policy that acts, with batched forwards over every live episode.
 pub enum PolicyActor<'a> {
@@ -145,14 +93,14 @@ pub struct TransformerActor {
     windows: Option<SlidingWindows>,
     /// What the encoder has made of images, where the policy reads such.
     images: Option<EmbeddedImages>,
-    /// What environments have shown, where the policy's context goes on over episodes.
+    /// What environments have shown, where the policy reads what came before a step.
     pub histories: Option<Histories>,
 }
 
 impl TransformerActor {
     /// The action head's outputs for every live episode's latest state, `[B, A]` or `[B, A · bins]`, and what it read,
     /// `[B, D]`; the batch has `num_envs` environments.
-    pub fn outputs(&mut self, live: &[ActiveEpisode], num_envs: usize) -> (Tensor, Tensor) {
+    fn outputs(&mut self, live: &[ActiveEpisode], num_envs: usize) -> (Tensor, Tensor) {
         self.embed_images(live, num_envs);
         self.observe(live, num_envs);
         let encoded = match self.inference {
@@ -163,13 +111,25 @@ impl TransformerActor {
         (self.policy.action_head(&mut ForwardContext::bare(), &encoded), encoded)
     }
 
-    /// One action a live episode of `num_envs` environments: `[B, A]` in [−1, 1], or `[B, 1]` indices.
-    fn choose(&mut self, live: &mut [ActiveEpisode], num_envs: usize) -> Tensor {
-        let (outputs, encoded) = self.outputs(live, num_envs);
-        match &self.head {
+    /// Acts, and gives the action head's outputs for every live episode: `[B, A]` or `[B, A · bins]`.
+    pub fn act_and_tell(
+        &mut self,
+        live: &mut [ActiveEpisode],
+        actions: &mut [f32],
+    ) -> anyhow::Result<Tensor> {
+        self.windows_of.check_texts(live)?;
+        let _guard = tch::no_grad_guard();
+        let (outputs, encoded) = self.outputs(live, actions.len() / self.windows_of.space.width());
+        let chosen = match &self.head {
             None => heads::mode(self.policy.config(), &outputs),
             Some(head) => draw(head, &outputs, &encoded, live),
+        }; // [B, A] in [−1, 1] or of raw numbers, or [B, 1] indices
+        let chosen = self.windows_of.in_environment(&chosen);
+        if let Some(histories) = &mut self.histories {
+            histories.keep_chosen(live, &chosen);
         }
+        self.windows_of.write(&chosen, live, actions);
+        Ok(outputs)
     }
 
     /// What the policy makes of every live episode's latest state, in the window of its last steps: `[B, D]`.
@@ -194,9 +154,9 @@ impl TransformerActor {
         let longest = self.windows_of.conditioning.context_length;
         let all: Vec<&ActiveEpisode> = live.iter().collect();
         let seen: Vec<usize> = live.iter().map(|episode| self.seen(episode)).collect();
-        // The first time, all that was shown before; later, each step as it is shown.
-        let steps =
-            if self.cache.is_some() { 1 } else { seen.iter().copied().max().unwrap_or(1).min(longest) };
+        // The first time, all that was shown before; later, each step as it is shown. A step more, for what was before.
+        let most = seen.iter().copied().max().unwrap_or(1).min(longest);
+        let steps = if self.cache.is_some() { 2 } else { most + 1 };
         let mut cache = self.cache.take().or_else(|| self.policy.rolling_cache(num_envs, longest));
         let rolling = cache.as_mut().expect("the family's reference has rolling contexts");
         let rows: Vec<usize> = live.iter().map(|episode| episode.env).collect();
@@ -205,16 +165,19 @@ impl TransformerActor {
         encoded
     }
 
-    /// Takes in what every live episode shows, where the policy's context goes on over episodes.
+    /// Takes in what every live episode shows, where the policy reads what came before a step.
     fn observe(&mut self, live: &[ActiveEpisode], num_envs: usize) {
         let WindowBuilder { conditioning, space, .. } = &self.windows_of;
-        if !conditioning.spans_episodes {
+        if !conditioning.reads_previous {
             return;
         }
-        let histories = self.histories.get_or_insert_with(|| {
-            Histories::new(num_envs, conditioning.context_length, conditioning.row_width(), space)
-        });
+        let histories = self.histories.get_or_insert_with(|| Histories::new(num_envs, conditioning, space));
         histories.observe(live);
+    }
+
+    /// Tokens that the rolling context of an environment holds.
+    pub fn held(&self, env: usize) -> i64 {
+        self.cache.as_ref().map_or(0, |cache| cache.held(env))
     }
 
     /// Steps that the policy may look back on in this episode's environment, those included that no window holds.
@@ -241,7 +204,9 @@ impl TransformerActor {
     fn inputs(&self, episodes: &[&ActiveEpisode], steps: usize) -> Inputs {
         if let Some(histories) = &self.histories {
             let envs: Vec<usize> = episodes.iter().map(|episode| episode.env).collect();
-            return self.windows_of.conditioning.inputs(&histories.windows(&envs, steps).view());
+            let seen: Vec<usize> = envs.iter().map(|env| histories.seen(*env)).collect();
+            let images = self.images.as_ref().map(|images| images.windows(&envs, &seen, steps));
+            return self.windows_of.conditioning.inputs_of(&histories.windows(&envs, steps).view(), images);
         }
         let (count, episodes_of) = (episodes.len(), episodes.iter().copied());
         let Some(images) = &self.images else { return self.windows_of.inputs(episodes_of, count, steps) };
@@ -290,15 +255,7 @@ impl TransformerActor {
 
 impl Actor for TransformerActor {
     fn act(&mut self, live: &mut [ActiveEpisode], actions: &mut [f32]) -> anyhow::Result<()> {
-        self.windows_of.check_texts(live)?;
-        let num_envs = actions.len() / self.windows_of.space.width();
-        let chosen = tch::no_grad(|| self.choose(live, num_envs));
-        let chosen = self.windows_of.in_environment(&chosen);
-        if let Some(histories) = &mut self.histories {
-            histories.keep_chosen(live, &chosen);
-        }
-        self.windows_of.write(&chosen, live, actions);
-        Ok(())
+        self.act_and_tell(live, actions).map(drop)
     }
 
     fn clone_for_thread(&self) -> Option<Box<dyn Actor + Send>> {

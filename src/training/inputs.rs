@@ -36,17 +36,15 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
     let pretrained = match &plan.policy {
         PolicyConfig::Pretrained { path, statistics, task } => {
             let given = Given { statistics: statistics.as_deref(), task: task.as_deref() };
-            let mut policy = policies::read_transformer(path, given, device)?;
-            let target = plan.env.target_return;
-            let conditioning = policies::conditioning(policy.config(), device, path, target)?;
-            policy.config_mut().target_return.get_or_insert(conditioning.target_return);
-            Some((policy, conditioning))
+            let policy = policies::read_transformer(path, given, device)?;
+            policies::conditioning(policy.config(), device, path, plan.env.target_return)?;
+            Some((policy, path))
         }
         PolicyConfig::New(_) => None,
     };
     let images = match (&plan.policy, &pretrained) {
         (PolicyConfig::New(new), _) => new.image_encoder.is_some(),
-        (_, Some((policy, _))) => policy.config().image_shape.is_some(),
+        (_, Some((policy, _))) => policy.reads_images(),
         (PolicyConfig::Pretrained { .. }, None) => unreachable!("it was read"),
     };
     let env =
@@ -56,14 +54,16 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
     let datasets = read_datasets(plan, env.spec(), images)?;
     let tasks = if plan.evaluation.on_datasets { tasks(plan, &datasets, allow_imports)? } else { Vec::new() };
     let (policy, mut conditioning) = match (&plan.policy, pretrained) {
-        (_, Some((policy, conditioning))) => {
-            let whose = format!("`{}`", plan.env.id);
-            policies::check_spaces(
-                policy.config(),
-                policies::Shown::by(env.spec()),
-                &env.spec().action,
-                &whose,
-            )?;
+        (_, Some((policy, path))) => {
+            let (whose, shown) = (format!("`{}`", plan.env.id), policies::Shown::by(env.spec()));
+            let action = &env.spec().action;
+            let mut policy = policies::fitted_transformer(policy, shown, action, &whose)?;
+            policies::check_spaces(policy.config(), shown, action, &whose)?;
+            let target = plan.env.target_return;
+            let conditioning = policies::conditioning(policy.config(), device, path, target)?;
+            if conditioning.reads_returns {
+                policy.config_mut().target_return.get_or_insert(conditioning.target_return);
+            }
             (policy, conditioning)
         }
         (PolicyConfig::New(new), None) => {
@@ -112,7 +112,7 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
         policies::check_texts(policy.config(), trajectories, "the data")?;
     }
     policies::tell_long_episodes(policy.config(), env.spec());
-    let (offline, validation) = split(plan, datasets, conditioning.spans_episodes);
+    let (offline, validation) = split(plan, datasets, &conditioning);
     Ok(TrainInputs { policy, conditioning, offline, validation, tasks, env })
 }
 
@@ -244,10 +244,10 @@ fn check_split(plan: &RunPlan, datasets: &[Dataset]) -> anyhow::Result<()> {
 }
 
 /// The episodes that updates draw from, and those kept for validation.
-fn split(plan: &RunPlan, datasets: Vec<Dataset>, spans_episodes: bool) -> (Replay, Replay) {
+fn split(plan: &RunPlan, datasets: Vec<Dataset>, conditioning: &Conditioning) -> (Replay, Replay) {
     let (width, action_width) = (datasets[0].observation_width, datasets[0].action.width());
     let count = datasets.iter().map(|dataset| dataset.trajectories.len()).sum();
-    let new = || Replay::new(count, width, action_width).spanning(spans_episodes);
+    let new = || Replay::new(count, width, action_width).read_by(conditioning);
     let (mut offline, mut validation) = (new(), new());
     let held_out = plan.data.validation_episodes;
     for dataset in datasets {

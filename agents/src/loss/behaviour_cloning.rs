@@ -5,6 +5,7 @@ use tch::{Reduction, Tensor};
 use super::rows::real_rows;
 use crate::model::heads::bins;
 use crate::model::{ActionKind, ForwardContext, Inputs, TransformerPolicy};
+use crate::tensor::cyclic;
 
 /// The mean loss of behaviour cloning over real steps: squared error, or cross entropy where actions
 /// are discrete or binned.
@@ -15,11 +16,15 @@ pub fn behaviour_cloning(
 ) -> Tensor {
     let config = policy.config();
     let encoded = real_rows(&policy.encode_for_actions(context, inputs), &inputs.mask); // [N, D]
-    let head = policy.action_head(context, &encoded); // [N, A] or [N, A · bins]
+    // Of a head of more numbers than the actions have, the target is the actions over and over, as JAT is trained.
+    let head = policy.whole_action_head(context, &encoded); // [N, A or more] or [N, A · bins]
     let target = real_rows(&inputs.actions, &inputs.mask); // [N, A]
     match config.action_kind {
         ActionKind::Continuous if config.action_tanh => head.tanh().mse_loss(&target, Reduction::Mean),
-        ActionKind::Continuous => head.mse_loss(&target, Reduction::Mean),
+        ActionKind::Continuous => {
+            let width = head.size()[1];
+            head.mse_loss(&cyclic(&target, width), Reduction::Mean)
+        }
         ActionKind::Discrete => head.cross_entropy_for_logits(&target.argmax(-1, false)),
         ActionKind::Binned => {
             let logits = bins::split(&head, config.act_dim).flatten(0, 1); // [N · A, bins]

@@ -3,11 +3,13 @@
 pub mod file;
 pub mod shapes;
 
+mod cyclic;
 mod dropout;
 mod patches;
 mod rows;
 mod threads;
 
+pub use cyclic::cyclic;
 pub use dropout::dropout;
 pub use patches::Patches;
 pub use rows::{Rows, low_rank_product};

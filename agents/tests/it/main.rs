@@ -5,6 +5,7 @@
 //! | `atari` | the Atari decision transformer's files, and what of it learns | – |
 //! | `cache` | cached contexts and sliding windows | whole forwards |
 //! | `convolutions` | adapters and EVA on convolutions | PEFT, numpy |
+//! | `foundation` | contexts with ALiBi and of blocks that see a few tokens, files written back whole | whole forwards |
 //! | `hostile` | files that contradict themselves | – |
 //! | `methods` | adapter initialisation, AdaLoRA, LoRA+ | PEFT |
 //! | `observations` | states of numbers, texts and images | whole forwards |
@@ -14,6 +15,7 @@
 mod atari;
 mod cache;
 mod convolutions;
+mod foundation;
 mod hostile;
 mod methods;
 mod observations;

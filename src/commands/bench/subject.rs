@@ -29,11 +29,12 @@ pub fn subject(path: &Path, given: &GivenArgs, args: &EnvArgs, whole: bool) -> a
     let (kwargs, count) = (args.kwargs(), args.num_envs as usize);
     let make = if whole { eva_rl_envs::make_with } else { eva_rl_envs::make_halves };
     let policy = policies::read_transformer(path, given.given(), Device::Cpu)?;
-    let conditioning = policies::conditioning(policy.config(), policy.device(), path, None)?;
-    let bridge = args.bridge(policy.config().image_shape.is_some())?;
+    let bridge = args.bridge(policy.reads_images())?;
     let env = make(&args.id, &kwargs, count, &bridge).or_input()?;
-    let whose = format!("`{}`", args.id);
-    policies::check_spaces(policy.config(), policies::Shown::by(env.spec()), &env.spec().action, &whose)?;
+    let (whose, shown) = (format!("`{}`", args.id), policies::Shown::by(env.spec()));
+    let policy = policies::fitted_transformer(policy, shown, &env.spec().action, &whose)?;
+    let conditioning = policies::conditioning(policy.config(), policy.device(), path, None)?;
+    policies::check_spaces(policy.config(), shown, &env.spec().action, &whose)?;
     Ok(Subject { policy, conditioning, env })
 }
 

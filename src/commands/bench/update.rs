@@ -33,7 +33,7 @@ fn read(args: &BenchUpdateArgs) -> anyhow::Result<(TransformerPolicy, Source)> {
     let batch = i64::from(args.batch_size);
     if let Some(env) = &args.env {
         let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.given, env, true)?;
-        let replay = random_replay(env.as_mut())?;
+        let replay = random_replay(env.as_mut())?.read_by(&conditioning);
         let mut draw = seeds::generator(0, Purpose::UpdateWindows, 0);
         let source = move |_| {
             let windows = replay.sample(batch as usize, conditioning.context_length, &mut draw);

@@ -108,7 +108,8 @@ impl Round {
         let lengths: Vec<usize> = rewards.iter().map(|rewards| rewards.len()).collect();
         let contexts = contexts(&lengths, run.conditioning.context_length);
         let spec = run.env.spec();
-        let mut replay = Replay::new(episodes.len(), spec.observation_width(), spec.action.width());
+        let mut replay = Replay::new(episodes.len(), spec.observation_width(), spec.action.width())
+            .read_by(&run.conditioning);
         episodes.into_iter().for_each(|episode| replay.push(episode));
         let before = Tensor::zeros([0, 0], (Kind::Float, tch::Device::Cpu));
         Self { replay, contexts, step_advantages, before }

@@ -251,8 +251,7 @@ impl Run<'_> {
     /// A replay that goes on from the run's checkpoint, or begins with the best offline trajectories.
     pub fn replay(&mut self, capacity: usize, offline: Replay) -> anyhow::Result<Replay> {
         let (observations, actions) = (self.env.spec().observation_width(), self.env.spec().action.width());
-        let mut replay =
-            Replay::new(capacity, observations, actions).spanning(self.conditioning.spans_episodes);
+        let mut replay = Replay::new(capacity, observations, actions).read_by(&self.conditioning);
         let restored = crate::run_folder::restore_replay(&mut replay, &self.saved, self.env.spec());
         if !restored.or_input()? {
             replay.push_best(offline.into_trajectories());

@@ -63,7 +63,9 @@ pub struct Conditioning {
     pub action_kind: ActionKind,
     /// Whether it is told a return-to-go.
     pub reads_returns: bool,
-    /// Whether its context goes on over episodes, and it reads what came before a step.
+    /// Whether it reads what came before a step.
+    pub reads_previous: bool,
+    /// Whether its context goes on over episodes.
     pub spans_episodes: bool,
     reads_rewards: bool,
     act_dim: i64,
@@ -156,6 +158,7 @@ impl Conditioning {
             return_scale,
             action_kind: config.action_kind,
             reads_returns: config.reads(Token::Return),
+            reads_previous: config.reads_previous(),
             spans_episodes: config.spans_episodes(),
             reads_rewards: config.reads(Token::Reward),
             act_dim: config.act_dim,
@@ -275,10 +278,11 @@ impl Conditioning {
 
 /// The keys that acting needs and the config lacks.
 fn missing(config: &PolicyConfig) -> Vec<&'static str> {
+    let unscaled = config.numbers() == 0 || config.raw_states;
     let needed = [
         ("context_length", config.context_length.is_some()),
-        ("state_mean", config.numbers() == 0 || config.state_mean.is_some()),
-        ("state_std", config.numbers() == 0 || config.state_std.is_some()),
+        ("state_mean", unscaled || config.state_mean.is_some()),
+        ("state_std", unscaled || config.state_std.is_some()),
         ("return_scale", config.return_scale.is_some()),
         ("target_return", !config.reads(Token::Return) || config.target_return.is_some()),
     ];

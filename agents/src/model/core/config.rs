@@ -128,6 +128,9 @@ pub struct PolicyConfig {
     /// Whether actions are the environment's own numbers, whatever its bounds, and not from −1 to 1.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub raw_actions: bool,
+    /// Whether states are read as they are, without normalisation.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub raw_states: bool,
     /// The tokens of a step. The action is read at the token before its own.
     #[serde(skip_serializing_if = "is_original_order")]
     pub token_order: Vec<Token>,
@@ -213,6 +216,7 @@ impl Default for PolicyConfig {
             action_kind: ActionKind::Continuous,
             action_bins: None,
             raw_actions: false,
+            raw_states: false,
             token_order: ORIGINAL_ORDER.to_vec(),
             global_positions: false,
             image_shape: None,
@@ -276,9 +280,19 @@ impl PolicyConfig {
         self.token_order.contains(&token)
     }
 
-    /// Whether a policy's context goes on over episodes, and it reads the action and reward before each step.
+    /// Whether a policy's context goes on over episodes.
     pub fn spans_episodes(&self) -> bool {
         self.token_order == [Token::State]
+    }
+
+    /// Whether the family's reference acts by a context that rolls, and not by windows.
+    pub fn has_rolling_reference(&self) -> bool {
+        self.reads_previous()
+    }
+
+    /// Whether it reads the reward before each step, or the action too.
+    pub fn reads_previous(&self) -> bool {
+        !self.reads(Token::Return)
     }
 
     /// Whether a step has the original decision transformer's tokens.

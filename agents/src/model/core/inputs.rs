@@ -81,6 +81,8 @@ pub struct Predictions {
     pub action_logits: Option<Tensor>,
     /// `[B, T, S]`, read at the action token, if the policy predicts it.
     pub states: Option<Tensor>,
+    /// `[B, T, C, H, W]`, from −1 to 1, read at the action token, if the policy predicts it.
+    pub images: Option<Tensor>,
     /// `[B, T, 1]`, read at the action token, if the policy predicts it.
     pub returns: Option<Tensor>,
 }

@@ -7,6 +7,7 @@ pub mod forward;
 pub mod fused_lora;
 pub mod inputs;
 pub mod layers;
+pub mod spaces;
 pub mod tasks;
 pub mod tokens;
 pub mod vocabulary;

@@ -1,6 +1,6 @@
 //! What a family's policies make of steps before the trunk.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::image::ImageEncoder;
 use super::steps::{StepEncoder, causal_bias};
@@ -72,6 +72,16 @@ impl Encoder {
             Self::Parts(parts) => parts.encode(context, inputs),
             Self::Transition(transition) => (transition.forward(context, inputs), causal_bias(&inputs.mask)),
         }
+    }
+
+    /// Texts `[B, L]` of ids as the trunk reads them, `[B, L, D]`, and their bias `[B, 1, L, L]`; none where the family
+    /// reads no such.
+    pub fn encode_text(&self, ids: &Tensor) -> Option<(Tensor, Tensor)> {
+        let Self::Parts(parts) = self else { return None };
+        let x = Tensor::embedding(parts.words.as_ref()?, ids, -1, false, false); // [B, L, D]
+        let all = ids.ge(0);
+        let positions = all.cumsum(1, Kind::Int64) - 1;
+        Some((parts.add_positions(&x, &positions), causal_bias(&all)))
     }
 
     /// The same for acting at the last step.

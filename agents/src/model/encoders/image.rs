@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
+use super::gate::{Gate, normalised_leaky};
 use crate::adapter::AdapterSet;
 use crate::model::core::config::ImageNetwork;
 use crate::model::core::forward::ForwardContext;
@@ -126,6 +127,8 @@ pub struct ImageEncoder {
     pub symbols: Option<Tensor>,
     /// From the pixels on.
     pub convolutions: Vec<Convolution>,
+    /// Behind each convolution, where channels are scaled; the network counts for nothing then.
+    pub gates: Vec<Gate>,
     /// To the residual stream: channels · height · width → D.
     pub projection: Module,
 }
@@ -147,6 +150,8 @@ impl ImageEncoder {
         let own = self.convolutions.iter().map(|one| (&one.name, [&one.weight, &one.bias]));
         let Module { name, linear } = &self.projection;
         let own = own.chain([(name, [&linear.weight, &linear.bias])]);
+        let gates = self.gates.iter().flat_map(|gate| [&gate.squeeze, &gate.excite]);
+        let own = own.chain(gates.map(|one| (&one.name, [&one.linear.weight, &one.linear.bias])));
         let trained = |tensor: &Tensor| tensor.requires_grad();
         !self.symbols.iter().any(trained)
             && own
@@ -156,6 +161,9 @@ impl ImageEncoder {
 
     /// `[N, C, H, W]` → `[N, channels · height · width]`.
     fn features(&self, context: &mut ForwardContext, images: &Tensor) -> Tensor {
+        if !self.gates.is_empty() {
+            return self.gated_features(context, images);
+        }
         let x = match &self.symbols {
             None => images.to_kind(Kind::Float) / 255.0,
             Some(table) => embed_symbols(table, images),
@@ -168,6 +176,17 @@ impl ImageEncoder {
                 self.convolutions.chunks(OF_STAGE).fold(x, |x, stage| impala_stage(context, stage, &x)).relu()
             }
         };
+        x.flatten(1, -1)
+    }
+
+    /// JAT's: convolutions of pixels from −1 to 1, each normalised and its channels scaled: `[N, C, H, W]` →
+    /// `[N, channels · height · width]`.
+    fn gated_features(&self, context: &mut ForwardContext, images: &Tensor) -> Tensor {
+        let mut x = (images.to_kind(Kind::Float) / 255.0 - 0.5) / 0.5;
+        for (convolution, gate) in self.convolutions.iter().zip(&self.gates) {
+            let convolved = normalised_leaky(&context.convolve(convolution, &x));
+            x = gate.forward(context, &convolved);
+        }
         x.flatten(1, -1)
     }
 }

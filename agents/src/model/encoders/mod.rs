@@ -1,6 +1,8 @@
 //! Encoders of what a policy reads: a token for each part of a step, or one for all of it.
 
 mod encoder;
+mod gate;
+mod ids;
 mod image;
 mod observation;
 mod steps;
@@ -8,6 +10,8 @@ mod text;
 mod transition;
 
 pub use encoder::Encoder;
+pub use gate::{Gate, normalised_leaky};
+pub use ids::IdsEncoder;
 pub use image::{ImageEncoder, SYMBOL_WIDTH, SYMBOLS};
 pub use observation::ObservationEncoder;
 pub use steps::{Embedding, Positions, StepEncoder, Timesteps, TokenEncoder};

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::ids::IdsEncoder;
 use super::image::ImageEncoder;
 use super::observation::ObservationEncoder;
 use crate::adapter::site::ModuleName;
@@ -9,6 +10,7 @@ use crate::model::core::forward::ForwardContext;
 use crate::model::core::inputs::Inputs;
 use crate::model::core::layers::{LayerNorm, Module};
 use crate::model::core::tokens::Token;
+use crate::tensor::cyclic;
 
 /// Which row of the position embedding a token is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +35,24 @@ pub enum Timesteps {
 pub enum Embedding {
     /// A linear layer of numbers; of one-hot vectors, it is a table.
     Linear(Module),
+    /// A linear layer of so many numbers: those of a part over and over, a state's with the reward before it.
+    Cyclic(Module, i64),
+    /// The rows of a table, `[N, D]`, of one-hot vectors.
+    Table(Tensor),
+    /// Of a state: its ids, and the reward before it.
+    Ids(IdsEncoder),
     /// Of a state: its numbers, its text, its image.
     Observation(Box<ObservationEncoder>),
+}
+
+impl Embedding {
+    /// The linear layer of numbers, where it is one.
+    fn linear(&self) -> Option<&Module> {
+        match self {
+            Self::Linear(module) | Self::Cyclic(module, _) => Some(module),
+            Self::Table(_) | Self::Ids(_) | Self::Observation(_) => None,
+        }
+    }
 }
 
 /// The encoder of one token of a step.
@@ -54,6 +72,17 @@ impl TokenEncoder {
         let x = match &self.embedding {
             Embedding::Observation(encoder) => encoder.forward(context, inputs),
             Embedding::Linear(module) => context.project(module, self.numbers(inputs)),
+            Embedding::Cyclic(module, width) => {
+                let numbers = match self.token {
+                    Token::State => Tensor::cat(&[&inputs.states, rewards_before(inputs)], -1),
+                    _ => self.numbers(inputs).shallow_clone(),
+                };
+                context.project(module, &cyclic(&numbers, *width))
+            }
+            Embedding::Table(table) => {
+                Tensor::embedding(table, &self.numbers(inputs).argmax(-1, false), -1, false, false)
+            }
+            Embedding::Ids(encoder) => encoder.forward(context, &inputs.states, rewards_before(inputs)),
         };
         if self.tanh { x.tanh() } else { x }
     }
@@ -74,8 +103,8 @@ impl TokenEncoder {
 pub struct StepEncoder {
     /// The tokens of a step.
     pub tokens: Vec<TokenEncoder>,
-    /// `[max timesteps, D]`, or `[1, max timesteps, D]`.
-    pub timesteps: Tensor,
+    /// `[max timesteps, D]`, or `[1, max timesteps, D]`, if the family embeds them.
+    pub timesteps: Option<Tensor>,
     /// How the timestep embedding is used.
     pub timing: Timesteps,
     /// `[max positions, D]`, or `[1, max positions, D]`.
@@ -86,6 +115,8 @@ pub struct StepEncoder {
     pub norm: Option<LayerNorm>,
     /// Dropout of tokens.
     pub dropout: f64,
+    /// `[vocabulary, D]`, if the family reads texts as windows of their own.
+    pub words: Option<Tensor>,
 }
 
 impl StepEncoder {
@@ -108,16 +139,16 @@ impl StepEncoder {
     /// Whether this module reads what the policy is given, rather than another module's output.
     pub fn reads_inputs(&self, module: &ModuleName) -> bool {
         self.tokens.iter().any(|encoder| match &encoder.embedding {
-            Embedding::Linear(embedding) => embedding.name == *module,
             Embedding::Observation(observation) => observation.reads_inputs(module),
+            embedding => embedding.linear().is_some_and(|linear| linear.name == *module),
         })
     }
 
     /// Whether this module reads a row or an image of every step, as the modules before the trunk do.
     pub fn holds(&self, module: &ModuleName) -> bool {
         self.tokens.iter().any(|encoder| match &encoder.embedding {
-            Embedding::Linear(embedding) => embedding.name == *module,
             Embedding::Observation(observation) => observation.holds(module),
+            embedding => embedding.linear().is_some_and(|linear| linear.name == *module),
         })
     }
 
@@ -156,7 +187,7 @@ impl StepEncoder {
     pub fn image_encoder(&self) -> Option<&ImageEncoder> {
         self.tokens.iter().find_map(|encoder| match &encoder.embedding {
             Embedding::Observation(observation) => observation.image.as_ref(),
-            Embedding::Linear(_) => None,
+            _ => None,
         })
     }
 
@@ -165,8 +196,12 @@ impl StepEncoder {
     pub fn embed_tokens(&self, context: &mut ForwardContext, inputs: &Inputs, timesteps: &Tensor) -> Tensor {
         let embedded: Vec<Tensor> =
             self.tokens.iter().map(|encoder| encoder.forward(context, inputs)).collect();
-        let time = look_up(&self.timesteps, timesteps); // [B, T or 1, D]
-        (Tensor::stack(&embedded, 2) + time.unsqueeze(2)).flatten(1, 2)
+        let tokens = Tensor::stack(&embedded, 2); // [B, T, P, D]
+        let tokens = match &self.timesteps {
+            Some(table) => tokens + look_up(table, timesteps).unsqueeze(2), // [B, T or 1, 1, D]
+            None => tokens,
+        };
+        tokens.flatten(1, 2)
     }
 
     /// The tokens `x` `[B, K, D]`, normalised, with the embedding of their `positions` `[B, K]`: `[B, K, D]`.
@@ -185,6 +220,12 @@ impl StepEncoder {
     pub fn token_mask(&self, inputs: &Inputs) -> Tensor {
         inputs.mask.repeat_interleave_self_int(self.tokens_per_step(), 1, None)
     }
+}
+
+/// The rewards before steps: `[B, T, 1]`.
+fn rewards_before(inputs: &Inputs) -> &Tensor {
+    let previous = inputs.previous.as_ref().expect("a policy that reads what was before is given it");
+    &previous.rewards
 }
 
 /// The rows of a table `[…, N, D]` with these indices `[B, T]`: `[B, T, D]`.

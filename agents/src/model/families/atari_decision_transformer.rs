@@ -30,10 +30,13 @@ pub(super) const FAMILY: Family = Family {
     complete: Some(complete),
     is_whole_without_config: true,
     tasks_file: None,
+    fit: None,
     check,
     layout,
+    tensor_aliases: &[],
     known_tensor: GLOBAL_POSITIONS,
     is_buffer,
+    is_optional: |_| false,
     is_own,
     sites,
     embedding_tables: &["action_embeddings.0"],
@@ -269,6 +272,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
                 heads: config.n_head,
                 score_scale: ((config.hidden_size / config.n_head) as f64).sqrt().recip(),
                 dropout: config.attn_pdrop,
+                window: None,
             },
             mlp_norm: norm(&format!("blocks.{index}.ln2")),
             mlp_in,
@@ -286,6 +290,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             .zip(shapes)
             .map(|(name, shape)| shape.build(name, weights))
             .collect(),
+        gates: Vec::new(),
         projection: module(FRAMES),
     };
     let frames = ObservationEncoder { numbers: None, text: None, image: Some(image) };
@@ -297,14 +302,22 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
                 token(Token::State, Embedding::Observation(Box::new(frames))),
                 token(Token::Action, Embedding::Linear(without_bias(ACTION, true))),
             ],
-            timesteps: tensor(GLOBAL_POSITIONS),
+            timesteps: Some(tensor(GLOBAL_POSITIONS)),
             timing: Timesteps::OfWindow,
             positions: tensor(POSITIONS),
             positioning: Positions::InWindow,
             norm: None,
             dropout: config.embd_pdrop,
+            words: None,
         }),
         trunk: Trunk::new((0..config.n_layer as usize).map(block).collect(), norm("ln_f")),
-        heads: Heads { hidden: Vec::new(), action: without_bias(HEAD, false), state: None, returns: None },
+        heads: Heads {
+            hidden: Vec::new(),
+            action: without_bias(HEAD, false),
+            state: None,
+            returns: None,
+            image: None,
+            text: None,
+        },
     }
 }

@@ -39,10 +39,13 @@ pub(super) const FAMILY: Family = Family {
     complete: None,
     is_whole_without_config: false,
     tasks_file: None,
+    fit: None,
     check,
     layout,
+    tensor_aliases: &[],
     known_tensor: "embed_timestep.weight",
     is_buffer,
+    is_optional: |_| false,
     is_own,
     sites,
     embedding_tables: &["embed_timestep", "encoder.wpe", "encoder.wte"],
@@ -243,6 +246,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
                 heads: config.n_head,
                 score_scale: by_width / by_depth,
                 dropout: config.attn_pdrop,
+                window: None,
             },
             mlp_norm,
             mlp_in,
@@ -268,12 +272,13 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
     Parts {
         encoder: Encoder::Parts(StepEncoder {
             tokens: tokens.collect(),
-            timesteps: tensor("embed_timestep.weight"),
+            timesteps: Some(tensor("embed_timestep.weight")),
             timing: Timesteps::OfStep,
             positions: tensor("encoder.wpe.weight"),
             positioning: if config.global_positions { Positions::InWindow } else { Positions::First },
             norm: Some(norm("embed_ln", 1e-5)),
             dropout: config.embd_pdrop,
+            words: None,
         }),
         trunk: Trunk::new(
             (0..config.n_layer as usize).map(block).collect(),
@@ -284,6 +289,8 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             action: module(ACTION_HEAD, false),
             state: reads_numbers_alone(config).then(|| module(STATE_HEAD, false)),
             returns: Some(module(RETURN_HEAD, false)),
+            image: None,
+            text: None,
         },
     }
 }

@@ -3,6 +3,7 @@
 mod atari_decision_transformer;
 mod decision_transformer;
 mod family;
+mod jat;
 mod observation;
 mod vintix;
 
@@ -13,8 +14,8 @@ pub use decision_transformer::new_config;
 pub use family::Family;
 
 /// Every family.
-const FAMILIES: [&Family; 3] =
-    [&decision_transformer::FAMILY, &atari_decision_transformer::FAMILY, &vintix::FAMILY];
+const FAMILIES: [&Family; 4] =
+    [&decision_transformer::FAMILY, &atari_decision_transformer::FAMILY, &vintix::FAMILY, &jat::FAMILY];
 
 /// The family of a config that was checked.
 pub(super) fn of(config: &PolicyConfig) -> &'static Family {

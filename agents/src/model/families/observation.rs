@@ -139,6 +139,7 @@ pub fn image(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Optio
     let shapes = network.convolutions(channels).into_iter().enumerate();
     Some(ImageEncoder {
         network,
+        gates: Vec::new(),
         symbols: weights.get(&format!("{SYMBOL_TABLE}.weight")).map(Tensor::shallow_clone),
         convolutions: shapes
             .map(|(index, shape)| shape.build(&format!("{CONVOLUTIONS}.{index}"), weights))

@@ -28,10 +28,13 @@ pub(super) const FAMILY: Family = Family {
     complete: Some(complete),
     is_whole_without_config: false,
     tasks_file: Some("metadata.json"),
+    fit: None,
     check,
     layout,
+    tensor_aliases: &[],
     known_tensor: NO_ACTION,
     is_buffer: |_| false,
+    is_optional: |_| false,
     is_own,
     sites,
     embedding_tables: &[],
@@ -294,6 +297,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
                 heads: config.n_head,
                 score_scale: (head_width as f64).sqrt().recip(),
                 dropout: config.attn_pdrop,
+                window: None,
             },
             mlp_norm: norm(&name("norm2")),
             mlp_in,
@@ -310,7 +314,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         })
     };
     let (blocks, last_norm) = ((0..config.n_layer as usize).map(block).collect(), norm("transformer.ln_f"));
-    let alibi = Alibi::new(config.n_head, &last_norm.weight);
+    let alibi = Alibi::new(config.n_head, last_norm.weight.device());
     Parts {
         encoder: Encoder::Transition(Box::new(TransitionEncoder {
             observation: layers("obs_encoders"),
@@ -325,6 +329,8 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             action: module(&format!("head.acs_decoders.{group}.layers.6")),
             state: None,
             returns: None,
+            image: None,
+            text: None,
         },
     }
 }

@@ -3,8 +3,10 @@
 pub mod bins;
 
 mod action;
+mod image;
 
 pub use action::{mean, mode};
+pub use image::ImageDecoder;
 
 use crate::model::core::layers::Module;
 
@@ -19,4 +21,8 @@ pub struct Heads {
     pub state: Option<Module>,
     /// The next return-to-go, if the family predicts it: D → 1.
     pub returns: Option<Module>,
+    /// The next image, if the policy predicts it.
+    pub image: Option<ImageDecoder>,
+    /// The next token of a text, if the family reads such: D → vocabulary.
+    pub text: Option<Module>,
 }

@@ -118,6 +118,7 @@ fn read_weights(
     let family = families::of(&config);
     let path = file.path().to_owned();
     let layout = (family.layout)(&config);
+    let file = family.tensor_aliases.iter().fold(file, |file, (alias, name)| file.renamed(alias, name));
     for TensorSpec { name, shape: expected, .. } in &layout {
         match file.shape(name) {
             Some(found) if found == expected => {}
@@ -132,16 +133,18 @@ fn read_weights(
     }
     let asked = |name: &str| layout.iter().any(|asked| asked.name == name);
     let mut ignored = Vec::new();
-    for name in file.names().filter(|name| !asked(name) && !(family.is_buffer)(name)) {
+    for name in
+        file.names().filter(|name| !asked(name) && !(family.is_buffer)(name) && !(family.is_optional)(name))
+    {
         if (family.is_own)(name) {
             return Err(PolicyError::Unexpected { path, name: name.to_owned() });
         }
         ignored.push(name.to_owned());
     }
     let mut kept = BTreeMap::new();
-    for TensorSpec { name, .. } in layout {
-        let tensor = file.read_weight(&name, device)?;
-        kept.insert(name, tensor);
+    let optional = file.names().filter(|name| !asked(name) && (family.is_optional)(name));
+    for name in layout.iter().map(|asked| asked.name.as_str()).chain(optional) {
+        kept.insert(name.to_owned(), file.read_weight(name, device)?);
     }
     Ok(TransformerPolicy::from_weights(PolicyConfig { ignored, ..config }, kept))
 }

@@ -7,9 +7,11 @@ use tch::{Device, Tensor};
 use super::error::PolicyError;
 use super::folder::{self, Given};
 use super::torch_script::{ScriptError, TorchScript};
+use crate::model::core::bad_field::BadField;
 use crate::model::core::config::PolicyConfig;
 use crate::model::core::forward::ForwardContext;
 use crate::model::core::inputs::Inputs;
+use crate::model::core::spaces::Spaces;
 use crate::model::heads;
 use crate::model::policy::transformer::TransformerPolicy;
 use crate::tensor::file::TensorFile;
@@ -44,6 +46,22 @@ impl Policy {
             Self::Transformer(policy) => policy.config(),
             Self::TorchScript(script) => script.config(),
         }
+    }
+
+    /// Whether it can read images.
+    pub fn reads_images(&self) -> bool {
+        match self {
+            Self::Transformer(policy) => policy.reads_images(),
+            Self::TorchScript(script) => script.config().image_shape.is_some(),
+        }
+    }
+
+    /// The policy for an environment of these spaces, where its family serves any; as it is where not.
+    pub fn fitted(self, spaces: &Spaces) -> Result<Self, BadField> {
+        Ok(match self {
+            Self::Transformer(policy) => Self::Transformer(policy.fitted(spaces)?),
+            script @ Self::TorchScript(_) => script,
+        })
     }
 
     /// Where it computes.

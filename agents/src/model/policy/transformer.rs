@@ -7,11 +7,13 @@ use tch::{Device, Kind, Tensor};
 
 use crate::adapter::site::{Kernel, ModuleName, Site};
 use crate::adapter::{AdapterError, AdapterFolder, AdapterSet, row_norms};
+use crate::model::core::bad_field::BadField;
 use crate::model::core::config::{ActionKind, PolicyConfig};
 use crate::model::core::forward::ForwardContext;
 use crate::model::core::inputs::{Inputs, Predictions};
+use crate::model::core::spaces::Spaces;
 use crate::model::core::tokens::Token;
-use crate::model::core::weights;
+use crate::model::core::weights::{self, TensorSpec};
 use crate::model::encoders::Encoder;
 use crate::model::families::{self, Family};
 use crate::model::heads::{self, Heads, bins};
@@ -61,6 +63,27 @@ impl TransformerPolicy {
             weights,
             config,
         }
+    }
+
+    /// The policy for an environment of these spaces, where its family serves any; as it is where not.
+    pub fn fitted(self, spaces: &Spaces) -> Result<Self, BadField> {
+        let Some(fit) = self.family.fit else { return Ok(self) };
+        let config = fit(self.config, spaces)?;
+        for TensorSpec { name, shape, .. } in (self.family.layout)(&config) {
+            let found = self.weights.get(&name).map(Tensor::size);
+            if found.as_ref() != Some(&shape) {
+                let found = found.map_or("absent".to_owned(), |found| format!("of shape {found:?}"));
+                let wanted = format!("{shape:?}, which these observations and actions ask for");
+                return Err(BadField { key: name.into(), found, wanted });
+            }
+        }
+        Ok(Self::from_weights(config, self.weights))
+    }
+
+    /// Whether it can read images: as it is, or where an environment shows such.
+    pub fn reads_images(&self) -> bool {
+        let layers = |name: &String| name.starts_with("image_encoder.");
+        self.config.image_shape.is_some() || (self.family.fit.is_some() && self.weights.keys().any(layers))
     }
 
     /// What `config.json` says.
@@ -222,6 +245,28 @@ impl TransformerPolicy {
         self.trunk.forward(context, x, &bias, None)
     }
 
+    /// The residual stream before every block, and the trunk's output: `[B, K, D]` each.
+    pub fn hidden_states(&self, context: &mut ForwardContext, inputs: &Inputs) -> Vec<Tensor> {
+        let (x, bias) = self.encoder.encode(context, inputs); // [B, K, D], [B, 1, K, K]
+        self.trunk.hidden_states(context, x, &bias)
+    }
+
+    /// What follows each token of texts `[B, L]`, as logits over the vocabulary `[B, L, N]`; none where the family reads
+    /// no such.
+    pub fn text_logits(&self, context: &mut ForwardContext, ids: &Tensor) -> Option<Tensor> {
+        let (x, bias) = self.encoder.encode_text(ids)?; // [B, L, D], [B, 1, L, L]
+        let encoded = self.trunk.forward(context, x, &bias, None);
+        Some(context.project(self.heads.text.as_ref()?, &encoded))
+    }
+
+    /// The head of the next state, at the actions' tokens, with all of its outputs: `[B, T, N]`; none where the policy
+    /// predicts none.
+    pub fn whole_state_head(&self, context: &mut ForwardContext, inputs: &Inputs) -> Option<Tensor> {
+        let head = self.heads.state.as_ref()?;
+        let (_, after) = self.encode_for_all_heads(context, inputs);
+        Some(context.project(head, &after))
+    }
+
     /// Shows the context's tap the inputs of every module of the trunk, and computes nothing that none of them reads.
     pub fn collect_inputs(&self, context: &mut ForwardContext, inputs: &Inputs) {
         let (x, bias) = self.encoder.encode(context, inputs); // [B, K, D], [B, 1, K, K]
@@ -257,6 +302,12 @@ impl TransformerPolicy {
 
     /// The action head before tanh: `[…, D]` → `[…, A]`, or `[…, A · bins]` where actions are binned.
     pub fn action_head(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
+        let whole = self.whole_action_head(context, x); // […, N]
+        whole.narrow(-1, 0, self.config.action_outputs())
+    }
+
+    /// All outputs of the action head, which may be more than this environment's actions: `[…, D]` → `[…, N]`.
+    pub fn whole_action_head(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
         let mut x = x.shallow_clone();
         for hidden in &self.heads.hidden {
             x = context.project(hidden, &x).leaky_relu();
@@ -277,7 +328,9 @@ impl TransformerPolicy {
 
     /// The whole forward pass, as the family's reference computes it.
     pub fn forward(&self, context: &mut ForwardContext, inputs: &Inputs) -> Predictions {
-        let (before, after) = match self.heads.state.is_some() || self.heads.returns.is_some() {
+        let predicts =
+            self.heads.state.is_some() || self.heads.returns.is_some() || self.heads.image.is_some();
+        let (before, after) = match predicts {
             true => self.encode_for_all_heads(context, inputs),
             false => {
                 let read = self.encode_for_actions(context, inputs);
@@ -297,7 +350,12 @@ impl TransformerPolicy {
         Predictions {
             actions,
             action_logits,
-            states: self.heads.state.as_ref().map(|head| context.project(head, &after)),
+            states: self
+                .heads
+                .state
+                .as_ref()
+                .map(|head| context.project(head, &after).narrow(-1, 0, self.config.numbers())),
+            images: self.heads.image.as_ref().map(|head| head.forward(context, &after)),
             returns: self.heads.returns.as_ref().map(|head| context.project(head, &after)),
         }
     }

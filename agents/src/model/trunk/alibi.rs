@@ -1,6 +1,6 @@
 //! Attention with linear biases (ALiBi, arXiv 2108.12409): a score falls with the distance between query and key.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// How fast each head's scores fall.
 #[derive(Debug)]
@@ -12,12 +12,12 @@ pub struct Alibi {
 impl Alibi {
     /// The paper's slopes of `heads` heads: powers of 2^(−8/n) for a power of two n; otherwise those of the power of
     /// two below, and then every other one of those above.
-    pub fn new(heads: i64, like: &Tensor) -> Self {
+    pub fn new(heads: i64, device: Device) -> Self {
         let below = 1 << (63 - heads.max(1).leading_zeros()); // the greatest power of two up to `heads`
         let mut slopes = powers(below);
         slopes.extend(powers(2 * below).into_iter().step_by(2));
         slopes.truncate(heads as usize);
-        Self { slopes: Tensor::from_slice(&slopes).to_device(like.device()) }
+        Self { slopes: Tensor::from_slice(&slopes).to_device(device) }
     }
 
     /// What is added to attention scores, `bias` `[…, 1, Q, K]`, with the heads' own biases of `distances`
@@ -45,7 +45,7 @@ mod tests {
     /// The slopes that the paper's own `get_slopes` gives.
     #[track_caller]
     fn check(heads: i64, expected: &[f32]) {
-        let slopes = Alibi::new(heads, &Tensor::from(0.0)).slopes;
+        let slopes = Alibi::new(heads, Device::Cpu).slopes;
         assert_eq!(Vec::<f32>::try_from(slopes).unwrap(), expected);
     }
 

@@ -69,6 +69,8 @@ pub struct Attention {
     pub score_scale: f64,
     /// Dropout of attention weights.
     pub dropout: f64,
+    /// Tokens that it sees back to, its own included, where it does not see all.
+    pub window: Option<i64>,
 }
 
 /// One block of the transformer, as a family builds it.
@@ -133,7 +135,7 @@ impl Block {
         let query = self.queries(split.get(0).narrow(2, from, tokens - from)) * self.attention.score_scale; // [R, H, Q, D/H]
         // Few queries: two plain products are faster than libtorch's attention, which is made for many.
         let mut scores = query.matmul(&keys.transpose(-2, -1)); // [R, H, Q, L]
-        if let Some(bias) = view.bias(only_last) {
+        if let Some(bias) = view.bias(only_last, self.attention.window) {
             scores += bias;
         }
         let heads = scores.softmax(-1, Kind::Float).matmul(&values); // [R, H, Q, D/H]
@@ -193,6 +195,15 @@ impl Block {
         let mut sum = context.project(&self.attention_out, &joined); // [R, 1, D]
         sum += query;
         self.feed_forward(context, sum)
+    }
+
+    /// The bias on attention scores that is this block's: `all`, or `local` where it sees a few tokens back alone;
+    /// `[B, 1 or H, K, K]` each.
+    pub fn choose<'b>(&self, all: &'b Tensor, local: Option<&'b Tensor>) -> &'b Tensor {
+        match (self.attention.window, local) {
+            (Some(_), Some(local)) => local,
+            _ => all,
+        }
     }
 
     /// Each head's queries `[…, D/H]` as they meet the keys: `[…, D/H]`.

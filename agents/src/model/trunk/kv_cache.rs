@@ -34,8 +34,8 @@ pub struct Cache {
     values: Vec<Tensor>,
     /// Tokens that each row has been given since it was emptied.
     lengths: Vec<i64>,
-    /// Whether a full row forgets its oldest token for a new one, which takes its place.
-    rolls: bool,
+    /// Tokens of a row that new ones may still look at; all where it does not roll.
+    kept: Option<i64>,
 }
 
 impl Cache {
@@ -49,13 +49,18 @@ impl Cache {
     ) -> Self {
         let shape = [rows as i64, heads, tokens, head_width];
         let empty = || (0..blocks).map(|_| Tensor::zeros(shape, (Kind::Float, device)));
-        Self { keys: empty().collect(), values: empty().collect(), lengths: vec![0; rows], rolls: false }
+        Self { keys: empty().collect(), values: empty().collect(), lengths: vec![0; rows], kept: None }
     }
 
-    /// The same, of which a full row forgets its oldest token for a new one. What is kept of the others stays as it was
-    /// computed when they were new, so they remember more than the row holds.
-    pub(super) fn rolling(self) -> Self {
-        Self { rolls: true, ..self }
+    /// The same, of which new tokens look at the last `kept` alone. What is kept of these stays as it was computed when
+    /// they were new, so they remember more than the row holds.
+    pub(super) fn rolling(self, kept: i64) -> Self {
+        Self { kept: Some(kept), ..self }
+    }
+
+    /// Tokens of a row that new ones may look at.
+    pub fn held(&self, row: usize) -> i64 {
+        self.lengths[row].min(self.kept.unwrap_or(i64::MAX))
     }
 
     /// Tokens that a row has been given since it was emptied.
@@ -94,6 +99,8 @@ pub(in crate::model) struct CacheView<'a> {
     slots: Tensor,
     /// `[R, 1 or H, n, L]`, or `[1, 1 or H, n, L]` where all are equally long: −∞ where a new token may not look.
     bias: Tensor,
+    /// How far each key lies behind each new token, in the shape of `bias` with one head; below 0 where it is not seen.
+    distances: Tensor,
     /// Whether the last new token may look at all, and at all alike.
     last_sees_all: bool,
 }
@@ -109,11 +116,11 @@ impl<'a> CacheView<'a> {
         let (_, heads, room, _) = cache.keys[0].size4().expect("keys are [N, H, M, D/H]");
         let lengths: Vec<i64> = rows.iter().map(|row| cache.lengths[*row]).collect();
         let longest = lengths.iter().max().copied().unwrap_or(0) + count;
+        let fits = cache.kept.map_or(longest <= room, |kept| kept + count <= room);
         assert!(
-            longest <= room || cache.rolls,
-            "a context of {longest} tokens is too long for a cache of {room}"
+            fits,
+            "a context of {longest} tokens, or {count} new ones, are too many for a cache of {room}"
         );
-        assert!(count == 1 || !cache.rolls, "a rolling cache is given one token at a time");
         let longest = longest.min(room);
         let mut slots = Vec::with_capacity(rows.len() * (heads * count) as usize);
         for (row, length) in rows.iter().zip(&lengths) {
@@ -127,10 +134,13 @@ impl<'a> CacheView<'a> {
         // How far each slot's token lies behind each new one; below 0 where it is not there yet.
         let mut distances = Vec::with_capacity(different.len() * (count * longest) as usize);
         for length in different {
+            let first = cache.kept.map_or(0, |kept| length - kept); // the first that new tokens may look at
+            let last = length + count - 1;
             for token in *length..length + count {
-                distances.extend((0..longest).map(|slot| match (token - slot).rem_euclid(room) {
-                    behind if behind <= token => behind as f32,
-                    _ => -1.0,
+                distances.extend((0..longest).map(|slot| {
+                    let there = last - (last - slot).rem_euclid(room); // which token the slot holds
+                    let is_seen = (first.max(0)..=token).contains(&there);
+                    if is_seen { (token - there) as f32 } else { -1.0 }
                 }));
             }
         }
@@ -143,7 +153,8 @@ impl<'a> CacheView<'a> {
             picked: (!in_a_row).then(|| index(rows.iter().map(|row| *row as i64).collect())),
             slots: index(slots),
             bias: alibi.map_or(bias.shallow_clone(), |alibi| alibi.add_to(&bias, &distances.clamp_min(0.0))),
-            last_sees_all: alike && alibi.is_none(),
+            last_sees_all: alike && alibi.is_none() && cache.kept.is_none(),
+            distances,
             cache,
             rows,
             count,
@@ -152,7 +163,7 @@ impl<'a> CacheView<'a> {
 
     /// The new tokens' places in their contexts: `[R, n]`.
     pub fn positions(&self) -> Tensor {
-        let lengths: Vec<i64> = self.rows.iter().map(|row| self.cache.lengths[*row]).collect();
+        let lengths: Vec<i64> = self.rows.iter().map(|row| self.cache.held(*row)).collect();
         let first = Tensor::from_slice(&lengths).to_device(self.bias.device()).unsqueeze(1); // [R, 1]
         first + Tensor::arange(self.count, (Kind::Int64, self.bias.device()))
     }
@@ -173,12 +184,17 @@ impl<'a> CacheView<'a> {
         (keep(&mut cache.keys[block], keys), keep(&mut cache.values[block], values))
     }
 
-    /// What is added to the new tokens' attention scores, or to the last one's; none where it may look at all.
-    pub fn bias(&self, only_last: bool) -> Option<Tensor> {
-        if !only_last {
-            return Some(self.bias.shallow_clone());
+    /// What is added to the new tokens' attention scores, or to the last one's, where they see `window` tokens back or
+    /// all; none where it may look at all.
+    pub fn bias(&self, only_last: bool, window: Option<i64>) -> Option<Tensor> {
+        if only_last && self.last_sees_all && window.is_none() {
+            return None;
         }
-        (!self.last_sees_all).then(|| self.bias.narrow(2, self.count - 1, 1))
+        let bias = match window {
+            Some(window) => self.bias.masked_fill(&self.distances.ge(window), f64::NEG_INFINITY),
+            None => self.bias.shallow_clone(),
+        };
+        Some(if only_last { bias.narrow(2, self.count - 1, 1) } else { bias })
     }
 }
 

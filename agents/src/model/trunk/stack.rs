@@ -1,6 +1,6 @@
 //! The blocks, one after another, and the norm that ends them.
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::alibi::Alibi;
 use super::block::{Block, KeysAndValues};
@@ -34,6 +34,29 @@ impl Trunk {
         self.alibi.as_ref().map_or(bias.shallow_clone(), |alibi| alibi.of_windows(bias))
     }
 
+    /// The same for blocks that see a few tokens back, if there are such: `[B, 1 or H, K, K]` each.
+    fn of_local_blocks(&self, bias: &Tensor) -> Option<Tensor> {
+        let window = self.blocks.iter().find_map(|block| block.attention.window)?;
+        let tokens = bias.size()[3];
+        let seen = Tensor::ones([tokens, tokens], (Kind::Bool, bias.device())).tril(-window); // [K, K], too far back
+        Some(bias.masked_fill(&seen, f64::NEG_INFINITY))
+    }
+
+    /// The residual stream before every block, and the normalised output: `x` `[B, K, D]`, `bias` `[B, 1, K, K]` →
+    /// `[B, K, D]` each.
+    pub fn hidden_states(&self, context: &mut ForwardContext, x: Tensor, bias: &Tensor) -> Vec<Tensor> {
+        let bias = self.placed(bias);
+        let local = self.of_local_blocks(&bias);
+        let mut states = vec![x];
+        for block in &self.blocks {
+            let last = states.last().expect("it was given one");
+            states.push(block.forward(context, last, block.choose(&bias, local.as_ref()), None));
+        }
+        let last = states.pop().expect("a trunk has at least one block");
+        states.push(self.norm.forward(&last));
+        states
+    }
+
     /// D.
     pub fn width(&self) -> i64 {
         self.norm.weight.size()[0]
@@ -45,9 +68,9 @@ impl Trunk {
         Cache::new(rows, tokens, self.blocks.len(), [heads, self.width() / heads], self.device())
     }
 
-    /// `rows` empty contexts, each of the last `tokens` tokens it was given.
-    pub fn rolling_cache(&self, rows: usize, tokens: i64) -> Cache {
-        self.cache(rows, tokens).rolling()
+    /// `rows` empty contexts, each of the last `tokens` tokens it was given, to which up to `count` are added at once.
+    pub fn rolling_cache(&self, rows: usize, tokens: i64, count: i64) -> Cache {
+        self.cache(rows, tokens + count).rolling(tokens)
     }
 
     /// `x` `[B, K, D]`, `bias` `[B, 1, K, K]` on attention scores → `[B, Q, D]` for the `queried` tokens `[Q]`, of
@@ -59,23 +82,25 @@ impl Trunk {
         bias: &Tensor,
         queried: Option<&Tensor>,
     ) -> Tensor {
-        let bias = &self.placed(bias);
+        let bias = self.placed(bias);
+        let local = self.of_local_blocks(&bias);
         let (last, earlier) = self.split_last();
         for block in earlier {
-            x = block.forward(context, &x, bias, None);
+            x = block.forward(context, &x, block.choose(&bias, local.as_ref()), None);
         }
-        self.norm.forward(&last.forward(context, &x, bias, queried))
+        self.norm.forward(&last.forward(context, &x, last.choose(&bias, local.as_ref()), queried))
     }
 
     /// Shows the context's tap the inputs of every linear module, and computes nothing that none of them reads:
     /// `x` `[B, K, D]`, `bias` `[B, 1, K, K]`.
     pub fn collect_inputs(&self, context: &mut ForwardContext, mut x: Tensor, bias: &Tensor) {
-        let bias = &self.placed(bias);
+        let bias = self.placed(bias);
+        let local = self.of_local_blocks(&bias);
         let (last, earlier) = self.split_last();
         for block in earlier {
-            x = block.forward(context, &x, bias, None);
+            x = block.forward(context, &x, block.choose(&bias, local.as_ref()), None);
         }
-        last.collect_inputs(context, &x, bias);
+        last.collect_inputs(context, &x, last.choose(&bias, local.as_ref()));
     }
 
     /// The output for the last of some new tokens, which also attend to the contexts that `view` holds:

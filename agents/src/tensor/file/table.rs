@@ -146,6 +146,16 @@ impl TensorFile {
         self
     }
 
+    /// The same tensors, that of the name `alias` under `name` where nothing is called so.
+    pub fn renamed(mut self, alias: &str, name: &str) -> Self {
+        if !self.places.contains_key(name)
+            && let Some(place) = self.places.remove(alias)
+        {
+            self.places.insert(name.to_owned(), place);
+        }
+        self
+    }
+
     /// The file, or the index of its shards.
     pub fn path(&self) -> &Path {
         &self.path
