@@ -301,7 +301,7 @@ mod tests {
 
     use super::*;
     use crate::data::Trajectory;
-    use crate::rollout;
+    use crate::rollout::{self, Actions};
 
     /// Draws the weight matrices of `policy` again, the same ones each time: torch's own generator is shared with the
     /// tests that run side by side.
