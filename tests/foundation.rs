@@ -15,6 +15,9 @@ const VINTIX: &str = "tests/golden/parity/vintix-1";
 /// A JAT policy with random weights, of vectors up to 23 numbers, and of images.
 const JAT: &str = "tests/golden/parity/jat-2";
 
+/// Weights of L2M and LRAM policies, of up to 20 numbers a state and 6 an action.
+const L2M: &str = "tests/golden/parity/l2m-3";
+
 fn golden(policy: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(policy)
 }
@@ -54,11 +57,20 @@ episodes = 4
 every = 2
 "#;
 
-/// The policies as `vintix` and `jat`, random play as `data`, and the config.
+/// The policies as `vintix`, `jat`, `l2m` and `lram`, random play as `data`, and the config.
 fn bench() -> Bench {
     let bench = Bench::new();
     copy_folder(&golden(VINTIX), &bench.path("vintix"));
     copy_folder(&golden(JAT), &bench.path("jat"));
+    for (family, steps) in [("l2m", 3), ("lram", 4)] {
+        fs::create_dir(bench.path(family)).unwrap();
+        let config = serde_json::json!({
+            "model_type": family, "n_head": 4, "act_dim": 6, "action_channels": 10, "discrete_actions": 5,
+            "max_length": steps, "global_pos_embds": family == "lram",
+        });
+        bench.write(&format!("{family}/config.json"), &config.to_string());
+        fs::copy(golden(L2M).join(format!("{family}.pth")), bench.path(family).join("model.pth")).unwrap();
+    }
     let collect = ["collect", "--env", "Hopper-v5", "--policy", "random", "--episodes", "8", "--out", "data"];
     bench.succeed(&collect);
     bench.write("config.toml", CONFIG);
@@ -164,6 +176,36 @@ fn jat_row(algorithm: &str, table: &str) {
     let cart_pole =
         ["evaluate", "merged", "--env", "CartPole-v1", "--episodes", "2", "--inference", "reference"];
     assert!(bench.succeed(&cart_pole).starts_with("reference inference: return "));
+}
+
+/// Either of the families whose actions are ids of a vocabulary.
+fn ids_row(algorithm: &str, table: &str) {
+    for family in ["l2m", "lram"] {
+        let bench = bench();
+        let config = CONFIG
+            .replace("path = \"vintix\"\ntask = \"Hopper-v4\"", &format!("path = \"{family}\""))
+            .replace("num_envs = 2", "num_envs = 2\ntarget_return = 30.0");
+        train(&bench, &config, algorithm, table);
+        bench.succeed(&["merge", family, "--adapter", &adapter(&bench), "--out", "merged"]);
+        let target = ["--target-return", "30"];
+        let play = |path: &str| length(&bench, &[&[path], &target[..]].concat());
+        assert_eq!(play("merged"), play("whole/checkpoints/00000028"));
+        let cart_pole =
+            ["evaluate", "merged", "--env", "CartPole-v1", "--episodes", "2", "--actions", "sampled"];
+        assert!(bench.succeed(&[&cart_pole[..], &target].concat()).contains("window inference"));
+        let sampled = ["evaluate", family, "--env", "Hopper-v5", "--episodes", "2", "--actions", "sampled"];
+        assert!(bench.succeed(&[&sampled[..], &target].concat()).contains("sampled actions"));
+    }
+}
+
+mod every_algorithm_of_l2m_and_lram_resumes_to_the_same_bits {
+    use super::*;
+
+    test_rows! {
+        ids_row: odt = "replay_capacity = 6\n",
+        grpo = "group_size = 2\ndiscount = 0.9\nclip = 0.2\n",
+        filtered_bc = "replay_capacity = 6\nnoise = 0.1\n",
+    }
 }
 
 mod every_algorithm_of_vintix_resumes_to_the_same_bits {

@@ -131,5 +131,5 @@ fn a_run_acts_as_its_config_says() {
     let output = bench.run(&["train", "silent.toml", "--set", "rollout.inference=slow", "--out", "slow"]);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("expected one of \"window\", \"cached\", found \"slow\""), "{said}");
+    assert!(said.contains("expected one of \"window\", \"cached\", \"reference\", found \"slow\""), "{said}");
 }

@@ -8,6 +8,9 @@ use tch::{Kind, Tensor};
 
 use crate::support::errors::{InputError, OrInput};
 
+/// Arrays with greater numbers than this are compared in units of their greatest: float32 holds seven digits.
+const LARGE: f64 = 1e3;
+
 /// How far a number may be from the reference's.
 #[derive(Clone, Copy, Debug)]
 pub struct Tolerance {
@@ -81,6 +84,8 @@ impl Case {
         }
         let expected = expected.to_kind(Kind::Double);
         let allowed = expected.abs() * (self.tolerance.relative / self.tolerance.absolute) + 1.0;
+        let greatest = expected.abs().max().double_value(&[]);
+        let allowed = if greatest > LARGE { allowed.clamp_min(greatest) } else { allowed };
         let difference = ((found.to_kind(Kind::Double) - expected).abs() / allowed).max().double_value(&[]);
         // A difference that is no number is the worst of all.
         if self.worst.as_ref().is_none_or(|(_, worst)| difference > *worst || difference.is_nan()) {

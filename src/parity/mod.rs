@@ -6,6 +6,7 @@ mod atari;
 mod case;
 mod episode;
 mod jat;
+mod l2m;
 mod vintix;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ use crate::support::stdout::print;
 type Play = fn(&Path, &Value) -> anyhow::Result<Vec<Case>>;
 
 /// The families, by the name that `meta.json` gives them.
-const FAMILIES: [(&str, Play); 3] = [("atari-dt", atari::play), ("jat", jat::play), ("vintix", vintix::play)];
+const FAMILIES: [(&str, Play); 4] =
+    [("atari-dt", atari::play), ("jat", jat::play), ("l2m", l2m::play), ("vintix", vintix::play)];
 
 /// Plays every case of `folders`, and prints each one's worst difference. The exit code is 0 where all are within
 /// their tolerance, 1 where one is not, 2 where a folder cannot be read.

@@ -234,9 +234,17 @@ pub fn fitted(policy: Policy, shown: Shown, action: &ActionSpace, whose: &str) -
         action_kind,
         act_dim: act_dim as i64,
     };
-    policy
-        .fitted(&spaces)
-        .map_err(|bad| InputError(format!("the policy does not serve {whose}: {bad}")).into())
+    let refused = |bad| InputError(format!("the policy does not serve {whose}: {bad}"));
+    let mut policy = policy.fitted(&spaces).map_err(refused)?;
+    // What it knows as −1 and 1 are the environment's own bounds then.
+    if let (Policy::Transformer(policy), ActionSpace::Box { low, high }) = (&mut policy, action)
+        && policy.config().has_action_vocabulary()
+        && low.iter().chain(high).all(|bound| bound.is_finite())
+    {
+        let config = policy.config_mut();
+        (config.action_low, config.action_high) = (Some(low.clone()), Some(high.clone()));
+    }
+    Ok(policy)
 }
 
 /// The same of a policy whose maps can be adapted and trained.

@@ -30,9 +30,11 @@ impl Inference {
         }
     }
 
-    /// What a policy of this config computes where this is asked for: families whose reference reads windows do so.
+    /// What a policy of this config computes where this is asked for: families whose reference reads windows do so, and
+    /// those whose windows are padded have nothing that could be kept.
     pub fn of(self, config: &PolicyConfig) -> Self {
         match self {
+            Self::Cached if config.has_action_vocabulary() => Self::Window,
             Self::Reference if !config.has_rolling_reference() => Self::Window,
             asked => asked,
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use eva_rl_agents::loss::StochasticHead;
+use eva_rl_agents::model::heads::bins::Bins;
 use eva_rl_agents::model::{
     Cache, Conditioning, EmbeddedImages, ForwardContext, Inputs, Policy, SlidingWindows, TorchScript,
     TransformerPolicy, cached_context_len, heads, resets_context,
@@ -47,10 +48,10 @@ impl<'a> PolicyActor<'a> {
             ActionSelection::Sampled(policy, head) => (policy, Some(head.clone_for_thread())),
         };
         Self::Transformer(Box::new(TransformerActor {
+            inference: inference.of(policy.config()),
             policy: policy.clone_for_thread(),
             head,
             windows_of,
-            inference,
             cache: None,
             windows: None,
             images: None,
@@ -119,17 +120,38 @@ impl TransformerActor {
     ) -> anyhow::Result<Tensor> {
         self.windows_of.check_texts(live)?;
         let _guard = tch::no_grad_guard();
-        let (outputs, encoded) = self.outputs(live, actions.len() / self.windows_of.space.width());
-        let chosen = match &self.head {
-            None => heads::mode(self.policy.config(), &outputs),
-            Some(head) => draw(head, &outputs, &encoded, live),
-        }; // [B, A] in [−1, 1] or of raw numbers, or [B, 1] indices
+        let num_envs = actions.len() / self.windows_of.space.width();
+        let (outputs, chosen) = match self.policy.acts_by_dimension() {
+            true => self.by_dimension(live, num_envs),
+            false => {
+                let (outputs, encoded) = self.outputs(live, num_envs);
+                let chosen = match &self.head {
+                    None => heads::mode(self.policy.config(), &outputs),
+                    Some(head) => draw(head, &outputs, &encoded, live),
+                };
+                (outputs, chosen)
+            }
+        }; // chosen: [B, A] in [−1, 1] or of raw numbers, or [B, 1] indices
         let chosen = self.windows_of.in_environment(&chosen);
         if let Some(histories) = &mut self.histories {
             histories.keep_chosen(live, &chosen);
         }
         self.windows_of.write(&chosen, live, actions);
         Ok(outputs)
+    }
+
+    /// The head's outputs and the actions of every live episode, one dimension after another: `[B, A · bins]`, `[B, A]`.
+    fn by_dimension(&mut self, live: &mut [ActiveEpisode], num_envs: usize) -> (Tensor, Tensor) {
+        self.embed_images(live, num_envs);
+        let steps = self.windows_of.longest(live);
+        let all: Vec<&ActiveEpisode> = live.iter().collect();
+        let inputs = self.inputs(&all, steps);
+        let bins = Bins::of(self.policy.config());
+        let (chosen, outputs) = self.policy.act_by_dimension(inputs, &mut |_, logits| match &self.head {
+            None => bins.mode(logits).unsqueeze(-1),
+            Some(head) => draw(head, logits, logits, live), // the logits alone say how actions are spread
+        });
+        (outputs, chosen)
     }
 
     /// What the policy makes of every live episode's latest state, in the window of its last steps: `[B, D]`.
@@ -140,7 +162,7 @@ impl TransformerActor {
         }
         let all: Vec<&ActiveEpisode> = live.iter().collect();
         let seen = live.iter().map(|episode| self.seen(episode)).max().unwrap_or(0);
-        let steps = if self.windows.is_some() { 2 } else { seen.min(longest) };
+        let steps = if self.windows.is_some() { 2 } else { self.windows_of.steps_of(seen) };
         let inputs = self.inputs(&all, steps);
         let rows: Vec<usize> = live.iter().map(|episode| episode.env).collect();
         match &mut self.windows {

@@ -33,7 +33,31 @@ impl WindowBuilder {
     /// Steps of the longest window of all live episodes.
     pub fn longest(&self, live: &[ActiveEpisode]) -> usize {
         let seen = live.iter().map(|episode| episode.earned.len()).max().unwrap_or(0);
-        seen.min(self.conditioning.context_length)
+        self.steps_of(seen)
+    }
+
+    /// Steps of a window of an episode that has shown `seen` states.
+    pub fn steps_of(&self, seen: usize) -> usize {
+        let longest = self.conditioning.context_length;
+        if self.conditioning.pads_windows { longest } else { seen.min(longest) }
+    }
+
+    /// The returns-to-go of an episode's last `steps` steps, as the policy is told them.
+    fn returns_to_go(&self, earned: &[f32], steps: usize) -> Vec<f32> {
+        let later = earned.len().saturating_sub(steps);
+        if !self.conditioning.returns_never_rise {
+            let to_go =
+                earned[later..].iter().map(|earned| self.conditioning.capped(self.target_return - earned));
+            return to_go.collect();
+        }
+        let mut to_go = self.target_return;
+        let mut all = vec![to_go];
+        for pair in earned.windows(2) {
+            to_go = (to_go - (pair[1] - pair[0])).min(self.target_return);
+            all.push(to_go);
+        }
+        all.drain(..later);
+        all.into_iter().map(|to_go| self.conditioning.capped(to_go)).collect()
     }
 
     /// The last `steps` steps of `batch` episodes as the policy reads them; the action still to be chosen is
@@ -96,10 +120,10 @@ impl WindowBuilder {
         let mut windows = Windows::new(batch, steps, state_width, action_width).with_images(image_size);
         for (row, ActiveEpisode { trajectory, earned, .. }) in live.enumerate() {
             let seen = earned.len(); // states, the latest included
-            for (timestep, earned) in earned.iter().enumerate().skip(seen.saturating_sub(steps)) {
+            let first = seen.saturating_sub(steps);
+            for (timestep, to_go) in (first..seen).zip(self.returns_to_go(earned, steps)) {
                 let chosen = timestep + 1 < seen; // the latest state's action is still to be
                 let action = chosen.then(|| trajectory.actions.row(timestep, action_width));
-                let to_go = self.target_return - earned;
                 let step = Step {
                     timestep,
                     state: &trajectory.observations.row(timestep, state_width),
@@ -108,7 +132,7 @@ impl WindowBuilder {
                     previous_action: &[],
                     previous_reward: 0.0,
                     reward: trajectory.rewards.get(timestep).copied().unwrap_or(0.0),
-                    return_to_go: self.conditioning.capped(to_go),
+                    return_to_go: to_go,
                     terminates: false,
                 };
                 windows.set(row, steps - (seen - timestep), &step);

@@ -61,7 +61,9 @@ pub struct Lora {
 impl Lora {
     /// An adapter with this A `[R, in]` and B `[out, R]`, both trainable.
     pub fn new(down: Tensor, up: Tensor, scale: f64) -> Self {
-        let [down, up] = [down, up].map(|half| half.set_requires_grad(true));
+        // Laid out as a checkpoint gives them back: products over another layout round otherwise, and a resumed run is to
+        // have the same bits.
+        let [down, up] = [down, up].map(|half| half.detach().contiguous().copy().set_requires_grad(true));
         Self { down, up, scale, magnitude: None, singular_values: None, frozen_init: None }
     }
 

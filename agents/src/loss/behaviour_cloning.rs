@@ -3,7 +3,7 @@
 use tch::{Reduction, Tensor};
 
 use super::rows::real_rows;
-use crate::model::heads::bins;
+use crate::model::heads::bins::{self, Bins};
 use crate::model::{ActionKind, ForwardContext, Inputs, TransformerPolicy};
 use crate::tensor::cyclic;
 
@@ -27,8 +27,9 @@ pub fn behaviour_cloning(
         }
         ActionKind::Discrete => head.cross_entropy_for_logits(&target.argmax(-1, false)),
         ActionKind::Binned => {
+            let head = head.narrow(-1, 0, config.action_outputs()); // without dimensions of other environments
             let logits = bins::split(&head, config.act_dim).flatten(0, 1); // [N · A, bins]
-            let nearest = bins::nearest(&target, logits.size()[1]).flatten(0, 1); // [N · A]
+            let nearest = Bins::of(config).nearest(&target).flatten(0, 1); // [N · A]
             logits.cross_entropy_for_logits(&nearest)
         }
     }

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::clipped_normal;
 use super::rows::real_rows;
 use crate::adapter::AdapterSet;
-use crate::model::heads::bins;
+use crate::model::heads::bins::{self, Bins};
 use crate::model::layers::Linear;
 use crate::model::{ActionKind, ForwardContext, Inputs, PolicyConfig, TransformerPolicy};
 
@@ -54,8 +54,8 @@ impl Mean {
 enum Distribution {
     Normal(Mean),
     Categorical,
-    /// One categorical for each of so many dimensions.
-    Bins(i64),
+    /// One categorical over these for each of so many dimensions.
+    Bins(Bins, i64),
 }
 
 impl Distribution {
@@ -64,7 +64,7 @@ impl Distribution {
             ActionKind::Continuous if config.action_tanh => Self::Normal(Mean::Tanh),
             ActionKind::Continuous => Self::Normal(Mean::Head),
             ActionKind::Discrete => Self::Categorical,
-            ActionKind::Binned => Self::Bins(config.act_dim),
+            ActionKind::Binned => Self::Bins(Bins::of(config), config.act_dim),
         }
     }
 
@@ -116,7 +116,7 @@ impl StochasticHead {
         let target_entropy = match distribution {
             Distribution::Normal(_) => -(config.act_dim as f64),
             Distribution::Categorical => 0.1 * (config.act_dim as f64).ln(),
-            Distribution::Bins(act_dim) => {
+            Distribution::Bins(_, act_dim) => {
                 0.1 * act_dim as f64 * ((config.action_outputs() / act_dim) as f64).ln()
             }
         };
@@ -262,9 +262,9 @@ impl StochasticHead {
                 let taken = sum(&(&log_probs * &target)); // [N]
                 Score { log_probs: taken, entropy: categorical_entropy(&log_probs), spread: None }
             }
-            Distribution::Bins(act_dim) => {
+            Distribution::Bins(bins, act_dim) => {
                 let log_probs = bins::split(&head, act_dim).log_softmax(-1, Kind::Float); // [N, A, bins]
-                let nearest = bins::nearest(&target, log_probs.size()[2]).unsqueeze(-1); // [N, A, 1]
+                let nearest = bins.nearest(&target).unsqueeze(-1); // [N, A, 1]
                 let taken = log_probs.gather(-1, &nearest, false).squeeze_dim(-1); // [N, A]
                 let entropies = categorical_entropy(&log_probs); // [N, A]
                 Score { log_probs: sum(&taken), entropy: sum(&entropies), spread: None }
@@ -272,7 +272,7 @@ impl StochasticHead {
         }
     }
 
-    /// One action a row, drawn from the distribution: `head` `[B, A]` or `[B, A · bins]`, `encoded`
+    /// One action a row, drawn from the distribution: `head` `[B, A]` or `[B, A · bins]`, or some dimensions of it, `encoded`
     /// `[B, D]`, `noise` shaped as `head` → `[B, A]` in [−1, 1], or `[B, 1]` indices.
     pub fn sample(&self, head: &Tensor, encoded: &Tensor, noise: &Tensor) -> Tensor {
         // Gumbel's trick: the largest of logits + Gumbel noise is a draw from their softmax.
@@ -282,7 +282,7 @@ impl StochasticHead {
                 (mean.of(head) + self.log_std(encoded).exp() * noise).clamp(-1.0, 1.0)
             }
             Distribution::Categorical => gumbel().argmax(-1, true).to_kind(Kind::Float),
-            Distribution::Bins(act_dim) => bins::mode(&bins::split(&gumbel(), act_dim)),
+            Distribution::Bins(bins, _) => bins.mode(&bins::split(&gumbel(), head.size()[1] / bins.ids())),
         }
     }
 

@@ -67,6 +67,10 @@ pub struct Conditioning {
     pub reads_previous: bool,
     /// Whether its context goes on over episodes.
     pub spans_episodes: bool,
+    /// Whether windows for acting are as long as the context from the first step on, padded.
+    pub pads_windows: bool,
+    /// Whether a return-to-go stays where a reward would raise it above the target.
+    pub returns_never_rise: bool,
     reads_rewards: bool,
     act_dim: i64,
     max_timestep: i64,
@@ -160,6 +164,8 @@ impl Conditioning {
             reads_returns: config.reads(Token::Return),
             reads_previous: config.reads_previous(),
             spans_episodes: config.spans_episodes(),
+            pads_windows: config.has_action_vocabulary(),
+            returns_never_rise: config.has_action_vocabulary(),
             reads_rewards: config.reads(Token::Reward),
             act_dim: config.act_dim,
             max_timestep: config.max_ep_len - 1,

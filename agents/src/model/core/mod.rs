@@ -1,6 +1,7 @@
 //! What every part of a policy is made with: configs, inputs, layers, and the context of a forward pass.
 
 pub mod bad_field;
+pub mod bins;
 pub mod conditioning;
 pub mod config;
 pub mod forward;
@@ -12,3 +13,5 @@ pub mod tasks;
 pub mod tokens;
 pub mod vocabulary;
 pub mod weights;
+
+mod task_choice;

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::dimensions::{DimensionEncoder, StateEmbedding};
 use super::image::ImageEncoder;
 use super::steps::{StepEncoder, causal_bias};
 use super::transition::TransitionEncoder;
@@ -17,6 +18,8 @@ pub enum Encoder {
     Parts(StepEncoder),
     /// One token a step, which holds what was before the step.
     Transition(Box<TransitionEncoder>),
+    /// A token for each part of a step, and for each dimension of its action.
+    Dimensions(Box<DimensionEncoder>),
 }
 
 impl Encoder {
@@ -25,6 +28,10 @@ impl Encoder {
         match self {
             Self::Parts(parts) => parts.tokens.iter().map(|encoder| encoder.token).collect(),
             Self::Transition(_) => vec![Token::State],
+            Self::Dimensions(encoder) => {
+                let actions = vec![Token::Action; encoder.action_tokens() as usize];
+                [&[Token::State, Token::Return], actions.as_slice(), &[Token::Reward]].concat()
+            }
         }
     }
 
@@ -38,7 +45,13 @@ impl Encoder {
         match self {
             Self::Parts(parts) => parts.action_index(),
             Self::Transition(_) => 1,
+            Self::Dimensions(_) => 2,
         }
+    }
+
+    /// Whether each dimension of an action is a token.
+    pub fn dimensions_in_context(&self) -> bool {
+        matches!(self, Self::Dimensions(encoder) if encoder.actions.as_ref().is_some_and(|actions| actions.bins.is_some()))
     }
 
     /// Whether a token is embedded alike wherever it stands, in whichever window.
@@ -46,6 +59,7 @@ impl Encoder {
         match self {
             Self::Parts(parts) => parts.is_position_free(),
             Self::Transition(_) => true,
+            Self::Dimensions(_) => false,
         }
     }
 
@@ -54,6 +68,7 @@ impl Encoder {
         match self {
             Self::Parts(parts) => parts.reads_inputs(module),
             Self::Transition(transition) => transition.reads_inputs(module),
+            Self::Dimensions(encoder) => encoder.reads_inputs(module),
         }
     }
 
@@ -62,6 +77,7 @@ impl Encoder {
         match self {
             Self::Parts(parts) => parts.holds(module),
             Self::Transition(transition) => transition.holds(module),
+            Self::Dimensions(encoder) => encoder.holds(module),
         }
     }
 
@@ -71,6 +87,7 @@ impl Encoder {
         match self {
             Self::Parts(parts) => parts.encode(context, inputs),
             Self::Transition(transition) => (transition.forward(context, inputs), causal_bias(&inputs.mask)),
+            Self::Dimensions(encoder) => encoder.encode(context, inputs),
         }
     }
 
@@ -88,7 +105,7 @@ impl Encoder {
     pub fn encode_for_acting(&self, context: &mut ForwardContext, inputs: &Inputs) -> (Tensor, Tensor) {
         match self {
             Self::Parts(parts) => parts.encode_for_acting(context, inputs),
-            Self::Transition(_) => self.encode(context, inputs),
+            Self::Transition(_) | Self::Dimensions(_) => self.encode(context, inputs),
         }
     }
 
@@ -97,6 +114,7 @@ impl Encoder {
         match self {
             Self::Parts(parts) => parts.embed_tokens(context, inputs, &inputs.timesteps),
             Self::Transition(transition) => transition.forward(context, inputs),
+            Self::Dimensions(encoder) => encoder.embed(context, inputs),
         }
     }
 
@@ -104,7 +122,7 @@ impl Encoder {
     pub fn add_positions(&self, x: &Tensor, positions: &Tensor) -> Tensor {
         match self {
             Self::Parts(parts) => parts.add_positions(x, positions),
-            Self::Transition(_) => x.shallow_clone(),
+            Self::Transition(_) | Self::Dimensions(_) => x.shallow_clone(),
         }
     }
 
@@ -113,6 +131,10 @@ impl Encoder {
         match self {
             Self::Parts(parts) => parts.image_encoder(),
             Self::Transition(_) => None,
+            Self::Dimensions(encoder) => match &encoder.state {
+                StateEmbedding::Image(image) => Some(image),
+                StateEmbedding::Numbers(_) => None,
+            },
         }
     }
 
@@ -129,6 +151,7 @@ impl Encoder {
                 encoder.expect("the policy reads the token").forward(context, inputs)
             }
             Self::Transition(transition) => transition.forward(context, inputs),
+            Self::Dimensions(encoder) => encoder.embed_states(context, inputs),
         }
     }
 

@@ -131,6 +131,8 @@ pub struct ImageEncoder {
     pub gates: Vec<Gate>,
     /// To the residual stream: channels · height · width → D.
     pub projection: Module,
+    /// Whether max(0, x) follows.
+    pub ends_with_relu: bool,
 }
 
 impl ImageEncoder {
@@ -142,7 +144,9 @@ impl ImageEncoder {
         let piece = if context.is_observed() { shape[0] * shape[1] } else { PIECE };
         let pieces: Vec<Tensor> =
             images.split(piece.max(1), 0).iter().map(|images| self.features(context, images)).collect();
-        context.project(&self.projection, &Tensor::cat(&pieces, 0)).view([shape[0], shape[1], -1])
+        let x = context.project(&self.projection, &Tensor::cat(&pieces, 0));
+        let x = if self.ends_with_relu { x.relu() } else { x };
+        x.view([shape[0], shape[1], -1])
     }
 
     /// Whether nothing that it computes with is trained, itself or by `adapters`.

@@ -1,5 +1,6 @@
 //! Encoders of what a policy reads: a token for each part of a step, or one for all of it.
 
+mod dimensions;
 mod encoder;
 mod gate;
 mod ids;
@@ -9,6 +10,7 @@ mod steps;
 mod text;
 mod transition;
 
+pub use dimensions::{ActionTokens, DimensionEncoder, StateEmbedding};
 pub use encoder::Encoder;
 pub use gate::{Gate, normalised_leaky};
 pub use ids::IdsEncoder;

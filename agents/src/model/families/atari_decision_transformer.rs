@@ -292,6 +292,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             .collect(),
         gates: Vec::new(),
         projection: module(FRAMES),
+        ends_with_relu: false,
     };
     let frames = ObservationEncoder { numbers: None, text: None, image: Some(image) };
     let token = |token, embedding| TokenEncoder { token, embedding, tanh: true };
@@ -313,6 +314,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         trunk: Trunk::new((0..config.n_layer as usize).map(block).collect(), norm("ln_f")),
         heads: Heads {
             hidden: Vec::new(),
+            reads_per_step: 1,
             action: without_bias(HEAD, false),
             state: None,
             returns: None,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::family::{Family, Parts};
+use super::gpt2;
 use super::observation;
 use crate::adapter::site::{ModuleName, Site};
 use crate::model::core::bad_field::BadField;
@@ -21,7 +22,6 @@ use crate::model::encoders::{
     Embedding, Encoder, ObservationEncoder, Positions, StepEncoder, Timesteps, TokenEncoder,
 };
 use crate::model::heads::Heads;
-use crate::model::trunk::{Attention, Block, QueriesKeysValues, Trunk};
 
 /// `model_type` of what transformers' `DecisionTransformerModel` computes.
 const HUGGING_FACE: &str = "decision_transformer";
@@ -44,16 +44,13 @@ pub(super) const FAMILY: Family = Family {
     layout,
     tensor_aliases: &[],
     known_tensor: "embed_timestep.weight",
-    is_buffer,
+    is_buffer: gpt2::is_buffer,
     is_optional: |_| false,
     is_own,
     sites,
     embedding_tables: &["embed_timestep", "encoder.wpe", "encoder.wte"],
     build,
 };
-
-/// The linear layers of a block.
-const BLOCK_MODULES: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
 
 /// The heads.
 const ACTION_HEAD: &str = "predict_action.0";
@@ -122,32 +119,23 @@ fn check(config: &PolicyConfig) -> Result<(), BadField> {
     Ok(())
 }
 
-/// GPT-2's initialisation: normal weights, zero biases, and the last layer of each residual branch smaller by
-/// √(2·blocks).
+/// GPT-2's initialisation.
 fn layout(config: &PolicyConfig) -> Vec<TensorSpec> {
-    let (width, inner) = (config.hidden_size, config.inner());
+    let width = config.hidden_size;
     let normal = Initial::Normal(config.initializer_range);
-    let last = Initial::Normal(config.initializer_range / (2.0 * config.n_layer as f64).sqrt());
     let (zero, one) = (Initial::Constant(0.0), Initial::Constant(1.0));
 
-    let mut layout = Vec::new();
+    let table = |name: &str, rows: i64| TensorSpec {
+        name: name.to_owned(),
+        shape: vec![rows, width],
+        initial: normal,
+    };
+    let mut layout =
+        vec![table("encoder.wte.weight", config.vocab_size), table("encoder.wpe.weight", config.n_positions)];
+    layout.extend(gpt2::block_tensors(config));
     let mut add = |name: String, shape: &[i64], initial| {
         layout.push(TensorSpec { name, shape: shape.to_vec(), initial });
     };
-    add("encoder.wte.weight".to_owned(), &[config.vocab_size, width], normal);
-    add("encoder.wpe.weight".to_owned(), &[config.n_positions, width], normal);
-    for block in 0..config.n_layer {
-        let shapes =
-            [(width, 3 * width, normal), (width, width, last), (width, inner, normal), (inner, width, last)];
-        for (module, (input, output, initial)) in BLOCK_MODULES.into_iter().zip(shapes) {
-            add(format!("encoder.h.{block}.{module}.weight"), &[input, output], initial);
-            add(format!("encoder.h.{block}.{module}.bias"), &[output], zero);
-        }
-        for norm in ["ln_1", "ln_2"] {
-            add(format!("encoder.h.{block}.{norm}.weight"), &[width], one);
-            add(format!("encoder.h.{block}.{norm}.bias"), &[width], zero);
-        }
-    }
     for norm in ["encoder.ln_f", "embed_ln"] {
         add(format!("{norm}.weight"), &[width], one);
         add(format!("{norm}.bias"), &[width], zero);
@@ -167,57 +155,40 @@ fn layout(config: &PolicyConfig) -> Vec<TensorSpec> {
     layout
 }
 
-/// Masks, which old checkpoints carry.
-fn is_buffer(name: &str) -> bool {
-    name.starts_with("encoder.h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"))
-}
-
 fn is_own(name: &str) -> bool {
     ["encoder.", "embed_", "predict_"].iter().any(|part| name.starts_with(part))
 }
 
 /// No two of them share an input: a block's queries, keys and values are one layer.
 fn sites(config: &PolicyConfig) -> Vec<Site> {
-    let (width, inner) = (config.hidden_size, config.inner());
-    let mut sites = Vec::new();
-    let mut add = |module: ModuleName, [input, output]: [i64; 2], in_block: bool| {
-        let input_group = sites.len();
-        sites.push(Site {
-            module,
-            input,
-            output,
-            fan_in_fan_out: in_block,
-            kernel: None,
-            input_group,
-            adapted_by_default: in_block,
-        });
+    let width = config.hidden_size;
+    let site = |module: &str, input: i64, output: i64| Site {
+        module: ModuleName::from(module),
+        input,
+        output,
+        fan_in_fan_out: false,
+        kernel: None,
+        input_group: 0,
+        adapted_by_default: false,
     };
-    for token in linear_tokens(config) {
-        add(embedding(token).into(), [token_width(config, token), width], false);
-    }
-    for block in 0..config.n_layer {
-        let shapes = [[width, 3 * width], [width, width], [width, inner], [inner, width]];
-        for (module, shape) in BLOCK_MODULES.into_iter().zip(shapes) {
-            add(format!("encoder.h.{block}.{module}").into(), shape, true);
-        }
-    }
-    for (head, output) in heads(config) {
-        add(head.into(), [width, output], false);
-    }
-    let encoder = linear_tokens(config).count();
-    sites.splice(encoder..encoder, observation::sites(config)); // in the order of the forward pass
+    let mut sites: Vec<Site> = linear_tokens(config)
+        .map(|token| site(embedding(token), token_width(config, token), width))
+        .collect();
+    sites.extend(observation::sites(config));
+    sites.extend(gpt2::sites(config));
+    sites.extend(heads(config).into_iter().map(|(head, output)| site(head, width, output)));
     sites.iter_mut().enumerate().for_each(|(group, site)| site.input_group = group);
     sites
 }
 
 fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
     let tensor = |name: &str| weights[name].shallow_clone();
-    let module = |name: &str, fan_in_fan_out| Module {
+    let module = |name: &str| Module {
         name: name.into(),
         linear: Linear {
             weight: tensor(&format!("{name}.weight")),
             bias: tensor(&format!("{name}.bias")),
-            fan_in_fan_out,
+            fan_in_fan_out: false,
         },
     };
     let norm = |name: &str, epsilon| LayerNorm {
@@ -225,38 +196,8 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         bias: tensor(&format!("{name}.bias")),
         epsilon,
     };
-    let by_width = if config.scale_attn_weights {
-        ((config.hidden_size / config.n_head) as f64).sqrt().recip()
-    } else {
-        1.0
-    };
-    let block = |index: usize| {
-        let [attention_in, attention_out, mlp_in, mlp_out] =
-            BLOCK_MODULES.map(|name| module(&format!("encoder.h.{index}.{name}"), true));
-        let [attention_norm, mlp_norm] = ["ln_1", "ln_2"]
-            .map(|name| norm(&format!("encoder.h.{index}.{name}"), config.layer_norm_epsilon));
-        let by_depth = if config.scale_attn_by_inverse_layer_idx { index as f64 + 1.0 } else { 1.0 };
-        Block {
-            index,
-            attention_norm,
-            attention_in: QueriesKeysValues::Joint(attention_in),
-            query_key_norms: None,
-            attention_out,
-            attention: Attention {
-                heads: config.n_head,
-                score_scale: by_width / by_depth,
-                dropout: config.attn_pdrop,
-                window: None,
-            },
-            mlp_norm,
-            mlp_in,
-            activation: config.activation_function,
-            mlp_out,
-            residual_dropout: config.resid_pdrop,
-        }
-    };
     let tokens = config.token_order.iter().map(|token| {
-        let linear = (token_width(config, *token) > 0).then(|| module(embedding(*token), false));
+        let linear = (token_width(config, *token) > 0).then(|| module(embedding(*token)));
         let embedding = match linear {
             Some(linear) if *token != Token::State || reads_numbers_alone(config) => {
                 Embedding::Linear(linear)
@@ -280,15 +221,13 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             dropout: config.embd_pdrop,
             words: None,
         }),
-        trunk: Trunk::new(
-            (0..config.n_layer as usize).map(block).collect(),
-            norm("encoder.ln_f", config.layer_norm_epsilon),
-        ),
+        trunk: gpt2::trunk(config, weights),
         heads: Heads {
             hidden: Vec::new(),
-            action: module(ACTION_HEAD, false),
-            state: reads_numbers_alone(config).then(|| module(STATE_HEAD, false)),
-            returns: Some(module(RETURN_HEAD, false)),
+            reads_per_step: 1,
+            action: module(ACTION_HEAD),
+            state: reads_numbers_alone(config).then(|| module(STATE_HEAD)),
+            returns: Some(module(RETURN_HEAD)),
             image: None,
             text: None,
         },

@@ -402,6 +402,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
                     .collect(),
                 gates: (1..=3).map(|index| gate(format!("{IMAGE}.att{index}"))).collect(),
                 projection: module(&format!("{IMAGE}.fc")),
+                ends_with_relu: false,
             }),
         })),
         None if reads_ids(config) => Embedding::Ids(IdsEncoder {
@@ -433,6 +434,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         trunk: Trunk::new(windows.into_iter().enumerate().map(block).collect(), norm("transformer.ln_f")),
         heads: Heads {
             hidden: Vec::new(),
+            reads_per_step: 1,
             action: module(if config.action_kind == ActionKind::Discrete {
                 CHOICE_HEAD
             } else {

@@ -2,8 +2,12 @@
 
 mod atari_decision_transformer;
 mod decision_transformer;
+mod discretised;
 mod family;
+mod gpt2;
 mod jat;
+mod l2m;
+mod lram;
 mod observation;
 mod vintix;
 
@@ -14,8 +18,14 @@ pub use decision_transformer::new_config;
 pub use family::Family;
 
 /// Every family.
-const FAMILIES: [&Family; 4] =
-    [&decision_transformer::FAMILY, &atari_decision_transformer::FAMILY, &vintix::FAMILY, &jat::FAMILY];
+const FAMILIES: [&Family; 6] = [
+    &decision_transformer::FAMILY,
+    &atari_decision_transformer::FAMILY,
+    &vintix::FAMILY,
+    &jat::FAMILY,
+    &l2m::FAMILY,
+    &lram::FAMILY,
+];
 
 /// The family of a config that was checked.
 pub(super) fn of(config: &PolicyConfig) -> &'static Family {

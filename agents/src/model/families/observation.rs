@@ -138,6 +138,7 @@ pub fn image(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Optio
     let network = network(config);
     let shapes = network.convolutions(channels).into_iter().enumerate();
     Some(ImageEncoder {
+        ends_with_relu: false,
         network,
         gates: Vec::new(),
         symbols: weights.get(&format!("{SYMBOL_TABLE}.weight")).map(Tensor::shallow_clone),

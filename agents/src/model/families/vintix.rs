@@ -326,6 +326,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         trunk: Trunk::new(blocks, last_norm).with_alibi(alibi),
         heads: Heads {
             hidden: HEAD_LAYERS.map(|layer| module(&format!("head.acs_decoders.{group}.{layer}"))).into(),
+            reads_per_step: 1,
             action: module(&format!("head.acs_decoders.{group}.layers.6")),
             state: None,
             returns: None,

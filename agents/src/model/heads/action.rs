@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::bins;
+use super::bins::{self, Bins};
 use crate::model::core::config::{ActionKind, PolicyConfig};
 
 /// The mean action of each row of head outputs, which has a gradient: `[…, A]`, or `[…, A · bins]` where
@@ -10,7 +10,7 @@ use crate::model::core::config::{ActionKind, PolicyConfig};
 pub fn mean(config: &PolicyConfig, head: &Tensor) -> Tensor {
     match config.action_kind {
         ActionKind::Discrete => head.softmax(-1, Kind::Float),
-        ActionKind::Binned => bins::mean(&bins::split(head, config.act_dim)),
+        ActionKind::Binned => Bins::of(config).mean(&bins::split(head, config.act_dim)),
         ActionKind::Continuous => mode(config, head),
     }
 }
@@ -23,6 +23,6 @@ pub fn mode(config: &PolicyConfig, head: &Tensor) -> Tensor {
         ActionKind::Continuous if config.raw_actions => head.shallow_clone(),
         ActionKind::Continuous => head.clamp(-1.0, 1.0),
         ActionKind::Discrete => head.argmax(-1, true).to_kind(Kind::Float),
-        ActionKind::Binned => bins::mode(&bins::split(head, config.act_dim)),
+        ActionKind::Binned => Bins::of(config).mode(&bins::split(head, config.act_dim)),
     }
 }

@@ -1,12 +1,12 @@
 //! Heads: what is read of the trunk's outputs; actions are continuous, discrete or binned.
 
-pub mod bins;
-
 mod action;
 mod image;
 
 pub use action::{mean, mode};
 pub use image::ImageDecoder;
+
+pub use crate::model::core::bins;
 
 use crate::model::core::layers::Module;
 
@@ -15,6 +15,8 @@ use crate::model::core::layers::Module;
 pub struct Heads {
     /// What the action head begins with, a leaky ReLU after each: D → D.
     pub hidden: Vec<Module>,
+    /// Tokens of a step at which dimensions of its action are read, one each; 1 where all are read at one.
+    pub reads_per_step: i64,
     /// The next action: D → A, or A · bins.
     pub action: Module,
     /// The next state, if the family predicts it: D → S.

@@ -8,6 +8,36 @@ use crate::model::core::inputs::Inputs;
 use crate::model::trunk::{Cache, CacheView};
 
 impl TransformerPolicy {
+    /// Whether dimensions of an action are chosen one after another, each given those before it.
+    pub fn acts_by_dimension(&self) -> bool {
+        self.encoder.dimensions_in_context()
+    }
+
+    /// Chooses the last step's action by dimension: `inputs` are windows `[B, T]`, and `choose` is given the logits
+    /// `[B, ids]` of each dimension in turn and gives its numbers `[B, 1]`. The actions `[B, A]`, and all logits
+    /// `[B, A · ids]`.
+    pub fn act_by_dimension(
+        &self,
+        mut inputs: Inputs,
+        choose: &mut dyn FnMut(i64, &Tensor) -> Tensor,
+    ) -> (Tensor, Tensor) {
+        let context = &mut ForwardContext::bare();
+        let last = inputs.mask.size()[1] - 1;
+        inputs.actions = inputs.actions.copy();
+        let mut all = Vec::new();
+        for dimension in 0..self.config().act_dim {
+            let (x, bias) = self.encoder.encode_for_acting(context, &inputs);
+            let read = last * self.encoder.tokens_per_step() + self.encoder.tokens_to_read() - 1 + dimension;
+            let read = Tensor::from_slice(&[read]).to_device(x.device());
+            let encoded = self.trunk.forward(context, x, &bias, Some(&read)).squeeze_dim(1); // [B, D]
+            let logits = self.dimension_head(context, &encoded); // [B, ids]
+            let chosen = choose(dimension, &logits); // [B, 1]
+            inputs.actions.select(1, last).narrow(1, dimension, 1).copy_(&chosen);
+            all.push(logits);
+        }
+        (inputs.actions.select(1, last), Tensor::cat(&all, 1))
+    }
+
     /// `rows` empty contexts of at most `steps` steps.
     pub fn cache(&self, rows: usize, steps: usize) -> Cache {
         self.trunk.cache(rows, steps as i64 * self.encoder.tokens_per_step())

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use crate::adapter::site::{Kernel, ModuleName, Site};
 use crate::adapter::{AdapterError, AdapterFolder, AdapterSet, row_norms};
 use crate::model::core::bad_field::BadField;
+use crate::model::core::bins::{self, Bins};
 use crate::model::core::config::{ActionKind, PolicyConfig};
 use crate::model::core::forward::ForwardContext;
 use crate::model::core::inputs::{Inputs, Predictions};
@@ -16,7 +17,7 @@ use crate::model::core::tokens::Token;
 use crate::model::core::weights::{self, TensorSpec};
 use crate::model::encoders::Encoder;
 use crate::model::families::{self, Family};
-use crate::model::heads::{self, Heads, bins};
+use crate::model::heads::{self, Heads};
 use crate::model::trunk::Trunk;
 
 /// A name of target modules that no module ends in.
@@ -273,13 +274,17 @@ impl TransformerPolicy {
         self.trunk.collect_inputs(context, x, &bias);
     }
 
-    /// The trunk's output for the tokens at which actions are read: `[B, T, D]`.
+    /// The trunk's output for the tokens at which actions are read: `[B, T, D]`, or `[B, T, A·D]` where each dimension is
+    /// read at a token of its own.
     pub fn encode_for_actions(&self, context: &mut ForwardContext, inputs: &Inputs) -> Tensor {
         let (x, bias) = self.encoder.encode(context, inputs); // [B, K, D], [B, 1, K, K]
         let first = self.encoder.tokens_to_read() - 1;
         let options = (Kind::Int64, x.device());
         let queried = Tensor::arange_start_step(first, x.size()[1], self.encoder.tokens_per_step(), options); // [T]
-        self.trunk.forward(context, x, &bias, Some(&queried))
+        let reads = self.heads.reads_per_step;
+        let queried = (queried.unsqueeze(-1) + Tensor::arange(reads, options)).flatten(0, 1); // [T·reads]
+        let encoded = self.trunk.forward(context, x, &bias, Some(&queried)); // [B, T·reads, D]
+        if reads == 1 { encoded } else { encoded.unflatten(1, [-1, reads].as_slice()).flatten(2, 3) }
     }
 
     /// The same for the last step alone, for acting: `[B, D]`.
@@ -300,19 +305,30 @@ impl TransformerPolicy {
         self.encoder.token_mask(inputs)
     }
 
-    /// The action head before tanh: `[…, D]` → `[…, A]`, or `[…, A · bins]` where actions are binned.
+    /// The action head before tanh: `[…, D]` or `[…, A·D]` → `[…, A]`, or `[…, A · bins]` where actions are binned.
     pub fn action_head(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
         let whole = self.whole_action_head(context, x); // […, N]
         whole.narrow(-1, 0, self.config.action_outputs())
     }
 
-    /// All outputs of the action head, which may be more than this environment's actions: `[…, D]` → `[…, N]`.
+    /// All outputs of the action head, which may be more than this environment's actions: `[…, D]` or `[…, A·D]` →
+    /// `[…, N]`.
     pub fn whole_action_head(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
         let mut x = x.shallow_clone();
+        let reads = self.heads.reads_per_step;
+        if reads > 1 {
+            x = x.unflatten(-1, [reads, -1].as_slice()); // […, A, D]
+        }
         for hidden in &self.heads.hidden {
             x = context.project(hidden, &x).leaky_relu();
         }
-        context.project(&self.heads.action, &x)
+        let x = context.project(&self.heads.action, &x);
+        if reads > 1 { x.flatten(-2, -1) } else { x }
+    }
+
+    /// The head of one dimension of an action, of policies that read each at a token of its own: `[B, D]` → `[B, ids]`.
+    pub(super) fn dimension_head(&self, context: &mut ForwardContext, x: &Tensor) -> Tensor {
+        context.project(&self.heads.action, x)
     }
 
     /// The module of the action head.
@@ -342,7 +358,7 @@ impl TransformerPolicy {
         let (actions, action_logits) = match self.config.action_kind {
             ActionKind::Binned => {
                 let logits = bins::split(&head, self.config.act_dim); // [B, T, A, bins]
-                (bins::mode(&logits), Some(logits))
+                (Bins::of(&self.config).mode(&logits), Some(logits))
             }
             _ if self.config.action_tanh => (head.tanh(), None),
             _ => (head, None),

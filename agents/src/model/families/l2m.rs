@@ -1,0 +1,32 @@
+//! L2M's discretised decision transformer, as ml-jku/L2M has it.
+//!
+//! A step is a state, a return-to-go, a token for each dimension of the action, and a reward; dimensions are chosen one
+//! after another, each read at the token before its own.
+
+use serde_json::json;
+
+use super::discretised::{self, TOKENS};
+use super::family::Family;
+use super::gpt2;
+
+pub(super) const FAMILY: Family = Family {
+    model_types: &["l2m"],
+    aliases: &[],
+    complete: Some(|table, shapes| {
+        let tokens = json!(["state", "return", "action", "reward"]);
+        discretised::complete(table, shapes, tokens, true);
+    }),
+    is_whole_without_config: false,
+    tasks_file: None,
+    fit: Some(discretised::fit),
+    check: discretised::check,
+    layout: |config| discretised::layout(config, discretised::ids(config)),
+    tensor_aliases: &[],
+    known_tensor: TOKENS,
+    is_buffer: gpt2::is_buffer,
+    is_optional: discretised::is_optional,
+    is_own: discretised::is_own,
+    sites: |config| discretised::sites(config, discretised::ids(config)),
+    embedding_tables: &["embed_action_disc", "embed_timestep", "encoder.wpe", "encoder.wte"],
+    build: |config, weights| discretised::build(config, weights, true),
+};
