@@ -57,6 +57,21 @@ episodes = 4
 every = 2
 "#;
 
+const TD3: &str = r#"
+replay_capacity = 6
+noise = 0.1
+rl_weight = 1.0
+critic_warmup = 1
+discount = 0.99
+lambda = 0.9
+critic_width = 16
+critic_learning_rate = 1e-3
+polyak = 0.005
+target_noise = 0.1
+target_noise_clip = 0.2
+policy_delay = 1
+"#;
+
 /// The policies as `vintix`, `jat`, `l2m` and `lram`, random play as `data`, and the config.
 fn bench() -> Bench {
     let bench = Bench::new();
@@ -103,8 +118,8 @@ fn tasks_are_listed_and_played_by_every_inference() {
     };
     let window = play("4", "window");
     assert_eq!(window["target_return"], Value::Null);
-    // An episode each is shorter than the half of a context that caches keep, or not: a policy that forgets otherwise
-    // plays otherwise, and one that is asked again does not.
+    // The same again; otherwise once an episode outgrows the context of 12 steps.
+    assert!(window["mean_length"].as_f64().unwrap() > 12.0, "{window}");
     assert_eq!(play("4", "window"), window);
     let others = [play("4", "cached"), play("4", "reference")];
     assert!(others.iter().all(|other| other["mean_return"] != window["mean_return"]), "{others:?}");
@@ -118,7 +133,7 @@ fn train(bench: &Bench, config: &str, algorithm: &str, table: &str) {
     let exploration = "exploration = { rounds = 2, updates_per_round = 4 }\n";
     let loss = "[loss.online_dt]\ninitial_temperature = 0.1\ntemperature_learning_rate = 1e-3\n";
     let config = match algorithm {
-        "filtered_bc" => config.to_owned(),
+        "filtered_bc" | "td3_odt" => config.to_owned(),
         _ => config.replace("[loss.behaviour_cloning]\n", loss),
     };
     bench.write("config.toml", &format!("{config}[online.{algorithm}]\n{table}{exploration}"));
@@ -203,7 +218,7 @@ mod every_algorithm_of_l2m_and_lram_resumes_to_the_same_bits {
 
     test_rows! {
         ids_row: odt = "replay_capacity = 6\n",
-        grpo = "group_size = 2\ndiscount = 0.9\nclip = 0.2\n",
+        td3_odt = TD3,
         filtered_bc = "replay_capacity = 6\nnoise = 0.1\n",
     }
 }
@@ -222,6 +237,7 @@ mod every_algorithm_of_jat_resumes_to_the_same_bits {
 
     test_rows! {
         jat_row: odt = "replay_capacity = 6\n",
+        td3_odt = TD3,
         grpo = "group_size = 2\ndiscount = 0.9\nclip = 0.2\n",
         filtered_bc = "replay_capacity = 6\nnoise = 0.1\n",
     }
@@ -243,9 +259,44 @@ fn an_adapter_of_either_is_initialised_from_data_alone() {
         "of-vintix",
     ]);
     bench.succeed(&["eva", "jat", "--data", "data", "--rank", "2", "--out", "of-jat"]);
-    for folder in ["of-vintix", "of-jat"] {
+    // Vintix has two blocks of four layers, and JAT four of six; ranks are allocated within twice their mean.
+    for (folder, sites) in [("of-vintix", 8), ("of-jat", 24)] {
         let found = json(&bench.succeed(&["inspect", folder, "--json"]));
-        assert_eq!(found["kind"], "adapter");
+        let ranks: Vec<u64> =
+            found["sites"].as_array().unwrap().iter().map(|site| site["rank"].as_u64().unwrap()).collect();
+        assert!(found["origin"].as_str().unwrap().starts_with("Eva "), "{found}");
+        assert!(ranks.len() <= sites && ranks.iter().sum::<u64>() == 2 * sites as u64, "{folder}: {ranks:?}");
+    }
+}
+
+#[test]
+fn forwards_of_every_family_are_measured() {
+    let bench = bench();
+    for policy in ["vintix", "jat", "l2m", "lram"] {
+        bench.succeed(&[
+            "bench",
+            "forward",
+            "--policy",
+            policy,
+            "--batch-size",
+            "2",
+            "--steps",
+            "3",
+            "--seconds",
+            "0.1",
+        ]);
+        bench.succeed(&[
+            "bench",
+            "eva",
+            "--policy",
+            policy,
+            "--rank",
+            "2",
+            "--batch-size",
+            "4",
+            "--repeats",
+            "1",
+        ]);
     }
 }
 
@@ -318,6 +369,18 @@ fn what_no_policy_of_many_tasks_can_do_is_refused_in_a_sentence() {
     );
     bench.write("grpo.toml", &grpo);
     check_refused(&bench, &["train", "grpo.toml"], "the policy's context goes on over episodes");
+    bench.write("ids.toml", &grpo.replace("path = \"vintix\"\ntask = \"Hopper-v4\"", "path = \"lram\""));
+    check_refused(
+        &bench,
+        &["train", "ids.toml", "--set", "env.target_return=3.0"],
+        "the policy reads windows that are padded to its context, and [online.grpo] compares likelihoods",
+    );
+    fs::copy(bench.path("config.toml"), bench.path("inputs.safetensors")).unwrap();
+    check_refused(
+        &bench,
+        &["predict", "vintix", "--inputs", "inputs.safetensors", "--out", "none.safetensors"],
+        "plays 3 tasks, and none is named",
+    );
 }
 
 /// Puts `value` at `key` of the JSON object in `file`.

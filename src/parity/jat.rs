@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::case::{Case, Tolerance};
 use super::episode::new_episode;
+use super::kinds;
 use crate::policies;
 use crate::rollout::{ActionSelection, Inference, PolicyActor};
 use crate::support::errors::{InputError, OrInput};
@@ -21,24 +22,7 @@ const TOLERANCE: Tolerance = Tolerance { absolute: 1e-4, relative: 1e-4 };
 
 /// Plays the folder's cases.
 pub fn play(folder: &Path, meta: &Value) -> anyhow::Result<Vec<Case>> {
-    let mut cases = Vec::new();
-    for (name, facts) in meta["cases"].as_object().into_iter().flatten() {
-        let mut case = Case::open(folder, name, TOLERANCE)?;
-        match facts["kind"].as_str() {
-            Some("forward") if case.holds("in.input_ids") => text(folder, &mut case)?,
-            Some("forward") => forward(folder, facts, &mut case)?,
-            Some("rollout") => rollout(folder, facts, &mut case)?,
-            _ => {
-                let text = format!(
-                    "in {folder:?}, the case {name:?} is of kind {}, expected \"forward\" or \"rollout\"",
-                    facts["kind"]
-                );
-                return Err(InputError(text).into());
-            }
-        }
-        cases.push(case.finish()?);
-    }
-    Ok(cases)
+    kinds::play(folder, meta, TOLERANCE, [forward, rollout])
 }
 
 /// The folder's policy, for these spaces.
@@ -93,8 +77,11 @@ fn shown(case: &Case, end: &str) -> anyhow::Result<Shown> {
     Ok(Shown { observations, numbers: 0, ids: false, image: Some([channels, height, width]) })
 }
 
-/// Windows as they are trained on, padded on the right.
+/// Texts, or windows as they are trained on, padded on the right.
 fn forward(folder: &Path, facts: &Value, case: &mut Case) -> anyhow::Result<()> {
+    if case.holds("in.input_ids") {
+        return text(folder, case);
+    }
     let _guard = tch::no_grad_guard();
     let Shown { observations, numbers, ids, image } = shown(case, "s")?;
     let mask = case.array("in.attention_mask")?.to_kind(Kind::Bool); // [B, T]

@@ -6,6 +6,7 @@ mod atari;
 mod case;
 mod episode;
 mod jat;
+mod kinds;
 mod l2m;
 mod vintix;
 

@@ -10,32 +10,17 @@ use tch::{Device, Kind, Tensor};
 
 use super::case::{Case, Tolerance};
 use super::episode::new_episode;
+use super::kinds;
 use crate::policies;
 use crate::rollout::{ActionSelection, Actor, Histories, Inference, PolicyActor};
-use crate::support::errors::{InputError, OrInput};
+use crate::support::errors::OrInput;
 
 /// Of all arrays.
 const TOLERANCE: Tolerance = Tolerance { absolute: 2e-5, relative: 0.0 };
 
 /// Plays the folder's cases.
 pub fn play(folder: &Path, meta: &Value) -> anyhow::Result<Vec<Case>> {
-    let mut cases = Vec::new();
-    for (name, facts) in meta["cases"].as_object().into_iter().flatten() {
-        let mut case = Case::open(folder, name, TOLERANCE)?;
-        match facts["kind"].as_str() {
-            Some("forward") => forward(folder, facts, &mut case)?,
-            Some("rollout") => rollout(folder, facts, &mut case)?,
-            _ => {
-                let text = format!(
-                    "in {folder:?}, the case {name:?} is of kind {}, expected \"forward\" or \"rollout\"",
-                    facts["kind"]
-                );
-                return Err(InputError(text).into());
-            }
-        }
-        cases.push(case.finish()?);
-    }
-    Ok(cases)
+    kinds::play(folder, meta, TOLERANCE, [forward, rollout])
 }
 
 /// The folder's policy, which plays this task.

@@ -83,6 +83,14 @@ pub fn conditioning(
     path: &Path,
     target: Option<f32>,
 ) -> anyhow::Result<Conditioning> {
+    check_task(config, path)?;
+    let config = PolicyConfig { target_return: target.or(config.target_return), ..config.clone() };
+    Conditioning::new(&config, device)
+        .map_err(|missing| InputError(format!("the policy {path:?} cannot act: {missing}")).into())
+}
+
+/// Refuses a policy of several tasks of which none is named.
+pub fn check_task(config: &PolicyConfig, path: &Path) -> anyhow::Result<()> {
     if config.task.is_none() && !config.tasks.is_empty() {
         let (count, known) = (config.tasks.len(), config.known_tasks());
         let text = format!(
@@ -90,9 +98,7 @@ pub fn conditioning(
         );
         return Err(InputError(text).into());
     }
-    let config = PolicyConfig { target_return: target.or(config.target_return), ..config.clone() };
-    Conditioning::new(&config, device)
-        .map_err(|missing| InputError(format!("the policy {path:?} cannot act: {missing}")).into())
+    Ok(())
 }
 
 /// Says so where an environment's episodes are longer than the policy knows timesteps.

@@ -132,6 +132,13 @@ fn check_algorithm(
             "the policy's context goes on over episodes, which [online.td3_odt] and [online.grpo] look at one by one; expected [online.odt] or [online.filtered_bc]",
         );
     }
+    if policy.config().has_action_vocabulary()
+        && let Some(OnlineConfig::Grpo(_)) = &plan.online
+    {
+        return refuse(
+            "the policy reads windows that are padded to its context, and [online.grpo] compares likelihoods in the contexts of a cache; expected [online.odt], [online.td3_odt] or [online.filtered_bc]",
+        );
+    }
     if let (LossConfig::OnlineDt(_), true, ActionSpace::Box { low, high }) =
         (&plan.loss, policy.config().raw_actions, &spec.action)
         && (low.iter().any(|bound| *bound != -1.0) || high.iter().any(|bound| *bound != 1.0))

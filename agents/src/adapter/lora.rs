@@ -284,3 +284,20 @@ pub fn from_down(down: Tensor, output: i64, scale: f64) -> Lora {
     let up = Tensor::zeros([output, rank], (Kind::Float, down.device()));
     Lora::new(down, up, scale)
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn its_matrices_are_laid_out_as_a_checkpoint_gives_them_back() {
+        let columns = Tensor::randn([5, 7], (Kind::Float, Device::Cpu));
+        // Another's columns, and rows that begin within it.
+        let (down, up) = (columns.tr().narrow(0, 1, 2), columns.narrow(0, 1, 4).narrow(1, 0, 2));
+        let lora = Lora::new(down.shallow_clone(), up, 1.0);
+        assert_eq!((lora.down.stride(), lora.up.stride()), (vec![5, 1], vec![2, 1]));
+        assert_eq!(lora.down, down);
+    }
+}

@@ -94,6 +94,32 @@ pub struct Site {
     pub adapted_by_default: bool,
 }
 
+impl Site {
+    /// A linear module that gets no adapter unless it is named, in a group by itself until [`Site::group`].
+    pub fn linear(module: impl Into<ModuleName>, [input, output]: [i64; 2]) -> Self {
+        Self {
+            module: module.into(),
+            input,
+            output,
+            fan_in_fan_out: false,
+            kernel: None,
+            input_group: 0,
+            adapted_by_default: false,
+        }
+    }
+
+    /// Numbers the groups of sites in the order of the forward pass; one whose name ends in one of `shared` has the
+    /// input of the site before it.
+    pub fn group(sites: &mut [Self], shared: &[&str]) {
+        let mut groups = 0;
+        for site in sites {
+            let shares = shared.iter().any(|end| site.module.as_str().ends_with(end));
+            groups += usize::from(!shares);
+            site.input_group = groups - 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

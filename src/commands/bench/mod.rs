@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use eva_rl_agents::adapter::AdapterFolder;
 use eva_rl_agents::adapter_init::{AdapterMethod, TaskData};
-use eva_rl_agents::model::{ForwardContext, Given, Inputs, Policy, PolicyConfig};
+use eva_rl_agents::model::{ForwardContext, Given, Inputs, Policy, PolicyConfig, Previous};
 use eva_rl_envs::{EnvError, StepBatch};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -127,7 +127,9 @@ fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> anyhow::Resul
             .as_ref()
             .map(|text| whole(text.words.len() as i64 + 1, &[text.longest as i64], Kind::Int64)),
         images: config.image_shape.map(|shape| whole(256, &shape, Kind::Uint8)),
-        previous: None,
+        previous: config
+            .reads_previous()
+            .then(|| Previous { actions: normal(config.act_dim), rewards: normal(1) }),
         actions: normal(config.act_dim),
         rewards: Some(normal(1)),
         returns_to_go: normal(1),

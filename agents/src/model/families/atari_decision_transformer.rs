@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use tch::Tensor;
 
 use super::family::{Family, Parts, Shapes};
-use crate::adapter::site::{ModuleName, Site};
+use super::named::Named;
+use crate::adapter::site::Site;
 use crate::model::core::bad_field::BadField;
 use crate::model::core::config::{ActionKind, ImageNetwork, PolicyConfig};
-use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{
@@ -204,61 +204,30 @@ fn is_own(name: &str) -> bool {
 fn sites(config: &PolicyConfig) -> Vec<Site> {
     let width = config.hidden_size;
     let image = config.image_shape.expect("the config was checked");
-    let site = |module: ModuleName, [input, output]: [i64; 2]| Site {
-        module,
-        input,
-        output,
-        fan_in_fan_out: false,
-        kernel: None,
-        input_group: 0,
-        adapted_by_default: false,
-    };
-    let mut sites = vec![site(RETURN.into(), [1, width])];
+    let mut sites = vec![Site::linear(RETURN, [1, width])];
     for (name, shape) in CONVOLUTIONS.into_iter().zip(NETWORK.convolutions(image[0])) {
         let kernel = [shape.input, shape.kernel, shape.kernel];
         let sides = [kernel.iter().product(), shape.output];
-        sites.push(Site { kernel: Some(kernel), ..site(name.into(), sides) });
+        sites.push(Site { kernel: Some(kernel), ..Site::linear(name, sides) });
     }
-    sites.push(site(FRAMES.into(), [NETWORK.features(image), width]));
+    sites.push(Site::linear(FRAMES, [NETWORK.features(image), width]));
     for block in 0..config.n_layer {
         for (module, shape) in block_shapes(width, config.inner()) {
-            let module = format!("blocks.{block}.{module}").into();
-            sites.push(Site { adapted_by_default: true, ..site(module, shape) });
+            let module = format!("blocks.{block}.{module}");
+            sites.push(Site { adapted_by_default: true, ..Site::linear(module, shape) });
         }
     }
-    sites.push(site(HEAD.into(), [width, config.act_dim]));
+    sites.push(Site::linear(HEAD, [width, config.act_dim]));
 
-    let mut groups = 0;
-    for site in &mut sites {
-        let module = site.module.as_str();
-        groups += usize::from(!module.ends_with("attn.key") && !module.ends_with("attn.value"));
-        site.input_group = groups - 1;
-    }
+    Site::group(&mut sites, &["attn.key", "attn.value"]);
     sites
 }
 
 fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
-    let tensor = |name: &str| weights[name].shallow_clone();
-    let module = |name: &str| Module {
-        name: name.into(),
-        linear: Linear {
-            weight: tensor(&format!("{name}.weight")),
-            bias: tensor(&format!("{name}.bias")),
-            fan_in_fan_out: false,
-        },
-    };
-    // Where the files have no bias. A table is the linear layer of one-hot vectors.
-    let without_bias = |name: &str, fan_in_fan_out: bool| {
-        let weight = tensor(&format!("{name}.weight"));
-        let outputs = weight.size()[usize::from(fan_in_fan_out)];
-        let bias = Tensor::zeros([outputs], (weight.kind(), weight.device()));
-        Module { name: name.into(), linear: Linear { weight, bias, fan_in_fan_out } }
-    };
-    let norm = |name: &str| LayerNorm {
-        weight: tensor(&format!("{name}.weight")),
-        bias: tensor(&format!("{name}.bias")),
-        epsilon: config.layer_norm_epsilon,
-    };
+    let named = Named(weights);
+    let tensor = |name: &str| named.tensor(name);
+    let module = |name: &str| named.module(name);
+    let norm = |name: &str| named.norm(name, config.layer_norm_epsilon);
     let block = |index: usize| {
         let [query, key, value, attention_out, mlp_in, mlp_out] =
             BLOCK_MODULES.map(|name| module(&format!("blocks.{index}.{name}")));
@@ -301,7 +270,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             tokens: vec![
                 token(Token::Return, Embedding::Linear(module(RETURN))),
                 token(Token::State, Embedding::Observation(Box::new(frames))),
-                token(Token::Action, Embedding::Linear(without_bias(ACTION, true))),
+                token(Token::Action, Embedding::Linear(named.layer(ACTION, true))),
             ],
             timesteps: Some(tensor(GLOBAL_POSITIONS)),
             timing: Timesteps::OfWindow,
@@ -315,7 +284,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
         heads: Heads {
             hidden: Vec::new(),
             reads_per_step: 1,
-            action: without_bias(HEAD, false),
+            action: module(HEAD),
             state: None,
             returns: None,
             image: None,

@@ -11,11 +11,11 @@ use tch::Tensor;
 
 use super::family::{Family, Parts};
 use super::gpt2;
+use super::named::Named;
 use super::observation;
-use crate::adapter::site::{ModuleName, Site};
+use crate::adapter::site::Site;
 use crate::model::core::bad_field::BadField;
 use crate::model::core::config::{ActionKind, PolicyConfig};
-use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{
@@ -162,40 +162,20 @@ fn is_own(name: &str) -> bool {
 /// No two of them share an input: a block's queries, keys and values are one layer.
 fn sites(config: &PolicyConfig) -> Vec<Site> {
     let width = config.hidden_size;
-    let site = |module: &str, input: i64, output: i64| Site {
-        module: ModuleName::from(module),
-        input,
-        output,
-        fan_in_fan_out: false,
-        kernel: None,
-        input_group: 0,
-        adapted_by_default: false,
-    };
     let mut sites: Vec<Site> = linear_tokens(config)
-        .map(|token| site(embedding(token), token_width(config, token), width))
+        .map(|token| Site::linear(embedding(token), [token_width(config, token), width]))
         .collect();
     sites.extend(observation::sites(config));
     sites.extend(gpt2::sites(config));
-    sites.extend(heads(config).into_iter().map(|(head, output)| site(head, width, output)));
-    sites.iter_mut().enumerate().for_each(|(group, site)| site.input_group = group);
+    sites.extend(heads(config).into_iter().map(|(head, output)| Site::linear(head, [width, output])));
+    Site::group(&mut sites, &[]);
     sites
 }
 
 fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
-    let tensor = |name: &str| weights[name].shallow_clone();
-    let module = |name: &str| Module {
-        name: name.into(),
-        linear: Linear {
-            weight: tensor(&format!("{name}.weight")),
-            bias: tensor(&format!("{name}.bias")),
-            fan_in_fan_out: false,
-        },
-    };
-    let norm = |name: &str, epsilon| LayerNorm {
-        weight: tensor(&format!("{name}.weight")),
-        bias: tensor(&format!("{name}.bias")),
-        epsilon,
-    };
+    let named = Named(weights);
+    let tensor = |name: &str| named.tensor(name);
+    let module = |name: &str| named.module(name);
     let tokens = config.token_order.iter().map(|token| {
         let linear = (token_width(config, *token) > 0).then(|| module(embedding(*token)));
         let embedding = match linear {
@@ -217,7 +197,7 @@ fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
             timing: Timesteps::OfStep,
             positions: tensor("encoder.wpe.weight"),
             positioning: if config.global_positions { Positions::InWindow } else { Positions::First },
-            norm: Some(norm("embed_ln", 1e-5)),
+            norm: Some(named.norm("embed_ln", 1e-5)),
             dropout: config.embd_pdrop,
             words: None,
         }),

@@ -8,11 +8,11 @@ use tch::Tensor;
 
 use super::family::{Parts, Shapes};
 use super::gpt2;
-use crate::adapter::site::{ModuleName, Site};
+use super::named::Named;
+use crate::adapter::site::Site;
 use crate::model::core::bad_field::BadField;
 use crate::model::core::bins::Bins;
 use crate::model::core::config::{ActionKind, ImageNetwork, PolicyConfig};
-use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::model::core::spaces::Spaces;
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{ActionTokens, DimensionEncoder, Encoder, ImageEncoder, StateEmbedding};
@@ -34,8 +34,11 @@ const NETWORK: ImageNetwork = ImageNetwork::ImpalaCnn;
 const MOST_STATE: &str = "max_state_dim";
 const MOST_ACTION: &str = "max_act_dim";
 
+/// Our key for the ids of the vocabulary, where the environment's actions are not binned.
+const VOCABULARY: &str = "vocabulary";
+
 /// Puts into the table what the tensors' shapes and the families' custom say; `tokens` are those of a step.
-pub fn complete(table: &mut Map<String, Value>, shapes: &Shapes, tokens: Value, places: bool) {
+pub fn complete(table: &mut Map<String, Value>, shapes: &Shapes, tokens: Value) {
     let size = |name: &str, axis: usize| shapes(name).and_then(|shape| shape.get(axis)).copied();
     let mut fill = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -71,10 +74,7 @@ pub fn complete(table: &mut Map<String, Value>, shapes: &Shapes, tokens: Value, 
     for (key, value) in own {
         table.insert(key.to_owned(), value);
     }
-    table.insert(
-        "global_positions".to_owned(),
-        json!(places && table.get("global_pos_embds") == Some(&json!(true))),
-    );
+    table.insert("global_positions".to_owned(), json!(table.get("global_pos_embds") == Some(&json!(true))));
     if let (Some(ids), Some(discrete)) = (ids, discrete) {
         table.insert("ids_before_bins".to_owned(), json!(discrete));
         if table.get("action_kind").is_none() {
@@ -95,14 +95,14 @@ pub fn fit(mut config: PolicyConfig, spaces: &Spaces) -> Result<PolicyConfig, Ba
     };
     config.action_bins = (config.action_kind == ActionKind::Binned).then_some(ids);
     config.act_dim = spaces.act_dim;
-    config.other.insert("vocabulary".to_owned(), json!(ids));
+    config.other.insert(VOCABULARY.to_owned(), json!(ids));
     check(&config)?;
     Ok(config)
 }
 
 /// V: ids of the vocabulary.
-fn vocabulary(config: &PolicyConfig) -> i64 {
-    config.action_bins.unwrap_or_else(|| size(config, "vocabulary"))
+pub fn vocabulary(config: &PolicyConfig) -> i64 {
+    config.action_bins.unwrap_or_else(|| size(config, VOCABULARY))
 }
 
 /// One of the family's sizes; 0 where it is none.
@@ -212,31 +212,22 @@ pub fn is_own(name: &str) -> bool {
 /// No two of them share an input.
 pub fn sites(config: &PolicyConfig, outputs: i64) -> Vec<Site> {
     let width = config.hidden_size;
-    let site = |module: ModuleName, [input, output]: [i64; 2]| Site {
-        module,
-        input,
-        output,
-        fan_in_fan_out: false,
-        kernel: None,
-        input_group: 0,
-        adapted_by_default: false,
-    };
     let mut sites = Vec::new();
     match config.image_shape {
-        None => sites.push(site(STATE.into(), [size(config, MOST_STATE), width])),
+        None => sites.push(Site::linear(STATE, [size(config, MOST_STATE), width])),
         Some(image) => {
             for (index, shape) in NETWORK.convolutions(image[0]).into_iter().enumerate() {
                 let kernel = [shape.input, shape.kernel, shape.kernel];
-                let own = site(convolution(index).into(), [kernel.iter().product(), shape.output]);
+                let own = Site::linear(convolution(index), [kernel.iter().product(), shape.output]);
                 sites.push(Site { kernel: Some(kernel), ..own });
             }
-            sites.push(site(format!("{IMAGE}.linear.0").into(), [NETWORK.features(image), width]));
+            sites.push(Site::linear(format!("{IMAGE}.linear.0"), [NETWORK.features(image), width]));
         }
     }
-    sites.extend([site(RETURN.into(), [1, width]), site(REWARD.into(), [1, width])]);
+    sites.extend([Site::linear(RETURN, [1, width]), Site::linear(REWARD, [1, width])]);
     sites.extend(gpt2::sites(config));
-    sites.push(site(HEAD.into(), [width, outputs]));
-    sites.iter_mut().enumerate().for_each(|(group, site)| site.input_group = group);
+    sites.push(Site::linear(HEAD, [width, outputs]));
+    Site::group(&mut sites, &[]);
     sites
 }
 
@@ -245,22 +236,11 @@ pub fn most_actions(config: &PolicyConfig) -> i64 {
     size(config, MOST_ACTION)
 }
 
-/// V, for the head.
-pub fn ids(config: &PolicyConfig) -> i64 {
-    vocabulary(config)
-}
-
 /// The parts; `with_actions` says whether the context holds actions, a token a dimension, and timesteps.
 pub fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>, with_actions: bool) -> Parts {
-    let tensor = |name: &str| weights[name].shallow_clone();
-    let module = |name: &str| Module {
-        name: name.into(),
-        linear: Linear {
-            weight: tensor(&format!("{name}.weight")),
-            bias: tensor(&format!("{name}.bias")),
-            fan_in_fan_out: false,
-        },
-    };
+    let named = Named(weights);
+    let tensor = |name: &str| named.tensor(name);
+    let module = |name: &str| named.module(name);
     let state = match config.image_shape {
         None => StateEmbedding::Numbers(module(STATE)),
         Some(image) => StateEmbedding::Image(Box::new(ImageEncoder {
@@ -291,11 +271,7 @@ pub fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>, with_act
             actions,
             rewards: module(REWARD),
             timesteps: with_actions.then(|| tensor(TIMESTEPS)),
-            norm: LayerNorm {
-                weight: tensor(&format!("{NORM}.weight")),
-                bias: tensor(&format!("{NORM}.bias")),
-                epsilon: 1e-5,
-            },
+            norm: named.norm(NORM, 1e-5),
             positions: tensor("encoder.wpe.weight"),
             places: config.global_positions,
             sees_padding: flag("use_fast_attn"),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use crate::adapter::site::{ModuleName, Site};
+use super::named::Named;
+use crate::adapter::site::Site;
 use crate::model::core::config::PolicyConfig;
-use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::trunk::{Attention, Block, QueriesKeysValues, Trunk};
 
@@ -49,14 +49,10 @@ pub fn sites(config: &PolicyConfig) -> Vec<Site> {
     let (width, inner) = (config.hidden_size, config.inner());
     let shapes = [[width, 3 * width], [width, width], [width, inner], [inner, width]];
     let of_block = |block: i64| {
-        BLOCK_MODULES.into_iter().zip(shapes).map(move |(module, [input, output])| Site {
-            module: ModuleName::from(format!("encoder.h.{block}.{module}")),
-            input,
-            output,
+        BLOCK_MODULES.into_iter().zip(shapes).map(move |(module, shape)| Site {
             fan_in_fan_out: true,
-            kernel: None,
-            input_group: 0,
             adapted_by_default: true,
+            ..Site::linear(format!("encoder.h.{block}.{module}"), shape)
         })
     };
     (0..config.n_layer).flat_map(of_block).collect()
@@ -64,20 +60,9 @@ pub fn sites(config: &PolicyConfig) -> Vec<Site> {
 
 /// The trunk of tensors by name.
 pub fn trunk(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Trunk {
-    let tensor = |name: &str| weights[name].shallow_clone();
-    let module = |name: &str| Module {
-        name: name.into(),
-        linear: Linear {
-            weight: tensor(&format!("{name}.weight")),
-            bias: tensor(&format!("{name}.bias")),
-            fan_in_fan_out: true,
-        },
-    };
-    let norm = |name: &str| LayerNorm {
-        weight: tensor(&format!("{name}.weight")),
-        bias: tensor(&format!("{name}.bias")),
-        epsilon: config.layer_norm_epsilon,
-    };
+    let named = Named(weights);
+    let module = |name: &str| named.layer(name, true);
+    let norm = |name: &str| named.norm(name, config.layer_norm_epsilon);
     let by_width = if config.scale_attn_weights {
         ((config.hidden_size / config.n_head) as f64).sqrt().recip()
     } else {

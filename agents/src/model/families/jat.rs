@@ -10,10 +10,11 @@ use serde_json::{Map, Value, json};
 use tch::Tensor;
 
 use super::family::{Family, Parts, Shapes};
-use crate::adapter::site::{ModuleName, Site};
+use super::named::Named;
+use crate::adapter::site::Site;
 use crate::model::core::bad_field::BadField;
 use crate::model::core::config::{ActionKind, ImageNetwork, PolicyConfig};
-use crate::model::core::layers::{Convolution, LayerNorm, Linear, Module};
+use crate::model::core::layers::Convolution;
 use crate::model::core::spaces::Spaces;
 use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
@@ -304,58 +305,35 @@ fn is_own(name: &str) -> bool {
 /// A block's queries, keys and values share their input.
 fn sites(config: &PolicyConfig) -> Vec<Site> {
     let (width, numbers) = (config.hidden_size, size(config, "max_continuous_size"));
-    let site = |module: ModuleName, [input, output]: [i64; 2]| Site {
-        module,
-        input,
-        output,
-        fan_in_fan_out: false,
-        kernel: None,
-        input_group: 0,
-        adapted_by_default: false,
-    };
-    let mut sites = vec![site(NUMBERS.into(), [numbers, width])];
+    let mut sites = vec![Site::linear(NUMBERS, [numbers, width])];
     if config.image_shape.is_some() {
         for (index, channels) in CHANNELS.windows(2).enumerate() {
             let kernel = [channels[0], 3, 3];
             let name = format!("{IMAGE}.conv{}", index + 1);
-            let own = site(name.into(), [kernel.iter().product(), channels[1]]);
+            let own = Site::linear(name, [kernel.iter().product(), channels[1]]);
             sites.push(Site { kernel: Some(kernel), ..own });
         }
-        sites.push(site(format!("{IMAGE}.fc").into(), [CHANNELS[3] * SIDE * SIDE, width]));
+        sites.push(Site::linear(format!("{IMAGE}.fc"), [CHANNELS[3] * SIDE * SIDE, width]));
     }
     for block in 0..config.n_layer {
         for (module, shape) in block_shapes(width, config.inner()) {
-            let module = format!("transformer.h.{block}.{module}").into();
-            sites.push(Site { adapted_by_default: true, ..site(module, shape) });
+            let module = format!("transformer.h.{block}.{module}");
+            sites.push(Site { adapted_by_default: true, ..Site::linear(module, shape) });
         }
     }
     match config.action_kind {
-        ActionKind::Discrete => sites.push(site(CHOICE_HEAD.into(), [width, config.vocab_size])),
-        _ => sites.push(site(NUMBERS_HEAD.into(), [width, numbers])),
+        ActionKind::Discrete => sites.push(Site::linear(CHOICE_HEAD, [width, config.vocab_size])),
+        _ => sites.push(Site::linear(NUMBERS_HEAD, [width, numbers])),
     }
-    let mut groups = 0;
-    for site in &mut sites {
-        let module = site.module.as_str();
-        groups += usize::from(!module.ends_with(".k_proj") && !module.ends_with(".v_proj"));
-        site.input_group = groups - 1;
-    }
+    Site::group(&mut sites, &[".k_proj", ".v_proj"]);
     sites
 }
 
 fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
-    let tensor = |name: &str| weights[name].shallow_clone();
-    // A layer without a bias has one of zeros.
-    let module = |name: &str| {
-        let weight = tensor(&format!("{name}.weight"));
-        let zeros = || Tensor::zeros([weight.size()[0]], (weight.kind(), weight.device()));
-        let bias = weights.get(&format!("{name}.bias")).map_or_else(zeros, Tensor::shallow_clone);
-        Module { name: name.into(), linear: Linear { weight, bias, fan_in_fan_out: false } }
-    };
-    let norm = |name: &str| LayerNorm {
-        weight: tensor(&format!("{name}.weight")),
-        bias: tensor(&format!("{name}.bias")),
-        epsilon: config.layer_norm_epsilon,
-    };
+    let named = Named(weights);
+    let tensor = |name: &str| named.tensor(name);
+    let module = |name: &str| named.module(name);
+    let norm = |name: &str| named.norm(name, config.layer_norm_epsilon);
     let gate = |name: String| Gate {
         squeeze: module(&format!("{name}.fc.0")),
         excite: module(&format!("{name}.fc.2")),

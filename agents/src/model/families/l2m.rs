@@ -14,19 +14,19 @@ pub(super) const FAMILY: Family = Family {
     aliases: &[],
     complete: Some(|table, shapes| {
         let tokens = json!(["state", "return", "action", "reward"]);
-        discretised::complete(table, shapes, tokens, true);
+        discretised::complete(table, shapes, tokens);
     }),
     is_whole_without_config: false,
     tasks_file: None,
     fit: Some(discretised::fit),
     check: discretised::check,
-    layout: |config| discretised::layout(config, discretised::ids(config)),
+    layout: |config| discretised::layout(config, discretised::vocabulary(config)),
     tensor_aliases: &[],
     known_tensor: TOKENS,
     is_buffer: gpt2::is_buffer,
     is_optional: discretised::is_optional,
     is_own: discretised::is_own,
-    sites: |config| discretised::sites(config, discretised::ids(config)),
+    sites: |config| discretised::sites(config, discretised::vocabulary(config)),
     embedding_tables: &["embed_action_disc", "embed_timestep", "encoder.wpe", "encoder.wte"],
     build: |config, weights| discretised::build(config, weights, true),
 };

@@ -8,6 +8,7 @@ mod gpt2;
 mod jat;
 mod l2m;
 mod lram;
+mod named;
 mod observation;
 mod vintix;
 

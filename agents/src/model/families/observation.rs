@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
+use super::named::Named;
 use crate::adapter::site::Site;
 use crate::model::core::bad_field::BadField;
 use crate::model::core::config::{ImageNetwork, PolicyConfig};
-use crate::model::core::layers::{Linear, Module};
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{ImageEncoder, SYMBOL_WIDTH, SYMBOLS, TextEncoder};
 
@@ -116,19 +116,14 @@ pub fn sites(config: &PolicyConfig) -> Vec<Site> {
     sites
 }
 
-fn module(name: &str, weights: &BTreeMap<String, Tensor>) -> Module {
-    let [weight, bias] = ["weight", "bias"].map(|part| weights[&format!("{name}.{part}")].shallow_clone());
-    Module { name: name.into(), linear: Linear { weight, bias, fan_in_fan_out: false } }
-}
-
 /// The encoder of a text, where the policy reads one.
 pub fn text(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Option<TextEncoder> {
     config.text.as_ref()?;
     Some(TextEncoder {
-        words: weights[&format!("{WORDS}.weight")].shallow_clone(),
-        places: weights[&format!("{PLACES}.weight")].shallow_clone(),
-        hidden: module(TEXT_HIDDEN, weights),
-        projection: module(TEXT, weights),
+        words: Named(weights).tensor(&format!("{WORDS}.weight")),
+        places: Named(weights).tensor(&format!("{PLACES}.weight")),
+        hidden: Named(weights).module(TEXT_HIDDEN),
+        projection: Named(weights).module(TEXT),
     })
 }
 
@@ -145,6 +140,6 @@ pub fn image(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Optio
         convolutions: shapes
             .map(|(index, shape)| shape.build(&format!("{CONVOLUTIONS}.{index}"), weights))
             .collect(),
-        projection: module(IMAGE, weights),
+        projection: Named(weights).module(IMAGE),
     })
 }

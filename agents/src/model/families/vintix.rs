@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use tch::Tensor;
 
 use super::family::{Family, Parts, Shapes};
-use crate::adapter::site::{ModuleName, Site};
+use super::named::Named;
+use crate::adapter::site::Site;
 use crate::model::core::bad_field::BadField;
 use crate::model::core::config::PolicyConfig;
-use crate::model::core::layers::{LayerNorm, Linear, Module};
 use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{Encoder, NormedLayer, TransitionEncoder};
@@ -253,34 +253,19 @@ fn sites(config: &PolicyConfig) -> Vec<Site> {
     let blocks = block_layers(config).into_iter().map(|layer| (layer, true));
     let encoders = encoder_layers(config, group, widths).into_iter().map(|layer| (layer, false));
     let head = head_layers(config, group, widths).into_iter().map(|layer| (layer, false));
-    let all = encoders.chain(blocks).chain(head).enumerate();
-    all.map(|(input_group, ((name, [input, output]), in_block))| Site {
-        module: ModuleName::from(name),
-        input,
-        output,
-        fan_in_fan_out: false,
-        kernel: None,
-        input_group,
-        adapted_by_default: in_block,
-    })
-    .collect()
+    let all = encoders.chain(blocks).chain(head);
+    let mut sites: Vec<Site> = all
+        .map(|((name, shape), in_block)| Site { adapted_by_default: in_block, ..Site::linear(name, shape) })
+        .collect();
+    Site::group(&mut sites, &[]);
+    sites
 }
 
 fn build(config: &PolicyConfig, weights: &BTreeMap<String, Tensor>) -> Parts {
-    let tensor = |name: &str| weights[name].shallow_clone();
-    let module = |name: &str| Module {
-        name: name.into(),
-        linear: Linear {
-            weight: tensor(&format!("{name}.weight")),
-            bias: tensor(&format!("{name}.bias")),
-            fan_in_fan_out: false,
-        },
-    };
-    let norm = |name: &str| LayerNorm {
-        weight: tensor(&format!("{name}.weight")),
-        bias: tensor(&format!("{name}.bias")),
-        epsilon: config.layer_norm_epsilon,
-    };
+    let named = Named(weights);
+    let tensor = |name: &str| named.tensor(name);
+    let module = |name: &str| named.module(name);
+    let norm = |name: &str| named.norm(name, config.layer_norm_epsilon);
     let head_width = config.hidden_size / config.n_head;
     let block = |index: usize| {
         let name = |part: &str| format!("transformer.blocks.{index}.{part}");
