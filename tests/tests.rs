@@ -11,6 +11,7 @@
 //! | `tasks` | one policy of several tasks |
 //! | `sweep` | a grid of runs, and a report of them |
 //! | `learning` | returns rise: a tiny task for each algorithm of `[online]` |
+//! | `data_statistics` | what a policy takes from a dataset, and whether it does what the data did |
 //! | `parity` | foundation policies beside their reference implementations |
 //! | `foundation` | policies of many tasks: named, played, trained, refused |
 //! | `pixels` | policies that read images: data, training, refusals |
@@ -25,6 +26,7 @@
 mod bad_input;
 #[cfg(target_os = "linux")]
 mod bridge;
+mod data_statistics;
 mod examples;
 mod faults;
 mod foundation;

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use self::shared::{algorithms, device, kwarg, methods};
+use self::shared::{OfDataArgs, TaskEnvArgs, algorithms, device, kwarg, methods};
+use crate::config::TargetReturn;
+use crate::evaluation::TargetSweep;
 use crate::report::{Axis, Measure};
 
 pub use bench::{
@@ -43,7 +45,7 @@ pub enum Command {
     Train(TrainArgs),
     /// Play episodes with a policy and report their returns
     #[command(
-        after_help = "Example:\n  eva-rl evaluate policies/pendulum --env Pendulum-v1 --env-kwarg g=14 --episodes 20"
+        after_help = "Example:\n  eva-rl evaluate policies/pendulum --env Pendulum-v1 --env-kwarg g=14 --episodes 20\n  eva-rl evaluate policies/pendulum --env Pendulum-v1 --target-sweep=-1500:0:7 --figure targets.svg"
     )]
     Evaluate(EvaluateArgs),
     /// Write offline trajectories as a Minari dataset
@@ -166,18 +168,31 @@ pub struct EvaluateArgs {
     /// What the policy's files may lack
     #[command(flatten)]
     pub given: GivenArgs,
+    /// The dataset of what is asked for
+    #[command(flatten)]
+    pub of_data: OfDataArgs,
     /// An adapter folder of that policy
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
     /// The environment
     #[command(flatten)]
-    pub env: EnvArgs,
+    pub env: TaskEnvArgs,
     /// Episodes for each target return
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
-    /// Target return; may be given more than once; the policy's own where absent
+    /// Target return, or a multiple of the greatest one of `--data`, such as best or best*1.5; may be given more than
+    /// once; the policy's own where absent
     #[arg(long = "target-return", value_name = "X", allow_hyphen_values = true)]
-    pub target_returns: Vec<f32>,
+    pub target_returns: Vec<TargetReturn>,
+    /// Ask for N returns from LOW to HIGH, and print what is achieved as a table; without a range, for 7 from the least
+    /// return of `--data` to half as much above its greatest, or, without data, by what the environment's reference
+    /// scores or else the policy's own target say
+    #[arg(long, value_name = "LOW:HIGH:N", num_args = 0..=1, require_equals = true, default_missing_value = "",
+        conflicts_with = "target_returns")]
+    pub target_sweep: Option<TargetSweep>,
+    /// The figure of `--target-sweep`, .svg or .png; must not exist
+    #[arg(long, value_name = "FILE", requires = "target_sweep")]
+    pub figure: Option<PathBuf>,
     /// Decides the episodes
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -197,13 +212,16 @@ pub struct EvaluateArgs {
 pub struct CollectArgs {
     /// The environment
     #[command(flatten)]
-    pub env: EnvArgs,
+    pub env: TaskEnvArgs,
     /// scripted, random, or a policy: a folder, a TorchScript module (.pt) or a run
     #[arg(long, value_name = "scripted|random|POLICY")]
     pub policy: String,
     /// What the policy's files may lack
     #[command(flatten)]
     pub given: GivenArgs,
+    /// The dataset of what is asked for
+    #[command(flatten)]
+    pub of_data: OfDataArgs,
     /// Episodes to play
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub episodes: u32,
@@ -211,9 +229,10 @@ pub struct CollectArgs {
     /// discrete; of several, separated by commas, episodes take one each, in turn
     #[arg(long, value_name = "S", value_delimiter = ',', default_value = "0")]
     pub noise: Vec<f32>,
-    /// A policy's target return; its own where absent
+    /// A policy's target return, or a multiple of the greatest one of `--data`, such as best or best*1.5; its own where
+    /// absent
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
-    pub target_return: Option<f32>,
+    pub target_return: Option<TargetReturn>,
     /// How the policy acts
     #[command(flatten)]
     pub acting: ActingArgs,
@@ -257,6 +276,9 @@ pub struct MergeArgs {
     /// What the policy's files may lack; the merged policy's config.json gets it
     #[command(flatten)]
     pub given: GivenArgs,
+    /// The dataset of what is asked for
+    #[command(flatten)]
+    pub of_data: OfDataArgs,
     /// An adapter folder of that policy; a run has its own
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
@@ -299,6 +321,9 @@ pub struct InspectArgs {
     /// What a policy's files may lack
     #[command(flatten)]
     pub given: GivenArgs,
+    /// The dataset of what is asked for
+    #[command(flatten)]
+    pub of_data: OfDataArgs,
     /// How faults in a dataset are taken
     #[command(flatten)]
     pub reading: ReadingArgs,

@@ -1,18 +1,19 @@
 //! Arguments that several commands take, and how values are read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use eva_rl_agents::model::Given;
+use clap::builder::{PathBufValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
+use eva_rl_agents::model::{Given, PolicyConfig};
 use eva_rl_envs::{BridgeSettings, Kwargs, is_bridged};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::config::{self, AdapterConfig, OnlineConfig};
-use crate::data::{OnBadEpisode, Reading};
+use crate::config::{self, AdapterConfig, OnlineConfig, StatisticsFrom, TargetReturn};
+use crate::data::{self, Dataset, OnBadEpisode, Reading};
+use crate::policies::{self, Source, TaskEnv};
 use crate::rollout::{Actions, Inference};
-use crate::support::errors::InputError;
+use crate::support::errors::{InputError, OrInput, tell};
 
 /// The environment that a command acts in.
 #[derive(Debug, Args)]
@@ -20,6 +21,51 @@ pub struct EnvArgs {
     /// Gymnasium's id, such as Pendulum-v1; with envpool: or gymnasium: before it, in Python
     #[arg(long = "env", value_name = "ID")]
     pub id: String,
+    /// How it is made
+    #[command(flatten)]
+    pub options: EnvOptions,
+}
+
+/// The environment that a policy of named tasks may choose.
+#[derive(Debug, Args)]
+pub struct TaskEnvArgs {
+    /// Gymnasium's id, such as Pendulum-v1; with envpool: or gymnasium: before it, in Python; that of `--task` where
+    /// absent
+    #[arg(long = "env", value_name = "ID", required_unless_present = "task")]
+    pub id: Option<String>,
+    /// How it is made
+    #[command(flatten)]
+    pub options: EnvOptions,
+}
+
+impl TaskEnvArgs {
+    /// The environment that is named, or else that of the task of a policy, which is told of; the user's options count
+    /// before the task's.
+    pub fn resolve(&self, policy: Option<(&PolicyConfig, &Path)>) -> anyhow::Result<TaskEnv> {
+        let given = self.options.kwargs();
+        match (&self.id, policy) {
+            (Some(id), _) => Ok(TaskEnv { id: id.clone(), kwargs: given, reference: None }),
+            (None, None) => {
+                Err(InputError("--env is missing, expected an environment's id".to_owned()).into())
+            }
+            (None, Some((config, path))) => {
+                let mut env = policies::env_of_task(config, path)?;
+                env.kwargs.extend(given);
+                let (task, id) = (config.task.as_deref().unwrap_or_default(), &env.id);
+                let options = match env.kwargs.is_empty() {
+                    true => String::new(),
+                    false => format!(" with {}", serde_json::to_string(&env.kwargs)?),
+                };
+                tell(&format!("the task {task} is played in `{id}`{options}"));
+                Ok(env)
+            }
+        }
+    }
+}
+
+/// How an environment is made.
+#[derive(Debug, Args)]
+pub struct EnvOptions {
     /// An option of the environment, such as g=14
     #[arg(long = "env-kwarg", value_name = "KEY=VALUE", value_parser = kwarg)]
     pub kwargs: Vec<(String, serde_json::Value)>,
@@ -40,19 +86,18 @@ pub struct EnvArgs {
     pub processes: Option<u32>,
 }
 
-impl EnvArgs {
-    /// How Python workers are run, if the environment has any, and whether they keep `images` apart.
-    pub fn bridge(&self, images: bool) -> anyhow::Result<BridgeSettings> {
+impl EnvOptions {
+    /// How Python workers of the environment `id` are run, if it has any, and whether they keep `images` apart.
+    pub fn bridge(&self, id: &str, images: bool) -> anyhow::Result<BridgeSettings> {
         let given = [
             ("--env-python", self.python.is_some()),
             ("--env-import", !self.imports.is_empty()),
             ("--env-info", !self.infos.is_empty()),
             ("--env-processes", self.processes.is_some()),
         ];
-        if let Some((flag, _)) = given.iter().find(|(_, given)| *given && !is_bridged(&self.id)) {
+        if let Some((flag, _)) = given.iter().find(|(_, given)| *given && !is_bridged(id)) {
             return Err(InputError(format!(
-                "{flag} is given for the native `{}`, and it is for ids that begin with `envpool:` or `gymnasium:`",
-                self.id
+                "{flag} is given for the native `{id}`, and it is for ids that begin with `envpool:` or `gymnasium:`"
             ))
             .into());
         }
@@ -76,18 +121,66 @@ impl EnvArgs {
 /// What a policy's own files may lack, and which of its tasks is meant.
 #[derive(Debug, Args)]
 pub struct GivenArgs {
-    /// JSON with state_mean, state_std, return_scale, target_return, …, over those of the policy
-    #[arg(long, value_name = "FILE")]
-    pub statistics: Option<PathBuf>,
+    /// JSON with state_mean, state_std, return_scale, target_return, …, over those of the policy; or `data`, for those
+    /// of the dataset
+    #[arg(long, value_name = "FILE|data", value_parser = statistics())]
+    pub statistics: Option<StatisticsFrom>,
     /// Task to play, of a policy that knows several (`inspect POLICY` lists them)
     #[arg(long, value_name = "NAME")]
     pub task: Option<String>,
 }
 
 impl GivenArgs {
-    /// What was named.
-    pub fn given(&self) -> Given<'_> {
-        Given { statistics: self.statistics.as_deref(), task: self.task.as_deref() }
+    /// The policy at `path`, as it is meant.
+    pub fn source(&self, path: &Path, adapter: Option<&Path>) -> anyhow::Result<Source> {
+        Source::of(path, adapter, self.statistics.clone(), self.task.clone())
+    }
+
+    /// What was named, for a command that reads no dataset.
+    pub fn given(&self) -> anyhow::Result<Given<'_>> {
+        let file = match &self.statistics {
+            None => None,
+            Some(StatisticsFrom::File(path)) => Some(path.as_path()),
+            Some(StatisticsFrom::Data) => {
+                let text = "--statistics is data, and this command reads no dataset; expected a file of JSON";
+                return Err(InputError(text.to_owned()).into());
+            }
+        };
+        Ok(Given { statistics: file, task: self.task.as_deref() })
+    }
+}
+
+fn statistics() -> impl TypedValueParser<Value = StatisticsFrom> {
+    PathBufValueParser::new().map(StatisticsFrom::from)
+}
+
+/// The dataset that other arguments speak of.
+#[derive(Debug, Args)]
+pub struct OfDataArgs {
+    /// The dataset whose statistics `--statistics data` takes, and whose greatest return is `--target-return best`
+    #[arg(long, value_name = "DATASET")]
+    pub data: Option<PathBuf>,
+}
+
+impl OfDataArgs {
+    /// Reads it, if there is one, for a policy that reads `images` or not.
+    pub fn read(&self, images: bool) -> anyhow::Result<Option<Dataset>> {
+        let Some(path) = &self.data else { return Ok(None) };
+        let dataset = data::read_with(path, Reading { images, ..Reading::default() }).or_input()?;
+        Ok(Some(dataset))
+    }
+
+    /// Target returns in the environment's units, where `data` is what [`OfDataArgs::read`] has read.
+    pub fn targets(&self, named: &[TargetReturn], data: Option<&Dataset>) -> anyhow::Result<Vec<f32>> {
+        let given = |target: &TargetReturn| match (target, data) {
+            (TargetReturn::Of(target), _) => Ok(*target),
+            (target, Some(data)) => Ok(target.given(data::greatest_return(std::slice::from_ref(data)))),
+            (target, None) => {
+                let text = format!("--target-return is {target}, expected --data with a dataset beside it");
+                Err(InputError(text).into())
+            }
+        };
+        named.iter().map(given).collect()
     }
 }
 

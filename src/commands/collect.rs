@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use eva_rl_agents::model::Policy;
+use eva_rl_agents::model::{Policy, PolicyConfig};
+use eva_rl_envs::EnvSpec;
 use tch::Device;
 
 use crate::cli::CollectArgs;
 use crate::data::{self, DatasetFacts, RecordedEnv, Spool, Trajectory};
 use crate::evaluation::{Evaluation, Play};
 use crate::policies;
-use crate::policies::{Shown, Source};
+use crate::policies::{Shown, Source, TaskEnv};
 use crate::rollout::{self, Actor, ExpertActor, NoisyActor, RandomActor, ScriptedActor};
 use crate::support::atomic::refuse_existing;
 use crate::support::errors::{InputError, OrInput, env_failure, tell};
@@ -23,21 +24,25 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     if let Some(noise) = args.noise.iter().find(|noise| !(noise.is_finite() && **noise >= 0.0)) {
         return Err(InputError(format!("--noise is {noise}, expected numbers of at least 0")).into());
     }
-    if let Some(name) =
-        args.env.infos.iter().find(|name| matches!(name.as_str(), "" | "." | "..") || name.contains('/'))
+    if let Some(name) = args
+        .env
+        .options
+        .infos
+        .iter()
+        .find(|name| matches!(name.as_str(), "" | "." | "..") || name.contains('/'))
     {
         let text = format!(
             "--env-info is {name:?}, expected a name that a dataset can have: without `/`, and neither empty nor dots"
         );
         return Err(InputError(text).into());
     }
-    let kwargs = args.env.kwargs();
-    let num_envs = args.env.num_envs.min(args.episodes) as usize;
+    let num_envs = args.env.options.num_envs.min(args.episodes) as usize;
     let player = Player::of(&args)?;
-    let mut bridge = args.env.bridge(player.reads_images())?;
-    bridge.bot = matches!(player, Player::Scripted) && eva_rl_envs::has_bot(&args.env.id);
-    let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
-    let spec = env.spec().clone();
+    let TaskEnv { id, kwargs, reference } = args.env.resolve(player.policy())?;
+    let mut bridge = args.env.options.bridge(&id, player.reads_images())?;
+    bridge.bot = matches!(player, Player::Scripted) && eva_rl_envs::has_bot(&id);
+    let mut env = eva_rl_envs::make_halves(&id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
+    let spec = EnvSpec { reference: reference.or(env.spec().reference), ..env.spec().clone() };
     if let Err(reason) = policies::check_actions(&spec.action, &format!("`{}`", spec.id)) {
         tell(&format!("note: {reason}: `train` will refuse this dataset"));
     }
@@ -58,26 +63,25 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         Player::Random => play(&mut RandomActor { space: spec.action.clone() })?,
         Player::Scripted if bridge.bot => play(&mut ExpertActor { space: spec.action.clone() })?,
         Player::Scripted => {
-            let controller = eva_rl_envs::scripted_with(&args.env.id, &kwargs, num_envs, &bridge);
+            let controller = eva_rl_envs::scripted_with(&id, &kwargs, num_envs, &bridge);
             play(&mut ScriptedActor {
                 controller: controller.or_input()?,
                 space: spec.action.clone(),
                 observation_width: spec.observation_width(),
             })?
         }
-        Player::Policy(path, policy) => {
+        Player::Policy(source, policy) => {
             let whose = format!("`{}`", spec.id);
-            let policy = policies::fitted(*policy, Shown::by(&spec), &spec.action, &whose)?;
+            let mut policy = policies::fitted(*policy, Shown::by(&spec), &spec.action, &whose)?;
             threads::for_rollouts(policy.config(), num_envs);
-            if let Some(target) = args.target_return.filter(|target| !target.is_finite()) {
-                let text = format!("--target-return is {target}, expected a finite number");
-                return Err(InputError(text).into());
-            }
+            let data = args.of_data.read(policy.reads_images())?;
+            source.take_statistics(policy.config_mut(), data.as_slice(), args.of_data.data.as_deref())?;
+            let asked = args.of_data.targets(args.target_return.as_slice(), data.as_ref())?;
+            let target = asked.first().copied();
             let mut conditioning =
-                policies::conditioning(policy.config(), policy.device(), &path, args.target_return)?;
+                policies::conditioning(policy.config(), policy.device(), &source.policy, target)?;
             conditioning.return_cap = args.acting.cap()?;
-            let asked = args.target_return.as_slice();
-            policies::check_returns(&conditioning, asked, conditioning.return_cap)?;
+            policies::check_returns(&conditioning, &asked, conditioning.return_cap)?;
             policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
             let target_return = conditioning.target_return;
             policies::tell_long_episodes(policy.config(), &spec);
@@ -101,7 +105,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         image: spec.image.is_some(),
         action: &spec.action,
         algorithm: &algorithm,
-        env: Some(RecordedEnv { spec: &spec, id: &args.env.id, kwargs: &kwargs, imports: &bridge.imports }),
+        env: Some(RecordedEnv { spec: &spec, id: &id, kwargs: &kwargs, imports: &bridge.imports }),
         size: (outcomes.len(), outcomes.iter().map(|outcome| outcome.steps).sum()),
     };
     data::write_episodes(&facts, spool.into_episodes()?, &args.out)?;
@@ -117,7 +121,7 @@ enum Player {
     Random,
     Scripted,
     /// A policy and where it was read.
-    Policy(PathBuf, Box<Policy>),
+    Policy(Source, Box<Policy>),
 }
 
 impl Player {
@@ -127,11 +131,19 @@ impl Player {
             "scripted" => Self::Scripted,
             path => {
                 let path = policy_folder(path)?;
-                let source = Source::of(&path, None, args.given.given())?;
+                let source = args.given.source(&path, None)?;
                 let policy = policies::read_merged(&source, Device::Cpu)?;
-                Self::Policy(path, Box::new(policy))
+                Self::Policy(source, Box::new(policy))
             }
         })
+    }
+
+    /// The policy's config and folder, if it is one.
+    fn policy(&self) -> Option<(&PolicyConfig, &Path)> {
+        match self {
+            Self::Random | Self::Scripted => None,
+            Self::Policy(source, policy) => Some((policy.config(), &source.policy)),
+        }
     }
 
     /// Whether images are kept apart from numbers for it, and in the dataset; a policy of vectors reads everything

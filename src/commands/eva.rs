@@ -25,10 +25,12 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let refuse = |text: String| -> anyhow::Result<()> { Err(InputError(text).into()) };
     let options = args.eva.options(args.batch_size)?;
     let rank = options.lora.rank.get();
-    let policy = policies::read_transformer(&args.policy, args.given.given(), Device::Cpu)?;
+    let source = args.given.source(&args.policy, None)?;
+    let policy = policies::read_transformer(&args.policy, source.given(), Device::Cpu)?;
     let dataset = data::read_with(&args.data, args.reading.reading(policy.reads_images())).or_input()?;
     let (whose, shown) = (format!("the dataset {:?}", args.data), policies::Shown::in_data(&dataset));
-    let policy = policies::fitted_transformer(policy, shown, &dataset.action, &whose)?;
+    let mut policy = policies::fitted_transformer(policy, shown, &dataset.action, &whose)?;
+    source.take_statistics(policy.config_mut(), std::slice::from_ref(&dataset), Some(&args.data))?;
     // Windows of data are conditioned on what was earned, whatever the target return.
     let target = policy.config().target_return.or(Some(0.0));
     let conditioning = policies::conditioning(policy.config(), policy.device(), &args.policy, target)?;
@@ -45,10 +47,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         return refuse(format!("--rank is {rank}, and the narrowest module has {width} inputs"));
     }
 
-    let mut replay =
-        Replay::new(dataset.trajectories.len(), dataset.observation_width, dataset.action.width())
-            .read_by(&conditioning);
-    dataset.trajectories.into_iter().for_each(|trajectory| replay.push(trajectory));
+    let replay = Replay::of(dataset, &conditioning);
     let mut windows = TaskWindows::new(&conditioning, &replay, args.batch_size as usize, args.seed);
     seeds::seed_torch(args.seed, Purpose::Weights, 1);
     let bar = progress::bar(options.max_batches, "batches");
@@ -77,6 +76,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let summary = EvaSummary::new(&eva);
     write_folder(&args.out, |folder| {
         facts.write(&adapters, folder)?;
+        policies::write_statistics(policy.config(), folder)?;
         summary.write(folder)
     })?;
 

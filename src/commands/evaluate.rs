@@ -1,14 +1,21 @@
 //! `evaluate`: episodes with a policy, and what they returned.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
+use eva_rl_agents::model::PolicyConfig;
+use eva_rl_envs::EnvSpec;
 use serde_json::json;
 use tch::Device;
 
 use crate::cli::EvaluateArgs;
+use crate::data::{Dataset, greatest_return};
 use crate::evaluation::video;
 use crate::evaluation::{self, Play};
 use crate::policies;
-use crate::policies::{Shown, Source};
-use crate::support::atomic::refuse_existing;
+use crate::policies::{Shown, TaskEnv};
+use crate::report::{draw_targets, target_table};
+use crate::support::atomic::{refuse_existing, write_file};
 use crate::support::errors::{InputError, env_failure, tell};
 use crate::support::seeds::{self, Purpose};
 use crate::support::stdout::{print, print_json};
@@ -16,58 +23,99 @@ use crate::support::threads;
 
 /// Runs `evaluate`.
 pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
-    if let Some(gif) = &args.gif {
-        refuse_existing(gif)?;
-        if gif.extension().is_none_or(|end| !end.eq_ignore_ascii_case("gif")) {
-            return Err(InputError(format!("--gif is {gif:?}, expected a name that ends in .gif")).into());
-        }
-    }
-    let kwargs = args.env.kwargs();
-    let num_envs = args.env.num_envs.min(args.episodes) as usize;
-    let source = Source::of(&args.policy, args.adapter.as_deref(), args.given.given())?;
+    check_output("--gif", args.gif.as_deref(), &["gif"])?;
+    check_output("--figure", args.figure.as_deref(), &["svg", "png"])?;
+    let num_envs = args.env.options.num_envs.min(args.episodes) as usize;
+    let source = args.given.source(&args.policy, args.adapter.as_deref())?;
     let policy = policies::read_merged(&source, Device::Cpu)?;
-    let bridge = args.env.bridge(policy.reads_images())?;
-    let mut env = eva_rl_envs::make_halves(&args.env.id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
-    let spec = env.spec().clone();
+    let TaskEnv { id, kwargs, reference } = args.env.resolve(Some((policy.config(), &source.policy)))?;
+    let bridge = args.env.options.bridge(&id, policy.reads_images())?;
+    let mut env = eva_rl_envs::make_halves(&id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
+    let spec = EnvSpec { reference: reference.or(env.spec().reference), ..env.spec().clone() };
     let whose = format!("`{}`", spec.id);
-    let policy = policies::fitted(policy, Shown::by(&spec), &spec.action, &whose)?;
+    let mut policy = policies::fitted(policy, Shown::by(&spec), &spec.action, &whose)?;
     threads::for_rollouts(policy.config(), num_envs);
-    if let Some(target) = args.target_returns.iter().find(|target| !target.is_finite()) {
-        return Err(InputError(format!("--target-return is {target}, expected a finite number")).into());
+    let data = args.of_data.read(policy.reads_images())?;
+    source.take_statistics(policy.config_mut(), data.as_slice(), args.of_data.data.as_deref())?;
+    let mut targets = args.of_data.targets(&args.target_returns, data.as_ref())?;
+    if let Some(sweep) = args.target_sweep {
+        let [least, best] = known_returns(data.as_ref(), &spec, policy.config());
+        targets = sweep.targets(least, best);
     }
-    let target = args.target_returns.first().copied();
+    let target = targets.first().copied();
     let mut conditioning = policies::conditioning(policy.config(), policy.device(), &source.policy, target)?;
     conditioning.return_cap = args.acting.cap()?;
-    policies::check_returns(&conditioning, &args.target_returns, conditioning.return_cap)?;
+    policies::check_returns(&conditioning, &targets, conditioning.return_cap)?;
     policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
-    let targets =
-        if args.target_returns.is_empty() { vec![conditioning.target_return] } else { args.target_returns };
+    if targets.is_empty() {
+        targets.push(conditioning.target_return);
+    }
     policies::tell_long_episodes(policy.config(), &spec);
-    policies::tell_far_targets(&targets, conditioning.max_return_to_go);
+    if args.target_sweep.is_none() {
+        policies::tell_far_targets(&targets, conditioning.max_return_to_go);
+    }
 
     let seed = seeds::seed(args.seed, Purpose::Evaluation, 0);
     let episodes = args.episodes as usize;
     let (choice, inference) = (args.acting.actions.of(&policy)?, args.acting.inference.by(&policy));
-    let found =
+    let mut found =
         evaluation::evaluate(choice, &conditioning, env.as_mut(), episodes, &targets, seed, inference)?;
+    found.iter_mut().for_each(|evaluation| evaluation.score_by(spec.reference));
     if let Some(gif) = &args.gif {
-        let env = video::drawable(&args.env.id, &kwargs, &bridge).map_err(env_failure)?;
+        let env = video::drawable(&id, &kwargs, &bridge).map_err(env_failure)?;
         let play = Play { choice, conditioning: &conditioning, target_return: targets[0], inference };
         let video = video::record(env, &mut play.actor(&spec.action), seed)?;
         video.write(gif)?;
         tell(&format!("the video {gif:?} shows {}", video.pace));
     }
+    if let Some(figure) = &args.figure {
+        let title = format!("{} in {}", source.policy.display(), spec.id);
+        write_file(figure, |aside| draw_targets(&found, &title, aside))?;
+    }
     if args.json {
         return print_json(&json!({
             "policy": source.policy,
             "adapter": source.adapter,
-            "env": { "id": args.env.id, "kwargs": kwargs },
+            "env": { "id": id, "kwargs": kwargs },
             "seed": args.seed,
             "results": found,
         }));
+    }
+    if args.target_sweep.is_some() {
+        return print(&target_table(&found).markdown());
     }
     for evaluation in &found {
         print(&format!("{}: {}", evaluation.setting(), evaluation.line()))?;
     }
     Ok(())
+}
+
+/// Refuses a file that exists, or whose name has none of these ends.
+fn check_output(option: &str, file: Option<&Path>, ends: &[&str]) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    refuse_existing(file)?;
+    let end = file.extension().map(|end| end.to_ascii_lowercase());
+    if !ends.iter().any(|wanted| end.as_deref() == Some(OsStr::new(wanted))) {
+        let wanted = ends.join(" or .");
+        return Err(
+            InputError(format!("{option} is {file:?}, expected a name that ends in .{wanted}")).into()
+        );
+    }
+    Ok(())
+}
+
+/// The least and the greatest return that anything says of: the data, the environment, or the policy's target.
+fn known_returns(data: Option<&Dataset>, spec: &EnvSpec, config: &PolicyConfig) -> [f32; 2] {
+    if let Some(data) = data {
+        let returns = data.trajectories.iter().map(|trajectory| trajectory.total_return() as f32);
+        let least = returns.fold(f32::INFINITY, f32::min);
+        return [least, greatest_return(std::slice::from_ref(data))];
+    }
+    if let Some(reference) = spec.reference {
+        return [reference.random as f32, reference.expert as f32];
+    }
+    match config.target_return.unwrap_or(0.0) {
+        target if target < 0.0 => [2.0 * target, target],
+        target => [0.0, target],
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use eva_rl_agents::adapter::{LoraOptions, Rank};
-use eva_rl_agents::model::{Activation, Given, Token, TransformerPolicy};
+use eva_rl_agents::model::{Activation, Token, TransformerPolicy};
 use eva_rl_agents::optimiser::{Algorithm, Schedule};
 use eva_rl_envs::{Kwargs, is_bridged};
 use tch::Device;
@@ -14,7 +14,7 @@ use crate::config::{
     self, ActionHeadConfig, AdapterConfig, CheckpointConfig, DataConfig, EnvConfig, EvaluationConfig,
     ExplorationConfig, FilteredBcConfig, GrpoConfig, LossConfig, NewPolicyConfig, OdtConfig, OfflineConfig,
     OnlineConfig, OnlineDtConfig, OptimiserConfig, PolicyConfig, Precision, RolloutConfig, RunConfig,
-    Td3OdtConfig,
+    TargetReturn, Td3OdtConfig,
 };
 use crate::data::{self, Dataset, OnBadEpisode, Reading, Trajectory};
 use crate::policies;
@@ -43,7 +43,7 @@ struct Task {
 
 /// The policy's folder where `path` may be a run too. A run starts from a whole policy, and from no adapter of one.
 fn whole_policy(path: &Path) -> anyhow::Result<PathBuf> {
-    let source = Source::of(path, None, Given::default())?;
+    let source = Source::of(path, None, None, None)?;
     match source.adapter {
         None => Ok(source.policy),
         Some(_) => Err(InputError(format!(
@@ -63,22 +63,25 @@ pub fn run(mut args: InitArgs) -> anyhow::Result<()> {
     let policy = match &args.policy {
         None => None,
         Some(path) => {
-            let policy = policies::read_transformer(path, args.given.given(), Device::Cpu)?;
-            // The config names the target return.
-            policies::conditioning(policy.config(), Device::Cpu, path, Some(0.0))?;
-            Some(policy)
+            let source = args.given.source(path, None)?;
+            Some((policies::read_transformer(path, source.given(), Device::Cpu)?, source))
         }
     };
-    let images = policy.as_ref().is_some_and(|policy| policy.reads_images());
+    let images = policy.as_ref().is_some_and(|(policy, _)| policy.reads_images());
     let reading = Reading { images, ..Reading::default() };
     let datasets: Vec<Dataset> =
         args.data.iter().map(|path| data::read_with(path, reading)).collect::<Result<_, _>>().or_input()?;
     let policy = match (policy, datasets.first()) {
-        (Some(policy), Some(first)) => {
+        (Some((policy, source)), Some(first)) => {
             let whose = format!("the dataset {:?}", args.data[0]);
-            Some(policies::fitted_transformer(policy, Shown::in_data(first), &first.action, &whose)?)
+            let mut policy =
+                policies::fitted_transformer(policy, Shown::in_data(first), &first.action, &whose)?;
+            source.take_statistics(policy.config_mut(), &datasets, Some(&args.data[0]))?;
+            // The config names the target return.
+            policies::conditioning(policy.config(), Device::Cpu, &source.policy, Some(0.0))?;
+            Some(policy)
         }
-        (policy, _) => policy,
+        _ => None,
     };
     for (path, dataset) in args.data.iter().zip(&datasets) {
         let whose = format!("the dataset {path:?}");
@@ -216,7 +219,7 @@ fn starting_point(
         env: EnvConfig {
             id: task.env.clone(),
             num_envs: NUM_ENVS,
-            target_return: reads_returns.then_some(target_return),
+            target_return: reads_returns.then_some(TargetReturn::Of(target_return)),
             kwargs: task.kwargs.clone(),
             bridge: None,
         },

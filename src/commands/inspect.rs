@@ -8,13 +8,15 @@ use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
 use crate::cli::InspectArgs;
-use crate::data::{self, Reading, Trajectory};
-use crate::evaluation::Evaluated;
+use crate::data::{self, Reading, Replay, Trajectory};
+use crate::evaluation::{Evaluated, Reproduction};
 use crate::policies;
 use crate::report::eva_summary::EvaSummary;
+use crate::report::reproduction_text;
 use crate::run_folder::{Checkpoint, RunDir};
 use crate::support::errors::{InputError, OrInput, tell};
 use crate::support::stdout::{brief, print, print_json};
+use crate::support::threads;
 
 /// What an adapter that EVA began is listed with: ranks and explained variance.
 const MAP: &str = "map";
@@ -22,15 +24,20 @@ const MAP: &str = "map";
 /// What a run is listed with, a line each for people.
 const EVALUATIONS: &str = "evaluations";
 
+/// What a policy that is held against data is listed with, a table for people.
+const REPRODUCTION: &str = "reproduction";
+
 /// Runs `inspect`.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let path = &saved_by_a_run(&args.path);
-    let found = if path.join("data/main_data.hdf5").is_file() {
+    let found = if args.of_data.data.is_some() {
+        on_data(&args)?
+    } else if path.join("data/main_data.hdf5").is_file() {
         dataset(path, args.reading.reading(true))?
     } else if path.join("config.toml").is_file() {
         run_folder(path)?
     } else if path.join("config.json").is_file() || path.is_file() {
-        policy(path, args.given.given())?
+        policy(path, args.given.given()?)?
     } else if AdapterFolder::locate(path).is_ok() {
         adapter(path)?
     } else {
@@ -48,6 +55,9 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
             Value::Object(_) if name == MAP => {
                 let map: EvaSummary = serde_json::from_value(value.clone())?;
                 print(&format!("{name}, from {} batches:\n{}", map.batches, map.table()))?;
+            }
+            Value::Object(_) if name == REPRODUCTION => {
+                print(&reproduction_text(&serde_json::from_value(value.clone())?, usize::MAX))?;
             }
             Value::Array(rows) if name == EVALUATIONS => {
                 print(&format!("{name}:"))?;
@@ -87,6 +97,45 @@ fn print_evaluation(row: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A policy held against data: whether it does there what the data did.
+fn on_data(args: &InspectArgs) -> anyhow::Result<Value> {
+    let source = args.given.source(&args.path, None)?;
+    let Policy::Transformer(policy) = policies::read_merged(&source, Device::Cpu)? else {
+        let text = format!(
+            "{:?} is a TorchScript module, which does not say what it would do at every step of a window; expected a policy in Hugging Face's format",
+            args.path
+        );
+        return Err(InputError(text).into());
+    };
+    let path = args.of_data.data.as_deref().expect("it is asked for with a dataset");
+    let dataset = data::read_with(path, args.reading.reading(policy.reads_images())).or_input()?;
+    let (whose, shown) = (format!("the dataset {path:?}"), policies::Shown::in_data(&dataset));
+    let mut policy = policies::fitted_transformer(policy, shown, &dataset.action, &whose)?;
+    source.take_statistics(policy.config_mut(), std::slice::from_ref(&dataset), Some(path))?;
+    policies::check_spaces(policy.config(), shown, &dataset.action, &whose)?;
+    policies::check_texts(policy.config(), &dataset.trajectories, &whose)?;
+    // Windows of data are conditioned on what was earned, whatever the target return.
+    let target = policy.config().target_return.or(Some(0.0));
+    let conditioning = policies::conditioning(policy.config(), policy.device(), &source.policy, target)?;
+    threads::for_passes(policy.config(), 16);
+    let (action, steps) = (dataset.action.clone(), dataset.steps());
+    let replay = Replay::of(dataset, &conditioning);
+    let found = Reproduction::of(&policy, &conditioning, &replay, &action);
+    for warning in found.warnings() {
+        tell(&format!("warning: {warning}"));
+    }
+    Ok(json!({
+        "kind": "policy on data",
+        "policy": source.policy,
+        "adapter": source.adapter,
+        "data": path,
+        "data_steps": steps,
+        "statistics": policy.config().statistics_from.to_string(),
+        (REPRODUCTION): found,
+        "warnings": found.warnings(),
+    }))
+}
+
 fn policy(path: &Path, given: Given) -> anyhow::Result<Value> {
     let policy = policies::read_policy(path, given, Device::Cpu)?;
     let (format, parameters) = match &policy {
@@ -99,17 +148,22 @@ fn policy(path: &Path, given: Given) -> anyhow::Result<Value> {
         Policy::TorchScript(script) => ("TorchScript", script.parameter_count()),
     };
     let config = policy.config();
-    let tasks: Vec<Value> = config
-        .tasks
-        .iter()
-        .map(|(name, task)| {
-            json!({
-                "task": name,
-                "group": task.group_name,
-                "observation_width": task.observation_width(),
-                "action_width": task.action_dim,
-                "reward_scale": task.reward_scale,
-            })
+    let tasks: Vec<Value> = policies::known_tasks(config)
+        .into_iter()
+        .map(|(name, env)| {
+            let mut facts = json!({ "task": name });
+            if let Some(task) = config.tasks.get(&name) {
+                facts["group"] = json!(task.group_name);
+                facts["observation_width"] = json!(task.observation_width());
+                facts["action_width"] = json!(task.action_dim);
+                facts["reward_scale"] = json!(task.reward_scale);
+            }
+            if let Some(env) = env {
+                facts["env"] = json!(env.id);
+                facts["env_kwargs"] = json!(env.kwargs);
+                facts["reference_scores"] = json!(env.reference);
+            }
+            facts
         })
         .collect();
     let acts = match Conditioning::new(config, Device::Cpu) {

@@ -9,7 +9,6 @@ use tch::{Device, Kind, Tensor};
 
 use crate::cli::PredictArgs;
 use crate::policies;
-use crate::policies::Source;
 use crate::policies::read_inputs;
 use crate::support::atomic::{refuse_existing, write_file};
 use crate::support::errors::OrInput;
@@ -18,7 +17,7 @@ use crate::support::stdout::{print, print_json};
 /// Runs `predict`.
 pub fn run(args: PredictArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
-    let source = Source::of(&args.policy, args.adapter.as_deref(), args.given.given())?;
+    let source = args.given.source(&args.policy, args.adapter.as_deref())?;
     let predictions = match &source.adapter {
         None => {
             let policy = policies::read_policy(&source.policy, source.given(), Device::Cpu)?;

@@ -4,6 +4,7 @@ use toml::Value;
 
 use super::renamed;
 use super::schema::{Key, Kind, form, listed, nearest};
+use super::target::TargetReturn;
 
 /// Longest value that a message repeats whole.
 const SHOWN: usize = 60;
@@ -41,6 +42,9 @@ fn check(kind: &Kind, value: &Value, path: &[String], mistakes: &mut Vec<Mistake
             if min.is_none_or(|min| min <= *number) && max.is_none_or(|max| *number <= max) => {}
         (Kind::Number { range, .. }, Value::Integer(number)) if range.contains(*number as f64) => {}
         (Kind::Number { range, .. }, Value::Float(number)) if range.contains(*number) => {}
+        (Kind::Target, Value::Integer(_)) => {}
+        (Kind::Target, Value::Float(number)) if number.is_finite() => {}
+        (Kind::Target, Value::String(text)) if text.parse::<TargetReturn>().is_ok() => {}
         (Kind::Text, Value::String(_)) | (Kind::Flag, Value::Boolean(_)) | (Kind::Anything, _) => {}
         _ => {
             let key = dotted(path);

@@ -17,7 +17,9 @@ mod overrides;
 mod renamed;
 mod run;
 mod schema;
+mod statistics_from;
 mod sweep;
+mod target;
 mod template;
 
 pub use adapter::AdapterConfig;
@@ -32,5 +34,7 @@ pub use run::{
     RunConfig, RunPlan,
 };
 pub use schema::{Key, Kind, choices};
+pub use statistics_from::StatisticsFrom;
 pub use sweep::{SweepPlan, SweepRun};
+pub use target::TargetReturn;
 pub use template::commented;

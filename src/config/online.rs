@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Checks;
+use super::target::TargetReturn;
 use crate::rollout::Inference;
 
 /// `[online.odt]`, `[online.td3_odt]`, `[online.grpo]` or `[online.filtered_bc]`.
@@ -31,10 +32,10 @@ pub struct ExplorationConfig {
     /// Updates after each round's episodes.
     #[schemars(range(min = 1))]
     pub updates_per_round: usize,
-    /// The target return while exploring, in the environment's units; the task's (`env.target_return`) where
-    /// absent.
+    /// The target return while exploring, in the environment's units or as a multiple of the data's best
+    /// (`"best*1.5"`); the task's (`env.target_return`) where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_return: Option<f32>,
+    pub target_return: Option<TargetReturn>,
 }
 
 /// Constants of Online DT.

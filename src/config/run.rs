@@ -15,6 +15,8 @@ use super::loss::LossConfig;
 use super::new_policy::NewPolicyConfig;
 use super::online::{OnlineConfig, OnlineContext};
 use super::optimiser::OptimiserConfig;
+use super::statistics_from::StatisticsFrom;
+use super::target::TargetReturn;
 use crate::data::{OnBadEpisode, Reading};
 use crate::rollout::{Actions, Inference};
 
@@ -58,9 +60,11 @@ pub enum PolicyConfig {
     Pretrained {
         /// Relative to the folder that the program is run in.
         path: PathBuf,
-        /// A file of statistics, where the policy's own are missing or not wanted.
+        /// A file of statistics, where the policy's own are missing or not wanted; or `"data"`: mean and standard
+        /// deviation of the datasets' observations, their greatest return, and what else the policy lacks and they
+        /// say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        statistics: Option<PathBuf>,
+        statistics: Option<StatisticsFrom>,
         /// The task that is played, of a policy that knows several.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         task: Option<String>,
@@ -117,9 +121,10 @@ pub struct EnvConfig {
     #[schemars(range(min = 1, max = 65_536))]
     pub num_envs: usize,
     /// The task's target return, in the environment's units, in evaluations and in exploration unless they name
-    /// their own; absent means the policy's.
+    /// their own; `"best"` is the greatest return of the data's episodes, `"best*1.5"` one and a half times that;
+    /// absent means the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_return: Option<f32>,
+    pub target_return: Option<TargetReturn>,
     /// Passed on to the environment.
     #[serde(default)]
     pub kwargs: Kwargs,
@@ -176,10 +181,10 @@ pub struct EvaluationConfig {
     /// Episodes of each evaluation, the same ones each time.
     #[schemars(range(min = 1))]
     pub episodes: usize,
-    /// Target returns, in the environment's units, of which the first decides which policy is best; the task's
-    /// (`env.target_return`) where empty.
+    /// Target returns, in the environment's units or as multiples of the data's best (`"best*1.5"`), of which the
+    /// first decides which policy is best; the task's (`env.target_return`) where empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub target_returns: Vec<f32>,
+    pub target_returns: Vec<TargetReturn>,
     /// What the policy computes at a step: `"window"` (the default), as decision transformers are evaluated,
     /// `"cached"`, which is faster, or `"reference"`, as the family's reference acts.
     #[serde(default = "window")]
@@ -226,8 +231,9 @@ impl RunConfig {
     /// Whether it names a return that the policy is to ask for, or a cap on it.
     pub fn names_returns(&self) -> bool {
         let exploration = self.online.as_ref().and_then(|online| online.exploration().target_return);
-        let named = [self.env.target_return, exploration, self.rollout.max_return_to_go];
-        named.iter().any(Option::is_some) || !self.evaluation.target_returns.is_empty()
+        [self.env.target_return, exploration].iter().any(Option::is_some)
+            || self.rollout.max_return_to_go.is_some()
+            || !self.evaluation.target_returns.is_empty()
     }
 
     /// Checks what types cannot.
@@ -269,7 +275,8 @@ impl RunConfig {
         let fit = targets.is_empty() || !evaluation.on_datasets;
         let wanted =
             "must be absent where `evaluation.on_datasets` is true, which takes each dataset's best return";
-        checks.relation("evaluation.target_returns", format!("{targets:?}"), fit, wanted);
+        let written: Vec<String> = targets.iter().map(TargetReturn::to_string).collect();
+        checks.relation("evaluation.target_returns", format!("[{}]", written.join(", ")), fit, wanted);
         if let Some(online) = &self.online {
             let context = OnlineContext {
                 num_envs: self.env.num_envs,

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use super::target::{TARGET, TARGET_WANTED};
+
 /// One key of a table, or one table of a choice.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
@@ -90,6 +92,8 @@ pub enum Kind {
     Whole { min: Option<i64>, max: Option<i64> },
     /// A finite number; `single` is float32.
     Number { single: bool, range: Range },
+    /// A target return: a finite number, or a multiple of the data's best.
+    Target,
     /// A string.
     Text,
     /// `true` or `false`.
@@ -125,6 +129,9 @@ impl Kind {
             return Self::Choice(options.iter().flat_map(|option| keys(option, &docs(option))).collect());
         }
         let types = schema["type"].as_array();
+        if schema["format"] == TARGET {
+            return Self::Target;
+        }
         let kind = match types {
             Some(types) => types.iter().find(|kind| **kind != "null").and_then(Value::as_str),
             None => schema["type"].as_str(),
@@ -197,11 +204,13 @@ impl Kind {
             },
             Self::Number { range, .. } if *range == Range::default() => "a finite number".to_owned(),
             Self::Number { range, .. } => format!("a number {range}"),
+            Self::Target => TARGET_WANTED.to_owned(),
             Self::Text => "a string".to_owned(),
             Self::Flag => "true or false".to_owned(),
             Self::List(each) => match &**each {
                 Self::Text => "a list of strings, [\"…\"]".to_owned(),
                 Self::Number { .. } | Self::Whole { .. } => "a list of numbers, [1, 2]".to_owned(),
+                Self::Target => format!("a list, each {TARGET_WANTED}"),
                 Self::Words(_) => format!("a list, [\"…\"], of {}", each.expected(key)),
                 _ => "a list, […]".to_owned(),
             },

@@ -29,5 +29,5 @@ pub use minari_write::{DatasetFacts, RecordedEnv, write_episodes};
 pub use reading::{OnBadEpisode, Reading};
 pub use replay::Replay;
 pub use spool::Spool;
-pub use trajectory::{Dataset, Outcome, Trajectory, observation_moments};
+pub use trajectory::{Dataset, Outcome, Trajectory, greatest_return, observation_moments};
 pub use windows::{Step, Windows};

@@ -8,7 +8,7 @@ use eva_rl_envs::Phase;
 use rand::Rng;
 use rand::seq::SliceRandom;
 
-use super::trajectory::Trajectory;
+use super::trajectory::{Dataset, Trajectory};
 use super::windows::{Step, Windows};
 
 /// Trajectories with their returns-to-go; past its capacity the oldest leaves.
@@ -44,6 +44,15 @@ impl Replay {
             with_previous: false,
             part_ends: Vec::new(),
         }
+    }
+
+    /// A dataset's episodes, with windows for a policy of this conditioning.
+    pub fn of(dataset: Dataset, conditioning: &Conditioning) -> Self {
+        let (count, widths) =
+            (dataset.trajectories.len(), (dataset.observation_width, dataset.action.width()));
+        let mut replay = Self::new(count, widths.0, widths.1).read_by(conditioning);
+        dataset.trajectories.into_iter().for_each(|trajectory| replay.push(trajectory));
+        replay
     }
 
     /// The same, with windows for a policy of this conditioning: they go on over the episodes of a part where its context

@@ -144,6 +144,12 @@ impl Dataset {
     }
 }
 
+/// The greatest return of an episode of the datasets, which have at least one.
+pub fn greatest_return(datasets: &[Dataset]) -> f32 {
+    let trajectories = datasets.iter().flat_map(|dataset| &dataset.trajectories);
+    trajectories.map(|trajectory| trajectory.total_return() as f32).fold(f32::NEG_INFINITY, f32::max)
+}
+
 /// A standard deviation below this is rounding: the dimension does not vary.
 const CONSTANT: f64 = 1e-6;
 

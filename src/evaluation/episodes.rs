@@ -199,6 +199,12 @@ impl Evaluation {
         }
     }
 
+    /// Scores the mean return by other returns of random play and of an expert, or by none.
+    pub fn score_by(&mut self, reference: Option<ReferenceScores>) {
+        self.normalized_score = reference.map(|reference| reference.normalized(self.mean_return));
+        self.reference_scores = reference;
+    }
+
     /// How a policy played, for people: `target return -150, window inference`.
     pub fn setting(&self) -> String {
         let mut parts = Vec::new();

@@ -10,8 +10,9 @@ use eva_rl_agents::model::{
 use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
+use super::source::Source;
+use super::task_env::check_named_task;
 use crate::data::{Dataset, Trajectory, texts};
-use crate::policies::Source;
 use crate::support::errors::{InputError, OrInput, tell};
 
 /// Reads a policy of any kind, for acting; `statistics` is a file that the user names.
@@ -24,6 +25,7 @@ pub fn read_policy(path: &Path, given: Given, device: Device) -> anyhow::Result<
         .into());
     }
     let policy = Policy::read(path, given, device).or_input()?;
+    check_named_task(policy.config(), path)?;
     if let [first, others @ ..] = policy.config().ignored.as_slice() {
         let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
         tell(&format!("{path:?} holds `{first}`{others}, no part of a decision transformer: left out"));
@@ -66,7 +68,7 @@ pub fn read_adapter(
     Ok((facts, adapters))
 }
 
-/// Reads a policy, with an adapter folded in where there is one.
+/// Reads a policy, with an adapter folded in where there is one; statistics of data are taken later.
 pub fn read_merged(source: &Source, device: Device) -> anyhow::Result<Policy> {
     let (Source { policy: path, adapter, .. }, given) = (source, source.given());
     let Some(adapter) = adapter else { return read_policy(path, given, device) };
@@ -266,13 +268,8 @@ pub fn fitted_transformer(
     }
 }
 
-/// Refuses a policy that reads or chooses something else than what it is to meet.
-pub fn check_spaces(
-    config: &PolicyConfig,
-    shown: Shown,
-    action: &ActionSpace,
-    whose: &str,
-) -> anyhow::Result<()> {
+/// Refuses a policy that reads something else than what it is to meet.
+pub fn check_shown(config: &PolicyConfig, shown: Shown, whose: &str) -> anyhow::Result<()> {
     let reads = Shown {
         numbers: config.row_width() as usize,
         image: config.image_shape.map(|shape| shape.map(|size| size as usize)),
@@ -280,6 +277,17 @@ pub fn check_spaces(
     if reads != shown {
         return Err(InputError(format!("the policy reads states of {reads}, and {whose} has {shown}")).into());
     }
+    Ok(())
+}
+
+/// Refuses a policy that reads or chooses something else than what it is to meet.
+pub fn check_spaces(
+    config: &PolicyConfig,
+    shown: Shown,
+    action: &ActionSpace,
+    whose: &str,
+) -> anyhow::Result<()> {
+    check_shown(config, shown, whose)?;
     check_actions(action, whose)?;
     let (kind, count) = match action {
         ActionSpace::MultiDiscrete { .. } => unreachable!("it was refused"),

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use eva_rl_agents::model::Given;
+use eva_rl_agents::model::{Given, PolicyConfig as HfConfig};
 
-use crate::config::{self, PolicyConfig};
+use super::data_statistics::{statistics_beside, take_statistics_of};
+use super::reading::check_task;
+use crate::config::{self, PolicyConfig, StatisticsFrom};
+use crate::data::Dataset;
 use crate::support::errors::{InputError, OrInput};
 
 /// A policy, and an adapter of it where there is one.
@@ -14,8 +17,8 @@ pub struct Source {
     pub policy: PathBuf,
     /// An adapter folder of that policy.
     pub adapter: Option<PathBuf>,
-    /// What the policy's files may lack.
-    pub statistics: Option<PathBuf>,
+    /// Where what the policy's files may lack is taken from.
+    pub statistics: Option<StatisticsFrom>,
     /// The task to play, of a policy that knows several.
     pub task: Option<String>,
 }
@@ -23,18 +26,42 @@ pub struct Source {
 impl Source {
     /// What the user says of the policy beside where it is.
     pub fn given(&self) -> Given<'_> {
-        Given { statistics: self.statistics.as_deref(), task: self.task.as_deref() }
+        let file = self.statistics.as_ref().and_then(StatisticsFrom::file);
+        Given { statistics: file, task: self.task.as_deref() }
+    }
+
+    /// Takes the statistics of `data`, where those are meant.
+    pub fn take_statistics(
+        &self,
+        config: &mut HfConfig,
+        data: &[Dataset],
+        path: Option<&Path>,
+    ) -> anyhow::Result<()> {
+        if self.statistics != Some(StatisticsFrom::Data) {
+            return Ok(());
+        }
+        check_task(config, &self.policy)?;
+        let (false, Some(path)) = (data.is_empty(), path) else {
+            let text = "--statistics is data, expected --data with a dataset beside it";
+            return Err(InputError(text.to_owned()).into());
+        };
+        take_statistics_of(config, data, &path.display().to_string())
     }
 
     /// `path` is a policy, a run (whose best policy is meant), its `best/`, a checkpoint of it, or an adapter of
     /// one of these.
-    pub fn of(path: &Path, adapter: Option<&Path>, given: Given) -> anyhow::Result<Self> {
-        let (statistics, task) = (given.statistics.map(Path::to_owned), given.task.map(str::to_owned));
+    pub fn of(
+        path: &Path,
+        adapter: Option<&Path>,
+        statistics: Option<StatisticsFrom>,
+        task: Option<String>,
+    ) -> anyhow::Result<Self> {
         let Some(saved) = saved(path)? else {
+            let beside = adapter.and_then(statistics_beside).map(StatisticsFrom::File);
             return Ok(Self {
                 policy: path.to_owned(),
                 adapter: adapter.map(Path::to_owned),
-                statistics,
+                statistics: statistics.or(beside),
                 task,
             });
         };
@@ -68,8 +95,12 @@ impl Source {
             ))
         })?;
         let (own_statistics, own_task) = own.unwrap_or_default();
-        let own = own_statistics.and_then(|file| base_at_hand(None, Some(&file), &root));
-        Ok(Self { policy, adapter: Some(adapter), statistics: statistics.or(own), task: task.or(own_task) })
+        let own = match own_statistics {
+            Some(StatisticsFrom::File(file)) => base_at_hand(None, Some(&file), &root),
+            Some(StatisticsFrom::Data) | None => statistics_beside(&adapter),
+        };
+        let statistics = statistics.or(own.map(StatisticsFrom::File));
+        Ok(Self { policy, adapter: Some(adapter), statistics, task: task.or(own_task) })
     }
 }
 

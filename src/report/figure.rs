@@ -137,7 +137,7 @@ fn wrapped(text: &str, most: usize) -> Vec<String> {
 }
 
 /// The picture in pixels, with letters that are the same on every machine.
-fn png(svg: &str) -> anyhow::Result<Vec<u8>> {
+pub fn png(svg: &str) -> anyhow::Result<Vec<u8>> {
     let mut fonts = fontdb::Database::new();
     fonts.load_font_data(UBUNTU_LIGHT.to_vec());
     let family = fonts.faces().next().and_then(|face| Some(face.families.first()?.0.clone()));

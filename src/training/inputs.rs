@@ -8,8 +8,8 @@ use serde_json::Value;
 use tch::Device;
 
 use super::adapter_init::{check_rank, check_tokens, new_policy};
-use crate::config::{LossConfig, OnlineConfig, PolicyConfig, RunPlan};
-use crate::data::{self, Dataset, Replay, texts};
+use crate::config::{LossConfig, OnlineConfig, PolicyConfig, RunPlan, StatisticsFrom};
+use crate::data::{self, Dataset, Replay, greatest_return, texts};
 use crate::evaluation::Task;
 use crate::policies;
 use crate::support::errors::{InputError, OrInput, env_failure, tell};
@@ -25,6 +25,8 @@ pub struct TrainInputs {
     pub offline: Replay,
     /// What no update sees; may be nothing.
     pub validation: Replay,
+    /// The greatest return of the data's episodes.
+    pub best_return: f32,
     /// What evaluations play instead of the environment, if anything.
     pub tasks: Vec<Task>,
     /// The environment of exploration and evaluations.
@@ -35,16 +37,23 @@ pub struct TrainInputs {
 pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyhow::Result<TrainInputs> {
     let pretrained = match &plan.policy {
         PolicyConfig::Pretrained { path, statistics, task } => {
-            let given = Given { statistics: statistics.as_deref(), task: task.as_deref() };
-            let policy = policies::read_transformer(path, given, device)?;
-            policies::conditioning(policy.config(), device, path, plan.env.target_return)?;
-            Some((policy, path))
+            let file = statistics.as_ref().and_then(StatisticsFrom::file);
+            let policy =
+                policies::read_transformer(path, Given { statistics: file, task: task.as_deref() }, device)?;
+            let of_data = *statistics == Some(StatisticsFrom::Data);
+            if !of_data {
+                // What is missing is said before the data are read; their best return may be the target.
+                let target = plan.env.target_return.map(|target| target.given(0.0));
+                policies::conditioning(policy.config(), device, path, target)?;
+            }
+            policies::check_task(policy.config(), path)?;
+            Some((policy, path, of_data))
         }
         PolicyConfig::New(_) => None,
     };
     let images = match (&plan.policy, &pretrained) {
         (PolicyConfig::New(new), _) => new.image_encoder.is_some(),
-        (_, Some((policy, _))) => policy.reads_images(),
+        (_, Some((policy, ..))) => policy.reads_images(),
         (PolicyConfig::Pretrained { .. }, None) => unreachable!("it was read"),
     };
     let env =
@@ -53,13 +62,17 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
     policies::check_actions(&env.spec().action, &format!("`{}`", plan.env.id))?;
     let datasets = read_datasets(plan, env.spec(), images)?;
     let tasks = if plan.evaluation.on_datasets { tasks(plan, &datasets, allow_imports)? } else { Vec::new() };
+    let best_return = greatest_return(&datasets);
+    let target = plan.env.target_return.map(|target| target.given(best_return));
     let (policy, mut conditioning) = match (&plan.policy, pretrained) {
-        (_, Some((policy, path))) => {
+        (_, Some((policy, path, of_data))) => {
             let (whose, shown) = (format!("`{}`", plan.env.id), policies::Shown::by(env.spec()));
             let action = &env.spec().action;
             let mut policy = policies::fitted_transformer(policy, shown, action, &whose)?;
+            if of_data {
+                policies::take_statistics_of(policy.config_mut(), &datasets, &named(&plan.data.datasets))?;
+            }
             policies::check_spaces(policy.config(), shown, action, &whose)?;
-            let target = plan.env.target_return;
             let conditioning = policies::conditioning(policy.config(), device, path, target)?;
             if conditioning.reads_returns {
                 policy.config_mut().target_return.get_or_insert(conditioning.target_return);
@@ -102,7 +115,7 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
     plan.evaluation.actions.check(&policy)?;
     check_rank(plan, &policy)?;
     check_tokens(&plan.adapter, &policy)?;
-    conditioning.target_return = plan.env.target_return.unwrap_or(conditioning.target_return);
+    conditioning.target_return = target.unwrap_or(conditioning.target_return);
     conditioning.return_cap = plan.rollout.max_return_to_go;
     check_split(plan, &datasets)?;
     tell_other_environments(plan, &datasets);
@@ -113,7 +126,7 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
     }
     policies::tell_long_episodes(policy.config(), env.spec());
     let (offline, validation) = split(plan, datasets, &conditioning);
-    Ok(TrainInputs { policy, conditioning, offline, validation, tasks, env })
+    Ok(TrainInputs { policy, conditioning, offline, validation, best_return, tasks, env })
 }
 
 /// Refuses algorithms and targets that mean nothing to a policy whose context goes on over episodes, whose actions are
@@ -213,6 +226,15 @@ fn env_difference(plan: &RunPlan, id: &str, kwargs: &Kwargs) -> Option<String> {
     Some(format!("was recorded with {first}"))
 }
 
+/// The folders of a config's data as one name.
+fn named(folders: &[PathBuf]) -> String {
+    match folders {
+        [] => String::new(),
+        [one] => one.display().to_string(),
+        [first, others @ ..] => format!("{} and {} more", first.display(), others.len()),
+    }
+}
+
 /// Each dataset's environment with the dataset's best return.
 fn tasks(plan: &RunPlan, datasets: &[Dataset], allow_imports: bool) -> anyhow::Result<Vec<Task>> {
     let task = |(path, dataset): (&PathBuf, &Dataset)| {
@@ -228,8 +250,7 @@ fn tasks(plan: &RunPlan, datasets: &[Dataset], allow_imports: bool) -> anyhow::R
             ))
             .into());
         }
-        let returns = dataset.trajectories.iter().map(|trajectory| trajectory.total_return() as f32);
-        let target_return = returns.reduce(f32::max).expect("a dataset has at least one trajectory");
+        let target_return = greatest_return(std::slice::from_ref(dataset));
         Ok(Task { env, kwargs, target_return })
     };
     plan.data.datasets.iter().zip(datasets).map(task).collect()

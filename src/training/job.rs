@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
-use eva_rl_agents::model::{Conditioning, Inputs};
+use eva_rl_agents::model::{Conditioning, Inputs, TransformerPolicy};
+use eva_rl_envs::ActionSpace;
 
 use super::adapter_init::{TaskWindows, initialise_adapters, restore_adapters};
 use super::inputs::TrainInputs;
 use super::online;
 use super::session::Learner;
 use super::session::{Run, RunLog, WindowReader};
-use crate::config::{LossConfig, OnlineConfig, OnlineDtConfig, RunPlan};
+use crate::config::{LossConfig, OnlineConfig, OnlineDtConfig, PolicyConfig, RunPlan};
 use crate::data::Replay;
-use crate::evaluation::Evaluated;
+use crate::evaluation::{Evaluated, Reproduction};
 use crate::metrics::{self, Recorder};
+use crate::report::reproduction_text;
 use crate::run_folder::model_card::{self, CardFacts};
 use crate::run_folder::{Checkpoint, RunDir, RunState};
 use crate::support::errors::{OrInput, tell};
@@ -33,8 +35,11 @@ pub fn train(
     resumed: Option<Checkpoint>,
     json: bool,
 ) -> anyhow::Result<()> {
-    let TrainInputs { policy, conditioning, offline, validation, tasks, env } = inputs;
+    let TrainInputs { policy, conditioning, offline, validation, best_return, tasks, env } = inputs;
     let (count, steps) = (offline.trajectories().count(), offline.steps());
+    if let (PolicyConfig::Pretrained { .. }, None) = (&plan.policy, &resumed) {
+        tell_reproduction(plan, &policy, &conditioning, &offline, &env.spec().action);
+    }
     let adapters = match &resumed {
         Some(checkpoint) => restore_adapters(plan, &policy, &checkpoint.tensors).or_input()?,
         None => {
@@ -73,7 +78,8 @@ pub fn train(
     }
     let log = RunLog::new(run_dir, recorder, evaluations, &state, total);
     let reader = WindowReader::new(&learner);
-    let mut run = Run { plan, learner, reader, conditioning, env, tasks, validation, state, saved, log };
+    let mut run =
+        Run { plan, learner, reader, conditioning, env, tasks, best_return, validation, state, saved, log };
     run.learn_what_was_reached();
     run.tell_targets(&offline);
 
@@ -98,6 +104,25 @@ pub fn train(
     };
     run_dir.write("README.md", &model_card::text(plan, run_dir, &facts))?;
     summarise(run_dir, &log.evaluations, &state, json)
+}
+
+/// Dimensions of actions that are listed at the start of a run.
+const LISTED: usize = 12;
+
+/// Says how the policy's actions on the data compare with the data's, and warns of conventions that seem to differ.
+fn tell_reproduction(
+    plan: &RunPlan,
+    policy: &TransformerPolicy,
+    conditioning: &Conditioning,
+    offline: &Replay,
+    action: &ActionSpace,
+) {
+    threads::for_passes(policy.config(), plan.optimiser.batch_size);
+    let found = Reproduction::of(policy, conditioning, offline, action);
+    reproduction_text(&found, LISTED).lines().for_each(tell);
+    for warning in found.warnings() {
+        tell(&format!("warning: {warning}"));
+    }
 }
 
 /// Finds the deviations by which a new run's actions begin to spread, where its config names none.

@@ -20,6 +20,7 @@ pub use core::fused_lora::{FusedLora, FusedOutput};
 pub use core::inputs::{Inputs, Predictions, Previous};
 pub use core::layers;
 pub use core::spaces::Spaces;
+pub use core::statistics::Statistics;
 pub use core::tasks::{Task, Tasks};
 pub use core::tokens::Token;
 pub use core::vocabulary::{UnknownText, Vocabulary};

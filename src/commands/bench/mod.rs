@@ -50,9 +50,14 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
 
 /// Environments alone; the actions were drawn before.
 fn env(args: &BenchEnvArgs) -> anyhow::Result<Value> {
-    let count = args.env.num_envs as usize;
-    let mut env = eva_rl_envs::make_with(&args.env.id, &args.env.kwargs(), count, &args.env.bridge(true)?)
-        .map_err(env_failure)?;
+    let count = args.env.options.num_envs as usize;
+    let mut env = eva_rl_envs::make_with(
+        &args.env.id,
+        &args.env.options.kwargs(),
+        count,
+        &args.env.options.bridge(&args.env.id, true)?,
+    )
+    .map_err(env_failure)?;
     let space = env.spec().action.clone();
     let mut draw = seeds::generator(0, Purpose::Acting, 0);
     let mut actions = vec![vec![0.0; count * space.width()]; 16];

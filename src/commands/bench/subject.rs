@@ -26,10 +26,10 @@ pub struct Subject {
 
 /// Reads them, and checks that they fit each other.
 pub fn subject(path: &Path, given: &GivenArgs, args: &EnvArgs, whole: bool) -> anyhow::Result<Subject> {
-    let (kwargs, count) = (args.kwargs(), args.num_envs as usize);
+    let (kwargs, count) = (args.options.kwargs(), args.options.num_envs as usize);
     let make = if whole { eva_rl_envs::make_with } else { eva_rl_envs::make_halves };
-    let policy = policies::read_transformer(path, given.given(), Device::Cpu)?;
-    let bridge = args.bridge(policy.reads_images())?;
+    let policy = policies::read_transformer(path, given.given()?, Device::Cpu)?;
+    let bridge = args.options.bridge(&args.id, policy.reads_images())?;
     let env = make(&args.id, &kwargs, count, &bridge).or_input()?;
     let (whose, shown) = (format!("`{}`", args.id), policies::Shown::by(env.spec()));
     let policy = policies::fitted_transformer(policy, shown, &env.spec().action, &whose)?;

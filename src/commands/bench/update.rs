@@ -42,7 +42,7 @@ fn read(args: &BenchUpdateArgs) -> anyhow::Result<(TransformerPolicy, Source)> {
         return Ok((policy, Box::new(source)));
     }
     let path = args.inputs.as_ref().context("clap lets neither --env nor --inputs be absent")?;
-    let policy = policies::read_transformer(&args.policy, args.given.given(), Device::Cpu)?;
+    let policy = policies::read_transformer(&args.policy, args.given.given()?, Device::Cpu)?;
     let inputs = read_inputs(path, policy.config())?;
     let windows = inputs.timesteps.size()[0];
     if windows < batch {

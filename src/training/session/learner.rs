@@ -14,6 +14,7 @@ use tch::{Device, Tensor};
 use super::non_finite::{NonFiniteProbe, NonFiniteSource};
 use crate::config::{LossConfig, OptimiserConfig, Precision, RunPlan};
 use crate::metrics::{self, Metric};
+use crate::policies;
 
 /// The adapters' scale among a checkpoint's tensors, as the bits of an f64.
 pub const ADAPTER_SCALE: &str = "adapter_scale";
@@ -242,7 +243,10 @@ impl Learner {
         let part = self.trained_folder(folder);
         std::fs::create_dir(&part).with_context(|| format!("cannot make {part:?}"))?;
         match &self.folder {
-            Some(facts) => facts.write(&self.adapters, &part)?,
+            Some(facts) => {
+                facts.write(&self.adapters, &part)?;
+                policies::write_statistics(self.policy.config(), &part)?;
+            }
             None => model::write(&self.policy, &part)?,
         }
         Ok(())

@@ -42,6 +42,8 @@ pub struct Run<'a> {
     pub env: Box<dyn VecEnv>,
     /// What is played in evaluations instead, where the plan says so.
     pub tasks: Vec<Task>,
+    /// The greatest return of the data's episodes, of which targets may be multiples.
+    pub best_return: f32,
     /// The validation episodes; holds nothing where there are none.
     pub validation: Replay,
     /// Where it stands.
@@ -184,14 +186,15 @@ impl Run<'_> {
 
     /// The target return of exploration.
     pub fn exploration_target(&self, exploration: &ExplorationConfig) -> f32 {
-        exploration.target_return.unwrap_or(self.conditioning.target_return)
+        let own = exploration.target_return.map(|target| target.given(self.best_return));
+        own.unwrap_or(self.conditioning.target_return)
     }
 
     /// The target returns of evaluations; those of the datasets' own environments are the tasks' own.
     fn evaluation_targets(&self) -> Vec<f32> {
         match self.plan.evaluation.target_returns.as_slice() {
             [] => vec![self.conditioning.target_return],
-            targets => targets.to_vec(),
+            targets => targets.iter().map(|target| target.given(self.best_return)).collect(),
         }
     }
 

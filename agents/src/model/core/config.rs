@@ -63,6 +63,8 @@ pub enum StatisticsSource {
     File(std::path::PathBuf),
     /// The table of published releases.
     Release(String),
+    /// A dataset, of this name.
+    Data(String),
 }
 
 impl std::fmt::Display for StatisticsSource {
@@ -71,6 +73,7 @@ impl std::fmt::Display for StatisticsSource {
             Self::Config => f.write_str("config.json"),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Release(name) => write!(f, "the published release {name}"),
+            Self::Data(name) => write!(f, "the data {name}"),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod fused_lora;
 pub mod inputs;
 pub mod layers;
 pub mod spaces;
+pub mod statistics;
 pub mod tasks;
 pub mod tokens;
 pub mod vocabulary;

@@ -81,18 +81,20 @@ fn read_tensors(
         complete(&mut table, &|name| file.shape(name));
     }
     let origin = statistics::complete(&mut table, file.path(), given.statistics)?;
-    let config = parse_config(table, path, origin)?;
-    let config = choose_task(config, path, given.task)?;
+    let config = parse_config(table, path, &origin)?;
+    let config = choose_task(config, path, given.task, &origin)?;
     // A config without `model_type` says its family only now.
     let file = file.without_prefix(families::of(&config).known_tensor);
     read_weights(config, file, device)
 }
 
-/// The config for one of its tasks, which a file beside the `config.json` at `path` tells of where the family has such.
+/// The config for one of its tasks, which a file beside the `config.json` at `path` tells of where the family has such;
+/// the statistics of `origin`, if it is another file, count before the task's own.
 fn choose_task(
     mut config: PolicyConfig,
     path: &Path,
     task: Option<&str>,
+    origin: &Origin,
 ) -> Result<PolicyConfig, PolicyError> {
     let mut path = path.to_owned();
     if let Some(file) = families::of(&config).tasks_file {
@@ -105,8 +107,17 @@ fn choose_task(
         config.statistics_from = StatisticsSource::File(path.clone());
         tasks::check(&config.tasks).map_err(|source| PolicyError::Field { path: path.clone(), source })?;
     }
-    let config = config.for_task(task).and_then(|config| families::check(&config).map(|()| config));
-    config.map_err(|source| PolicyError::Field { path, source })
+    if families::of(&config).fit.is_some() {
+        // What it plays is the environment's affair; names of tasks are those of its authors' data.
+        return Ok(PolicyConfig { task: task.map(str::to_owned).or(config.task), ..config });
+    }
+    let bad = |path: &Path, source| PolicyError::Field { path: path.to_owned(), source };
+    let mut config = config.for_task(task).map_err(|source| bad(&path, source))?;
+    if let (false, StatisticsSource::File(file)) = (config.tasks.is_empty(), &origin.source) {
+        config.take_statistics(origin.statistics(), StatisticsSource::File(file.clone()));
+    }
+    families::check(&config).map_err(|source| bad(origin.file_of(&source.key, &path), source))?;
+    Ok(config)
 }
 
 /// The policy of a config with the weights of a file.
@@ -153,7 +164,7 @@ fn read_weights(
 pub(super) fn parse_config(
     mut table: Map<String, Value>,
     path: &Path,
-    origin: Origin,
+    origin: &Origin,
 ) -> Result<PolicyConfig, PolicyError> {
     let parse = |path: &Path, reason: String| PolicyError::Parse { path: path.to_owned(), reason };
     let model_type = table.get("model_type").and_then(Value::as_str);
@@ -176,7 +187,7 @@ pub(super) fn parse_config(
         let path = origin.file_of(&source.key, path).to_owned();
         PolicyError::Field { path, source }
     })?;
-    config.statistics_from = origin.source;
+    config.statistics_from = origin.source.clone();
     Ok(config)
 }
 

@@ -48,6 +48,14 @@ impl Policy {
         }
     }
 
+    /// The same, to say otherwise how the policy is used.
+    pub fn config_mut(&mut self) -> &mut PolicyConfig {
+        match self {
+            Self::Transformer(policy) => policy.config_mut(),
+            Self::TorchScript(script) => script.config_mut(),
+        }
+    }
+
     /// Whether it can read images.
     pub fn reads_images(&self) -> bool {
         match self {

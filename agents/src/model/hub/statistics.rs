@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::error::PolicyError;
 use super::releases;
 use crate::model::core::config::StatisticsSource;
+use crate::model::core::statistics::Statistics;
 
 /// The file beside a policy's weights.
 const SIDECAR: &str = "statistics.json";
@@ -35,8 +36,8 @@ const KEYS: [&str; 12] = [
 pub struct Origin {
     /// The same in short.
     pub source: StatisticsSource,
-    /// The keys that a file of statistics says.
-    keys: Vec<String>,
+    /// What a file of statistics says.
+    table: Map<String, Value>,
 }
 
 impl Origin {
@@ -44,9 +45,14 @@ impl Origin {
     pub fn file_of<'a>(&'a self, key: &str, config: &'a Path) -> &'a Path {
         let key = key.split(['.', '[']).next().unwrap_or_default();
         match &self.source {
-            StatisticsSource::File(path) if self.keys.iter().any(|own| own == key) => path,
+            StatisticsSource::File(path) if self.table.contains_key(key) => path,
             _ => config,
         }
+    }
+
+    /// The statistics of that file, if there is one; its numbers were read as a config's before.
+    pub fn statistics(&self) -> Statistics {
+        serde_json::from_value(Value::Object(self.table.clone())).unwrap_or_default()
     }
 }
 
@@ -64,9 +70,8 @@ pub fn complete(
     };
     if let Some(path) = file {
         let table = read(&path)?;
-        let keys = table.keys().cloned().collect();
-        config.extend(table);
-        return Ok(Origin { source: StatisticsSource::File(path), keys });
+        config.extend(table.clone());
+        return Ok(Origin { source: StatisticsSource::File(path), table });
     }
     let known = ["state_mean", "state_std", "return_scale", "target_return"];
     if !known.iter().any(|key| config.contains_key(*key))
@@ -78,16 +83,16 @@ pub fn complete(
         config.insert("state_mean".to_owned(), json!(release.state_mean));
         config.insert("state_std".to_owned(), json!(release.state_std));
         let source = StatisticsSource::Release(release.name.to_owned());
-        return Ok(Origin { source, keys: Vec::new() });
+        return Ok(Origin { source, table: Map::new() });
     }
     if !config.contains_key("target_return")
         && let Some(game) = releases::recognise_atari(weights, config)
     {
         config.insert("target_return".to_owned(), json!(game.target_return));
         let source = StatisticsSource::Release(format!("decision_transformer_atari, {}", game.name));
-        return Ok(Origin { source, keys: Vec::new() });
+        return Ok(Origin { source, table: Map::new() });
     }
-    Ok(Origin { source: StatisticsSource::Config, keys: Vec::new() })
+    Ok(Origin { source: StatisticsSource::Config, table: Map::new() })
 }
 
 fn read(path: &Path) -> Result<Map<String, Value>, PolicyError> {

@@ -80,7 +80,7 @@ impl TorchScript {
                 return Err(refuse(key, "absent", wanted));
             }
         }
-        let config = parse_config(table, &config_path, origin)?;
+        let config = parse_config(table, &config_path, &origin)?;
         if config.action_kind == ActionKind::Binned {
             let wanted = "\"continuous\" or \"discrete\" for a TorchScript module";
             return Err(refuse("action_kind", "\"binned\"", wanted));
@@ -101,6 +101,11 @@ impl TorchScript {
     /// What is known of its use.
     pub fn config(&self) -> &PolicyConfig {
         &self.config
+    }
+
+    /// The same, to say otherwise how the module is used.
+    pub fn config_mut(&mut self) -> &mut PolicyConfig {
+        &mut self.config
     }
 
     /// Where the module runs.
