@@ -15,6 +15,7 @@
 //! | `foundation` | policies of many tasks: named, played, trained, refused |
 //! | `pixels` | policies that read images: data, training, refusals |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
+//! | `hub`, `hub_server` | names of the Hub and of minari, downloads with faults, uploads |
 //! | `init` | configs to start from |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
 //! | `messages` | what the program says of common mistakes, word for word |
@@ -28,6 +29,8 @@ mod bridge;
 mod examples;
 mod faults;
 mod foundation;
+mod hub;
+mod hub_server;
 mod imports;
 mod init;
 mod job;

@@ -10,6 +10,7 @@ use tch::{Device, Tensor};
 use crate::cli::InspectArgs;
 use crate::data::{self, Reading, Trajectory};
 use crate::evaluation::Evaluated;
+use crate::hub::{self, HubName};
 use crate::policies;
 use crate::report::eva_summary::EvaSummary;
 use crate::run_folder::{Checkpoint, RunDir};
@@ -24,18 +25,19 @@ const EVALUATIONS: &str = "evaluations";
 
 /// Runs `inspect`.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
-    let path = &saved_by_a_run(&args.path);
+    let path = &saved_by_a_run(&at_hand(&args.path)?);
     let found = if path.join("data/main_data.hdf5").is_file() {
         dataset(path, args.reading.reading(true))?
     } else if path.join("config.toml").is_file() {
         run_folder(path)?
     } else if path.join("config.json").is_file() || path.is_file() {
-        policy(path, args.given.given())?
+        // What is of the Hub is read as such: by what runs no code.
+        policy(if HubName::of(&args.path).is_some() { &args.path } else { path }, args.given.given())?
     } else if AdapterFolder::locate(path).is_ok() {
         adapter(path)?
     } else {
         let text = format!(
-            "{path:?} is no policy (config.json or .pt), adapter (adapter_config.json), dataset (data/main_data.hdf5) or run (config.toml)"
+            "{path:?} is no policy (config.json or .pt), adapter (adapter_config.json), dataset (data/main_data.hdf5) or run (config.toml), and no name (hf:OWNER/NAME, minari:NAMESPACE/NAME)"
         );
         return Err(InputError(text).into());
     };
@@ -65,6 +67,12 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The folder of a policy, an adapter or a dataset that is named.
+fn at_hand(path: &Path) -> anyhow::Result<PathBuf> {
+    let is_dataset = path.to_string_lossy().starts_with("minari:");
+    if is_dataset { hub::dataset(path) } else { hub::local(path) }
 }
 
 /// The adapter or the policy that a run's `best/` or checkpoint holds.
@@ -157,7 +165,7 @@ fn adapter(path: &Path) -> anyhow::Result<Value> {
 }
 
 fn dataset(path: &Path, reading: Reading) -> anyhow::Result<Value> {
-    let dataset = data::read_with(path, reading).or_input()?;
+    let dataset = data::read_named(path, reading)?;
     if let Some(faults) = dataset.faults() {
         tell(&format!("the dataset {path:?}: {faults}"));
     }

@@ -34,10 +34,11 @@ pub struct TrainInputs {
 /// Reads the policy, the data and the environment, and checks that they fit each other.
 pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyhow::Result<TrainInputs> {
     let pretrained = match &plan.policy {
-        PolicyConfig::Pretrained { path, statistics, task } => {
+        PolicyConfig::Pretrained { statistics, task, .. } => {
             let given = Given { statistics: statistics.as_deref(), task: task.as_deref() };
-            let policy = policies::read_transformer(path, given, device)?;
-            policies::conditioning(policy.config(), device, path, plan.env.target_return)?;
+            let path = plan.policy.source().expect("it is pretrained");
+            let policy = policies::read_transformer(&path, given, device)?;
+            policies::conditioning(policy.config(), device, &path, plan.env.target_return)?;
             Some((policy, path))
         }
         PolicyConfig::New(_) => None,
@@ -60,7 +61,7 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
             let mut policy = policies::fitted_transformer(policy, shown, action, &whose)?;
             policies::check_spaces(policy.config(), shown, action, &whose)?;
             let target = plan.env.target_return;
-            let conditioning = policies::conditioning(policy.config(), device, path, target)?;
+            let conditioning = policies::conditioning(policy.config(), device, &path, target)?;
             if conditioning.reads_returns {
                 policy.config_mut().target_return.get_or_insert(conditioning.target_return);
             }
@@ -158,7 +159,7 @@ fn check_algorithm(
 fn read_datasets(plan: &RunPlan, spec: &EnvSpec, images: bool) -> anyhow::Result<Vec<Dataset>> {
     let mut datasets = Vec::new();
     for path in &plan.data.datasets {
-        let dataset = data::read_with(path, plan.data.reading(images)).or_input()?;
+        let dataset = data::read_named(path, plan.data.reading(images))?;
         if let Some(faults) = dataset.faults() {
             tell(&format!("the dataset {path:?}: {faults}"));
         }
