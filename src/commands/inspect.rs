@@ -71,7 +71,8 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
 
 /// The folder of a policy, an adapter or a dataset that is named.
 fn at_hand(path: &Path) -> anyhow::Result<PathBuf> {
-    let is_dataset = path.to_string_lossy().starts_with("minari:");
+    let text = path.to_string_lossy();
+    let is_dataset = ["minari:", "hf://"].iter().any(|start| text.starts_with(start));
     if is_dataset { hub::dataset(path) } else { hub::local(path) }
 }
 

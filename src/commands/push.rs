@@ -42,10 +42,10 @@ pub fn run(args: PushArgs) -> anyhow::Result<()> {
             format!("--base is {other:?}, and {saved:?} is a whole policy, expected it to be left out");
         return Err(InputError(text).into());
     }
-    let mut uploads = Vec::new();
-    for file in hub::wanted(&name, &files_in(&saved)?).map_err(HubError::for_command)? {
-        uploads.push(Upload { file: saved.join(&file), path: file });
-    }
+    let files = hub::wanted(&name, &files_in(&saved)?).map_err(HubError::for_command)?;
+    let files = [hub::shards(&saved, &files), files].concat();
+    let mut uploads: Vec<Upload> =
+        files.into_iter().map(|file| Upload { file: saved.join(&file), path: file }).collect();
     if let Some(base) = &base {
         let rewritten = aside.path().join("adapter_config.json");
         fs::write(&rewritten, with_base(&saved, base)?)?;

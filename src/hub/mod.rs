@@ -20,7 +20,7 @@ pub use error::HubError;
 pub use name::{HubName, is_commit, is_repo};
 pub use push::{Push, Upload, push};
 pub use settings::Settings;
-pub use wanted::wanted;
+pub use wanted::{shards, wanted};
 
 /// Where a user's policy or adapter lies on this machine: the path itself where it is no name of the Hub.
 pub fn local(path: &Path) -> anyhow::Result<PathBuf> {

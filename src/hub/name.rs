@@ -26,7 +26,6 @@ impl HubName {
     /// The name that a user's `path` is, if it is one.
     pub fn of(path: &Path) -> Option<Result<Self, HubError>> {
         let text = path.to_str()?.strip_prefix(PREFIX)?;
-        let text = text.strip_prefix("//").unwrap_or(text);
         Some(Self::parse(text).map_err(|wrong| {
             HubError::Input(format!("{:?} {wrong}, expected {FORM}", path.to_string_lossy()))
         }))
@@ -140,7 +139,6 @@ mod tests {
     #[test]
     fn a_name_has_a_repository_a_revision_and_a_folder() {
         check("hf:a/b", "a/b", None, None);
-        check("hf://a/b", "a/b", None, None);
         check("hf:a/b@v1.0", "a/b", Some("v1.0"), None);
         check("hf:a/b/c/d/", "a/b", None, Some("c/d"));
         check("hf:a/b@v1/c", "a/b", Some("v1"), Some("c"));
@@ -159,6 +157,7 @@ mod tests {
             "hf:a/b@../x",
             "hf:a/b/../c",
             "hf:a b/c",
+            "hf://a/b",
             "hf:a/b--c",
         ];
         for text in wrongs {

@@ -4,15 +4,13 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use serde_json::Value;
-
 use super::cache::CachedRepo;
 use super::client::{Client, quoted};
 use super::download::RemoteFile;
 use super::error::HubError;
 use super::name::{HubName, is_commit};
 use super::settings::Settings;
-use super::wanted::wanted;
+use super::wanted::{shards, wanted};
 use crate::support::errors::tell;
 use crate::support::progress;
 
@@ -74,7 +72,9 @@ fn find(name: &HubName) -> Result<Snapshot, HubError> {
     let siblings = listed["siblings"].as_array().ok_or_else(strange)?;
     let files: Vec<String> =
         siblings.iter().filter_map(|file| Some(file["rfilename"].as_str()?.to_owned())).collect();
-    let bytes = download(&client, name, &repo, commit, &wanted(name, &files)?)?;
+    let files = wanted(name, &files)?;
+    let mut bytes = download(&client, name, &repo, commit, &files)?;
+    bytes += download(&client, name, &repo, commit, &shards(&repo.snapshot(commit), &files))?;
     repo.note(name.revision(), commit)?;
     let snapshot = located(name, &repo, commit);
     let how = if bytes == 0 {
@@ -117,18 +117,12 @@ fn cached(name: &HubName, repo: &CachedRepo, settings: &Settings) -> Result<Snap
     };
     let files = wanted(name, &repo.files(&commit))
         .map_err(|_| format!("the cache {cache:?} has {name} without its weights"))?;
-    let snapshot = located(name, repo, &commit);
-    for index in files.iter().filter(|file| file.ends_with(".index.json")) {
-        let text = std::fs::read(repo.snapshot(&commit).join(index)).unwrap_or_default();
-        let index: Value = serde_json::from_slice(&text).unwrap_or_default();
-        let shards =
-            index["weight_map"].as_object().into_iter().flatten().filter_map(|(_, shard)| shard.as_str());
-        let folder = &snapshot.local;
-        if let Some(shard) = shards.into_iter().find(|shard| !folder.join(shard).is_file()) {
-            return Err(format!("the cache {cache:?} has {name} without `{shard}`"));
-        }
+    if let Some(shard) =
+        shards(&repo.snapshot(&commit), &files).iter().find(|shard| !repo.has(&commit, shard))
+    {
+        return Err(format!("the cache {cache:?} has {name} without `{shard}`"));
     }
-    Ok(snapshot)
+    Ok(located(name, repo, &commit))
 }
 
 fn located(name: &HubName, repo: &CachedRepo, commit: &str) -> Snapshot {

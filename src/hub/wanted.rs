@@ -1,5 +1,11 @@
 //! Which files of a repository are taken: those that the readers of policies and adapters look at.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
 use super::error::HubError;
 use super::name::{HubName, is_safe};
 
@@ -19,6 +25,9 @@ const WEIGHTS: [(&str, &str); 6] = [
 
 /// Ends of files of weights that are taken where they are named.
 const ENDS: [&str; 5] = ["safetensors", "bin", "pth", "pt", "ckpt"];
+
+/// The end of an index of shards.
+const INDEX: &str = ".index.json";
 
 /// The files that `name` means among all `files` of its repository; a sentence where there are none.
 pub fn wanted(name: &HubName, files: &[String]) -> Result<Vec<String>, HubError> {
@@ -42,7 +51,7 @@ pub fn wanted(name: &HubName, files: &[String]) -> Result<Vec<String>, HubError>
         .collect();
     let mut found: Vec<&str> = JSON.into_iter().filter(|json| inside.contains(json)).collect();
     match weights {
-        Some(file) if ENDS.iter().any(|end| file.ends_with(&format!(".{end}"))) => found.push(file),
+        Some(file) if is_weights(file) => found.push(file),
         Some(file) => {
             let text = format!(
                 "{name} is the file `{file}`, expected a folder, or weights that end in .safetensors, .bin, .pth or .pt"
@@ -52,7 +61,7 @@ pub fn wanted(name: &HubName, files: &[String]) -> Result<Vec<String>, HubError>
         None => {
             let of_policy = weights_in(&inside, &WEIGHTS[..3]);
             let of_adapter = weights_in(&inside, &WEIGHTS[3..]);
-            if of_policy.is_empty() && of_adapter.is_empty() {
+            if of_policy.is_none() && of_adapter.is_none() {
                 return Err(HubError::Input(format!(
                     "{name} has no weights of a policy or an adapter{}",
                     elsewhere(name, files)
@@ -64,21 +73,33 @@ pub fn wanted(name: &HubName, files: &[String]) -> Result<Vec<String>, HubError>
     Ok(found.into_iter().map(|file| format!("{prefix}{file}")).collect())
 }
 
-/// The first of `kinds` that is there: one file, or an index with its shards.
-fn weights_in<'a>(inside: &[&'a str], kinds: &[(&str, &str)]) -> Vec<&'a str> {
-    for (stem, end) in kinds {
+/// The first of `kinds` that is there: one file, or an index, whose shards are known once it is read.
+fn weights_in<'a>(inside: &[&'a str], kinds: &[(&str, &str)]) -> Option<&'a str> {
+    let names = kinds.iter().flat_map(|(stem, end)| {
         let whole = format!("{stem}.{end}");
-        let index = format!("{whole}.index.json");
-        if let Some(file) = inside.iter().find(|file| **file == whole) {
-            return vec![file];
-        }
-        if let Some(file) = inside.iter().find(|file| **file == index) {
-            let (start, end) = (format!("{stem}-"), format!(".{end}"));
-            let shards = inside.iter().filter(|file| file.starts_with(&start) && file.ends_with(&end));
-            return std::iter::once(file).chain(shards).copied().collect();
-        }
+        [format!("{whole}{INDEX}"), whole].into_iter().rev()
+    });
+    names.into_iter().find_map(|name| inside.iter().find(|file| **file == name).copied())
+}
+
+/// The files of weights that the indices among `files`, which lie in `folder`, name, beside themselves.
+pub fn shards(folder: &Path, files: &[String]) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    for index in files.iter().filter(|file| file.ends_with(INDEX)) {
+        let text = fs::read(folder.join(index)).unwrap_or_default();
+        let table: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let beside = index.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        let names =
+            table["weight_map"].as_object().into_iter().flatten().filter_map(|(_, shard)| shard.as_str());
+        // Readers refuse an index that names a path, or what is no file of weights.
+        let names = names.filter(|name| is_safe(name) && !name.contains('/') && is_weights(name));
+        found.extend(names.map(|name| format!("{beside}{name}")));
     }
-    Vec::new()
+    found.into_iter().collect()
+}
+
+fn is_weights(file: &str) -> bool {
+    ENDS.iter().any(|end| file.ends_with(&format!(".{end}")))
 }
 
 /// Folders of the repository that hold what `name` lacks.
@@ -100,8 +121,6 @@ fn elsewhere(name: &HubName, files: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn taken(name: &str, files: &[&str]) -> Result<Vec<String>, String> {
@@ -135,15 +154,16 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_those_beside_their_index() {
-        let all = [
-            "config.json",
-            "model.safetensors.index.json",
-            "model-1-of-2.safetensors",
-            "model-2-of-2.safetensors",
-            "other-1.safetensors",
-        ];
-        assert_eq!(taken("hf:a/b", &all).unwrap().len(), 4);
+    fn shards_are_the_files_beside_an_index_that_it_names() {
+        let all = ["config.json", "model.safetensors.index.json", "part-1.safetensors", "other.safetensors"];
+        assert_eq!(taken("hf:a/b", &all).unwrap(), ["config.json", "model.safetensors.index.json"]);
+        let folder = tempfile::tempdir().unwrap();
+        let text =
+            r#"{"weight_map": {"a": "part-1.safetensors", "b": "../evil.safetensors", "c": "run.py"}}"#;
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        fs::write(folder.path().join("sub/model.safetensors.index.json"), text).unwrap();
+        let index = ["sub/model.safetensors.index.json".to_owned()];
+        assert_eq!(shards(folder.path(), &index), ["sub/part-1.safetensors"]);
     }
 
     #[test]
