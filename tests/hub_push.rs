@@ -84,6 +84,7 @@ fn a_run_s_best_adapter_is_pushed_with_its_card() {
 
     // Without --base the path's last name stands there, and this is told. Large files may go in parts.
     hub.server.state().part = Some(700);
+    hub.server.state().stored.clear();
     let output = push(&["push", run.to_str().unwrap(), "hf:me/tuned", "--private"]);
     check_refused(&output, 2, &["is public, and --private is given; nothing is uploaded"]);
     let (out, err) =

@@ -33,7 +33,7 @@ for name in ("config.json", "model.safetensors"):
 """
 LOAD = """
 import minari
-print(minari.load_dataset("toy/heavy-v0").total_episodes, sorted(minari.list_local_datasets()))
+print(minari.load_dataset("pendulum/heavy-v0").total_episodes, sorted(minari.list_local_datasets()))
 """
 
 
@@ -60,6 +60,8 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self):
         parts = self.path.split("?")[0].strip("/").split("/")
+        if len(parts) < 4:
+            return self.answer(404, b"{}")
         if parts[0] == "api":
             kind, owner, name, *rest = parts[1:]
             files = self.repos.get(f"{kind}/{owner}/{name}")
@@ -102,7 +104,7 @@ def main():
     binary = str(Path(parser.parse_args().binary).resolve())
     root = Path(__file__).resolve().parents[2]
     Hub.repos["models/me/pendulum"] = files_of(root / "policies/pendulum")
-    Hub.repos["datasets/farama-minari/toy"] = {
+    Hub.repos["datasets/farama-minari/pendulum"] = {
         "namespace_metadata.json": b"{}",
         **files_of(root / "tests/golden/minari/pendulum/heavy-v0/data", "heavy-v0/data/"),
     }
@@ -134,10 +136,10 @@ def main():
             links = sorted(path for path in base.glob("snapshots/*/*"))
             layouts.append({str(path.relative_to(base)): os.readlink(path) for path in links})
         check("both caches have the same links", layouts[0] == layouts[1] and len(layouts[0]) == 2, layouts)
-        holds, found = run([binary, "inspect", "minari:toy/heavy-v0"], ours)
+        holds, found = run([binary, "inspect", "minari:pendulum/heavy-v0"], ours)
         check("eva-rl downloads a dataset", holds, found if not holds else "")
         holds, found = run([*python, LOAD], ours)
-        check("minari loads and lists it", holds and found.endswith("['toy/heavy-v0']"), found)
+        check("minari loads and lists it", holds and found.endswith("['pendulum/heavy-v0']"), found)
     sys.exit(1 if FAILED else 0)
 
 
