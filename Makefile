@@ -241,6 +241,7 @@ interop: .venv build datasets/pendulum-g14-v0
 	.venv/bin/python tools/interop/check_interop.py --dataset datasets/pendulum-g14-v0 runs/interop-data/* --policy policies/pendulum \
 		--adapter runs/interop/best/adapter --run runs/interop
 	.venv/bin/python -W ignore tools/interop/check_d4rl.py --binary $(PROGRAM)
+	.venv/bin/python -W ignore tools/interop/check_hub.py --binary $(PROGRAM)
 	.venv/bin/python -W ignore tools/interop/check_policies.py --cases 60
 	rm -rf runs/interop-methods
 	EVA_RL_METHODS_OUT=$(CURDIR)/runs/interop-methods cargo test --release -p eva-rl-agents --test it -- methods

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod data;
 mod evaluation;
+mod hub;
 mod metrics;
 pub mod parity;
 mod policies;
@@ -48,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => commands::bench::run(args),
         Command::Sweep(args) => commands::sweep::run(args),
         Command::Completions(args) => commands::completions::run(args),
+        Command::Push(args) => commands::push::run(args),
         Command::Report(args) => commands::report::run(args),
     });
     match outcome {

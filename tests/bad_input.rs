@@ -70,7 +70,7 @@ fn configs() {
     check(
         &bench,
         &["evaluate", "edbeeching/decision-transformer-gym-hopper-medium", "--env", "Hopper-v5"],
-        &["there is no policy", "hf download edbeeching/decision-transformer-gym-hopper-medium"],
+        &["there is no policy", "hf:edbeeching/decision-transformer-gym-hopper-medium"],
     );
     check(&bench, &["train", "--resume", "data"], &["no config.toml"]);
     check(&bench, &["train", "adapt.toml", "--set", "policy.pretrained.path=nowhere"], &["\"nowhere\""]);

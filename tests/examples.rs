@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::Bench;
 
 /// The commands, in an order in which each finds what it reads; `help` shows examples of its own arguments.
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 19] = [
     &["init"],
     &["train"],
     &["evaluate"],
@@ -24,6 +24,7 @@ const COMMANDS: [&[&str]; 18] = [
     &["bench", "eva"],
     &["bench", "update"],
     &["sweep"],
+    &["push"],
     &["report"],
     &["completions"],
 ];
@@ -36,6 +37,8 @@ fn shortened(example: &str) -> String {
     {
         format!("{example} --seconds 0.2")
     } else if example.contains(" sweep ") && !example.contains("--dry-run") {
+        format!("{example} --dry-run")
+    } else if example.contains(" push ") {
         format!("{example} --dry-run")
     } else if example.contains(" train ") {
         format!(

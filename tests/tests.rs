@@ -16,6 +16,7 @@
 //! | `foundation` | policies of many tasks: named, played, trained, refused |
 //! | `pixels` | policies that read images: data, training, refusals |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
+//! | `hub`, `hub_names`, `hub_push` | downloads with faults, names in every command, uploads; against `hub_server`, in `hub_bench` |
 //! | `init` | configs to start from |
 //! | `bad_input` | wrong input: one sentence, exit 2, nothing written |
 //! | `messages` | what the program says of common mistakes, word for word |
@@ -30,6 +31,11 @@ mod data_statistics;
 mod examples;
 mod faults;
 mod foundation;
+mod hub;
+mod hub_bench;
+mod hub_names;
+mod hub_push;
+mod hub_server;
 mod imports;
 mod init;
 mod job;

@@ -42,7 +42,7 @@ pub enum BenchWhat {
 /// Arguments of `bench windows`.
 #[derive(Debug, Args)]
 pub struct BenchWindowsArgs {
-    /// The dataset
+    /// The dataset: a folder, or minari:NAMESPACE/NAME
     #[arg(long, value_name = "DATASET")]
     pub data: PathBuf,
     /// Steps a window
@@ -79,7 +79,7 @@ pub struct BenchEnvArgs {
 /// Arguments of `bench forward`.
 #[derive(Debug, Args)]
 pub struct BenchForwardArgs {
-    /// A policy folder
+    /// A policy folder, or hf:OWNER/NAME
     #[arg(long, value_name = "POLICY")]
     pub policy: PathBuf,
     /// Windows per batch
@@ -99,7 +99,7 @@ pub struct BenchForwardArgs {
 /// Arguments of `bench eva`.
 #[derive(Debug, Args)]
 pub struct BenchEvaArgs {
-    /// A policy folder
+    /// A policy folder, or hf:OWNER/NAME
     #[arg(long, value_name = "POLICY")]
     pub policy: PathBuf,
     /// Windows, as predict takes them, cut into batches that are gone through again and again; forty random
@@ -126,7 +126,7 @@ pub struct BenchEvaArgs {
 /// Arguments of `bench rollout`.
 #[derive(Debug, Args)]
 pub struct BenchRolloutArgs {
-    /// A policy folder
+    /// A policy folder, or hf:OWNER/NAME
     #[arg(long, value_name = "POLICY")]
     pub policy: PathBuf,
     /// What the policy's files may lack
@@ -152,7 +152,7 @@ pub struct BenchRolloutArgs {
 /// Arguments of `bench update`.
 #[derive(Debug, Args)]
 pub struct BenchUpdateArgs {
-    /// A policy folder
+    /// A policy folder, or hf:OWNER/NAME
     #[arg(long, value_name = "POLICY")]
     pub policy: PathBuf,
     /// What the policy's files may lack

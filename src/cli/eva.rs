@@ -155,12 +155,12 @@ impl EvaFlags {
 /// Arguments of `eva`.
 #[derive(Debug, Args)]
 pub struct EvaArgs {
-    /// A policy folder
+    /// A policy folder, or hf:OWNER/NAME
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
     pub given: GivenArgs,
-    /// A Minari dataset
+    /// A Minari dataset: a folder, or minari:NAMESPACE/NAME
     #[arg(long, value_name = "DATASET")]
     pub data: PathBuf,
     /// How faults in the dataset are taken

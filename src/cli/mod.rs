@@ -87,6 +87,11 @@ pub enum Command {
         after_help = "Example:\n  eva-rl sweep configs/sweeps/online.toml --out runs/online --dry-run\n  eva-rl sweep configs/sweeps/online.toml --out runs/online --jobs 2"
     )]
     Sweep(SweepArgs),
+    /// Upload a run's best adapter or policy with its model card to the Hugging Face Hub
+    #[command(
+        after_help = "Example:\n  eva-rl push runs/demo-2 hf:OWNER/pendulum-eva --base hf:OWNER/pendulum --private"
+    )]
+    Push(PushArgs),
     /// Print a script that completes commands and options in a shell
     #[command(after_help = "Example:\n  source <(eva-rl completions bash)")]
     Completions(CompletionsArgs),
@@ -98,13 +103,13 @@ pub enum Command {
 /// Arguments of `init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The policy to adapt; a new one is trained where absent
+    /// The policy to adapt, a folder or hf:OWNER/NAME; a new one is trained where absent
     #[arg(long, value_name = "POLICY")]
     pub policy: Option<PathBuf>,
     /// What the policy's files may lack
     #[command(flatten)]
     pub given: GivenArgs,
-    /// A Minari dataset; may be given more than once
+    /// A Minari dataset, a folder or minari:NAMESPACE/NAME; may be given more than once
     #[arg(long, value_name = "DATASET", required = true)]
     pub data: Vec<PathBuf>,
     /// What is trained: a table of `adapter`; eva where absent, full_fine_tuning for a new policy
@@ -163,7 +168,8 @@ pub struct TrainArgs {
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// A policy folder, a TorchScript module (.pt), or a run, its best/ or a checkpoint, with what it has trained
+    /// A policy folder, hf:OWNER/NAME, a TorchScript module (.pt), or a run, its best/ or a checkpoint, with what it
+    /// has trained
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
@@ -171,7 +177,7 @@ pub struct EvaluateArgs {
     /// The dataset of what is asked for
     #[command(flatten)]
     pub of_data: OfDataArgs,
-    /// An adapter folder of that policy
+    /// An adapter folder of that policy, or hf:OWNER/NAME
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
     /// The environment
@@ -213,7 +219,7 @@ pub struct CollectArgs {
     /// The environment
     #[command(flatten)]
     pub env: TaskEnvArgs,
-    /// scripted, random, or a policy: a folder, a TorchScript module (.pt) or a run
+    /// scripted, random, or a policy: a folder, hf:OWNER/NAME, a TorchScript module (.pt) or a run
     #[arg(long, value_name = "scripted|random|POLICY")]
     pub policy: String,
     /// What the policy's files may lack
@@ -271,7 +277,7 @@ pub struct ConvertArgs {
 /// Arguments of `merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// A policy folder; or a run, its best/ or a checkpoint
+    /// A policy folder or hf:OWNER/NAME; or a run, its best/ or a checkpoint
     pub policy: PathBuf,
     /// What the policy's files may lack; the merged policy's config.json gets it
     #[command(flatten)]
@@ -279,7 +285,7 @@ pub struct MergeArgs {
     /// The dataset of what is asked for
     #[command(flatten)]
     pub of_data: OfDataArgs,
-    /// An adapter folder of that policy; a run has its own
+    /// An adapter folder of that policy, or hf:OWNER/NAME; a run has its own
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
     /// The merged policy's folder, which must not exist
@@ -293,12 +299,13 @@ pub struct MergeArgs {
 /// Arguments of `predict`.
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// A policy folder, a TorchScript module (.pt), or a run, its best/ or a checkpoint, with what it has trained
+    /// A policy folder, hf:OWNER/NAME, a TorchScript module (.pt), or a run, its best/ or a checkpoint, with what it
+    /// has trained
     pub policy: PathBuf,
     /// What the policy's files may lack
     #[command(flatten)]
     pub given: GivenArgs,
-    /// An adapter folder of that policy
+    /// An adapter folder of that policy, or hf:OWNER/NAME
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
     /// states, actions, returns_to_go, timesteps (int64) and attention_mask, as transformers takes them;
@@ -316,7 +323,8 @@ pub struct PredictArgs {
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// A policy, adapter, dataset or run folder, a run's best/ or checkpoint, or a TorchScript module (.pt)
+    /// A policy, adapter, dataset or run folder, a run's best/ or checkpoint, a TorchScript module (.pt),
+    /// hf:OWNER/NAME or minari:NAMESPACE/NAME
     pub path: PathBuf,
     /// What a policy's files may lack
     #[command(flatten)]
@@ -378,6 +386,34 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// One JSON document on stdout: each group's scores, and the tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `push`.
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// A run, whose best adapter or policy is meant, its best/ or a checkpoint; or an adapter or policy folder
+    pub path: PathBuf,
+    /// The repository, hf:OWNER/NAME, which is made where there is none
+    #[arg(value_name = "REPO")]
+    pub repo: PathBuf,
+    /// The branch, which is made where there is none; main where absent
+    #[arg(long, value_name = "BRANCH")]
+    pub revision: Option<String>,
+    /// Make the repository private; refused where it is public already
+    #[arg(long)]
+    pub private: bool,
+    /// What the commit says
+    #[arg(long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Where the policy that an adapter adapts is on the Hub, hf:OWNER/NAME, if it was read from a folder
+    #[arg(long, value_name = "POLICY")]
+    pub base: Option<PathBuf>,
+    /// Say what would be uploaded, with the model card, and upload nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// One JSON document on stdout
     #[arg(long)]
     pub json: bool,
 }

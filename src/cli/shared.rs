@@ -13,7 +13,7 @@ use crate::config::{self, AdapterConfig, OnlineConfig, StatisticsFrom, TargetRet
 use crate::data::{self, Dataset, OnBadEpisode, Reading};
 use crate::policies::{self, Source, TaskEnv};
 use crate::rollout::{Actions, Inference};
-use crate::support::errors::{InputError, OrInput, tell};
+use crate::support::errors::{InputError, tell};
 
 /// The environment that a command acts in.
 #[derive(Debug, Args)]
@@ -166,7 +166,7 @@ impl OfDataArgs {
     /// Reads it, if there is one, for a policy that reads `images` or not.
     pub fn read(&self, images: bool) -> anyhow::Result<Option<Dataset>> {
         let Some(path) = &self.data else { return Ok(None) };
-        let dataset = data::read_with(path, Reading { images, ..Reading::default() }).or_input()?;
+        let dataset = data::read_named(path, Reading { images, ..Reading::default() })?;
         Ok(Some(dataset))
     }
 

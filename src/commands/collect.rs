@@ -9,6 +9,7 @@ use tch::Device;
 use crate::cli::CollectArgs;
 use crate::data::{self, DatasetFacts, RecordedEnv, Spool, Trajectory};
 use crate::evaluation::{Evaluation, Play};
+use crate::hub::HubName;
 use crate::policies;
 use crate::policies::{Shown, Source, TaskEnv};
 use crate::rollout::{self, Actor, ExpertActor, NoisyActor, RandomActor, ScriptedActor};
@@ -158,10 +159,12 @@ impl Player {
 
 fn policy_folder(text: &str) -> anyhow::Result<PathBuf> {
     let path = Path::new(text);
-    if path.exists() {
+    if path.exists() || HubName::of(path).is_some() {
         return Ok(path.to_owned());
     }
     let hint = policies::hub_hint(path);
-    Err(InputError(format!("--policy is {text:?}; expected `scripted`, `random` or a policy's path{hint}"))
-        .into())
+    Err(InputError(format!(
+        "--policy is {text:?}; expected `scripted`, `random`, a policy's path or hf:OWNER/NAME{hint}"
+    ))
+    .into())
 }

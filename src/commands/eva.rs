@@ -9,8 +9,9 @@ use crate::cli::EvaArgs;
 use crate::config::AdapterConfig;
 use crate::data::{self, Replay};
 use crate::policies;
+use crate::policies::Base;
 use crate::report::eva_summary::EvaSummary;
-use crate::support::atomic::{absolute, refuse_existing, write_folder};
+use crate::support::atomic::{refuse_existing, write_folder};
 use crate::support::errors::{InputError, OrInput, tell};
 use crate::support::progress;
 use crate::support::seeds::{self, Purpose};
@@ -27,7 +28,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let rank = options.lora.rank.get();
     let source = args.given.source(&args.policy, None)?;
     let policy = policies::read_transformer(&args.policy, source.given(), Device::Cpu)?;
-    let dataset = data::read_with(&args.data, args.reading.reading(policy.reads_images())).or_input()?;
+    let dataset = data::read_named(&args.data, args.reading.reading(policy.reads_images()))?;
     let (whose, shown) = (format!("the dataset {:?}", args.data), policies::Shown::in_data(&dataset));
     let mut policy = policies::fitted_transformer(policy, shown, &dataset.action, &whose)?;
     source.take_statistics(policy.config_mut(), std::slice::from_ref(&dataset), Some(&args.data))?;
@@ -64,8 +65,10 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     if options.lora.dora {
         policy.init_dora(&mut adapters);
     }
+    let base = Base::of(&args.policy)?;
     let facts = AdapterFolder {
-        base: absolute(&args.policy).display().to_string(),
+        base: base.name,
+        revision: base.revision,
         fingerprint: Some(fingerprint(policy.weights())),
         rank,
         scaling: options.lora.scaling(),

@@ -70,7 +70,7 @@ pub fn run(mut args: InitArgs) -> anyhow::Result<()> {
     let images = policy.as_ref().is_some_and(|(policy, _)| policy.reads_images());
     let reading = Reading { images, ..Reading::default() };
     let datasets: Vec<Dataset> =
-        args.data.iter().map(|path| data::read_with(path, reading)).collect::<Result<_, _>>().or_input()?;
+        args.data.iter().map(|path| data::read_named(path, reading)).collect::<Result<_, _>>()?;
     let policy = match (policy, datasets.first()) {
         (Some((policy, source)), Some(first)) => {
             let whose = format!("the dataset {:?}", args.data[0]);
@@ -181,6 +181,7 @@ fn starting_point(
         policy: match &args.policy {
             Some(path) => PolicyConfig::Pretrained {
                 path: path.clone(),
+                commit: None,
                 statistics: args.given.statistics.clone(),
                 task: args.given.task.clone(),
             },

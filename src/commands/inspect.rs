@@ -10,6 +10,7 @@ use tch::{Device, Tensor};
 use crate::cli::InspectArgs;
 use crate::data::{self, Reading, Replay, Trajectory};
 use crate::evaluation::{Evaluated, Reproduction};
+use crate::hub::{self, HubName};
 use crate::policies;
 use crate::report::eva_summary::EvaSummary;
 use crate::report::reproduction_text;
@@ -29,7 +30,7 @@ const REPRODUCTION: &str = "reproduction";
 
 /// Runs `inspect`.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
-    let path = &saved_by_a_run(&args.path);
+    let path = &saved_by_a_run(&at_hand(&args.path)?);
     let found = if args.of_data.data.is_some() {
         on_data(&args)?
     } else if path.join("data/main_data.hdf5").is_file() {
@@ -37,12 +38,13 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     } else if path.join("config.toml").is_file() {
         run_folder(path)?
     } else if path.join("config.json").is_file() || path.is_file() {
-        policy(path, args.given.given()?)?
+        // What is of the Hub is read as such: by what runs no code.
+        policy(if HubName::of(&args.path).is_some() { &args.path } else { path }, args.given.given()?)?
     } else if AdapterFolder::locate(path).is_ok() {
         adapter(path)?
     } else {
         let text = format!(
-            "{path:?} is no policy (config.json or .pt), adapter (adapter_config.json), dataset (data/main_data.hdf5) or run (config.toml)"
+            "{path:?} is no policy (config.json or .pt), adapter (adapter_config.json), dataset (data/main_data.hdf5) or run (config.toml), and no name (hf:OWNER/NAME, minari:NAMESPACE/NAME)"
         );
         return Err(InputError(text).into());
     };
@@ -77,6 +79,13 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The folder of a policy, an adapter or a dataset that is named.
+fn at_hand(path: &Path) -> anyhow::Result<PathBuf> {
+    let text = path.to_string_lossy();
+    let is_dataset = ["minari:", "hf://"].iter().any(|start| text.starts_with(start));
+    if is_dataset { hub::dataset(path) } else { hub::local(path) }
+}
+
 /// The adapter or the policy that a run's `best/` or checkpoint holds.
 fn saved_by_a_run(path: &Path) -> PathBuf {
     let parts = [("adapter", "adapter_config.json"), ("policy", "config.json")]
@@ -108,7 +117,7 @@ fn on_data(args: &InspectArgs) -> anyhow::Result<Value> {
         return Err(InputError(text).into());
     };
     let path = args.of_data.data.as_deref().expect("it is asked for with a dataset");
-    let dataset = data::read_with(path, args.reading.reading(policy.reads_images())).or_input()?;
+    let dataset = data::read_named(path, args.reading.reading(policy.reads_images()))?;
     let (whose, shown) = (format!("the dataset {path:?}"), policies::Shown::in_data(&dataset));
     let mut policy = policies::fitted_transformer(policy, shown, &dataset.action, &whose)?;
     source.take_statistics(policy.config_mut(), std::slice::from_ref(&dataset), Some(path))?;
@@ -211,7 +220,7 @@ fn adapter(path: &Path) -> anyhow::Result<Value> {
 }
 
 fn dataset(path: &Path, reading: Reading) -> anyhow::Result<Value> {
-    let dataset = data::read_with(path, reading).or_input()?;
+    let dataset = data::read_named(path, reading)?;
     if let Some(faults) = dataset.faults() {
         tell(&format!("the dataset {path:?}: {faults}"));
     }

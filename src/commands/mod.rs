@@ -11,6 +11,7 @@ pub mod init;
 pub mod inspect;
 pub mod merge;
 pub mod predict;
+pub mod push;
 pub mod report;
 pub mod sweep;
 pub mod train;

@@ -132,8 +132,10 @@ fn refuse_other_settings(plan: &SweepPlan, out: &Path) -> anyhow::Result<()> {
             continue;
         }
         let was = config::load(&path, &[]).or_input()?;
-        let found: Vec<String> =
-            config::differences(&was, &run.plan).iter().map(Difference::to_string).collect();
+        let found: Vec<String> = config::differences(&was, &run.plan.clone().keep_commit_of(&was))
+            .iter()
+            .map(Difference::to_string)
+            .collect();
         if !found.is_empty() {
             differing.push(format!("{}: {}", run.name, found.join("; ")));
         }

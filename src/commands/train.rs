@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use crate::cli::TrainArgs;
 use crate::config::{self, Difference, RunPlan};
+use crate::hub;
 use crate::metrics::Recorder;
 use crate::run_folder::{RunDir, RunState, Torn};
 use crate::support::atomic::refuse_existing;
@@ -39,6 +40,10 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     if args.resume.is_none() {
         refuse_existing(&folder)?;
     }
+    let plan = match plan.policy.source() {
+        Some(path) => plan.with_commit(hub::commit(&path)?),
+        None => plan,
+    };
     let inputs = read_inputs(&plan, args.device, args.allow_imports)?;
     threads::for_passes(inputs.policy.config(), plan.optimiser.batch_size); // which may start the program again
     threads::for_eva(inputs.policy.config(), plan.optimiser.batch_size);
@@ -92,6 +97,7 @@ fn plan(args: &TrainArgs, state: &RunState) -> anyhow::Result<(RunPlan, Vec<Diff
     let own = RunDir::open(folder)?.config();
     let was = config::load(&own, &[]).or_input()?;
     let now = config::load_plan(args.config.as_ref().unwrap_or(&own), &overrides).or_input()?;
+    let now = now.keep_commit_of(&was);
     let changes = config::differences(&was, &now);
     let refused: Vec<String> = changes
         .iter()

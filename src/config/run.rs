@@ -18,6 +18,7 @@ use super::optimiser::OptimiserConfig;
 use super::statistics_from::StatisticsFrom;
 use super::target::TargetReturn;
 use crate::data::{OnBadEpisode, Reading};
+use crate::hub::{self, HubName};
 use crate::rollout::{Actions, Inference};
 
 /// One experiment, complete.
@@ -56,10 +57,14 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum PolicyConfig {
-    /// A policy folder.
+    /// A policy folder, or a policy of the Hugging Face Hub.
     Pretrained {
-        /// Relative to the folder that the program is run in.
+        /// A folder, relative to the one that the program is run in, or `hf:OWNER/NAME[@REVISION][/SUBFOLDER]`.
         path: PathBuf,
+        /// The commit of a policy of the Hub; absent means the one that the revision is when the run begins, which the
+        /// run's own config then has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commit: Option<String>,
         /// A file of statistics, where the policy's own are missing or not wanted; or `"data"`: mean and standard
         /// deviation of the datasets' observations, their greatest return, and what else the policy lacks and they
         /// say.
@@ -77,7 +82,7 @@ pub enum PolicyConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Folders, read as one dataset; relative to the folder that the program is run in.
+    /// Folders, relative to the one that the program is run in, or `minari:NAMESPACE/NAME`; read as one dataset.
     pub datasets: Vec<PathBuf>,
     /// Whether as many windows are drawn from each dataset, instead of in proportion to their steps.
     #[serde(default)]
@@ -219,11 +224,42 @@ pub struct CheckpointConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunPlan(RunConfig);
 
+impl RunPlan {
+    /// The same with the commit of its policy, where that is of the Hub.
+    pub fn with_commit(mut self, found: Option<String>) -> Self {
+        if let PolicyConfig::Pretrained { commit, .. } = &mut self.0.policy {
+            *commit = found;
+        }
+        self
+    }
+
+    /// The same with the commit of a run's policy, where it names the same policy and no commit of its own.
+    pub fn keep_commit_of(mut self, run: &RunConfig) -> Self {
+        if let PolicyConfig::Pretrained { path, commit: commit @ None, .. } = &mut self.0.policy
+            && let PolicyConfig::Pretrained { path: same, commit: found, .. } = &run.policy
+            && path == same
+        {
+            commit.clone_from(found);
+        }
+        self
+    }
+}
+
 impl Deref for RunPlan {
     type Target = RunConfig;
 
     fn deref(&self) -> &RunConfig {
         &self.0
+    }
+}
+
+impl PolicyConfig {
+    /// Where the policy is that the run starts from, with its commit.
+    pub fn source(&self) -> Option<PathBuf> {
+        match self {
+            Self::Pretrained { path, commit, .. } => Some(hub::at_commit(path, commit.as_deref())),
+            Self::New(_) => None,
+        }
     }
 }
 
@@ -253,6 +289,23 @@ impl RunConfig {
                 "not full_fine_tuning",
                 full,
                 "a new policy has nothing to adapt: use [adapter.full_fine_tuning]",
+            );
+        }
+        if let PolicyConfig::Pretrained { path, commit, .. } = &self.policy {
+            let name = HubName::of(path);
+            let of_hub = name.is_some();
+            checks.value(
+                "policy.pretrained.path",
+                format!("{path:?}"),
+                !matches!(name, Some(Err(_))),
+                "must be a folder or hf:OWNER/NAME[@REVISION][/SUBFOLDER]",
+            );
+            let commit = commit.as_deref().unwrap_or_default();
+            checks.value(
+                "policy.pretrained.commit",
+                format!("{commit:?}"),
+                commit.is_empty() || of_hub && hub::is_commit(commit),
+                "must be the 40 digits of a commit, of a policy of the Hub",
             );
         }
         checks.value(

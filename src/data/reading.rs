@@ -67,7 +67,7 @@ fn how_to_make(path: &Path) -> String {
     } else if name.starts_with("pendulum-g") && inside("datasets") {
         "make pretrained"
     } else {
-        return "`eva-rl collect --env ID --policy POLICY --episodes N --out DATASET` makes one".to_owned();
+        return "`eva-rl collect --env ID --policy POLICY --episodes N --out DATASET` makes one, and minari:NAMESPACE/NAME downloads one".to_owned();
     };
     format!("`{target}` makes it, in eva-rl's sources")
 }

@@ -1,11 +1,13 @@
 //! Policies and adapters that a user names, and what predictions read.
 
+mod base;
 mod data_statistics;
 mod inputs;
 mod reading;
 mod source;
 mod task_env;
 
+pub use base::Base;
 pub use data_statistics::{take_statistics_of, write_statistics};
 pub use inputs::{fitted_to, read_inputs};
 pub use reading::*;

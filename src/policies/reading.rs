@@ -5,26 +5,31 @@ use std::path::Path;
 
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet};
 use eva_rl_agents::model::{
-    ActionKind, Conditioning, Given, Policy, PolicyConfig, Spaces, TransformerPolicy,
+    self, ActionKind, Conditioning, Given, Policy, PolicyConfig, Spaces, TransformerPolicy,
 };
+use eva_rl_agents::tensor::file::TensorFile;
 use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
 use super::source::Source;
 use super::task_env::check_named_task;
 use crate::data::{Dataset, Trajectory, texts};
+use crate::hub::{self, HubName};
 use crate::support::errors::{InputError, OrInput, tell};
 
 /// Reads a policy of any kind, for acting; `statistics` is a file that the user names.
 pub fn read_policy(path: &Path, given: Given, device: Device) -> anyhow::Result<Policy> {
-    if !path.exists() {
+    let policy = if HubName::of(path).is_some() {
+        Policy::Transformer(read_of_hub(path, given, device)?)
+    } else if path.exists() {
+        Policy::read(path, given, device).or_input()?
+    } else {
         let hint = hub_hint(path);
         return Err(InputError(format!(
-            "there is no policy {path:?}; expected a folder or a `.pt` file{hint}"
+            "there is no policy {path:?}; expected a folder, a `.pt` file or hf:OWNER/NAME{hint}"
         ))
         .into());
-    }
-    let policy = Policy::read(path, given, device).or_input()?;
+    };
     check_named_task(policy.config(), path)?;
     if let [first, others @ ..] = policy.config().ignored.as_slice() {
         let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
@@ -33,18 +38,27 @@ pub fn read_policy(path: &Path, given: Given, device: Device) -> anyhow::Result<
     Ok(policy)
 }
 
+/// Reads a policy of the Hub by what runs no code: a TorchScript module is code, and is refused.
+fn read_of_hub(path: &Path, given: Given, device: Device) -> anyhow::Result<TransformerPolicy> {
+    let local = hub::local(path)?;
+    if TensorFile::is_torch_script(&local) {
+        return Err(InputError(format!(
+            "{path:?} is a TorchScript module, which is code, expected weights; who trusts it downloads it with `hf download` and names the file"
+        ))
+        .into());
+    }
+    let read = if local.is_file() { model::read_file } else { model::read };
+    read(&local, given, device).or_input()
+}
+
 /// How to get a model that is named as the Hugging Face Hub names its own, `OWNER/NAME`.
 pub fn hub_hint(path: &Path) -> String {
     let text = path.to_string_lossy();
-    let is_name = |part: &str| !part.is_empty() && !part.starts_with('.');
-    match text.split('/').collect::<Vec<_>>().as_slice() {
-        [owner, name] if is_name(owner) && is_name(name) && !Path::new(owner).exists() => {
-            format!(
-                "; a model of the Hugging Face Hub is downloaded first: hf download {text} --local-dir policies/{name}"
-            )
-        }
-        _ => String::new(),
+    let owner = text.split('/').next().unwrap_or_default();
+    if hub::is_repo(&text) && !Path::new(owner).exists() {
+        return format!("; hf:{text} is the model of that name on the Hugging Face Hub");
     }
+    String::new()
 }
 
 /// Reads a policy whose maps can be adapted and trained.
@@ -63,8 +77,9 @@ pub fn read_adapter(
     folder: &Path,
     policy: &TransformerPolicy,
 ) -> anyhow::Result<(AdapterFolder, AdapterSet)> {
-    let (facts, adapters) = AdapterFolder::read(folder, policy.device()).or_input()?;
-    policy.check_adapters(&facts, &adapters, folder).or_input()?;
+    let folder = hub::local(folder)?;
+    let (facts, adapters) = AdapterFolder::read(&folder, policy.device()).or_input()?;
+    policy.check_adapters(&facts, &adapters, &folder).or_input()?;
     Ok((facts, adapters))
 }
 

@@ -8,6 +8,7 @@ use super::data_statistics::{statistics_beside, take_statistics_of};
 use super::reading::check_task;
 use crate::config::{self, PolicyConfig, StatisticsFrom};
 use crate::data::Dataset;
+use crate::hub::{self, HubName};
 use crate::support::errors::{InputError, OrInput};
 
 /// A policy, and an adapter of it where there is one.
@@ -49,15 +50,19 @@ impl Source {
     }
 
     /// `path` is a policy, a run (whose best policy is meant), its `best/`, a checkpoint of it, or an adapter of
-    /// one of these.
+    /// one of these; or a policy or an adapter of the Hub.
     pub fn of(
         path: &Path,
         adapter: Option<&Path>,
         statistics: Option<StatisticsFrom>,
         task: Option<String>,
     ) -> anyhow::Result<Self> {
-        let Some(saved) = saved(path)? else {
-            let beside = adapter.and_then(statistics_beside).map(StatisticsFrom::File);
+        let of_hub = HubName::of(path).is_some();
+        let local = hub::local(path)?;
+        let saved = if of_hub { is_adapter(&local).then_some(local) } else { saved(path)? };
+        let Some(saved) = saved else {
+            let at_hand = adapter.map(hub::local).transpose()?;
+            let beside = at_hand.as_deref().and_then(statistics_beside).map(StatisticsFrom::File);
             return Ok(Self {
                 policy: path.to_owned(),
                 adapter: adapter.map(Path::to_owned),
@@ -72,18 +77,23 @@ impl Source {
             return Err(InputError(text).into());
         }
         let own = saved.join("policy");
-        if own.is_dir() {
+        if own.is_dir() && !of_hub {
             return Ok(Self { policy: own, adapter: None, statistics, task });
         }
         let adapter = if is_adapter(&saved) { saved } else { saved.join("adapter") };
         let recorded = recorded_base(&adapter);
         let root = adapter.canonicalize().or_input()?;
-        let run = root.ancestors().skip(1).take(3).find(|folder| folder.join("config.toml").is_file());
+        let mut above = root.ancestors().skip(1).take(if of_hub { 0 } else { 3 });
+        let run = above.find(|folder| folder.join("config.toml").is_file());
         let written = match run {
-            Some(run) => match config::load(&run.join("config.toml"), &[]).or_input()?.policy {
-                PolicyConfig::Pretrained { path, statistics, task } => Some((path, (statistics, task))),
-                PolicyConfig::New(_) => None,
-            },
+            Some(run) => {
+                let policy = config::load(&run.join("config.toml"), &[]).or_input()?.policy;
+                let path = policy.source();
+                match policy {
+                    PolicyConfig::Pretrained { statistics, task, .. } => path.zip(Some((statistics, task))),
+                    PolicyConfig::New(_) => None,
+                }
+            }
             None => None,
         };
         let (base, own) = written.unzip();
@@ -91,7 +101,7 @@ impl Source {
         let policy = policy.ok_or_else(|| {
             let name = recorded.or(base).unwrap_or_default();
             InputError(format!(
-                "the policy {name:?}, which the adapter {adapter:?} adapts, is not there; give its folder as POLICY, with --adapter {adapter:?}"
+                "the policy {name:?}, which the adapter {adapter:?} adapts, is not there; give its folder or hf:OWNER/NAME as POLICY, with --adapter {adapter:?}"
             ))
         })?;
         let (own_statistics, own_task) = own.unwrap_or_default();
@@ -100,6 +110,7 @@ impl Source {
             Some(StatisticsFrom::Data) | None => statistics_beside(&adapter),
         };
         let statistics = statistics.or(own.map(StatisticsFrom::File));
+        let adapter = if of_hub { path.to_owned() } else { adapter };
         Ok(Self { policy, adapter: Some(adapter), statistics, task: task.or(own_task) })
     }
 }
@@ -124,19 +135,30 @@ fn is_adapter(path: &Path) -> bool {
     path.join("adapter_config.json").is_file()
 }
 
-/// The base that an adapter's own config names.
+/// The base that an adapter's own config names: a path, or a name of the Hub.
 fn recorded_base(adapter: &Path) -> Option<PathBuf> {
     let text = eva_rl_agents::read_text(&adapter.join("adapter_config.json")).ok()?;
     let config: serde_json::Value = serde_json::from_str(&text).ok()?;
-    Some(config["base_model_name_or_path"].as_str()?.into())
+    let base = config["base_model_name_or_path"].as_str()?;
+    if Path::new(base).exists() || !hub::is_repo(base) {
+        return Some(base.into());
+    }
+    let revision = config["revision"]
+        .as_str()
+        .map_or(String::new(), |revision| format!("@{}", revision.replace('/', "%2F")));
+    Some(format!("hf:{base}{revision}").into())
 }
 
 /// Where the run's base lies now: where it lay, or as the config has it, from the current folder or from one
 /// above the run, which may have moved with it. Whether it is the right one its fingerprint tells.
 fn base_at_hand(recorded: Option<&Path>, written: Option<&Path>, run: &Path) -> Option<PathBuf> {
-    let recorded = recorded.filter(|path| path.exists()).map(Path::to_owned);
+    let of_hub = |path: &&Path| HubName::of(path).is_some();
+    let recorded = recorded.filter(|path| path.exists() || of_hub(path)).map(Path::to_owned);
     recorded.or_else(|| {
         let written = written?;
+        if of_hub(&written) {
+            return Some(written.to_owned());
+        }
         let here = std::iter::once(written.to_owned());
         let above = run.ancestors().map(|folder| folder.join(written));
         here.chain(above).find(|path| path.exists())

@@ -1,5 +1,6 @@
 //! The folder of one run: its config, its checkpoints, its best policy, its model card.
 
+pub mod hub_card;
 pub mod model_card;
 
 mod files;

@@ -5,10 +5,14 @@ use std::path::Path;
 use eva_rl_agents::model::PolicyConfig as PolicyFile;
 
 use super::folder::{RunDir, RunState};
-use crate::config::{PolicyConfig, RunPlan};
+use crate::config::RunPlan;
 use crate::evaluation::{Evaluated, Evaluation};
+use crate::hub::HubName;
 use crate::support::atomic::absolute;
 use crate::support::tables;
+
+/// What the lines in Python begin with.
+pub(super) const IN_PYTHON: &str = "\nIn Python:\n\n```python\n";
 
 /// What a finished run has come to.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +36,9 @@ pub struct CardFacts<'a> {
 /// The model card of a finished run.
 pub fn text(plan: &RunPlan, run_dir: &RunDir, facts: &CardFacts) -> String {
     let CardFacts { trajectories, steps, evaluations, state, policy: config, trained, adapters } = *facts;
-    let base = match &plan.policy {
-        PolicyConfig::Pretrained { path, .. } => format!("the policy `{}`", path.display()),
-        PolicyConfig::New(_) => "a new policy".to_owned(),
+    let base = match plan.policy.source() {
+        Some(path) => format!("the policy `{}`", path.display()),
+        None => "a new policy".to_owned(),
     };
     let method = plan.method_label();
     let kwargs = serde_json::to_string(&plan.env.kwargs).expect("options can be written as JSON");
@@ -80,22 +84,40 @@ pub fn text(plan: &RunPlan, run_dir: &RunDir, facts: &CardFacts) -> String {
         card += "\ntransformers has no model for this policy's tokens and heads; `eva-rl evaluate` and `eva-rl predict` run it.\n";
         return card;
     }
-    card += "\nIn Python:\n\n```python\n";
     let root = absolute(run_dir.root());
-    card += match (&plan.policy, adapters) {
-        (PolicyConfig::Pretrained { path, .. }, true) => format!(
-            "from peft import PeftModel\nfrom transformers import DecisionTransformerModel\n\nbase = DecisionTransformerModel.from_pretrained({})\npolicy = PeftModel.from_pretrained(base, {})\n",
-            python_string(&absolute(path)),
-            python_string(&root.join("best/adapter")),
-        ),
-        _ => format!(
-            "from transformers import DecisionTransformerModel\n\npolicy = DecisionTransformerModel.from_pretrained({})\n",
-            python_string(&root.join("best/policy")),
-        ),
-    }
-    .as_str();
-    card += "```\n\nThe paths are those of the folders when this was written; where one has moved, change its path.\nStates go in normalised and returns scaled, by `state_mean`, `state_std` and `return_scale` of the policy's `config.json`.\n";
+    card += &match (plan.policy.source(), adapters) {
+        (Some(path), true) => in_python(Some(&path), &root.join("best/adapter")),
+        _ => in_python(None, &root.join("best/policy")),
+    };
+    card += "\nThe paths are those of the folders when this was written; where one has moved, change its path.\nStates go in normalised and returns scaled, by `state_mean`, `state_std` and `return_scale` of the policy's `config.json`.\n";
     card
+}
+
+/// How Python loads an adapter of `base`, or a whole policy where there is none; either may be a name of the Hub.
+pub(super) fn in_python(base: Option<&Path>, saved: &Path) -> String {
+    let lines = match base {
+        Some(base) => format!(
+            "from peft import PeftModel\nfrom transformers import DecisionTransformerModel\n\nbase = DecisionTransformerModel.from_pretrained({})\npolicy = PeftModel.from_pretrained(base, {})\n",
+            python_arguments(base),
+            python_arguments(saved),
+        ),
+        None => format!(
+            "from transformers import DecisionTransformerModel\n\npolicy = DecisionTransformerModel.from_pretrained({})\n",
+            python_arguments(saved),
+        ),
+    };
+    format!("{IN_PYTHON}{lines}```\n")
+}
+
+/// What `from_pretrained` is given for a folder or a name of the Hub.
+fn python_arguments(path: &Path) -> String {
+    let Some(Ok(name)) = HubName::of(path) else { return python_string(&absolute(path)) };
+    let mut arguments = python_string(Path::new(&name.repo));
+    let keys = [("revision", &name.revision), ("subfolder", &name.subfolder)];
+    for (key, value) in keys.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?))) {
+        arguments += &format!(", {key}={}", python_string(Path::new(value)));
+    }
+    arguments
 }
 
 /// A path as a Python string, whatever it holds: Python reads JSON's escapes.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{BinaryBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
@@ -12,6 +12,19 @@ pub fn bar(total: usize, unit: &str) -> ProgressBar {
         ProgressStyle::with_template(&format!("{{wide_bar}} {{pos}}/{{len}} {unit} {{msg}} eta {{eta}}"));
     let bar = ProgressBar::new(total as u64).with_style(style.expect("the template is well-formed"));
     BARS.add(bar)
+}
+
+/// A bar of bytes that are sent or brought, of what `name` says.
+pub fn byte_bar(total: u64, name: &str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");
+    let bar = ProgressBar::new(total).with_style(style.expect("the template is well-formed"));
+    BARS.add(bar.with_message(name.to_owned()))
+}
+
+/// A number of bytes for people.
+pub fn in_bytes(count: u64) -> String {
+    BinaryBytes(count).to_string()
 }
 
 /// Writes to stderr with the bars out of the way.

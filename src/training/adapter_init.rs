@@ -15,12 +15,12 @@ use eva_rl_agents::model::{
 use eva_rl_envs::ActionSpace;
 use tch::Tensor;
 
-use crate::config::{ActionHeadConfig, AdapterConfig, NewPolicyConfig, PolicyConfig, RunPlan};
+use crate::config::{ActionHeadConfig, AdapterConfig, NewPolicyConfig, RunPlan};
 use crate::data::{Dataset, Replay, observation_moments};
 use crate::metrics::{self, Recorder};
+use crate::policies::Base;
 use crate::report::eva_summary::EvaSummary;
 use crate::run_folder::RunDir;
-use crate::support::atomic::absolute;
 use crate::support::errors::{InputError, OrInput, tell};
 use crate::support::seeds::{self, Purpose};
 use crate::support::signals;
@@ -78,21 +78,19 @@ pub fn new_policy(new: &NewPolicyConfig, text: Option<Vocabulary>, datasets: &[D
 }
 
 /// What the adapters' folder says, whatever they have learned.
-fn folder_facts(plan: &RunPlan, policy: &TransformerPolicy) -> AdapterFolder {
-    let base = match &plan.policy {
-        PolicyConfig::Pretrained { path, .. } => absolute(path).display().to_string(),
-        PolicyConfig::New(_) => String::new(),
-    };
+fn folder_facts(plan: &RunPlan, policy: &TransformerPolicy) -> anyhow::Result<AdapterFolder> {
+    let base = plan.policy.source().map(|path| Base::of(&path)).transpose()?.unwrap_or_default();
     let method = plan.adapter.as_method();
-    AdapterFolder {
-        base,
+    Ok(AdapterFolder {
+        base: base.name,
+        revision: base.revision,
         fingerprint: Some(fingerprint(policy.weights())),
         rank: method.lora().map_or(1, |lora| lora.rank.get()),
         scaling: method.lora().map_or(Scaling { alpha: 1.0, rank_stabilised: false }, LoraOptions::scaling),
         origin: method.origin(),
         fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
         kernels: policy.kernels(),
-    }
+    })
 }
 
 /// The modules that get adapters.
@@ -212,7 +210,7 @@ pub fn initialise_adapters(
         }
     }
     recorder.scalar(metrics::INITIALISATION_SECS, 0, begun.elapsed().as_secs_f64())?;
-    Ok(Some((folder_facts(plan, policy), adapters)))
+    Ok(Some((folder_facts(plan, policy)?, adapters)))
 }
 
 /// Adapters as a checkpoint has them; nothing in full fine-tuning.
@@ -228,5 +226,5 @@ pub fn restore_adapters(
     let scale = f64::from_bits(scale.int64_value(&[]).cast_unsigned());
     let dropout = plan.adapter.as_method().lora().map_or(0.0, |lora| lora.dropout);
     let adapters = AdapterSet::from_state(tensors, scale, dropout, policy.device())?;
-    Ok(Some((folder_facts(plan, policy), adapters)))
+    Ok(Some((folder_facts(plan, policy)?, adapters)))
 }

@@ -36,17 +36,18 @@ pub struct TrainInputs {
 /// Reads the policy, the data and the environment, and checks that they fit each other.
 pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyhow::Result<TrainInputs> {
     let pretrained = match &plan.policy {
-        PolicyConfig::Pretrained { path, statistics, task } => {
+        PolicyConfig::Pretrained { statistics, task, .. } => {
+            let path = plan.policy.source().expect("it is pretrained");
             let file = statistics.as_ref().and_then(StatisticsFrom::file);
             let policy =
-                policies::read_transformer(path, Given { statistics: file, task: task.as_deref() }, device)?;
+                policies::read_transformer(&path, Given { statistics: file, task: task.as_deref() }, device)?;
             let of_data = *statistics == Some(StatisticsFrom::Data);
             if !of_data {
                 // What is missing is said before the data are read; their best return may be the target.
                 let target = plan.env.target_return.map(|target| target.given(0.0));
-                policies::conditioning(policy.config(), device, path, target)?;
+                policies::conditioning(policy.config(), device, &path, target)?;
             }
-            policies::check_task(policy.config(), path)?;
+            policies::check_task(policy.config(), &path)?;
             Some((policy, path, of_data))
         }
         PolicyConfig::New(_) => None,
@@ -73,7 +74,7 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
                 policies::take_statistics_of(policy.config_mut(), &datasets, &named(&plan.data.datasets))?;
             }
             policies::check_spaces(policy.config(), shown, action, &whose)?;
-            let conditioning = policies::conditioning(policy.config(), device, path, target)?;
+            let conditioning = policies::conditioning(policy.config(), device, &path, target)?;
             if conditioning.reads_returns {
                 policy.config_mut().target_return.get_or_insert(conditioning.target_return);
             }
@@ -171,7 +172,7 @@ fn check_algorithm(
 fn read_datasets(plan: &RunPlan, spec: &EnvSpec, images: bool) -> anyhow::Result<Vec<Dataset>> {
     let mut datasets = Vec::new();
     for path in &plan.data.datasets {
-        let dataset = data::read_with(path, plan.data.reading(images)).or_input()?;
+        let dataset = data::read_named(path, plan.data.reading(images))?;
         if let Some(faults) = dataset.faults() {
             tell(&format!("the dataset {path:?}: {faults}"));
         }

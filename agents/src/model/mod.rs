@@ -25,7 +25,9 @@ pub use core::tasks::{Task, Tasks};
 pub use core::tokens::Token;
 pub use core::vocabulary::{UnknownText, Vocabulary};
 pub use families::{check as check_config, new_config};
-pub use hub::{Given, Policy, PolicyError, ScriptError, ScriptPredictions, TorchScript, read, write};
+pub use hub::{
+    Given, Policy, PolicyError, ScriptError, ScriptPredictions, TorchScript, read, read_file, write,
+};
 pub use policy::embedded_images::EmbeddedImages;
 pub use policy::embedding_cache::EmbeddingCache;
 pub use policy::sliding::SlidingWindows;

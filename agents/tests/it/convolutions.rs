@@ -457,6 +457,7 @@ fn check_export(name: &str, policy: &TransformerPolicy, method: &dyn AdapterMeth
     let folder = kept.as_deref().unwrap_or(scratch.path()).join(name);
     std::fs::create_dir_all(&folder).unwrap();
     let facts = AdapterFolder {
+        revision: None,
         base: "atari-dt-3".to_owned(),
         fingerprint: Some(fingerprint(policy.weights())),
         rank: 4,

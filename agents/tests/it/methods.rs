@@ -271,6 +271,7 @@ fn check_export(name: &str, mut adapters: AdapterSet, dora: bool) {
     let folder = kept.as_deref().unwrap_or(scratch.path()).join(name);
     std::fs::create_dir_all(&folder).unwrap();
     let facts = AdapterFolder {
+        revision: None,
         base: "plain".to_owned(),
         fingerprint: None,
         rank: 4,

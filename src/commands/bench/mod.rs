@@ -17,6 +17,7 @@ use self::subject::{Subject, median, subject};
 use crate::cli::{BenchArgs, BenchEnvArgs, BenchEvaArgs, BenchForwardArgs, BenchRolloutArgs, BenchWhat};
 use crate::config::AdapterConfig;
 use crate::policies;
+use crate::policies::Base;
 use crate::policies::read_inputs;
 use crate::report::eva_summary::EvaSummary;
 use crate::rollout::{self, ActionSelection, PolicyActor};
@@ -216,8 +217,10 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
     bar.finish_and_clear();
     let (result, adapters) = last.expect("there is at least one repeat");
     if let Some(out) = &args.out {
+        let base = Base::of(&args.policy)?;
         let facts = AdapterFolder {
-            base: args.policy.display().to_string(),
+            base: base.name,
+            revision: base.revision,
             fingerprint: None,
             rank: options.lora.rank.get(),
             scaling: options.lora.scaling(),

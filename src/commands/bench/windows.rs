@@ -8,13 +8,12 @@ use serde_json::{Value, json};
 use super::subject::median;
 use crate::cli::BenchWindowsArgs;
 use crate::data::{self, Reading, Replay};
-use crate::support::errors::OrInput;
 use crate::support::seeds::{self, Purpose};
 
 /// Draws batches as `train` draws them, and measures a window of them.
 pub fn run(args: &BenchWindowsArgs) -> anyhow::Result<Value> {
     let reading = Reading { images: true, ..Reading::default() };
-    let dataset = data::read_with(&args.data, reading).or_input()?;
+    let dataset = data::read_named(&args.data, reading)?;
     let (episodes, width, action_width) =
         (dataset.trajectories.len(), dataset.observation_width, dataset.action.width());
     let mut replay = Replay::new(episodes, width, action_width);

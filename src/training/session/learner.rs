@@ -321,6 +321,7 @@ mod tests {
     fn facts(scaling: Scaling) -> AdapterFolder {
         let origin = Origin::Lora;
         AdapterFolder {
+            revision: None,
             base: String::new(),
             fingerprint: None,
             rank: 2,

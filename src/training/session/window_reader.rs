@@ -62,6 +62,7 @@ mod tests {
             }
             let facts = AdapterFolder {
                 base: String::new(),
+                revision: None,
                 fingerprint: None,
                 rank: 1,
                 scaling,

@@ -30,6 +30,8 @@ const FINGERPRINT: &str = "base_fingerprint";
 pub struct AdapterFolder {
     /// The policy that the adapters belong to, as a path or a name.
     pub base: String,
+    /// The revision of a base that is named as on the Hub, as PEFT's key of that name.
+    pub revision: Option<String>,
     /// The same policy's [`fingerprint`], where the folder says.
     pub fingerprint: Option<String>,
     /// Rank of a site that `rank_pattern` does not name.
@@ -123,6 +125,9 @@ impl AdapterFolder {
             adapters.replaced.keys().filter_map(|name| Some(name.rsplit_once('.')?.0)).collect();
         if !replaced.is_empty() {
             config["modules_to_save"] = json!(replaced);
+        }
+        if let Some(revision) = &self.revision {
+            config["revision"] = json!(revision);
         }
         let path = folder.join("adapter_config.json");
         let text = serde_json::to_string_pretty(&config).expect("a JSON value can be written");
@@ -221,6 +226,7 @@ impl AdapterFolder {
         let base = config.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or_default();
         let facts = Self {
             base: base.to_owned(),
+            revision: config.get("revision").and_then(Value::as_str).map(str::to_owned),
             fingerprint: read_fingerprint(folder)?,
             rank: rules.rank,
             scaling: rules.scaling,

@@ -8,6 +8,6 @@ mod statistics;
 mod torch_script;
 
 pub use error::PolicyError;
-pub use folder::{Given, read, write};
+pub use folder::{Given, read, read_file, write};
 pub use policy::Policy;
 pub use torch_script::{ScriptError, ScriptPredictions, TorchScript};
