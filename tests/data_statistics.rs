@@ -7,7 +7,7 @@ use eva_rl_agents::tensor::file::{self, TensorFile};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 
-use crate::support::{Bench, copy_folder};
+use crate::support::{Bench, copy_folder, shipped};
 
 /// The keys that most published policies lack.
 const KEYS: [&str; 8] = [
@@ -76,7 +76,7 @@ fn a_policy_without_statistics_takes_those_of_the_data_and_keeps_them() {
 fn a_run_with_statistics_of_the_data_keeps_them_beside_its_adapter() {
     let bench = with_bare_policy();
     let set = ["--set", "policy.pretrained={ path = 'bare', statistics = 'data' }"];
-    let target = ["--set", "env.target_return='best*0.5'"];
+    let target = ["--set", "evaluation.target_returns=['best*0.5']"];
     bench.succeed(&[&["train", "adapt.toml", "--out", "run"], &set[..], &target[..]].concat());
     let kept = read(&bench.path("run/best/adapter/statistics.json"));
     let [_, best] = returns(&bench);
@@ -174,10 +174,13 @@ fn a_sweep_of_targets_is_a_table_and_a_figure() {
     refused(&bench, &[&play[..], &["--figure", "a.png"]].concat(), "--target-sweep");
 }
 
-/// `policy` with its actions' signs turned, as `turned`.
+/// A policy that plays well, as `policy`, and the same with its actions' signs turned, as `turned`.
 fn with_turned_policy() -> Bench {
     let bench = Bench::with_policy();
-    copy_folder(&bench.path("policy"), &bench.path("turned"));
+    fs::remove_dir_all(bench.path("policy")).unwrap();
+    for name in ["policy", "turned"] {
+        copy_folder(&shipped("pendulum"), &bench.path(name));
+    }
     let path = bench.path("turned/model.safetensors");
     let weights = TensorFile::open(&path).unwrap();
     let turned: Vec<(String, Tensor)> = weights

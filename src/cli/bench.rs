@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::eva::EvaFlags;
-use super::shared::{EnvArgs, GivenArgs, word};
+use super::shared::{EnvArgs, EnvOptions, GivenArgs, word};
 use crate::rollout::Inference;
 
 /// Arguments of `bench`.
@@ -159,8 +159,11 @@ pub struct BenchUpdateArgs {
     #[command(flatten)]
     pub given: GivenArgs,
     /// The environment whose random episodes windows are drawn from
+    #[arg(long = "env", value_name = "ID")]
+    pub id: Option<String>,
+    /// How it is made
     #[command(flatten)]
-    pub env: Option<EnvArgs>,
+    pub options: EnvOptions,
     /// Windows, as predict takes them, cut into batches that are gone through again and again
     #[arg(long, value_name = "FILE", required_unless_present = "id", conflicts_with = "id")]
     pub inputs: Option<PathBuf>,

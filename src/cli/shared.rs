@@ -64,7 +64,7 @@ impl TaskEnvArgs {
 }
 
 /// How an environment is made.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct EnvOptions {
     /// An option of the environment, such as g=14
     #[arg(long = "env-kwarg", value_name = "KEY=VALUE", value_parser = kwarg)]

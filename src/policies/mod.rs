@@ -11,5 +11,5 @@ pub use base::Base;
 pub use data_statistics::{take_statistics_of, write_statistics};
 pub use inputs::{fitted_to, read_inputs};
 pub use reading::*;
-pub use source::Source;
+pub use source::{Source, read_merged};
 pub use task_env::{TaskEnv, env_of_task, known_tasks};

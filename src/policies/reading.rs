@@ -11,7 +11,6 @@ use eva_rl_agents::tensor::file::TensorFile;
 use eva_rl_envs::{ActionSpace, EnvSpec};
 use tch::Device;
 
-use super::source::Source;
 use super::task_env::check_named_task;
 use crate::data::{Dataset, Trajectory, texts};
 use crate::hub::{self, HubName};
@@ -81,15 +80,6 @@ pub fn read_adapter(
     let (facts, adapters) = AdapterFolder::read(&folder, policy.device()).or_input()?;
     policy.check_adapters(&facts, &adapters, &folder).or_input()?;
     Ok((facts, adapters))
-}
-
-/// Reads a policy, with an adapter folded in where there is one; statistics of data are taken later.
-pub fn read_merged(source: &Source, device: Device) -> anyhow::Result<Policy> {
-    let (Source { policy: path, adapter, .. }, given) = (source, source.given());
-    let Some(adapter) = adapter else { return read_policy(path, given, device) };
-    let policy = read_transformer(path, given, device)?;
-    let (_, adapters) = read_adapter(adapter, &policy)?;
-    Ok(Policy::Transformer(tch::no_grad(|| policy.merged(&adapters))))
 }
 
 /// The policy's keys for acting, complete; `target` is a target return that the user names, before which the policy's

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use eva_rl_agents::model::{Given, PolicyConfig as HfConfig};
+use eva_rl_agents::model::{Given, Policy, PolicyConfig as HfConfig};
+use tch::Device;
 
 use super::data_statistics::{statistics_beside, take_statistics_of};
-use super::reading::check_task;
+use super::reading::{self, check_task};
 use crate::config::{self, PolicyConfig, StatisticsFrom};
 use crate::data::Dataset;
 use crate::hub::{self, HubName};
@@ -113,6 +114,15 @@ impl Source {
         let adapter = if of_hub { path.to_owned() } else { adapter };
         Ok(Self { policy, adapter: Some(adapter), statistics, task: task.or(own_task) })
     }
+}
+
+/// Reads a policy, with an adapter folded in where there is one; statistics of data are taken later.
+pub fn read_merged(source: &Source, device: Device) -> anyhow::Result<Policy> {
+    let (Source { policy: path, adapter, .. }, given) = (source, source.given());
+    let Some(adapter) = adapter else { return reading::read_policy(path, given, device) };
+    let policy = reading::read_transformer(path, given, device)?;
+    let (_, adapters) = reading::read_adapter(adapter, &policy)?;
+    Ok(Policy::Transformer(tch::no_grad(|| policy.merged(&adapters))))
 }
 
 /// The folder of a run that holds `adapter/` or `policy/`, or an adapter, if `path` names such.

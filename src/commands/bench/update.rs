@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::subject::{SCALING, Subject, median, subject};
-use crate::cli::BenchUpdateArgs;
+use crate::cli::{BenchUpdateArgs, EnvArgs};
 use crate::data::Replay;
 use crate::policies;
 use crate::policies::read_inputs;
@@ -31,8 +31,9 @@ type Source = Box<dyn FnMut(usize) -> Inputs>;
 /// draws them, or a file, which is gone through again and again.
 fn read(args: &BenchUpdateArgs) -> anyhow::Result<(TransformerPolicy, Source)> {
     let batch = i64::from(args.batch_size);
-    if let Some(env) = &args.env {
-        let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.given, env, true)?;
+    if let Some(id) = &args.id {
+        let env = EnvArgs { id: id.clone(), options: args.options.clone() };
+        let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.given, &env, true)?;
         let replay = random_replay(env.as_mut())?.read_by(&conditioning);
         let mut draw = seeds::generator(0, Purpose::UpdateWindows, 0);
         let source = move |_| {
