@@ -1,6 +1,6 @@
 //! `eva`: EVA initialisation alone, as an adapter that PEFT can go on with.
 
-use eva_rl_agents::adapter::{AdapterFolder, fingerprint};
+use eva_rl_agents::adapter::AdapterFolder;
 use eva_rl_agents::adapter_init::{AdapterMethod, Initialised};
 use serde_json::json;
 use tch::Device;
@@ -69,7 +69,7 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     let facts = AdapterFolder {
         base: base.name,
         revision: base.revision,
-        fingerprint: Some(fingerprint(policy.weights())),
+        fingerprint: Some(policy.fingerprint()),
         rank,
         scaling: options.lora.scaling(),
         origin: options.origin(),

@@ -184,6 +184,7 @@ fn starting_point(
                 commit: None,
                 statistics: args.given.statistics.clone(),
                 task: args.given.task.clone(),
+                new_task: None,
             },
             None => PolicyConfig::New(new_policy(task)),
         },

@@ -30,8 +30,8 @@ pub use new_policy::{ActionHeadConfig, NewPolicyConfig};
 pub use online::{ExplorationConfig, FilteredBcConfig, GrpoConfig, OdtConfig, OnlineConfig, Td3OdtConfig};
 pub use optimiser::{OptimiserConfig, Precision};
 pub use run::{
-    CheckpointConfig, DataConfig, EnvConfig, EvaluationConfig, OfflineConfig, PolicyConfig, RolloutConfig,
-    RunConfig, RunPlan,
+    CheckpointConfig, DataConfig, EnvConfig, EvaluationConfig, NewTaskConfig, OfflineConfig, PolicyConfig,
+    RolloutConfig, RunConfig, RunPlan,
 };
 pub use schema::{Key, Kind, choices};
 pub use statistics_from::StatisticsFrom;

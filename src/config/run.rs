@@ -73,9 +73,21 @@ pub enum PolicyConfig {
         /// The task that is played, of a policy that knows several.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         task: Option<String>,
+        /// That the policy does not know `task`: the data say its statistics.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        new_task: Option<NewTaskConfig>,
     },
     /// A decision transformer with random weights, normalised by the data.
     New(NewPolicyConfig),
+}
+
+/// A task that a policy does not know, such as another robot.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewTaskConfig {
+    /// The group of tasks whose encoders and head it shares. Those of a new group are initialised and normalised by the
+    /// data, and trained whole beside the adapters, as PEFT's `modules_to_save`.
+    pub group: String,
 }
 
 /// Minari datasets.
@@ -307,6 +319,18 @@ impl RunConfig {
                 commit.is_empty() || of_hub && hub::is_commit(commit),
                 "must be the 40 digits of a commit, of a policy of the Hub",
             );
+        }
+        if let PolicyConfig::Pretrained { task, new_task: Some(_), statistics, .. } = &self.policy {
+            let named = task.is_some();
+            checks.relation(
+                "policy.pretrained.new_task",
+                "given",
+                named,
+                "the new task's name is missing: `task`",
+            );
+            let none = statistics.is_none();
+            let wanted = "a new task has those of the data: leave `statistics` out";
+            checks.relation("policy.pretrained.statistics", "given", none, wanted);
         }
         checks.value(
             "data.datasets",

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use eva_rl_agents::model::{Given, Policy, PolicyConfig as HfConfig};
+use eva_rl_agents::model::{Given, Policy, PolicyConfig as HfConfig, Tasks};
 use tch::Device;
 
 use super::data_statistics::{statistics_beside, take_statistics_of};
+use super::new_task::new_tasks_beside;
 use super::reading::{self, check_task};
 use crate::config::{self, PolicyConfig, StatisticsFrom};
 use crate::data::Dataset;
@@ -23,13 +24,15 @@ pub struct Source {
     pub statistics: Option<StatisticsFrom>,
     /// The task to play, of a policy that knows several.
     pub task: Option<String>,
+    /// Tasks that the policy's own files do not know, and the adapter does.
+    pub new_tasks: Option<Tasks>,
 }
 
 impl Source {
     /// What the user says of the policy beside where it is.
     pub fn given(&self) -> Given<'_> {
         let file = self.statistics.as_ref().and_then(StatisticsFrom::file);
-        Given { statistics: file, task: self.task.as_deref() }
+        Given { statistics: file, task: self.task.as_deref(), new_tasks: self.new_tasks.as_ref() }
     }
 
     /// Takes the statistics of `data`, where those are meant.
@@ -64,11 +67,13 @@ impl Source {
         let Some(saved) = saved else {
             let at_hand = adapter.map(hub::local).transpose()?;
             let beside = at_hand.as_deref().and_then(statistics_beside).map(StatisticsFrom::File);
+            let new_tasks = at_hand.as_deref().map(new_tasks_beside).transpose()?.flatten();
             return Ok(Self {
                 policy: path.to_owned(),
                 adapter: adapter.map(Path::to_owned),
                 statistics: statistics.or(beside),
-                task,
+                task: task.or(only_task(new_tasks.as_ref())),
+                new_tasks,
             });
         };
         if let Some(adapter) = adapter {
@@ -79,7 +84,7 @@ impl Source {
         }
         let own = saved.join("policy");
         if own.is_dir() && !of_hub {
-            return Ok(Self { policy: own, adapter: None, statistics, task });
+            return Ok(Self { policy: own, adapter: None, statistics, task, new_tasks: None });
         }
         let adapter = if is_adapter(&saved) { saved } else { saved.join("adapter") };
         let recorded = recorded_base(&adapter);
@@ -111,8 +116,10 @@ impl Source {
             Some(StatisticsFrom::Data) | None => statistics_beside(&adapter),
         };
         let statistics = statistics.or(own.map(StatisticsFrom::File));
+        let new_tasks = new_tasks_beside(&adapter)?;
+        let task = task.or(own_task).or(only_task(new_tasks.as_ref()));
         let adapter = if of_hub { path.to_owned() } else { adapter };
-        Ok(Self { policy, adapter: Some(adapter), statistics, task: task.or(own_task) })
+        Ok(Self { policy, adapter: Some(adapter), statistics, task, new_tasks })
     }
 }
 
@@ -123,6 +130,11 @@ pub fn read_merged(source: &Source, device: Device) -> anyhow::Result<Policy> {
     let policy = reading::read_transformer(path, given, device)?;
     let (_, adapters) = reading::read_adapter(adapter, &policy)?;
     Ok(Policy::Transformer(tch::no_grad(|| policy.merged(&adapters))))
+}
+
+/// The task of an adapter that knows one.
+fn only_task(tasks: Option<&Tasks>) -> Option<String> {
+    tasks.filter(|tasks| tasks.len() == 1).and_then(|tasks| tasks.keys().next().cloned())
 }
 
 /// The folder of a run that holds `adapter/` or `policy/`, or an adapter, if `path` names such.

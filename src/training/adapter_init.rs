@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use eva_rl_agents::adapter::site::Site;
-use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, LoraOptions, Scaling, fingerprint};
+use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, LoraOptions, Scaling};
 use eva_rl_agents::adapter_init::eva::Progress;
 use eva_rl_agents::adapter_init::{Initialised, TaskData};
 use eva_rl_agents::model::{
@@ -84,7 +84,7 @@ fn folder_facts(plan: &RunPlan, policy: &TransformerPolicy) -> anyhow::Result<Ad
     Ok(AdapterFolder {
         base: base.name,
         revision: base.revision,
-        fingerprint: Some(fingerprint(policy.weights())),
+        fingerprint: Some(policy.fingerprint()),
         rank: method.lora().map_or(1, |lora| lora.rank.get()),
         scaling: method.lora().map_or(Scaling { alpha: 1.0, rank_stabilised: false }, LoraOptions::scaling),
         origin: method.origin(),
@@ -208,6 +208,10 @@ pub fn initialise_adapters(
         if lora.dora {
             policy.init_dora(&mut adapters);
         }
+    }
+    for name in &policy.config().new_tensors {
+        let tensor = policy.weights()[name].detach().copy().set_requires_grad(true); // […]
+        adapters.replaced.insert(name.clone(), tensor);
     }
     recorder.scalar(metrics::INITIALISATION_SECS, 0, begun.elapsed().as_secs_f64())?;
     Ok(Some((folder_facts(plan, policy)?, adapters)))

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use eva_rl_agents::model::{self, Conditioning, Given, TransformerPolicy};
+use eva_rl_agents::model::{self, Conditioning, Given, Tasks, TransformerPolicy};
 use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, VecEnv};
 use serde_json::Value;
 use tch::Device;
 
 use super::adapter_init::{check_rank, check_tokens, new_policy};
-use crate::config::{LossConfig, OnlineConfig, PolicyConfig, RunPlan, StatisticsFrom};
+use crate::config::{LossConfig, NewTaskConfig, OnlineConfig, PolicyConfig, RunPlan, StatisticsFrom};
 use crate::data::{self, Dataset, Replay, greatest_return, texts};
 use crate::evaluation::Task;
 use crate::policies;
@@ -36,11 +36,20 @@ pub struct TrainInputs {
 /// Reads the policy, the data and the environment, and checks that they fit each other.
 pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyhow::Result<TrainInputs> {
     let pretrained = match &plan.policy {
-        PolicyConfig::Pretrained { statistics, task, .. } => {
+        PolicyConfig::Pretrained { statistics, task, new_task, .. } => {
             let path = plan.policy.source().expect("it is pretrained");
             let file = statistics.as_ref().and_then(StatisticsFrom::file);
-            let policy =
-                policies::read_transformer(&path, Given { statistics: file, task: task.as_deref() }, device)?;
+            let beside = match (new_task, task) {
+                (Some(NewTaskConfig { group }), Some(task)) => Some(new_task_of(plan, task, group)?),
+                _ => None,
+            };
+            seeds::seed_torch(plan.seed, Purpose::Weights, 2);
+            let given = Given { statistics: file, task: task.as_deref(), new_tasks: beside.as_ref() };
+            let mut policy = policies::read_transformer(&path, given, device)?;
+            if let (Some(beside), false) = (&beside, policy.config().new_tensors.is_empty()) {
+                let mean = beside.values().find_map(|task| policies::action_mean(task));
+                policy.begin_actions_at(&mean.expect("a task of data has it"));
+            }
             let of_data = *statistics == Some(StatisticsFrom::Data);
             if !of_data {
                 // What is missing is said before the data are read; their best return may be the target.
@@ -128,6 +137,13 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
     policies::tell_long_episodes(policy.config(), env.spec());
     let (offline, validation) = split(plan, datasets, &conditioning);
     Ok(TrainInputs { policy, conditioning, offline, validation, best_return, tasks, env })
+}
+
+/// A task that the policy does not know, as the plan's data have it.
+fn new_task_of(plan: &RunPlan, task: &str, group: &str) -> anyhow::Result<Tasks> {
+    let read = |path: &PathBuf| data::read_named(path, plan.data.reading(false));
+    let datasets: Vec<Dataset> = plan.data.datasets.iter().map(read).collect::<Result<_, _>>()?;
+    Ok(Tasks::from([(task.to_owned(), policies::task_of_data(&datasets, task, group)?)]))
 }
 
 /// Refuses algorithms and targets that mean nothing to a policy whose context goes on over episodes, whose actions are

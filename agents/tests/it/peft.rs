@@ -130,9 +130,12 @@ fn check_module_fails(state_dim: i64, act_dim: i64, words: &[&str]) {
         "action_low": bounds, "action_high": bounds,
     });
     std::fs::write(&statistics, sizes.to_string()).unwrap();
-    let policy =
-        Policy::read(&golden("script"), Given { statistics: Some(&statistics), task: None }, Device::Cpu)
-            .unwrap();
+    let policy = Policy::read(
+        &golden("script"),
+        Given { statistics: Some(&statistics), ..Given::default() },
+        Device::Cpu,
+    )
+    .unwrap();
     let float = (Kind::Float, Device::Cpu);
     let inputs = Inputs {
         states: Tensor::zeros([2, 4, state_dim], float),

@@ -246,6 +246,7 @@ impl Learner {
             Some(facts) => {
                 facts.write(&self.adapters, &part)?;
                 policies::write_statistics(self.policy.config(), &part)?;
+                policies::write_new_tasks(self.policy.config(), &part)?;
             }
             None => model::write(&self.policy, &part)?,
         }

@@ -47,7 +47,7 @@ pub struct AdapterFolder {
 }
 
 /// A checksum of a policy's weights by name: `[…]` each.
-pub fn fingerprint(weights: &BTreeMap<String, Tensor>) -> String {
+pub fn fingerprint<'a>(weights: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> String {
     let mut hasher = crc32fast::Hasher::new();
     for (name, tensor) in weights {
         hasher.update(name.as_bytes());
@@ -264,13 +264,14 @@ impl AdapterFolder {
     }
 
     /// Refuses adapters, read from `folder`, that do not belong to the policy with these `sites`, embedding `tables`
-    /// and `weights` (`[…]` each): another fingerprint, a module that the policy lacks, another shape.
+    /// and `weights` (`[…]` each), of which those named `new` are in no file: another fingerprint, a module that the
+    /// policy lacks, another shape.
     pub fn check_base(
         &self,
         adapters: &AdapterSet,
         folder: &Path,
         (sites, tables): (&[Site], &[&str]),
-        weights: &BTreeMap<String, Tensor>,
+        (weights, new): (&BTreeMap<String, Tensor>, &[String]),
     ) -> Result<(), AdapterError> {
         let path = folder.to_owned();
         for (module, lora) in &adapters.sites {
@@ -328,7 +329,7 @@ impl AdapterFolder {
             return Err(AdapterError::Replaced { path, name: name.clone(), found, wanted });
         }
         if let Some(found) = &self.fingerprint {
-            let wanted = fingerprint(weights);
+            let wanted = fingerprint(weights.iter().filter(|(name, _)| !new.contains(name)));
             if *found != wanted {
                 let (base, found) = (self.base.clone(), found.clone());
                 return Err(AdapterError::OtherBase { path, base, found, wanted });

@@ -184,6 +184,12 @@ pub struct PolicyConfig {
     /// The tasks that it knows, of which a file beside `config.json` tells; none where it plays one without a name.
     #[serde(skip)]
     pub tasks: Tasks,
+    /// Tasks that were given beside those of its files, which are among `tasks` too.
+    #[serde(skip)]
+    pub new_tasks: Tasks,
+    /// Tensors that no file has: those of the encoders and heads of new tasks' groups.
+    #[serde(skip)]
+    pub new_tensors: Vec<String>,
     /// Where the statistics among these keys were found.
     #[serde(skip)]
     pub statistics_from: StatisticsSource,
@@ -239,6 +245,8 @@ impl Default for PolicyConfig {
             action_high: None,
             task: None,
             tasks: Tasks::new(),
+            new_tasks: Tasks::new(),
+            new_tensors: Vec::new(),
             statistics_from: StatisticsSource::Config,
             ignored: Vec::new(),
             other,

@@ -1,7 +1,6 @@
 //! Policy folders in Hugging Face's format: `config.json`, and weights in safetensors or PyTorch's format,
 //! whole or in shards.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -10,9 +9,10 @@ use tch::{Device, Tensor};
 
 use super::error::PolicyError;
 use super::statistics::{self, Origin};
+use crate::model::core::bad_field::BadField;
 use crate::model::core::config::{PolicyConfig, StatisticsSource};
-use crate::model::core::tasks;
-use crate::model::core::weights::TensorSpec;
+use crate::model::core::tasks::{self, Tasks};
+use crate::model::core::weights::{self, TensorSpec};
 use crate::model::families;
 use crate::model::policy::transformer::TransformerPolicy;
 use crate::tensor::file::{self as tensor_file, TensorFile};
@@ -25,6 +25,8 @@ pub struct Given<'a> {
     pub statistics: Option<&'a Path>,
     /// The task to play, of a policy that knows several.
     pub task: Option<&'a str>,
+    /// Tasks beside those of its files; their groups may be new, and their encoders and heads are drawn then.
+    pub new_tasks: Option<&'a Tasks>,
 }
 
 /// Reads a policy onto `device`, frozen.
@@ -82,7 +84,7 @@ fn read_tensors(
     }
     let origin = statistics::complete(&mut table, file.path(), given.statistics)?;
     let config = parse_config(table, path, &origin)?;
-    let config = choose_task(config, path, given.task, &origin)?;
+    let config = choose_task(config, path, given, &origin)?;
     // A config without `model_type` says its family only now.
     let file = file.without_prefix(families::of(&config).known_tensor);
     read_weights(config, file, device)
@@ -93,10 +95,10 @@ fn read_tensors(
 fn choose_task(
     mut config: PolicyConfig,
     path: &Path,
-    task: Option<&str>,
+    given: Given,
     origin: &Origin,
 ) -> Result<PolicyConfig, PolicyError> {
-    let mut path = path.to_owned();
+    let (mut path, task) = (path.to_owned(), given.task);
     if let Some(file) = families::of(&config).tasks_file {
         path.set_file_name(file);
         let table = statistics::read_table(&path)?;
@@ -105,7 +107,22 @@ fn choose_task(
             PolicyError::Parse { path: path.clone(), reason }
         })?;
         config.statistics_from = StatisticsSource::File(path.clone());
+        for (name, task) in given.new_tasks.into_iter().flatten() {
+            if config.tasks.insert(name.clone(), task.clone()).is_some() {
+                let wanted = "the name of no task of the policy, for a new task".to_owned();
+                let source = BadField { key: "task".into(), found: format!("{name:?}"), wanted };
+                return Err(PolicyError::Field { path, source });
+            }
+            config.new_tasks.insert(name.clone(), task.clone());
+        }
         tasks::check(&config.tasks).map_err(|source| PolicyError::Field { path: path.clone(), source })?;
+    }
+    if let (None, Some(name)) =
+        (families::of(&config).tasks_file, given.new_tasks.and_then(|tasks| tasks.keys().next()))
+    {
+        let wanted = "none: the policy has no groups of tasks, each with an encoder and a head".to_owned();
+        let source = BadField { key: "new_task".into(), found: format!("{name:?}"), wanted };
+        return Err(PolicyError::Field { path, source });
     }
     if families::of(&config).fit.is_some() {
         // What it plays is the environment's affair; names of tasks are those of its authors' data.
@@ -130,9 +147,13 @@ fn read_weights(
     let path = file.path().to_owned();
     let layout = (family.layout)(&config);
     let file = family.tensor_aliases.iter().fold(file, |file, (alias, name)| file.renamed(alias, name));
+    let groups = config.new_tasks.values().map(|task| format!(".{}.", task.group_name));
+    let groups: Vec<String> = groups.collect();
+    let mut new = Vec::new();
     for TensorSpec { name, shape: expected, .. } in &layout {
         match file.shape(name) {
             Some(found) if found == expected => {}
+            None if groups.iter().any(|group| name.contains(group)) => new.push(name.clone()),
             Some(found) => {
                 let (name, expected, found) = (name.clone(), expected.clone(), found.to_owned());
                 return Err(PolicyError::Shape { path, name, expected, found });
@@ -152,12 +173,16 @@ fn read_weights(
         }
         ignored.push(name.to_owned());
     }
-    let mut kept = BTreeMap::new();
+    let drawn: Vec<TensorSpec> = layout.iter().filter(|spec| new.contains(&spec.name)).cloned().collect();
+    let mut kept = weights::draw(&drawn, device);
     let optional = file.names().filter(|name| !asked(name) && (family.is_optional)(name));
-    for name in layout.iter().map(|asked| asked.name.as_str()).chain(optional) {
+    let read =
+        layout.iter().map(|asked| asked.name.as_str()).filter(|name| !new.iter().any(|new| new == name));
+    for name in read.chain(optional) {
         kept.insert(name.to_owned(), file.read_weight(name, device)?);
     }
-    Ok(TransformerPolicy::from_weights(PolicyConfig { ignored, ..config }, kept))
+    let config = PolicyConfig { ignored, new_tensors: new, ..config };
+    Ok(TransformerPolicy::from_weights(config, kept))
 }
 
 /// The config in `table`, checked; `origin` says which of its keys are from another file than `path`.

@@ -6,7 +6,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use crate::adapter::site::{Kernel, ModuleName, Site};
-use crate::adapter::{AdapterError, AdapterFolder, AdapterSet, row_norms};
+use crate::adapter::{AdapterError, AdapterFolder, AdapterSet, fingerprint, row_norms};
 use crate::model::core::bad_field::BadField;
 use crate::model::core::bins::{self, Bins};
 use crate::model::core::config::{ActionKind, PolicyConfig};
@@ -107,6 +107,18 @@ impl TransformerPolicy {
         &self.weights
     }
 
+    /// A checksum of the weights that its files have, by which adapters know their policy.
+    pub fn fingerprint(&self) -> String {
+        let new = &self.config.new_tensors;
+        fingerprint(self.weights.iter().filter(|(name, _)| !new.contains(name)))
+    }
+
+    /// Begins an action head that no file has with actions `[A]` at their mean over data.
+    pub fn begin_actions_at(&mut self, mean: &[f32]) {
+        let bias = &mut self.heads.action.linear.bias; // [A]
+        tch::no_grad(|| bias.copy_(&Tensor::from_slice(mean)));
+    }
+
     /// Makes every weight trainable, for pretraining and full fine-tuning.
     pub fn unfreeze(&mut self) {
         for tensor in self.weights.values_mut() {
@@ -176,7 +188,12 @@ impl TransformerPolicy {
         adapters: &AdapterSet,
         path: &Path,
     ) -> Result<(), AdapterError> {
-        folder.check_base(adapters, path, (&self.sites, self.family.embedding_tables), &self.weights)
+        folder.check_base(
+            adapters,
+            path,
+            (&self.sites, self.family.embedding_tables),
+            (&self.weights, &self.config.new_tensors),
+        )
     }
 
     /// Gives every adapter DoRA's magnitude, which starts as the norms of the module's own rows.
