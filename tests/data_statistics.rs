@@ -151,6 +151,9 @@ fn a_sweep_of_targets_is_a_table_and_a_figure() {
     let svg = fs::read_to_string(bench.path("targets.svg")).unwrap();
     assert_eq!(svg.matches("<circle").count(), 3);
 
+    bench.succeed(&[&play[..], &["--target-sweep=-1200:-200:2", "--figure", "targets.PNG"]].concat());
+    assert!(fs::read(bench.path("targets.PNG")).unwrap().starts_with(b"\x89PNG"));
+
     // Without a range it goes by the data: four steps from the least return to the greatest, and two more.
     let found = bench.succeed(&[&play[..], &["--target-sweep", "--data", "data", "--json"]].concat());
     let found: Value = serde_json::from_str(&found).unwrap();

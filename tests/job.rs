@@ -269,7 +269,7 @@ fn a_run_its_best_and_a_checkpoint_are_policies_from_every_folder() {
     let output = bench.run(&["evaluate", "moved/run", "--env", "Pendulum-v1"]);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("is not there; give its folder as POLICY"), "{said}");
+    assert!(said.contains("is not there; give its folder or hf:OWNER/NAME as POLICY"), "{said}");
 }
 
 #[test]

@@ -70,7 +70,8 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     }
     if let Some(figure) = &args.figure {
         let title = format!("{} in {}", source.policy.display(), spec.id);
-        write_file(figure, |aside| draw_targets(&found, &title, aside))?;
+        let bytes = draw_targets(&found, &title, figure)?;
+        write_file(figure, |aside| Ok(std::fs::write(aside, &bytes)?))?;
     }
     if args.json {
         return print_json(&json!({

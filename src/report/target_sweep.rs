@@ -55,12 +55,11 @@ pub fn target_table(found: &[Evaluation]) -> Table {
     table
 }
 
-/// Writes the figure, in SVG or, where the file's name ends so, in PNG.
-pub fn draw_targets(found: &[Evaluation], title: &str, file: &Path) -> anyhow::Result<()> {
+/// The figure, as PNG where a file of the name `file` would be one, or else as SVG.
+pub fn draw_targets(found: &[Evaluation], title: &str, file: &Path) -> anyhow::Result<Vec<u8>> {
     let svg = svg(found, title);
     let is_png = file.extension().is_some_and(|end| end.eq_ignore_ascii_case("png"));
-    let bytes = if is_png { png(&svg)? } else { svg.into_bytes() };
-    Ok(std::fs::write(file, bytes)?)
+    if is_png { png(&svg) } else { Ok(svg.into_bytes()) }
 }
 
 fn svg(found: &[Evaluation], title: &str) -> String {

@@ -47,7 +47,7 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
             let given = Given { statistics: file, task: task.as_deref(), new_tasks: beside.as_ref() };
             let mut policy = policies::read_transformer(&path, given, device)?;
             if let (Some(beside), false) = (&beside, policy.config().new_tensors.is_empty()) {
-                let mean = beside.values().find_map(|task| policies::action_mean(task));
+                let mean = beside.values().find_map(policies::action_mean);
                 policy.begin_actions_at(&mean.expect("a task of data has it"));
             }
             let of_data = *statistics == Some(StatisticsFrom::Data);
