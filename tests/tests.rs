@@ -13,6 +13,7 @@
 //! | `learning` | returns rise: a tiny task for each algorithm of `[online]` |
 //! | `parity` | foundation policies beside their reference implementations |
 //! | `foundation` | policies of many tasks: named, played, trained, refused |
+//! | `new_policies` | new policies whose actions are ids of a vocabulary |
 //! | `pixels` | policies that read images: data, training, refusals |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `init` | configs to start from |
@@ -34,6 +35,7 @@ mod job;
 mod learning;
 mod messages;
 mod methods;
+mod new_policies;
 mod online;
 mod parity;
 #[cfg(target_os = "linux")]

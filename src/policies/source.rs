@@ -55,7 +55,7 @@ impl Source {
         let written = match run {
             Some(run) => match config::load(&run.join("config.toml"), &[]).or_input()?.policy {
                 PolicyConfig::Pretrained { path, statistics, task } => Some((path, (statistics, task))),
-                PolicyConfig::New(_) => None,
+                PolicyConfig::New(_) | PolicyConfig::NewL2m(_) | PolicyConfig::NewLram(_) => None,
             },
             None => None,
         };

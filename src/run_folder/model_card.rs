@@ -34,7 +34,9 @@ pub fn text(plan: &RunPlan, run_dir: &RunDir, facts: &CardFacts) -> String {
     let CardFacts { trajectories, steps, evaluations, state, policy: config, trained, adapters } = *facts;
     let base = match &plan.policy {
         PolicyConfig::Pretrained { path, .. } => format!("the policy `{}`", path.display()),
-        PolicyConfig::New(_) => "a new policy".to_owned(),
+        PolicyConfig::New(_) | PolicyConfig::NewL2m(_) | PolicyConfig::NewLram(_) => {
+            "a new policy".to_owned()
+        }
     };
     let method = plan.method_label();
     let kwargs = serde_json::to_string(&plan.env.kwargs).expect("options can be written as JSON");
