@@ -171,11 +171,11 @@ mod new_policies_of_every_network_learn_and_act {
     use super::*;
 
     /// Pretrains a new policy from the data alone, and plays it by windows and by the cache.
-    fn row(network: &str, (): ()) {
+    fn row(network: &str, (table, own): (&str, &str)) {
         let bench = Bench::new();
         collect(&bench, "stacked");
         let new = format!(
-            "[policy.new]\nhidden_size = 16\nlayers = 1\nheads = 2\ndropout = 0.0\ncontext_length = 4\nmax_episode_length = 20\nreturn_scale = 8.0\ntarget_return = 8.0\nimage_encoder = \"{network}\"\n[data]"
+            "[policy.{table}]\nhidden_size = 16\nlayers = 1\nheads = 2\ndropout = 0.0\ncontext_length = 4\nmax_episode_length = 20\nreturn_scale = 8.0\ntarget_return = 8.0\n{own}\n[data]"
         );
         let (before, after) =
             config().split_once("[policy.pretrained]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
@@ -184,7 +184,7 @@ mod new_policies_of_every_network_learn_and_act {
         let sets = ["adapter={ full_fine_tuning = {} }", "offline.updates=40"].map(|set| ["--set", set]);
         succeed(&bench, &[&["train", "config.toml", "--out", "run"], sets.as_flattened()].concat());
         let losses = losses(&bench);
-        assert!(losses.last().unwrap() < &(0.9 * losses[0]), "{network}: {losses:?}");
+        assert!(losses.last().unwrap() < &(0.95 * losses[0]), "{network}: {losses:?}");
         for inference in ["window", "cached"] {
             let env = ["--env", "gymnasium:Bars-v0", "--env-import", "pixel_envs", "--inference", inference];
             let found = succeed(&bench, &[&["evaluate", "run/best/policy"], env.as_slice()].concat());
@@ -199,7 +199,13 @@ mod new_policies_of_every_network_learn_and_act {
         succeed(&bench, &["eva", "run/best/policy", "--data", "data", "--out", "adapter"]);
     }
 
-    test_rows! { row: nature_cnn = (), impala_cnn = (), symbols = (), }
+    test_rows! {
+        row: nature_cnn = ("new", "image_encoder = \"nature_cnn\""),
+        impala_cnn = ("new", "image_encoder = \"impala_cnn\""),
+        symbols = ("new", "image_encoder = \"symbols\""),
+        l2m = ("new_l2m", "bins = 4\ndiscrete_actions = 18"),
+        lram = ("new_lram", "bins = 4\ndiscrete_actions = 18"),
+    }
 }
 
 /// A policy of symbols, a direction and a mission, of which the mission alone says what to do.

@@ -14,6 +14,7 @@
 //! | `data_statistics` | what a policy takes from a dataset, and whether it does what the data did |
 //! | `parity` | foundation policies beside their reference implementations |
 //! | `foundation` | policies of many tasks: named, played, trained, refused |
+//! | `new_policies` | new policies whose actions are ids of a vocabulary |
 //! | `pixels` | policies that read images: data, training, refusals |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
 //! | `hub`, `hub_names`, `hub_push` | downloads with faults, names in every command, uploads; against `hub_server`, in `hub_bench` |
@@ -42,6 +43,7 @@ mod job;
 mod learning;
 mod messages;
 mod methods;
+mod new_policies;
 mod online;
 mod parity;
 #[cfg(target_os = "linux")]

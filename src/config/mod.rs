@@ -26,7 +26,7 @@ pub use adapter::AdapterConfig;
 pub use differences::{Difference, differences};
 pub use load::{load, load_plan, to_toml};
 pub use loss::{LossConfig, OnlineDtConfig};
-pub use new_policy::{ActionHeadConfig, NewPolicyConfig};
+pub use new_policy::{ActionHeadConfig, NewDiscretisedConfig, NewPolicyConfig};
 pub use online::{ExplorationConfig, FilteredBcConfig, GrpoConfig, OdtConfig, OnlineConfig, Td3OdtConfig};
 pub use optimiser::{OptimiserConfig, Precision};
 pub use run::{

@@ -1,4 +1,4 @@
-//! `[policy.new]`: a decision transformer with random weights.
+//! `[policy.new]`, `[policy.new_l2m]` and `[policy.new_lram]`: policies with random weights.
 
 use eva_rl_agents::model::{Activation, ImageNetwork, Token};
 use schemars::JsonSchema;
@@ -83,15 +83,75 @@ impl Default for ActionHeadConfig {
     }
 }
 
+/// Size and conditioning of a new policy whose actions are ids of a vocabulary.
+///
+/// It reads an observation's image where the data has one, by the families' own encoder, and numbers otherwise.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDiscretisedConfig {
+    /// Width of the residual stream.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub hidden_size: i64,
+    /// Blocks.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub layers: i64,
+    /// Attention heads.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub heads: i64,
+    /// Dropout of embeddings, attention and residual branches.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub dropout: f64,
+    /// Steps of a window, which is padded to that length from the first step on.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub context_length: i64,
+    /// Timesteps that have an embedding, which L2M alone reads.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub max_episode_length: i64,
+    /// What returns and rewards are divided by.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub return_scale: f32,
+    /// The target return where the user names none, in the environment's units.
+    pub target_return: f32,
+    /// Bins of a number, of equal width between the bounds of the data's actions; each stands for its lower edge.
+    #[schemars(range(min = 2, max = 65_536))]
+    pub bins: i64,
+    /// Ids of discrete actions, before the bins; data of discrete actions needs as many as its environment has.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 65_536))]
+    pub discrete_actions: i64,
+    /// Whether a token's place in the window is embedded.
+    #[serde(default)]
+    pub global_positions: bool,
+    /// The feed-forward parts' activation function.
+    #[serde(default = "exact_gelu")]
+    pub activation: Activation,
+}
+
+fn exact_gelu() -> Activation {
+    Activation::Gelu
+}
+
+/// Refuses heads that do not share the width evenly; `table` is that of the new policy.
+fn check_heads(checks: &mut Checks, table: &str, heads: i64, hidden_size: i64) {
+    checks.relation(
+        format!("policy.{table}.heads"),
+        heads,
+        heads != 0 && hidden_size % heads == 0,
+        &format!("must divide policy.{table}.hidden_size"),
+    );
+}
+
+impl NewDiscretisedConfig {
+    /// Checks what types cannot; `table` is its name.
+    pub(super) fn check(&self, checks: &mut Checks, table: &str) {
+        check_heads(checks, table, self.heads, self.hidden_size);
+    }
+}
+
 impl NewPolicyConfig {
     /// Checks what types cannot.
     pub(super) fn check(&self, checks: &mut Checks) {
-        checks.relation(
-            "policy.new.heads",
-            self.heads,
-            self.heads != 0 && self.hidden_size % self.heads == 0,
-            "must divide policy.new.hidden_size",
-        );
+        check_heads(checks, "new", self.heads, self.hidden_size);
         let counted = |token| self.tokens.iter().filter(|other| **other == token).count();
         let whole = [Token::Return, Token::State, Token::Action].into_iter().all(|token| counted(token) == 1);
         checks.value(

@@ -12,7 +12,7 @@ use super::adapter::{self, AdapterConfig};
 use super::checks::Checks;
 use super::error::ConfigError;
 use super::loss::LossConfig;
-use super::new_policy::NewPolicyConfig;
+use super::new_policy::{NewDiscretisedConfig, NewPolicyConfig};
 use super::online::{OnlineConfig, OnlineContext};
 use super::optimiser::OptimiserConfig;
 use super::statistics_from::StatisticsFrom;
@@ -53,7 +53,7 @@ pub struct RunConfig {
     pub checkpoint: CheckpointConfig,
 }
 
-/// `[policy.pretrained]` or `[policy.new]`.
+/// `[policy.pretrained]`, or a new policy of a family.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum PolicyConfig {
@@ -79,6 +79,18 @@ pub enum PolicyConfig {
     },
     /// A decision transformer with random weights, normalised by the data.
     New(NewPolicyConfig),
+    /// L2M's decision transformer with random weights, normalised by the data: a number is one of several bins, and the
+    /// dimensions of an action are chosen one after another.
+    NewL2m(NewDiscretisedConfig),
+    /// LRAM's, whose context holds no actions, and which chooses all dimensions at once.
+    NewLram(NewDiscretisedConfig),
+}
+
+impl PolicyConfig {
+    /// Whether its weights are random.
+    pub fn is_new(&self) -> bool {
+        !matches!(self, Self::Pretrained { .. })
+    }
 }
 
 /// A task that a policy does not know, such as another robot.
@@ -270,7 +282,7 @@ impl PolicyConfig {
     pub fn source(&self) -> Option<PathBuf> {
         match self {
             Self::Pretrained { path, commit, .. } => Some(hub::at_commit(path, commit.as_deref())),
-            Self::New(_) => None,
+            Self::New(_) | Self::NewL2m(_) | Self::NewLram(_) => None,
         }
     }
 }
@@ -293,8 +305,13 @@ impl RunConfig {
     }
 
     fn check(&self, checks: &mut Checks) {
-        if let PolicyConfig::New(new) = &self.policy {
-            new.check(checks);
+        match &self.policy {
+            PolicyConfig::Pretrained { .. } => {}
+            PolicyConfig::New(new) => new.check(checks),
+            PolicyConfig::NewL2m(new) => new.check(checks, "new_l2m"),
+            PolicyConfig::NewLram(new) => new.check(checks, "new_lram"),
+        }
+        if self.policy.is_new() {
             let full = matches!(self.adapter, AdapterConfig::FullFineTuning(_));
             checks.relation(
                 "adapter",

@@ -101,7 +101,7 @@ impl Reproduction {
         let [chosen, recorded, states] =
             [chosen, recorded, states].map(|parts| Columns::of(&Tensor::cat(&parts, 0)));
         let steps = recorded.rows;
-        let normalises = policy.config().state_mean.is_some() && !policy.config().raw_states;
+        let normalises = policy.config().state_mean.is_some();
         Self {
             steps,
             actions: match action {

@@ -52,7 +52,7 @@ pub fn statistics_beside(adapter: &Path) -> Option<PathBuf> {
 
 /// What the datasets say of what the policy of `config` reads, and what acting needs and nobody says.
 fn statistics_of(config: &PolicyConfig, datasets: &[Dataset]) -> Statistics {
-    let normalises = config.numbers() > 0 && !config.raw_states;
+    let normalises = config.numbers() > 0 && (!config.raw_states || config.state_mean.is_some());
     let (mean, std) = match normalises {
         true => {
             let (mean, std) = observation_moments(datasets);

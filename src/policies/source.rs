@@ -97,7 +97,7 @@ impl Source {
                 let path = policy.source();
                 match policy {
                     PolicyConfig::Pretrained { statistics, task, .. } => path.zip(Some((statistics, task))),
-                    PolicyConfig::New(_) => None,
+                    PolicyConfig::New(_) | PolicyConfig::NewL2m(_) | PolicyConfig::NewLram(_) => None,
                 }
             }
             None => None,

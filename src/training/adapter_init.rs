@@ -1,5 +1,4 @@
-//! How a run's policy and adapters are initialised: a new policy's config, and adapters by a method or from a
-//! checkpoint.
+//! How a run's adapters are initialised: by a method or from a checkpoint.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -9,14 +8,11 @@ use eva_rl_agents::adapter::site::Site;
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, LoraOptions, Scaling};
 use eva_rl_agents::adapter_init::eva::Progress;
 use eva_rl_agents::adapter_init::{Initialised, TaskData};
-use eva_rl_agents::model::{
-    self, ActionKind, Conditioning, Inputs, PolicyConfig as HfConfig, Token, TransformerPolicy, Vocabulary,
-};
-use eva_rl_envs::ActionSpace;
+use eva_rl_agents::model::{Conditioning, Inputs, Token, TransformerPolicy};
 use tch::Tensor;
 
-use crate::config::{ActionHeadConfig, AdapterConfig, NewPolicyConfig, RunPlan};
-use crate::data::{Dataset, Replay, observation_moments};
+use crate::config::{AdapterConfig, RunPlan};
+use crate::data::Replay;
 use crate::metrics::{self, Recorder};
 use crate::policies::Base;
 use crate::report::eva_summary::EvaSummary;
@@ -25,57 +21,6 @@ use crate::support::errors::{InputError, OrInput, tell};
 use crate::support::seeds::{self, Purpose};
 use crate::support::signals;
 use crate::training::session::ADAPTER_SCALE;
-
-/// The config of a new policy, normalised by its data.
-pub fn new_policy(new: &NewPolicyConfig, text: Option<Vocabulary>, datasets: &[Dataset]) -> HfConfig {
-    let (dataset, (mean, deviation)) = (&datasets[0], observation_moments(datasets));
-    let (act_dim, action_kind, low, high) = match &dataset.action {
-        ActionSpace::Discrete { n, .. } => (*n, ActionKind::Discrete, None, None),
-        ActionSpace::MultiDiscrete { .. } => unreachable!("`policies::check_actions` refuses it"),
-        ActionSpace::Box { low, high } => {
-            let kind = match new.action_head {
-                ActionHeadConfig::Continuous {} => ActionKind::Continuous,
-                ActionHeadConfig::Binned { .. } => ActionKind::Binned,
-            };
-            (low.len(), kind, Some(low.clone()), Some(high.clone()))
-        }
-    };
-    let action_bins = match new.action_head {
-        ActionHeadConfig::Binned { bins } if action_kind == ActionKind::Binned => Some(bins),
-        _ => None,
-    };
-    let image = dataset.image;
-    model::new_config(HfConfig {
-        state_dim: (dataset.observation_width + image.map_or(0, |shape| shape.iter().product())) as i64,
-        image_shape: image.map(|shape| shape.map(|size| size as i64)),
-        image_encoder: image.and(new.image_encoder),
-        text,
-        act_dim: act_dim as i64,
-        hidden_size: new.hidden_size,
-        max_ep_len: new.max_episode_length,
-        action_tanh: action_kind == ActionKind::Continuous,
-        n_positions: new.tokens.len() as i64 * new.context_length,
-        activation_function: new.activation,
-        action_bins,
-        token_order: new.tokens.clone(),
-        global_positions: new.global_positions,
-        n_layer: new.layers,
-        n_head: new.heads,
-        resid_pdrop: new.dropout,
-        embd_pdrop: new.dropout,
-        attn_pdrop: new.dropout,
-        action_kind,
-        context_length: Some(new.context_length),
-        state_mean: Some(mean),
-        state_std: Some(deviation),
-        return_scale: Some(new.return_scale),
-        target_return: Some(new.target_return),
-        max_return_to_go: datasets.iter().filter_map(Dataset::max_return_to_go).reduce(f32::max),
-        action_low: low,
-        action_high: high,
-        ..HfConfig::default()
-    })
-}
 
 /// What the adapters' folder says, whatever they have learned.
 fn folder_facts(plan: &RunPlan, policy: &TransformerPolicy) -> anyhow::Result<AdapterFolder> {

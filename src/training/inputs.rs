@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
-use eva_rl_agents::model::{self, Conditioning, Given, Tasks, TransformerPolicy};
+use eva_rl_agents::model::{Conditioning, Given, Tasks, TransformerPolicy};
 use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, VecEnv};
 use serde_json::Value;
 use tch::Device;
 
-use super::adapter_init::{check_rank, check_tokens, new_policy};
+use super::adapter_init::{check_rank, check_tokens};
+use super::new_policy;
 use crate::config::{LossConfig, NewTaskConfig, OnlineConfig, PolicyConfig, RunPlan, StatisticsFrom};
-use crate::data::{self, Dataset, Replay, greatest_return, texts};
+use crate::data::{self, Dataset, Replay, greatest_return};
 use crate::evaluation::Task;
 use crate::policies;
-use crate::support::errors::{InputError, OrInput, env_failure, tell};
+use crate::support::errors::{InputError, env_failure, tell};
 use crate::support::seeds::{self, Purpose};
 
 /// What a run needs from outside, read and checked before anything is written.
@@ -59,12 +60,11 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
             policies::check_task(policy.config(), &path)?;
             Some((policy, path, of_data))
         }
-        PolicyConfig::New(_) => None,
+        PolicyConfig::New(_) | PolicyConfig::NewL2m(_) | PolicyConfig::NewLram(_) => None,
     };
-    let images = match (&plan.policy, &pretrained) {
-        (PolicyConfig::New(new), _) => new.image_encoder.is_some(),
-        (_, Some((policy, ..))) => policy.reads_images(),
-        (PolicyConfig::Pretrained { .. }, None) => unreachable!("it was read"),
+    let images = match &pretrained {
+        Some((policy, ..)) => policy.reads_images(),
+        None => new_policy::reads_images(&plan.policy),
     };
     let env =
         eva_rl_envs::make_halves(&plan.env.id, &plan.env.kwargs, plan.env.num_envs, &plan.env.bridge(images))
@@ -74,8 +74,8 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
     let tasks = if plan.evaluation.on_datasets { tasks(plan, &datasets, allow_imports)? } else { Vec::new() };
     let best_return = greatest_return(&datasets);
     let target = plan.env.target_return.map(|target| target.given(best_return));
-    let (policy, mut conditioning) = match (&plan.policy, pretrained) {
-        (_, Some((policy, path, of_data))) => {
+    let (policy, mut conditioning) = match pretrained {
+        Some((policy, path, of_data)) => {
             let (whose, shown) = (format!("`{}`", plan.env.id), policies::Shown::by(env.spec()));
             let action = &env.spec().action;
             let mut policy = policies::fitted_transformer(policy, shown, action, &whose)?;
@@ -89,26 +89,13 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
             }
             (policy, conditioning)
         }
-        (PolicyConfig::New(new), None) => {
-            if let (Some(_), None) = (new.image_encoder, datasets[0].image) {
-                let text = format!(
-                    "`policy.new.image_encoder` is given, and the dataset {:?} has no images (uint8 from 0 to 255 on three axes)",
-                    plan.data.datasets[0]
-                );
-                return Err(InputError(text).into());
-            }
-            let text = match &new.text {
-                None => None,
-                Some(key) => Some(texts::vocabulary(key, &datasets).map_err(InputError)?),
-            };
+        None => {
+            let config = new_policy::config(plan, &datasets)?;
             seeds::seed_torch(plan.seed, Purpose::Weights, 0);
-            let config = new_policy(new, text, &datasets);
-            model::check_config(&config).or_input()?;
             let policy = TransformerPolicy::new(config, device);
             let conditioning = Conditioning::new(policy.config(), device)?;
             (policy, conditioning)
         }
-        (PolicyConfig::Pretrained { .. }, None) => unreachable!("it was read"),
     };
     check_algorithm(plan, &policy, &conditioning, env.spec())?;
     let reads = match (conditioning.image_shape(), conditioning.text()) {

@@ -3,6 +3,7 @@
 mod adapter_init;
 mod inputs;
 mod job;
+mod new_policy;
 mod online;
 mod session;
 

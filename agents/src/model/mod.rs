@@ -24,7 +24,7 @@ pub use core::statistics::Statistics;
 pub use core::tasks::{Task, Tasks};
 pub use core::tokens::Token;
 pub use core::vocabulary::{UnknownText, Vocabulary};
-pub use families::{check as check_config, new_config};
+pub use families::{ActionIds, check as check_config, new_config, new_l2m_config, new_lram_config};
 pub use hub::{
     Given, Policy, PolicyError, ScriptError, ScriptPredictions, TorchScript, read, read_file, write,
 };

@@ -14,6 +14,7 @@ use crate::model::core::bad_field::BadField;
 use crate::model::core::bins::Bins;
 use crate::model::core::config::{ActionKind, ImageNetwork, PolicyConfig};
 use crate::model::core::spaces::Spaces;
+use crate::model::core::tokens::Token;
 use crate::model::core::weights::{Initial, TensorSpec};
 use crate::model::encoders::{ActionTokens, DimensionEncoder, Encoder, ImageEncoder, StateEmbedding};
 use crate::model::heads::Heads;
@@ -37,8 +38,54 @@ const MOST_ACTION: &str = "max_act_dim";
 /// Our key for the ids of the vocabulary, where the environment's actions are not binned.
 const VOCABULARY: &str = "vocabulary";
 
-/// Puts into the table what the tensors' shapes and the families' custom say; `tokens` are those of a step.
-pub fn complete(table: &mut Map<String, Value>, shapes: &Shapes, tokens: Value) {
+/// The vocabulary of a new policy's actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActionIds {
+    /// Ids of discrete actions, which come first.
+    pub discrete: i64,
+    /// Bins of a number.
+    pub bins: i64,
+}
+
+/// The config of a new policy, as wide as the environment that `config` tells of; `step` are the tokens of a step.
+pub fn new_config(model_type: &str, step: &[Token], ids: ActionIds, config: PolicyConfig) -> PolicyConfig {
+    let discrete = config.action_kind == ActionKind::Discrete;
+    let widest = if discrete { 1 } else { config.act_dim };
+    let tokens: i64 = step.iter().map(|token| if *token == Token::Action { widest } else { 1 }).sum();
+    let steps = config.context_length.unwrap_or(1);
+    let vocabulary = ids.discrete + ids.bins;
+    let mut other = Map::new();
+    for (key, value) in [
+        ("max_length", json!(steps)),
+        ("discrete_actions", json!(ids.discrete)),
+        ("action_channels", json!(ids.bins)),
+        ("global_pos_embds", json!(config.global_positions)),
+        (MOST_ACTION, json!(widest)),
+    ] {
+        other.insert(key.to_owned(), value);
+    }
+    if config.image_shape.is_none() {
+        other.insert(MOST_STATE.to_owned(), json!(config.state_dim));
+    }
+    if discrete {
+        other.insert(VOCABULARY.to_owned(), json!(vocabulary));
+    }
+    PolicyConfig {
+        model_type: model_type.to_owned(),
+        action_tanh: false,
+        raw_states: true,
+        token_order: step.to_vec(),
+        n_positions: tokens * steps,
+        action_kind: if discrete { ActionKind::Discrete } else { ActionKind::Binned },
+        action_bins: (!discrete).then_some(vocabulary),
+        ids_before_bins: Some(ids.discrete),
+        other,
+        ..config
+    }
+}
+
+/// Puts into the table what the tensors' shapes and the families' custom say; `step` are the tokens of a step.
+pub fn complete(table: &mut Map<String, Value>, shapes: &Shapes, step: &[Token]) {
     let size = |name: &str, axis: usize| shapes(name).and_then(|shape| shape.get(axis)).copied();
     let mut fill = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -70,7 +117,7 @@ pub fn complete(table: &mut Map<String, Value>, shapes: &Shapes, tokens: Value) 
             table.entry(key).or_insert(value);
         }
     }
-    let own = [("action_tanh", json!(false)), ("raw_states", json!(true)), ("token_order", tokens)];
+    let own = [("action_tanh", json!(false)), ("raw_states", json!(true)), ("token_order", json!(step))];
     for (key, value) in own {
         table.insert(key.to_owned(), value);
     }
@@ -139,6 +186,11 @@ pub fn check(config: &PolicyConfig) -> Result<(), BadField> {
     if config.image_shape.is_some() && config.row_width() > 0 {
         let beside = format!("{} numbers beside an image", config.row_width());
         return bad("state_dim", beside, "an image or numbers alone".to_owned());
+    }
+    let normalised = config.state_mean.as_ref().map_or(config.row_width(), |mean| mean.len() as i64);
+    if normalised != config.row_width() {
+        let wanted = format!("{normalised}, the numbers that `state_mean` normalises");
+        return bad("state_dim", config.row_width().to_string(), wanted);
     }
     let most = size(config, MOST_STATE);
     if config.image_shape.is_none() && config.state_dim > most {

@@ -3,19 +3,18 @@
 //! A step is a state, a return-to-go, a token for each dimension of the action, and a reward; dimensions are chosen one
 //! after another, each read at the token before its own.
 
-use serde_json::json;
-
-use super::discretised::{self, TOKENS};
+use super::discretised::{self, ActionIds, TOKENS};
 use super::family::Family;
 use super::gpt2;
+use crate::model::core::config::PolicyConfig;
+use crate::model::core::tokens::Token;
+
+const STEP: [Token; 4] = [Token::State, Token::Return, Token::Action, Token::Reward];
 
 pub(super) const FAMILY: Family = Family {
     model_types: &["l2m"],
     aliases: &[],
-    complete: Some(|table, shapes| {
-        let tokens = json!(["state", "return", "action", "reward"]);
-        discretised::complete(table, shapes, tokens);
-    }),
+    complete: Some(|table, shapes| discretised::complete(table, shapes, &STEP)),
     is_whole_without_config: false,
     tasks_file: None,
     fit: Some(discretised::fit),
@@ -30,3 +29,8 @@ pub(super) const FAMILY: Family = Family {
     embedding_tables: &["embed_action_disc", "embed_timestep", "encoder.wpe", "encoder.wte"],
     build: |config, weights| discretised::build(config, weights, true),
 };
+
+/// The config of a new L2M policy, as wide as the environment that `config` tells of.
+pub fn new_l2m_config(ids: ActionIds, config: PolicyConfig) -> PolicyConfig {
+    discretised::new_config("l2m", &STEP, ids, config)
+}

@@ -3,19 +3,18 @@
 //! A step is a state, a return-to-go and a reward, without the action; all dimensions of an action are read at once, at
 //! the return's token.
 
-use serde_json::json;
-
-use super::discretised::{self, TOKENS};
+use super::discretised::{self, ActionIds, TOKENS};
 use super::family::Family;
 use super::gpt2;
+use crate::model::core::config::PolicyConfig;
+use crate::model::core::tokens::Token;
+
+const STEP: [Token; 3] = [Token::State, Token::Return, Token::Reward];
 
 pub(super) const FAMILY: Family = Family {
     model_types: &["lram"],
     aliases: &[],
-    complete: Some(|table, shapes| {
-        let tokens = json!(["state", "return", "reward"]);
-        discretised::complete(table, shapes, tokens);
-    }),
+    complete: Some(|table, shapes| discretised::complete(table, shapes, &STEP)),
     is_whole_without_config: false,
     tasks_file: None,
     fit: Some(discretised::fit),
@@ -34,3 +33,8 @@ pub(super) const FAMILY: Family = Family {
     embedding_tables: &["embed_action_disc", "embed_timestep", "encoder.wpe", "encoder.wte"],
     build: |config, weights| discretised::build(config, weights, false),
 };
+
+/// The config of a new LRAM policy, as wide as the environment that `config` tells of.
+pub fn new_lram_config(ids: ActionIds, config: PolicyConfig) -> PolicyConfig {
+    discretised::new_config("lram", &STEP, ids, config)
+}

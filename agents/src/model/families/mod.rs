@@ -16,7 +16,10 @@ use crate::model::core::bad_field::BadField;
 use crate::model::core::config::PolicyConfig;
 
 pub use decision_transformer::new_config;
+pub use discretised::ActionIds;
 pub use family::Family;
+pub use l2m::new_l2m_config;
+pub use lram::new_lram_config;
 
 /// Every family.
 const FAMILIES: [&Family; 6] = [
