@@ -242,6 +242,7 @@ interop: .venv build datasets/pendulum-g14-v0
 		--adapter runs/interop/best/adapter --run runs/interop
 	.venv/bin/python -W ignore tools/interop/check_d4rl.py --binary $(PROGRAM)
 	.venv/bin/python -W ignore tools/interop/check_hub.py --binary $(PROGRAM)
+	.venv/bin/python -W ignore tools/interop/check_foundation.py --binary $(PROGRAM)
 	.venv/bin/python -W ignore tools/interop/check_policies.py --cases 60
 	rm -rf runs/interop-methods
 	EVA_RL_METHODS_OUT=$(CURDIR)/runs/interop-methods cargo test --release -p eva-rl-agents --test it -- methods
@@ -254,6 +255,7 @@ interop: .venv build datasets/pendulum-g14-v0
 peers: .venv build
 	.venv/bin/python benches/peers.py --binary $(PROGRAM)
 	.venv/bin/python -W ignore benches/pixels.py --binary $(PROGRAM)
+	.venv/bin/python -W ignore benches/foundation.py --binary $(PROGRAM)
 
 # A hundred kills, 32 full disks (as root), 2,000 damaged files: a quarter of an hour.
 faults: build
