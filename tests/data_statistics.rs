@@ -175,6 +175,7 @@ fn a_sweep_of_targets_is_a_table_and_a_figure() {
     }
     refused(&bench, &[&play[..], &["--target-sweep", "--figure", "a.jpg"]].concat(), "ends in .svg or .png");
     refused(&bench, &[&play[..], &["--figure", "a.png"]].concat(), "--target-sweep");
+    refused(&bench, &["inspect", "data", "--data", "data"], "\"data\" is a dataset, expected a policy");
 }
 
 /// A policy that plays well, as `policy`, and the same with its actions' signs turned, as `turned`.

@@ -127,6 +127,40 @@ fn tasks_are_listed_and_played_by_every_inference() {
     assert_ne!(play("1", "window")["mean_return"], window["mean_return"]);
 }
 
+#[test]
+fn demonstrations_may_come_before_what_vintix_plays() {
+    let bench = bench();
+    let play = |rest: &[&str]| {
+        let arguments = ["evaluate", "vintix", "--task", "Hopper-v4", "--env", "Hopper-v5", "--json"];
+        let found = bench.succeed(&[&arguments[..], &["--episodes", "2", "--num-envs", "2"], rest].concat());
+        json(&found)["results"][0]["mean_return"].clone()
+    };
+    // Its context has 12 steps, and episodes of random play have more.
+    let refused = ["evaluate", "vintix", "--task", "Hopper-v4", "--env", "Hopper-v5"];
+    check_refused(
+        &bench,
+        &[&refused[..], &["--prompt", "data"]].concat(),
+        "expected less than the 12 of the",
+    );
+    // A torso that may not fall by two centimetres ends an episode after seven steps.
+    let upright = "healthy_z_range=[1.235,1.27]";
+    let short = ["--env-kwarg", upright, "--policy", "random", "--episodes", "1", "--out", "short"];
+    bench.succeed(&[&["collect", "--env", "Hopper-v5"], &short[..]].concat());
+    let alone = play(&[]);
+    for inference in ["window", "reference"] {
+        let prompted = play(&["--prompt", "short", "--inference", inference]);
+        assert_ne!(prompted, alone, "{inference}");
+        assert_eq!(play(&["--prompt", "short", "--inference", inference]), prompted);
+    }
+    let cached = [&refused[..], &["--prompt", "short", "--inference", "cached"]].concat();
+    check_refused(&bench, &cached, "expected window or reference");
+    check_refused(
+        &bench,
+        &["evaluate", "jat", "--env", "Hopper-v5", "--prompt", "short"],
+        "the policy looks at one episode alone",
+    );
+}
+
 /// Trains offline by EVA and goes on with an algorithm online, and again from a checkpoint in its second round: both
 /// end alike, the loss has fallen, and what was saved plays, merged or not.
 fn train(bench: &Bench, config: &str, algorithm: &str, table: &str) {
@@ -424,6 +458,21 @@ fn jat_predicts_from_vectors_and_says_what_it_cannot_read() {
         &bench,
         &["predict", "jat", "--inputs", "wide.safetensors", "--out", "none.safetensors"],
         "`state_dim` is 24, expected less than 24, which hold the reward too",
+    );
+    check_refused(
+        &bench,
+        &["evaluate", "jat", "--env", "Hopper-v5", "--target-sweep=0:1:2"],
+        "--target-sweep is given, and the policy is told no return",
+    );
+    check_refused(
+        &bench,
+        &["evaluate", "jat", "--task", "mujoco-hoper"],
+        "expected one of its 118 tasks, such as \"mujoco-hopper\"",
+    );
+    check_refused(
+        &bench,
+        &["evaluate", "l2m", "--task", "mujoco-hopper", "--target-return", "1"],
+        "the task of \"l2m\" is \"mujoco-hopper\", expected none",
     );
     check_refused(
         &bench,

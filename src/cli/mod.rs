@@ -196,6 +196,10 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "LOW:HIGH:N", num_args = 0..=1, require_equals = true, default_missing_value = "",
         conflicts_with = "target_returns")]
     pub target_sweep: Option<TargetSweep>,
+    /// A dataset of demonstrations that every environment's context begins with, of a policy whose context goes on over
+    /// episodes (Vintix)
+    #[arg(long, value_name = "DATASET")]
+    pub prompt: Option<PathBuf>,
     /// The figure of `--target-sweep`, .svg or .png; must not exist
     #[arg(long, value_name = "FILE", requires = "target_sweep")]
     pub figure: Option<PathBuf>,

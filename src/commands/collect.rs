@@ -88,7 +88,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             policies::tell_long_episodes(policy.config(), &spec);
             policies::tell_far_targets(&[target_return], conditioning.max_return_to_go);
             let (choice, inference) = (args.acting.actions.of(&policy)?, args.acting.inference.by(&policy));
-            let how = Play { choice, conditioning: &conditioning, target_return, inference };
+            let how = Play { choice, conditioning: &conditioning, target_return, inference, prompt: None };
             let found = play(&mut how.actor(&spec.action))?;
             setting = found.clone().by(&how).setting();
             found

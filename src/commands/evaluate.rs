@@ -2,19 +2,21 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::Arc;
 
-use eva_rl_agents::model::PolicyConfig;
+use eva_rl_agents::model::{Conditioning, PolicyConfig};
 use eva_rl_envs::EnvSpec;
 use serde_json::json;
 use tch::Device;
 
 use crate::cli::EvaluateArgs;
-use crate::data::{Dataset, greatest_return};
+use crate::data::{self, Dataset, Reading, greatest_return};
 use crate::evaluation::video;
 use crate::evaluation::{self, Play};
 use crate::policies;
 use crate::policies::{Shown, TaskEnv};
 use crate::report::{draw_targets, target_table};
+use crate::rollout::{Inference, Prompt};
 use crate::support::atomic::{refuse_existing, write_file};
 use crate::support::errors::{InputError, env_failure, tell};
 use crate::support::seeds::{self, Purpose};
@@ -45,6 +47,10 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let target = targets.first().copied();
     let mut conditioning = policies::conditioning(policy.config(), policy.device(), &source.policy, target)?;
     conditioning.return_cap = args.acting.cap()?;
+    if args.target_sweep.is_some() && !conditioning.reads_returns {
+        let text = "--target-sweep is given, and the policy is told no return, expected it to be left out";
+        return Err(InputError(text.to_owned()).into());
+    }
     policies::check_returns(&conditioning, &targets, conditioning.return_cap)?;
     policies::check_spaces(policy.config(), Shown::by(&spec), &spec.action, &whose)?;
     if targets.is_empty() {
@@ -58,12 +64,21 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let seed = seeds::seed(args.seed, Purpose::Evaluation, 0);
     let episodes = args.episodes as usize;
     let (choice, inference) = (args.acting.actions.of(&policy)?, args.acting.inference.by(&policy));
-    let mut found =
-        evaluation::evaluate(choice, &conditioning, env.as_mut(), episodes, &targets, seed, inference)?;
+    let prompt = match &args.prompt {
+        None => None,
+        Some(path) => Some(Arc::new(prompt(path, policy.config(), &conditioning, &spec, inference)?)),
+    };
+    let play = Play {
+        choice,
+        conditioning: &conditioning,
+        target_return: targets[0],
+        inference,
+        prompt: prompt.as_ref(),
+    };
+    let mut found = evaluation::evaluate(play, env.as_mut(), episodes, &targets, seed)?;
     found.iter_mut().for_each(|evaluation| evaluation.score_by(spec.reference));
     if let Some(gif) = &args.gif {
         let env = video::drawable(&id, &kwargs, &bridge).map_err(env_failure)?;
-        let play = Play { choice, conditioning: &conditioning, target_return: targets[0], inference };
         let video = video::record(env, &mut play.actor(&spec.action), seed)?;
         video.write(gif)?;
         tell(&format!("the video {gif:?} shows {}", video.pace));
@@ -119,4 +134,37 @@ fn known_returns(data: Option<&Dataset>, spec: &EnvSpec, config: &PolicyConfig) 
         target if target < 0.0 => [2.0 * target, target],
         target => [0.0, target],
     }
+}
+
+/// The demonstrations in a dataset, for a policy whose context can hold them.
+fn prompt(
+    path: &Path,
+    config: &PolicyConfig,
+    conditioning: &Conditioning,
+    spec: &EnvSpec,
+    inference: Inference,
+) -> anyhow::Result<Prompt> {
+    let refuse = |text: String| Err(InputError(text).into());
+    if !conditioning.spans_episodes {
+        return refuse(
+            "--prompt is given, and the policy looks at one episode alone, expected it to be left out"
+                .to_owned(),
+        );
+    }
+    if inference == Inference::Cached {
+        return refuse("--prompt is given with --inference cached, expected window or reference".to_owned());
+    }
+    let dataset = data::read_named(path, Reading::default())?;
+    let whose = format!("the dataset {path:?}");
+    policies::check_shown(config, Shown::in_data(&dataset), &whose)?;
+    if let Some(difference) = dataset.differs_from(spec) {
+        return refuse(format!("{whose} {difference}"));
+    }
+    let (steps, longest) = (dataset.steps(), conditioning.context_length);
+    if steps >= longest {
+        return refuse(format!(
+            "{whose} holds {steps} steps, expected less than the {longest} of the policy's context"
+        ));
+    }
+    Ok(Prompt::of(&dataset))
 }

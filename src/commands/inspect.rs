@@ -108,6 +108,13 @@ fn print_evaluation(row: &Value) -> anyhow::Result<()> {
 
 /// A policy held against data: whether it does there what the data did.
 fn on_data(args: &InspectArgs) -> anyhow::Result<Value> {
+    if args.path.join("data/main_data.hdf5").is_file() {
+        let text = format!(
+            "{:?} is a dataset, expected a policy, a run or an adapter to hold against --data",
+            args.path
+        );
+        return Err(InputError(text).into());
+    }
     let source = args.given.source(&args.path, None)?;
     let Policy::Transformer(policy) = policies::read_merged(&source, Device::Cpu)? else {
         let text = format!(

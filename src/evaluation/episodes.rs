@@ -1,6 +1,7 @@
 //! What the episodes of an evaluation say together.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use eva_rl_agents::model::Conditioning;
 use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, ReferenceScores, Success, VecEnv};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::RunPlan;
 use crate::data::{Outcome, Trajectory};
-use crate::rollout::{self, ActionSelection, Actions, Inference, PolicyActor, RolloutResult};
+use crate::rollout::{self, ActionSelection, Actions, Inference, PolicyActor, Prompt, RolloutResult};
 use crate::support::errors::InputError;
 
 /// Episodes played with one target return.
@@ -106,12 +107,15 @@ pub struct Play<'a> {
     pub target_return: f32,
     /// What it computes at a step.
     pub inference: Inference,
+    /// Demonstrations that it sees before everything else.
+    pub prompt: Option<&'a Arc<Prompt>>,
 }
 
 impl<'a> Play<'a> {
     /// The policy in environments of these actions.
     pub fn actor(&self, space: &ActionSpace) -> PolicyActor<'a> {
         PolicyActor::new(self.choice, self.conditioning, self.target_return, space, self.inference)
+            .after(self.prompt)
     }
 }
 
@@ -243,20 +247,18 @@ impl Evaluation {
     }
 }
 
-/// Plays the same `episodes` for each target return.
+/// Plays the same `episodes` for each target return, instead of that of `play`.
 pub fn evaluate(
-    choice: ActionSelection,
-    conditioning: &Conditioning,
+    play: Play,
     env: &mut dyn VecEnv,
     episodes: usize,
     target_returns: &[f32],
     seed: u64,
-    inference: Inference,
 ) -> anyhow::Result<Vec<Evaluation>> {
     let spec = env.spec().clone();
     let mut evaluations = Vec::with_capacity(target_returns.len());
     for &target_return in target_returns {
-        let play = Play { choice, conditioning, target_return, inference };
+        let play = Play { target_return, ..play };
         let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed)?;
         evaluations.push(Evaluation::of_policy(&played, &spec, &play));
     }
@@ -268,17 +270,15 @@ pub fn evaluate(
 /// `env` is the plan's own environment, and serves the tasks that are the same; the others' are made for this
 /// and closed again.
 pub fn evaluate_tasks(
-    choice: ActionSelection,
-    conditioning: &Conditioning,
+    play: Play,
     env: &mut dyn VecEnv,
     plan: &RunPlan,
     tasks: &[Task],
     seed: u64,
-    inference: Inference,
 ) -> anyhow::Result<(Evaluation, Vec<TaskEvaluation>)> {
     let (own, episodes) = (&plan.env, plan.evaluation.episodes);
     let (mut all, mut found) = (Vec::new(), Vec::new());
-    let images = conditioning.image_shape().is_some();
+    let images = play.conditioning.image_shape().is_some();
     for &Task { env: ref id, ref kwargs, target_return } in tasks {
         let mut made;
         let env = if (id, kwargs) == (&own.id, &own.kwargs) {
@@ -288,7 +288,7 @@ pub fn evaluate_tasks(
             made.as_mut()
         };
         let spec = env.spec().clone();
-        let play = Play { choice, conditioning, target_return, inference };
+        let play = Play { target_return, ..play };
         let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed)?;
         let evaluation = Evaluation::of_policy(&played, &spec, &play);
         found.push(TaskEvaluation { env: id.clone(), kwargs: kwargs.clone(), found: evaluation });

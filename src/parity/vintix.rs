@@ -1,6 +1,7 @@
 //! Cases of Vintix.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{ForwardContext, Given, Inputs, Policy, Previous, TransformerPolicy};
@@ -12,7 +13,7 @@ use super::case::{Case, Tolerance};
 use super::episode::new_episode;
 use super::kinds;
 use crate::policies;
-use crate::rollout::{ActionSelection, Actor, Histories, Inference, PolicyActor};
+use crate::rollout::{ActionSelection, Actor, Histories, Inference, PolicyActor, Prompt};
 use crate::support::errors::OrInput;
 
 /// Of all arrays.
@@ -91,14 +92,17 @@ fn rollout(folder: &Path, facts: &Value, case: &mut Case) -> anyhow::Result<()> 
     else {
         unreachable!("it is a transformer");
     };
-    let mut histories = Histories::new(1, &conditioning, &space);
+    let mut prompt = None;
     if facts["prompt_len"].as_u64().unwrap_or(0) > 0 {
-        let timesteps: Vec<usize> =
-            numbers(case, "in.prompt.step_num")?.into_iter().map(|step| step as usize).collect();
         let part = |name: &str| numbers(case, &format!("in.prompt.{name}"));
-        histories.prompt(&part("observation")?, &part("action")?, &part("reward")?, &timesteps);
+        prompt = Some(Arc::new(Prompt {
+            observations: part("observation")?,
+            actions: part("action")?,
+            rewards: part("reward")?,
+            timesteps: part("step_num")?.into_iter().map(|step| step as usize).collect(),
+        }));
     }
-    actor.histories = Some(histories);
+    actor.histories = Some(Histories::new(1, &conditioning, &space).after(prompt));
 
     let (observations, rewards) = (numbers(case, "in.observation")?, numbers(case, "in.prev_reward")?);
     let begins = numbers(case, "in.episode_start")?;

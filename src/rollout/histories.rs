@@ -1,13 +1,42 @@
 //! What environments have shown to a policy that reads what came before a step, and what it chose itself.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use eva_rl_agents::model::Conditioning;
 use eva_rl_envs::ActionSpace;
 
 use super::actor::ActiveEpisode;
 use super::window_builder::clip;
-use crate::data::{Step, Windows};
+use crate::data::{Dataset, Step, Windows};
+
+/// Demonstrations that a policy sees before everything else.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prompt {
+    /// `[n, S]`.
+    pub observations: Vec<f32>,
+    /// `[n, A]`.
+    pub actions: Vec<f32>,
+    /// `[n]`.
+    pub rewards: Vec<f32>,
+    /// `[n]`, each step's number in its episode.
+    pub timesteps: Vec<usize>,
+}
+
+impl Prompt {
+    /// The episodes of a dataset, in their order.
+    pub fn of(dataset: &Dataset) -> Self {
+        let mut prompt = Self::default();
+        for trajectory in &dataset.trajectories {
+            let acted_on = trajectory.len() * dataset.observation_width; // the last observation was not
+            prompt.observations.extend_from_slice(&trajectory.observations.all()[..acted_on]);
+            prompt.actions.extend_from_slice(&trajectory.actions.all());
+            prompt.rewards.extend_from_slice(&trajectory.rewards);
+            prompt.timesteps.extend(0..trajectory.len());
+        }
+        prompt
+    }
+}
 
 /// The latest steps of each environment.
 #[derive(Debug)]
@@ -19,6 +48,7 @@ pub struct Histories {
     spans_episodes: bool,
     observation_width: usize,
     space: ActionSpace,
+    prompt: Option<Arc<Prompt>>,
 }
 
 /// Those of one environment.
@@ -50,40 +80,47 @@ impl Histories {
             spans_episodes: conditioning.spans_episodes,
             observation_width: conditioning.row_width(),
             space: space.clone(),
+            prompt: None,
         }
     }
 
-    /// Demonstrations before everything else, for every environment: observations and actions `[n, …]` in rows, rewards,
-    /// and the steps' numbers in their episodes.
-    pub fn prompt(&mut self, observations: &[f32], actions: &[f32], rewards: &[f32], timesteps: &[usize]) {
+    /// The same with demonstrations before everything else, for every environment.
+    pub fn after(mut self, prompt: Option<Arc<Prompt>>) -> Self {
+        self.prompt = prompt;
+        let first = self.first();
+        self.rows.iter_mut().for_each(|history| history.clone_from(&first));
+        self
+    }
+
+    /// What an environment that has shown nothing is known by.
+    fn first(&self) -> History {
+        let mut history = History::default();
+        let Some(prompt) = &self.prompt else { return history };
         let (width, action_width) = (self.observation_width, self.space.width());
-        for history in &mut self.rows {
-            for (step, timestep) in timesteps.iter().enumerate() {
-                let before = step.saturating_sub(1); // of an episode's first step, it counts nowhere
-                history.push(
-                    self.longest,
-                    SeenStep {
-                        state: observations[step * width..][..width].to_vec(),
-                        previous_action: actions[before * action_width..][..action_width].to_vec(),
-                        previous_reward: rewards[before],
-                        timestep: *timestep,
-                    },
-                );
-            }
+        for (step, timestep) in prompt.timesteps.iter().enumerate() {
+            let before = step.saturating_sub(1); // of an episode's first step, it counts nowhere
+            let seen = SeenStep {
+                state: prompt.observations[step * width..][..width].to_vec(),
+                previous_action: prompt.actions[before * action_width..][..action_width].to_vec(),
+                previous_reward: prompt.rewards[before],
+                timestep: *timestep,
+            };
+            history.push(self.longest, seen);
         }
+        history
     }
 
     /// Takes in the latest observation of every live episode. What led to it is what the policy has chosen, as it chose
     /// it, unless something else was done than that.
     pub fn observe(&mut self, live: &[ActiveEpisode]) {
-        let action_width = self.space.width();
+        let (action_width, first) = (self.space.width(), self.first());
         for episode in live {
             let (trajectory, history) = (&episode.trajectory, &mut self.rows[episode.env]);
             let timestep = trajectory.len();
             let is_new = timestep == 0;
             // One that is played again has lost its worker, and what it had shown counts nowhere.
             if is_new && (!self.spans_episodes || history.number == Some(episode.number)) {
-                *history = History::default();
+                history.clone_from(&first);
             }
             history.number = Some(episode.number);
             let (previous_action, previous_reward) = match timestep.checked_sub(1) {

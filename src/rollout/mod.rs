@@ -16,7 +16,7 @@ mod worker;
 
 pub use actor::{ActiveEpisode, Actor};
 pub use actors::{ExpertActor, NoisyActor, RandomActor, ScriptedActor, draw_uniform};
-pub use histories::Histories;
+pub use histories::{Histories, Prompt};
 pub use inference::Inference;
 pub use play::{RolloutResult, play, play_groups, play_into};
 pub use policy::PolicyActor;

@@ -1,6 +1,7 @@
 //! A policy that acts: what it reads of every live episode, and how its actions are chosen.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use eva_rl_agents::loss::StochasticHead;
 use eva_rl_agents::model::heads::bins::Bins;
@@ -14,7 +15,7 @@ use rand_distr::StandardNormal;
 use tch::Tensor;
 
 use super::actor::{ActiveEpisode, Actor};
-use super::histories::Histories;
+use super::histories::{Histories, Prompt};
 use super::inference::Inference;
 use super::selection::ActionSelection;
 use super::window_builder::WindowBuilder;
@@ -56,7 +57,16 @@ impl<'a> PolicyActor<'a> {
             windows: None,
             images: None,
             histories: None,
+            prompt: None,
         }))
+    }
+
+    /// The same with demonstrations before everything else, of a policy whose context goes on over episodes.
+    pub fn after(mut self, prompt: Option<&Arc<Prompt>>) -> Self {
+        if let Self::Transformer(actor) = &mut self {
+            actor.prompt = prompt.cloned();
+        }
+        self
     }
 }
 
@@ -96,6 +106,8 @@ pub struct TransformerActor {
     images: Option<EmbeddedImages>,
     /// What environments have shown, where the policy reads what came before a step.
     pub histories: Option<Histories>,
+    /// What it sees before everything else.
+    prompt: Option<Arc<Prompt>>,
 }
 
 impl TransformerActor {
@@ -193,7 +205,8 @@ impl TransformerActor {
         if !conditioning.reads_previous {
             return;
         }
-        let histories = self.histories.get_or_insert_with(|| Histories::new(num_envs, conditioning, space));
+        let new = || Histories::new(num_envs, conditioning, space).after(self.prompt.clone());
+        let histories = self.histories.get_or_insert_with(new);
         histories.observe(live);
     }
 
@@ -290,6 +303,7 @@ impl Actor for TransformerActor {
             windows: None,
             images: None,
             histories: None,
+            prompt: self.prompt.clone(),
         }))
     }
 }

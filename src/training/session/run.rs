@@ -160,13 +160,13 @@ impl Run<'_> {
                 let head = self.learner.head.as_ref();
                 let head = head.expect("a plan that draws actions has Online DT's distribution");
                 let choice = ActionSelection::Sampled(&acting, head);
-                let play = Play { choice, conditioning, target_return, inference };
+                let play = Play { choice, conditioning, target_return, inference, prompt: None };
                 rollout::play_groups(env, &mut play.actor(&space), episodes, seed, group)
             }
             Explorer::Noisy(scale) => {
                 let policy = Policy::Transformer(acting);
                 let choice = ActionSelection::Greedy(&policy);
-                let play = Play { choice, conditioning, target_return, inference };
+                let play = Play { choice, conditioning, target_return, inference, prompt: None };
                 let actor = play.actor(&space);
                 let mut actor = NoisyActor { actor, space: space.clone(), scales: vec![scale] };
                 rollout::play_groups(env, &mut actor, episodes, seed, group)
@@ -323,12 +323,11 @@ impl Run<'_> {
         let inference = self.of_policy(self.plan.evaluation.inference);
         let choice = self.plan.evaluation.actions.of(&acting)?;
         let (conditioning, env) = (&self.conditioning, self.env.as_mut());
+        let play = Play { choice, conditioning, target_return: targets[0], inference, prompt: None };
         let played = if self.plan.evaluation.on_datasets {
-            evaluate_tasks(choice, conditioning, env, self.plan, &self.tasks, seed, inference)
-                .map(|(all, tasks)| (vec![all], tasks))
+            evaluate_tasks(play, env, self.plan, &self.tasks, seed).map(|(all, tasks)| (vec![all], tasks))
         } else {
-            evaluate(choice, conditioning, env, episodes, &targets, seed, inference)
-                .map(|targets| (targets, Vec::new()))
+            evaluate(play, env, episodes, &targets, seed).map(|targets| (targets, Vec::new()))
         };
         let validated = played.and_then(|played| Ok((played, self.validation_loss()?)));
         let Some(((targets, tasks), validation_loss)) = unless_abandoned(validated)? else {
@@ -401,6 +400,7 @@ impl Run<'_> {
                 conditioning: &self.conditioning,
                 target_return: task.unwrap_or_else(|| self.evaluation_targets()[0]),
                 inference: self.of_policy(self.plan.evaluation.inference),
+                prompt: None,
             };
             video::record(env, &mut play.actor(&space), seed)
         });
