@@ -8,6 +8,7 @@ ATARI := tools/data/atari_data.sh $(PROGRAM)
 
 .PHONY: demo demo-pixels test book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
+	metaworld-pretrain-discretised metaworld-discretised-mt40 metaworld-discretised-rates \
 	babyai-data babyai-pretrain babyai pixels-data pixels-pretrain pixels interop peers threads faults eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
@@ -189,6 +190,24 @@ metaworld-large: metaworld-data
 	$(PROGRAM) sweep configs/sweeps/metaworld-large.toml --out runs/metaworld-large --jobs 2
 	rm -rf docs/results/metaworld-large
 	$(PROGRAM) report runs/metaworld-large/*/ --score success --out docs/results/metaworld-large
+
+# Makes policies/metaworld-mt40-lram again, in runs/metaworld-pretrain-lram/best/policy, and an L2M policy beside it.
+metaworld-pretrain-discretised: metaworld-data
+	for family in l2m lram; do \
+		[ -f runs/metaworld-pretrain-$$family/README.md ] || $(PROGRAM) train configs/metaworld-pretrain-$$family.toml \
+			--out runs/metaworld-pretrain-$$family || exit 1; \
+	done
+
+# The LRAM policy's success on MT40, ten episodes a task with the best return of its demonstrations.
+metaworld-discretised-mt40: metaworld-data
+	$(PROGRAM) train configs/metaworld-pretrain-lram.toml --set offline.updates=0 --set env.num_envs=10 \
+		--set evaluation.on_datasets=true --set 'policy={ pretrained = { path = "policies/metaworld-mt40-lram" } }' \
+		--out runs/metaworld-mt40-lram
+
+# The search for each method's learning rate on the LRAM policy. A finished run is not run again.
+metaworld-discretised-rates: metaworld-data
+	$(PROGRAM) sweep configs/sweeps/metaworld-lram-learning-rates.toml --out runs/metaworld-lram-rates --jobs 2
+	$(PROGRAM) report runs/metaworld-lram-rates/*/ --score success --out runs/metaworld-lram-rates-report
 
 # Demonstrations of BabyAI's levels by its bot: 1,500 episodes of each of twelve to pretrain on, and twenty of each of
 # four to adapt to. Three minutes.
