@@ -6,7 +6,7 @@ GRAVITIES := 2 4 6 8 10
 # Collects games of the scripted players of Pong and Breakout.
 ATARI := tools/data/atari_data.sh $(PROGRAM)
 
-.PHONY: demo demo-pixels test book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
+.PHONY: demo demo-pixels new-embodiment test book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
 	metaworld-pretrain-discretised metaworld-discretised-mt40 metaworld-discretised-rates \
 	babyai-data babyai-pretrain babyai pixels-data pixels-pretrain pixels interop peers threads faults eva-cost clean
@@ -72,6 +72,13 @@ bridge: .bridge
 
 datasets/pendulum-g14-v0: | build
 	$(PROGRAM) collect --env Pendulum-v1 --env-kwarg g=14 --policy scripted --noise 0.5 --episodes 20 --seed 2 --out $@
+
+# A new embodiment on the frozen trunk of a Vintix policy: a minute.
+new-embodiment: build datasets/pendulum-demonstrations-v0
+	$(PROGRAM) train configs/new-embodiment.toml --out runs/new-embodiment-$$(date +%Y%m%d-%H%M%S)
+
+datasets/pendulum-demonstrations-v0: | build
+	$(PROGRAM) collect --env Pendulum-v1 --policy scripted --noise 0.3 --episodes 60 --seed 3 --out $@
 
 # Makes policies/pendulum again, in runs/pendulum-pretrain-seed1/best/policy.
 pretrained: build

@@ -36,9 +36,7 @@ fn shortened(example: &str) -> String {
         || example.contains(" bench rollout ")
     {
         format!("{example} --seconds 0.2")
-    } else if example.contains(" sweep ") && !example.contains("--dry-run") {
-        format!("{example} --dry-run")
-    } else if example.contains(" push ") {
+    } else if example.contains(" push ") || example.contains(" sweep ") && !example.contains("--dry-run") {
         format!("{example} --dry-run")
     } else if example.contains(" train ") {
         format!(
