@@ -88,8 +88,8 @@ impl Reproduction {
             let found = tch::no_grad(|| policy.forward(&mut ForwardContext::bare(), &inputs));
             let real = inputs.mask.view([-1]).nonzero().squeeze_dim(1); // [N] of B·T
             let rows = |tensor: &Tensor| {
-                let width = tensor.size().last().copied().unwrap_or(1);
-                tensor.to_kind(Kind::Float).reshape([-1, width]).index_select(0, &real) // [N, width]
+                let size = tensor.size(); // [B, T, width], of which the width of no numbers is 0
+                tensor.to_kind(Kind::Float).reshape([size[0] * size[1], size[2]]).index_select(0, &real) // [N, width]
             };
             chosen.push(rows(&actions_of(conditioning, &found)));
             recorded.push(rows(&match conditioning.action_kind {
