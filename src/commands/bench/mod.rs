@@ -185,7 +185,13 @@ fn eva(args: &BenchEvaArgs) -> anyhow::Result<Value> {
         refuse_existing(out)?;
     }
     let options = args.eva.options(args.batch_size)?;
-    let policy = policies::read_transformer(&args.policy, Given::default(), Device::Cpu)?;
+    let mut policy = policies::read_transformer(&args.policy, Given::default(), Device::Cpu)?;
+    if let Some(path) = &args.inputs {
+        policy = match policies::fitted_to(Policy::Transformer(policy), path)? {
+            Policy::Transformer(policy) => policy,
+            Policy::TorchScript(_) => unreachable!("it was none before"),
+        };
+    }
     threads::for_eva(policy.config(), args.batch_size as usize);
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
     let sites = policy.sites_named(&options.lora.target_modules).or_input()?;
