@@ -198,18 +198,20 @@ metaworld-large: metaworld-data
 	rm -rf docs/results/metaworld-large
 	$(PROGRAM) report runs/metaworld-large/*/ --score success --out docs/results/metaworld-large
 
-# Makes policies/metaworld-mt40-lram again, in runs/metaworld-pretrain-lram/best/policy, and an L2M policy beside it.
+# Makes policies/metaworld-mt40-l2m and -lram again, in runs/metaworld-pretrain-*/best/policy.
 metaworld-pretrain-discretised: metaworld-data
 	for family in l2m lram; do \
 		[ -f runs/metaworld-pretrain-$$family/README.md ] || $(PROGRAM) train configs/metaworld-pretrain-$$family.toml \
 			--out runs/metaworld-pretrain-$$family || exit 1; \
 	done
 
-# The LRAM policy's success on MT40, ten episodes a task with the best return of its demonstrations.
+# Success of both policies on MT40, ten episodes a task with the best return of its demonstrations.
 metaworld-discretised-mt40: metaworld-data
-	$(PROGRAM) train configs/metaworld-pretrain-lram.toml --set offline.updates=0 --set env.num_envs=10 \
-		--set evaluation.on_datasets=true --set 'policy={ pretrained = { path = "policies/metaworld-mt40-lram" } }' \
-		--out runs/metaworld-mt40-lram
+	for family in l2m lram; do \
+		$(PROGRAM) train configs/metaworld-pretrain-$$family.toml --set offline.updates=0 --set env.num_envs=10 \
+			--set evaluation.on_datasets=true --out runs/metaworld-mt40-$$family \
+			--set "policy={ pretrained = { path = \"policies/metaworld-mt40-$$family\" } }" || exit 1; \
+	done
 
 # The search for each method's learning rate on the LRAM policy. A finished run is not run again.
 metaworld-discretised-rates: metaworld-data
