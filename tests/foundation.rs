@@ -22,7 +22,8 @@ fn golden(policy: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(policy)
 }
 
-const CONFIG: &str = r#"
+/// EVA on Vintix's Hopper by twenty offline updates.
+pub const CONFIG: &str = r#"
 seed = 3
 [policy.pretrained]
 path = "vintix"
@@ -57,6 +58,9 @@ episodes = 4
 every = 2
 "#;
 
+/// What a checkpoint must hold to the bit, beside an adapter's config.
+pub const ENDS: [&str; 2] = ["adapter/adapter_model.safetensors", "training_state.safetensors"];
+
 const TD3: &str = r#"
 replay_capacity = 6
 noise = 0.1
@@ -73,7 +77,7 @@ policy_delay = 1
 "#;
 
 /// The policies as `vintix`, `jat`, `l2m` and `lram`, random play as `data`, and the config.
-fn bench() -> Bench {
+pub fn bench() -> Bench {
     let bench = Bench::new();
     copy_folder(&golden(VINTIX), &bench.path("vintix"));
     copy_folder(&golden(JAT), &bench.path("jat"));
@@ -93,14 +97,14 @@ fn bench() -> Bench {
 }
 
 #[track_caller]
-fn check_refused(bench: &Bench, arguments: &[&str], sentence: &str) {
+pub fn check_refused(bench: &Bench, arguments: &[&str], sentence: &str) {
     let output = bench.run(arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.lines().last().unwrap_or_default().contains(sentence), "{said}");
 }
 
-fn json(text: &str) -> Value {
+pub fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
@@ -128,36 +132,40 @@ fn tasks_are_listed_and_played_by_every_inference() {
 }
 
 #[test]
-fn demonstrations_may_come_before_what_vintix_plays() {
+fn a_file_of_statistics_counts_before_the_task_s_own() {
     let bench = bench();
-    let play = |rest: &[&str]| {
-        let arguments = ["evaluate", "vintix", "--task", "Hopper-v4", "--env", "Hopper-v5", "--json"];
-        let found = bench.succeed(&[&arguments[..], &["--episodes", "2", "--num-envs", "2"], rest].concat());
-        json(&found)["results"][0]["mean_return"].clone()
+    let inspect = |rest: &[&str]| {
+        let arguments = ["inspect", "vintix", "--task", "Hopper-v4", "--json"];
+        json(&bench.succeed(&[&arguments[..], rest].concat()))
     };
-    // Its context has 12 steps, and episodes of random play have more.
-    let refused = ["evaluate", "vintix", "--task", "Hopper-v4", "--env", "Hopper-v5"];
+    let own = inspect(&[]);
+    bench.write("mean.json", &serde_json::json!({ "state_mean": vec![0.5; 11] }).to_string());
+    let given = inspect(&["--statistics", "mean.json"]);
+    assert_eq!(given["state_mean"], serde_json::json!(vec![0.5; 11]));
+    // What the file does not say stays, to the bit.
+    assert_eq!((&given["state_std"], &given["return_scale"]), (&own["state_std"], &own["return_scale"]));
+    // Statistics of data lie beside an adapter as such a file.
+    let data = ["--set", "policy.pretrained.statistics='data'", "--set", "offline.updates=2"];
+    bench.succeed(&[&["train", "config.toml", "--out", "run"], &data[..]].concat());
+    let mean = json(&fs::read_to_string(bench.path("run/best/adapter/statistics.json")).unwrap());
+    assert_ne!(mean["state_mean"], own["state_mean"]);
+    bench.succeed(&["evaluate", "run", "--env", "Hopper-v5", "--episodes", "1"]);
+    bench.succeed(&["merge", "run", "--out", "merged"]);
+    let merged = json(&bench.succeed(&["inspect", "merged", "--json"]));
+    let numbers =
+        |table: &Value| -> Vec<f32> { serde_json::from_value(table["state_mean"].clone()).unwrap() };
+    assert_eq!(numbers(&merged), numbers(&mean));
+    bench.write("short.json", &serde_json::json!({ "state_mean": [0.5] }).to_string());
     check_refused(
         &bench,
-        &[&refused[..], &["--prompt", "data"]].concat(),
-        "expected less than the 12 of the",
+        &["inspect", "vintix", "--task", "Hopper-v4", "--statistics", "short.json"],
+        "in \"short.json\", `state_mean` is [0.5], expected a list of 11 finite numbers",
     );
-    // A torso that may not fall by two centimetres ends an episode after seven steps.
-    let upright = "healthy_z_range=[1.235,1.27]";
-    let short = ["--env-kwarg", upright, "--policy", "random", "--episodes", "1", "--out", "short"];
-    bench.succeed(&[&["collect", "--env", "Hopper-v5"], &short[..]].concat());
-    let alone = play(&[]);
-    for inference in ["window", "reference"] {
-        let prompted = play(&["--prompt", "short", "--inference", inference]);
-        assert_ne!(prompted, alone, "{inference}");
-        assert_eq!(play(&["--prompt", "short", "--inference", inference]), prompted);
-    }
-    let cached = [&refused[..], &["--prompt", "short", "--inference", "cached"]].concat();
-    check_refused(&bench, &cached, "expected window or reference");
+    bench.write("words.json", r#"{ "return_scale": "large" }"#);
     check_refused(
         &bench,
-        &["evaluate", "jat", "--env", "Hopper-v5", "--prompt", "short"],
-        "the policy looks at one episode alone",
+        &["inspect", "vintix", "--task", "Hopper-v4", "--statistics", "words.json"],
+        "\"words.json\"",
     );
 }
 
@@ -171,19 +179,8 @@ fn train(bench: &Bench, config: &str, algorithm: &str, table: &str) {
         _ => config.replace("[loss.behaviour_cloning]\n", loss),
     };
     bench.write("config.toml", &format!("{config}[online.{algorithm}]\n{table}{exploration}"));
-    for out in ["whole", "killed"] {
-        bench.succeed(&["train", "config.toml", "--out", out]);
-    }
-    for updates in ["00000024", "00000026", "00000028"] {
-        // What a kill after update 23 leaves.
-        fs::remove_dir_all(bench.path("killed/checkpoints").join(updates)).ok();
-    }
-    bench.succeed(&["train", "--resume", "killed"]);
-    let ends = |run: &str| {
-        ["adapter/adapter_model.safetensors", "training_state.safetensors"]
-            .map(|file| fs::read(bench.path(run).join("checkpoints/00000028").join(file)).unwrap())
-    };
-    assert!(ends("whole") == ends("killed"), "{algorithm} ends otherwise");
+    // What a kill after update 23 leaves, in the second round.
+    bench.check_resume(&["config.toml"], &["00000024", "00000026", "00000028"], &ENDS);
     let losses: Vec<f64> = json(&fs::read_to_string(bench.path("whole/evaluation.json")).unwrap())
         .as_array()
         .unwrap()
@@ -275,107 +272,6 @@ mod every_algorithm_of_jat_resumes_to_the_same_bits {
         grpo = "group_size = 2\ndiscount = 0.9\nclip = 0.2\n",
         filtered_bc = "replay_capacity = 6\nnoise = 0.1\n",
     }
-}
-
-/// A run of `vintix` on a task that it does not know, of another width.
-const NEW_TASK: [&str; 8] = [
-    "--set",
-    "policy.pretrained.task='Pendulum-v1'",
-    "--set",
-    "policy.pretrained.new_task={ group = 'pendulum' }",
-    "--set",
-    "env.id='Pendulum-v1'",
-    "--set",
-    "data.datasets=['pendulum']",
-];
-
-fn with_pendulum() -> Bench {
-    let bench = bench();
-    let collect = ["collect", "--env", "Pendulum-v1", "--policy", "scripted", "--noise", "0.3"];
-    bench.succeed(&[&collect[..], &["--episodes", "4", "--out", "pendulum"]].concat());
-    bench
-}
-
-#[test]
-fn a_new_embodiment_has_an_encoder_and_a_head_of_its_own_on_the_frozen_trunk() {
-    let bench = with_pendulum();
-    for out in ["whole", "killed"] {
-        bench.succeed(&[&["train", "config.toml", "--out", out], &NEW_TASK[..]].concat());
-    }
-    // Resumed it ends with the same bits.
-    fs::remove_dir_all(bench.path("killed/checkpoints/00000020")).unwrap();
-    bench.succeed(&["train", "--resume", "killed"]);
-    let end =
-        |run: &str, file: &str| fs::read(bench.path(run).join("checkpoints/00000020").join(file)).unwrap();
-    for file in ["adapter/adapter_model.safetensors", "training_state.safetensors"] {
-        assert!(end("whole", file) == end("killed", file), "{file}");
-    }
-
-    // The new parts are PEFT's modules to save, beside adapters of the trunk; the others are untouched.
-    let adapter = bench.path("whole/checkpoints/00000020/adapter");
-    let config = json(&fs::read_to_string(adapter.join("adapter_config.json")).unwrap());
-    let saved: Vec<&str> =
-        config["modules_to_save"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-    assert!(saved.iter().all(|name| name.contains(".pendulum.")), "{saved:?}");
-    for part in
-        ["obs_encoders.pendulum.layers.0", "acs_encoders.pendulum.layers.5", "acs_decoders.pendulum.layers.6"]
-    {
-        assert!(saved.iter().any(|name| name.ends_with(part)), "{part}: {saved:?}");
-    }
-    let file = TensorFile::open(&adapter.join("adapter_model.safetensors")).unwrap();
-    assert!(file.names().any(|name| name.contains("transformer.blocks.1.mlp.proj.lora_A")));
-
-    // Their task's statistics are the data's, and lie beside the adapter.
-    let data = json(&bench.succeed(&["inspect", "pendulum", "--json"]));
-    let tasks = json(&fs::read_to_string(adapter.join("metadata.json")).unwrap());
-    let singles = |list: &Value| -> Vec<f32> {
-        list.as_array().unwrap().iter().map(|number| number.as_f64().unwrap() as f32).collect()
-    };
-    assert_eq!(singles(&tasks["Pendulum-v1"]["obs_mean"]), singles(&data["observation_mean"]));
-
-    // It learns, and what was saved plays alike: the run, the adapter on its policy, and both merged.
-    let losses = json(&fs::read_to_string(bench.path("whole/evaluation.json")).unwrap());
-    let loss = |row: usize| losses[row]["validation_loss"].as_f64().unwrap();
-    assert!(loss(1) < 0.9 * loss(0), "{losses}");
-    let play = |policy: &[&str]| {
-        let rest = ["--env", "Pendulum-v1", "--episodes", "2", "--num-envs", "2", "--json"];
-        json(&bench.succeed(&[&["evaluate"], policy, &rest[..]].concat()))["results"].clone()
-    };
-    let of_run = play(&["whole/checkpoints/00000020"]);
-    let path = adapter.to_str().unwrap();
-    assert_eq!(play(&["vintix", "--adapter", path]), of_run);
-    bench.succeed(&["merge", "vintix", "--adapter", path, "--out", "merged"]);
-    assert_eq!(play(&["merged", "--task", "Pendulum-v1"]), of_run);
-    let known = json(&bench.succeed(&["inspect", "merged", "--json"]));
-    assert_eq!(known["tasks"].as_array().unwrap().len(), 4);
-    // The tasks that it had play as they did, but for the adapters of the trunk.
-    bench.succeed(&["evaluate", "merged", "--task", "Hopper-v4", "--env", "Hopper-v5", "--episodes", "1"]);
-}
-
-#[test]
-fn a_new_task_that_cannot_be_is_refused() {
-    let bench = with_pendulum();
-    let train = |sets: &[&str], sentence: &str| {
-        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
-        let arguments = [&["train", "config.toml", "--out", "none"], &NEW_TASK[..], &sets[..]].concat();
-        check_refused(&bench, &arguments, sentence);
-    };
-    train(
-        &["policy.pretrained.task='Hopper-v4'"],
-        "`task` is \"Hopper-v4\", expected the name of no task of the policy",
-    );
-    train(
-        &["policy.pretrained.new_task={ group = 'hopper_v4' }"],
-        "`Pendulum-v1.group_name` is \"hopper_v4\"",
-    );
-    train(&["policy.pretrained.path='jat'"], "`new_task` is \"Pendulum-v1\", expected none");
-    train(&["policy.pretrained.statistics='data'"], "a new task has those of the data");
-    bench.write("unnamed.toml", &CONFIG.replace("task = \"Hopper-v4\"", "new_task = { group = \"a\" }"));
-    check_refused(&bench, &["train", "unnamed.toml", "--out", "none"], "the new task's name is missing");
-    let collect =
-        ["collect", "--env", "CartPole-v1", "--policy", "random", "--episodes", "4", "--out", "discrete"];
-    bench.succeed(&collect);
-    train(&["data.datasets=['discrete']", "env.id='CartPole-v1'"], "has discrete actions in the data");
 }
 
 #[test]

@@ -9,15 +9,18 @@ use crate::hub_bench::{Hub, check_refused, files};
 use crate::hub_server::{COMMIT, Fault};
 use crate::support::Bench;
 
+/// The dataset of `bench` as `walk-v0` of a repository.
+fn walk(bench: &Bench) -> Vec<(String, Vec<u8>)> {
+    let files = files(&bench.path("data/data")).into_iter();
+    files.map(|(name, bytes)| (format!("walk-v0/data/{name}"), bytes)).collect()
+}
+
 #[test]
 fn every_command_takes_names() {
     let hub = Hub::new();
     let bench = Bench::with_policy();
     hub.server.add("models/me/policy", files(&bench.path("policy")));
-    let data = files(&bench.path("data/data"))
-        .into_iter()
-        .map(|(name, bytes)| (format!("walk-v0/data/{name}"), bytes));
-    hub.server.add("datasets/farama-minari/toy", data);
+    hub.server.add("datasets/farama-minari/toy", walk(&bench));
     hub.server.add("datasets/farama-minari/toy", [("namespace_metadata.json".to_owned(), b"{}".to_vec())]);
     let (policy, toy) = ("hf:me/policy", "minari:toy/walk-v0");
     hub.succeed(&["eva", policy, "--data", toy, "--rank", "2", "--out", "adapter"]);
@@ -65,10 +68,7 @@ fn a_run_keeps_the_name_and_the_commit() {
     let hub = Hub::new();
     let bench = Bench::with_policy();
     hub.server.add("models/me/policy", files(&bench.path("policy")));
-    let data = files(&bench.path("data/data"))
-        .into_iter()
-        .map(|(name, bytes)| (format!("walk-v0/data/{name}"), bytes));
-    hub.server.add("datasets/me/toy", data);
+    hub.server.add("datasets/me/toy", walk(&bench));
     let text = fs::read_to_string(bench.path("adapt.toml")).unwrap();
     let text = text
         .replace("path = \"policy\"", "path = \"hf:me/policy@main\"")

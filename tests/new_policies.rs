@@ -29,19 +29,8 @@ fn json(bench: &Bench, path: &str) -> Value {
 fn row(name: &str, (keys, env, wanted): (&str, &str, &[(&str, Value)])) {
     let family = name.split('_').next().unwrap();
     let bench = bench(family, keys, env);
-    for run in ["whole", "killed"] {
-        bench.succeed(&["train", "config.toml", "--out", run]);
-    }
-    for updates in ["00000008", "00000012"] {
-        // What a kill after update 7 leaves.
-        fs::remove_dir_all(bench.path("killed/checkpoints").join(updates)).unwrap();
-    }
-    bench.succeed(&["train", "--resume", "killed"]);
-    let ends = |run: &str| {
-        ["policy/model.safetensors", "training_state.safetensors"]
-            .map(|file| fs::read(bench.path(run).join("checkpoints/00000012").join(file)).unwrap())
-    };
-    assert!(ends("whole") == ends("killed"), "{family} ends otherwise");
+    let files = ["policy/model.safetensors", "training_state.safetensors"];
+    bench.check_resume(&["config.toml"], &["00000008", "00000012"], &files);
 
     let config = json(&bench, "whole/best/policy/config.json");
     assert_eq!(config["model_type"], family);

@@ -39,6 +39,27 @@ impl Bench {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Trains as `train` says into `whole` and `killed`, removes the last checkpoints of `killed`, as a kill leaves it,
+    /// and resumes it: `files` of the last checkpoint, the last of `removed`, are the same bits.
+    #[track_caller]
+    pub fn check_resume(&self, train: &[&str], removed: &[&str], files: &[&str]) {
+        for out in ["whole", "killed"] {
+            self.succeed(&[&["train"], train, &["--out", out]].concat());
+        }
+        let (last, others) = removed.split_last().unwrap();
+        let checkpoints = self.path("killed/checkpoints");
+        fs::remove_dir_all(checkpoints.join(last)).unwrap();
+        for updates in others {
+            fs::remove_dir_all(checkpoints.join(updates)).ok(); // not every algorithm saves there
+        }
+        self.succeed(&["train", "--resume", "killed"]);
+        for file in files {
+            let read =
+                |run: &str| fs::read(self.path(run).join("checkpoints").join(last).join(file)).unwrap();
+            assert!(read("whole") == read("killed"), "{train:?} ends otherwise: {file}");
+        }
+    }
+
     pub fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }

@@ -14,6 +14,7 @@
 //! | `data_statistics` | what a policy takes from a dataset, and whether it does what the data did |
 //! | `parity` | foundation policies beside their reference implementations |
 //! | `foundation` | policies of many tasks: named, played, trained, refused |
+//! | `new_tasks` | tasks that a policy of many tasks does not know, and demonstrations |
 //! | `new_policies` | new policies whose actions are ids of a vocabulary |
 //! | `pixels` | policies that read images: data, training, refusals |
 //! | `bridge` | environments in Python workers, which fail and never outlive the program |
@@ -44,6 +45,7 @@ mod learning;
 mod messages;
 mod methods;
 mod new_policies;
+mod new_tasks;
 mod online;
 mod parity;
 #[cfg(target_os = "linux")]

@@ -43,7 +43,7 @@ fn check(kind: &Kind, value: &Value, path: &[String], mistakes: &mut Vec<Mistake
         (Kind::Number { range, .. }, Value::Integer(number)) if range.contains(*number as f64) => {}
         (Kind::Number { range, .. }, Value::Float(number)) if range.contains(*number) => {}
         (Kind::Target, Value::Integer(_)) => {}
-        (Kind::Target, Value::Float(number)) if number.is_finite() => {}
+        (Kind::Target, Value::Float(number)) if (*number as f32).is_finite() => {}
         (Kind::Target, Value::String(text)) if text.parse::<TargetReturn>().is_ok() => {}
         (Kind::Text, Value::String(_)) | (Kind::Flag, Value::Boolean(_)) | (Kind::Anything, _) => {}
         _ => {

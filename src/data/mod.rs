@@ -16,6 +16,8 @@ mod reading;
 mod replay;
 mod spool;
 mod stored;
+#[cfg(test)]
+pub mod testing;
 pub mod texts;
 mod trajectory;
 mod windows;

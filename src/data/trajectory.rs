@@ -183,17 +183,19 @@ pub fn observation_moments(datasets: &[Dataset]) -> (Vec<f32>, Vec<f32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::testing;
 
     fn trajectory(rewards: &[f32]) -> Trajectory {
-        Trajectory {
-            observations: (0..=rewards.len()).map(|step| step as f32).collect(),
-            images: Images::default(),
-            actions: vec![0.0; rewards.len()].into(),
-            rewards: rewards.to_vec(),
-            end: Phase::Terminated,
-            infos: Vec::new(),
-            succeeded: None,
-        }
+        let observations = (0..=rewards.len()).map(|step| step as f32).collect();
+        testing::trajectory(observations, vec![0.0; rewards.len()], rewards)
+    }
+
+    fn moments(width: usize, trajectory: Trajectory) -> (Vec<f32>, Vec<f32>) {
+        observation_moments(&[testing::dataset(
+            width,
+            ActionSpace::Discrete { n: 2, start: 0 },
+            vec![trajectory],
+        )])
     }
 
     #[test]
@@ -204,19 +206,7 @@ mod tests {
 
     #[test]
     fn moments_leave_the_last_observation_out() {
-        let dataset = Dataset {
-            observation_width: 1,
-            space: None,
-            image: None,
-            action: ActionSpace::Discrete { n: 2, start: 0 },
-            env: None,
-            algorithm: String::new(),
-            reference: None,
-            skipped: 0,
-            clipped: 0,
-            trajectories: vec![trajectory(&[0.0, 0.0, 0.0])],
-        };
-        let (mean, deviation) = observation_moments(&[dataset]);
+        let (mean, deviation) = moments(1, trajectory(&[0.0, 0.0, 0.0]));
         assert_eq!(mean, [1.0]);
         assert!((deviation[0] - (2.0f32 / 3.0).sqrt()).abs() < 1e-5);
     }
@@ -226,20 +216,8 @@ mod tests {
         // Of each observation: 1, 3, 5 (the last of 7 is not acted on), and always 1,000,000.1.
         let observations: Vec<f32> =
             [1.0, 3.0, 5.0, 7.0].into_iter().flat_map(|x| [x, 1_000_000.1]).collect();
-        let trajectory = Trajectory { observations: observations.into(), ..trajectory(&[0.0; 3]) };
-        let dataset = Dataset {
-            observation_width: 2,
-            space: None,
-            image: None,
-            action: ActionSpace::Discrete { n: 2, start: 0 },
-            env: None,
-            algorithm: String::new(),
-            reference: None,
-            skipped: 0,
-            clipped: 0,
-            trajectories: vec![trajectory],
-        };
-        let (mean, std) = observation_moments(&[dataset]);
+        let (mean, std) =
+            moments(2, Trajectory { observations: observations.into(), ..trajectory(&[0.0; 3]) });
         assert_eq!(mean, [3.0, 1_000_000.1]);
         assert!((std[0] - (8.0_f32 / 3.0).sqrt()).abs() < 1e-6, "{std:?}");
         assert_eq!(std[1], 1.0);

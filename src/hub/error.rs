@@ -5,7 +5,7 @@ use crate::support::errors::InputError;
 /// Why something of the Hub cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// The user's to mend: a wrong name, a right that is lacking, a cache that lacks something.
+    /// For the user to correct: a wrong name, a right that is lacking, a cache that lacks something.
     #[error("{0}")]
     Input(String),
 

@@ -1,7 +1,6 @@
 //! Cases of Vintix.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{ForwardContext, Given, Inputs, Policy, Previous, TransformerPolicy};
@@ -92,17 +91,17 @@ fn rollout(folder: &Path, facts: &Value, case: &mut Case) -> anyhow::Result<()> 
     else {
         unreachable!("it is a transformer");
     };
-    let mut prompt = None;
+    let mut histories = Histories::new(1, &conditioning, &space);
     if facts["prompt_len"].as_u64().unwrap_or(0) > 0 {
         let part = |name: &str| numbers(case, &format!("in.prompt.{name}"));
-        prompt = Some(Arc::new(Prompt {
+        histories = histories.after(&Prompt {
             observations: part("observation")?,
             actions: part("action")?,
             rewards: part("reward")?,
             timesteps: part("step_num")?.into_iter().map(|step| step as usize).collect(),
-        }));
+        });
     }
-    actor.histories = Some(Histories::new(1, &conditioning, &space).after(prompt));
+    actor.histories = Some(histories);
 
     let (observations, rewards) = (numbers(case, "in.observation")?, numbers(case, "in.prev_reward")?);
     let begins = numbers(case, "in.episode_start")?;

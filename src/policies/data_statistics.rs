@@ -115,31 +115,14 @@ fn said(found: &Statistics) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Images, Trajectory};
-    use eva_rl_envs::Phase;
+    use crate::data::testing;
 
     fn dataset(rewards: &[&[f32]]) -> Dataset {
-        let trajectories = rewards.iter().map(|rewards| Trajectory {
-            observations: (0..=rewards.len()).map(|x| x as f32).collect::<Vec<f32>>().into(),
-            images: Images::default(),
-            actions: vec![0.0; rewards.len()].into(),
-            rewards: rewards.to_vec(),
-            infos: Vec::new(),
-            end: Phase::Truncated,
-            succeeded: None,
+        let trajectories = rewards.iter().map(|rewards| {
+            let observations = (0..=rewards.len()).map(|step| step as f32).collect();
+            testing::trajectory(observations, vec![0.0; rewards.len()], rewards)
         });
-        Dataset {
-            observation_width: 1,
-            space: None,
-            image: None,
-            action: ActionSpace::Box { low: vec![-2.0], high: vec![2.0] },
-            env: None,
-            algorithm: String::new(),
-            reference: None,
-            skipped: 0,
-            clipped: 0,
-            trajectories: trajectories.collect(),
-        }
+        testing::dataset(1, ActionSpace::Box { low: vec![-2.0], high: vec![2.0] }, trajectories.collect())
     }
 
     fn without_statistics() -> PolicyConfig {

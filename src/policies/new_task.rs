@@ -98,32 +98,13 @@ pub fn new_tasks_beside(adapter: &Path) -> anyhow::Result<Option<Tasks>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Images;
-    use eva_rl_envs::Phase;
+    use crate::data::testing;
 
     #[test]
     fn a_task_of_data_has_its_widths_and_statistics() {
-        let trajectory = Trajectory {
-            observations: vec![1.0, 3.0, 9.0].into(),
-            images: Images::default(),
-            actions: vec![1.0, -1.0, 3.0, -1.0].into(),
-            rewards: vec![-8.0, 2.0],
-            infos: Vec::new(),
-            end: Phase::Truncated,
-            succeeded: None,
-        };
-        let dataset = Dataset {
-            observation_width: 1,
-            space: None,
-            image: None,
-            action: ActionSpace::Box { low: vec![-3.0; 2], high: vec![3.0; 2] },
-            env: None,
-            algorithm: String::new(),
-            reference: None,
-            skipped: 0,
-            clipped: 0,
-            trajectories: vec![trajectory],
-        };
+        let trajectory = testing::trajectory(vec![1.0, 3.0, 9.0], vec![1.0, -1.0, 3.0, -1.0], &[-8.0, 2.0]);
+        let space = ActionSpace::Box { low: vec![-3.0; 2], high: vec![3.0; 2] };
+        let dataset = testing::dataset(1, space, vec![trajectory]);
         let task = task_of_data(&[dataset], "mine", "arm").unwrap();
         assert_eq!((task.observation_width(), task.action_dim), (1, 2));
         assert_eq!((task.obs_mean.as_slice(), task.obs_std.as_slice()), (&[2.0][..], &[1.0][..]));

@@ -1,7 +1,6 @@
 //! What environments have shown to a policy that reads what came before a step, and what it chose itself.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use eva_rl_agents::model::Conditioning;
 use eva_rl_envs::ActionSpace;
@@ -48,7 +47,8 @@ pub struct Histories {
     spans_episodes: bool,
     observation_width: usize,
     space: ActionSpace,
-    prompt: Option<Arc<Prompt>>,
+    /// What an environment begins with: the prompt, or nothing.
+    first: History,
 }
 
 /// Those of one environment.
@@ -80,22 +80,12 @@ impl Histories {
             spans_episodes: conditioning.spans_episodes,
             observation_width: conditioning.row_width(),
             space: space.clone(),
-            prompt: None,
+            first: History::default(),
         }
     }
 
     /// The same with demonstrations before everything else, for every environment.
-    pub fn after(mut self, prompt: Option<Arc<Prompt>>) -> Self {
-        self.prompt = prompt;
-        let first = self.first();
-        self.rows.iter_mut().for_each(|history| history.clone_from(&first));
-        self
-    }
-
-    /// What an environment that has shown nothing is known by.
-    fn first(&self) -> History {
-        let mut history = History::default();
-        let Some(prompt) = &self.prompt else { return history };
+    pub fn after(mut self, prompt: &Prompt) -> Self {
         let (width, action_width) = (self.observation_width, self.space.width());
         for (step, timestep) in prompt.timesteps.iter().enumerate() {
             let before = step.saturating_sub(1); // of an episode's first step, it counts nowhere
@@ -105,22 +95,23 @@ impl Histories {
                 previous_reward: prompt.rewards[before],
                 timestep: *timestep,
             };
-            history.push(self.longest, seen);
+            self.first.push(self.longest, seen);
         }
-        history
+        self.rows.fill(self.first.clone());
+        self
     }
 
     /// Takes in the latest observation of every live episode. What led to it is what the policy has chosen, as it chose
     /// it, unless something else was done than that.
     pub fn observe(&mut self, live: &[ActiveEpisode]) {
-        let (action_width, first) = (self.space.width(), self.first());
+        let action_width = self.space.width();
         for episode in live {
             let (trajectory, history) = (&episode.trajectory, &mut self.rows[episode.env]);
             let timestep = trajectory.len();
             let is_new = timestep == 0;
             // One that is played again has lost its worker, and what it had shown counts nowhere.
             if is_new && (!self.spans_episodes || history.number == Some(episode.number)) {
-                history.clone_from(&first);
+                history.clone_from(&self.first);
             }
             history.number = Some(episode.number);
             let (previous_action, previous_reward) = match timestep.checked_sub(1) {

@@ -205,7 +205,13 @@ impl TransformerActor {
         if !conditioning.reads_previous {
             return;
         }
-        let new = || Histories::new(num_envs, conditioning, space).after(self.prompt.clone());
+        let new = || {
+            let histories = Histories::new(num_envs, conditioning, space);
+            match &self.prompt {
+                None => histories,
+                Some(prompt) => histories.after(prompt),
+            }
+        };
         let histories = self.histories.get_or_insert_with(new);
         histories.observe(live);
     }

@@ -39,7 +39,22 @@ pub struct Statistics {
 impl PolicyConfig {
     /// Takes `statistics` over its own, which are `source`'s then; of a policy of several tasks they are those of the
     /// task that it plays. The result is not checked.
-    pub fn take_statistics(&mut self, statistics: Statistics, source: StatisticsSource) {
+    pub fn take_statistics(&mut self, mut statistics: Statistics, source: StatisticsSource) {
+        let task = self.task.as_ref().and_then(|task| self.tasks.get_mut(task));
+        if let Some(task) = task {
+            if let Some(mean) = &statistics.state_mean {
+                task.obs_mean.clone_from(mean);
+            }
+            // What is read again later is taken here, to the bit.
+            if let Some(std) = &mut statistics.state_std {
+                task.obs_std = std.iter().map(|std| (std - LEAST_STD).max(0.0)).collect();
+                *std = task.obs_std.iter().map(|std| std + LEAST_STD).collect();
+            }
+            if let Some(scale) = &mut statistics.return_scale {
+                task.reward_scale = scale.recip();
+                *scale = task.reward_scale.recip();
+            }
+        }
         fn put<T>(own: &mut Option<T>, given: Option<T>) {
             if given.is_some() {
                 *own = given;
@@ -54,18 +69,6 @@ impl PolicyConfig {
         put(&mut self.action_low, statistics.action_low);
         put(&mut self.action_high, statistics.action_high);
         self.statistics_from = source;
-        let Some(task) = self.task.as_ref().and_then(|task| self.tasks.get_mut(task)) else { return };
-        if let Some(mean) = &self.state_mean {
-            task.obs_mean.clone_from(mean);
-        }
-        if let Some(std) = &mut self.state_std {
-            task.obs_std = std.iter().map(|std| (std - LEAST_STD).max(0.0)).collect();
-            *std = task.obs_std.iter().map(|std| std + LEAST_STD).collect(); // to the bit what is read again
-        }
-        if let Some(scale) = &mut self.return_scale {
-            task.reward_scale = scale.recip();
-            *scale = task.reward_scale.recip();
-        }
     }
 
     /// Its statistics, as a file of statistics has them.

@@ -82,7 +82,11 @@ fn read_tensors(
     if let Some(complete) = family.and_then(|family| family.complete) {
         complete(&mut table, &|name| file.shape(name));
     }
+    let own = table.clone();
     let origin = statistics::complete(&mut table, file.path(), given.statistics)?;
+    if family.is_some_and(|family| family.tasks_file.is_some()) {
+        table = own; // statistics are a task's, and wait until it is chosen
+    }
     let config = parse_config(table, path, &origin)?;
     let config = choose_task(config, path, given, &origin)?;
     // A config without `model_type` says its family only now.
@@ -131,7 +135,7 @@ fn choose_task(
     let bad = |path: &Path, source| PolicyError::Field { path: path.to_owned(), source };
     let mut config = config.for_task(task).map_err(|source| bad(&path, source))?;
     if let (false, StatisticsSource::File(file)) = (config.tasks.is_empty(), &origin.source) {
-        config.take_statistics(origin.statistics(), StatisticsSource::File(file.clone()));
+        config.take_statistics(origin.statistics(file)?, StatisticsSource::File(file.clone()));
     }
     families::check(&config).map_err(|source| bad(origin.file_of(&source.key, &path), source))?;
     Ok(config)

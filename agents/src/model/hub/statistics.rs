@@ -50,9 +50,12 @@ impl Origin {
         }
     }
 
-    /// The statistics of that file, if there is one; its numbers were read as a config's before.
-    pub fn statistics(&self) -> Statistics {
-        serde_json::from_value(Value::Object(self.table.clone())).unwrap_or_default()
+    /// The statistics of the file at `path`, which is this one's.
+    pub fn statistics(&self, path: &Path) -> Result<Statistics, PolicyError> {
+        serde_path_to_error::deserialize(Value::Object(self.table.clone())).map_err(|error| {
+            let reason = format!("`{}`: {}", error.path(), crate::in_words(error.inner()));
+            PolicyError::Parse { path: path.to_owned(), reason }
+        })
     }
 }
 
