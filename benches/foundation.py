@@ -124,11 +124,13 @@ def main():
     parser.add_argument("--binary", default="target/release/eva-rl")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--bfloat16", action="store_true", help="the policy's file in 16 bits")
     parser.add_argument("--only", choices=["loading", "acting", "eva"])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "jat"
-        subprocess.run([sys.executable, ROOT / "tools/data/jat_weights.py", folder], check=True)
+        kind = ["--bfloat16"] if args.bfloat16 else []
+        subprocess.run([sys.executable, ROOT / "tools/data/jat_weights.py", folder, *kind], check=True)
         for part in [loading, acting, eva]:
             if args.only in (None, part.__name__):
                 part(args, folder)

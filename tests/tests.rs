@@ -14,6 +14,7 @@
 //! | `data_statistics` | what a policy takes from a dataset, and whether it does what the data did |
 //! | `parity` | foundation policies beside their reference implementations |
 //! | `foundation` | policies of many tasks: named, played, trained, refused |
+//! | `half_precision` | weights that files keep in 16 bits |
 //! | `new_tasks` | tasks that a policy of many tasks does not know, and demonstrations |
 //! | `new_policies` | new policies whose actions are ids of a vocabulary |
 //! | `pixels` | policies that read images: data, training, refusals |
@@ -33,6 +34,7 @@ mod data_statistics;
 mod examples;
 mod faults;
 mod foundation;
+mod half_precision;
 mod hub;
 mod hub_bench;
 mod hub_names;

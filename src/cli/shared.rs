@@ -146,7 +146,7 @@ impl GivenArgs {
                 return Err(InputError(text.to_owned()).into());
             }
         };
-        Ok(Given { statistics: file, task: self.task.as_deref(), new_tasks: None })
+        Ok(Given { statistics: file, task: self.task.as_deref(), new_tasks: None, compact: false })
     }
 }
 

@@ -153,7 +153,7 @@ fn on_data(args: &InspectArgs) -> anyhow::Result<Value> {
 }
 
 fn policy(path: &Path, given: Given) -> anyhow::Result<Value> {
-    let policy = policies::read_policy(path, given, Device::Cpu)?;
+    let policy = policies::read_policy(path, Given { compact: true, ..given }, Device::Cpu)?;
     let (format, parameters) = match &policy {
         Policy::Transformer(policy) => {
             let name = policy.config().model_type.replace('_', " ");

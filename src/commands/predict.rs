@@ -20,14 +20,14 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
     let source = args.given.source(&args.policy, args.adapter.as_deref())?;
     let predictions = match &source.adapter {
         None => {
-            let policy = policies::read_policy(&source.policy, source.given(), Device::Cpu)?;
+            let policy = policies::read_policy(&source.policy, source.given_to_act(), Device::Cpu)?;
             policies::check_task(policy.config(), &source.policy)?;
             let policy = policies::fitted_to(policy, &args.inputs)?;
             let inputs = read_inputs(&args.inputs, policy.config())?;
             predict(&policy, &AdapterSet::default(), &inputs)?
         }
         Some(folder) => {
-            let policy = policies::read_transformer(&source.policy, source.given(), Device::Cpu)?;
+            let policy = policies::read_transformer(&source.policy, source.given_to_act(), Device::Cpu)?;
             policies::check_task(policy.config(), &source.policy)?;
             let Policy::Transformer(policy) = policies::fitted_to(Policy::Transformer(policy), &args.inputs)?
             else {

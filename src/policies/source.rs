@@ -32,7 +32,13 @@ impl Source {
     /// What the user says of the policy beside where it is.
     pub fn given(&self) -> Given<'_> {
         let file = self.statistics.as_ref().and_then(StatisticsFrom::file);
-        Given { statistics: file, task: self.task.as_deref(), new_tasks: self.new_tasks.as_ref() }
+        let (task, new_tasks) = (self.task.as_deref(), self.new_tasks.as_ref());
+        Given { statistics: file, task, new_tasks, compact: false }
+    }
+
+    /// The same of a policy that nothing trains.
+    pub fn given_to_act(&self) -> Given<'_> {
+        Given { compact: true, ..self.given() }
     }
 
     /// Takes the statistics of `data`, where those are meant.
@@ -125,7 +131,7 @@ impl Source {
 
 /// Reads a policy, with an adapter folded in where there is one; statistics of data are taken later.
 pub fn read_merged(source: &Source, device: Device) -> anyhow::Result<Policy> {
-    let (Source { policy: path, adapter, .. }, given) = (source, source.given());
+    let (Source { policy: path, adapter, .. }, given) = (source, source.given_to_act());
     let Some(adapter) = adapter else { return reading::read_policy(path, given, device) };
     let policy = reading::read_transformer(path, given, device)?;
     let (_, adapters) = reading::read_adapter(adapter, &policy)?;

@@ -45,7 +45,8 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
                 _ => None,
             };
             seeds::seed_torch(plan.seed, Purpose::Weights, 2);
-            let given = Given { statistics: file, task: task.as_deref(), new_tasks: beside.as_ref() };
+            let given =
+                Given { statistics: file, task: task.as_deref(), new_tasks: beside.as_ref(), compact: false };
             let mut policy = policies::read_transformer(&path, given, device)?;
             if let (Some(beside), false) = (&beside, policy.config().new_tensors.is_empty()) {
                 let mean = beside.values().find_map(policies::action_mean);

@@ -85,7 +85,8 @@ fn env(args: &BenchEnvArgs) -> anyhow::Result<Value> {
 
 /// Whole forward passes, every prediction of every step, as transformers' model makes them.
 fn forward(args: &BenchForwardArgs) -> anyhow::Result<Value> {
-    let policy = policies::read_transformer(&args.policy, Given::default(), Device::Cpu)?;
+    let given = Given { compact: true, ..Given::default() };
+    let policy = policies::read_transformer(&args.policy, given, Device::Cpu)?;
     let (batch, steps) = (i64::from(args.batch_size), i64::from(args.steps));
     let inputs = random_inputs(policy.config(), batch, steps)?;
     let mut secs = Vec::new();
@@ -146,8 +147,8 @@ fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> anyhow::Resul
 
 /// Environments and policy together, one episode each and again; times are of one step of all environments.
 fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
-    let Subject { policy, conditioning, mut env } =
-        subject(&args.policy, &args.given, &args.env, args.whole)?;
+    let given = Given { compact: true, ..args.given.given()? };
+    let Subject { policy, conditioning, mut env } = subject(&args.policy, given, &args.env, args.whole)?;
     let space = env.spec().action.clone();
     let count = env.num_envs();
     threads::for_rollouts(policy.config(), count);

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use eva_rl_agents::adapter::Scaling;
-use eva_rl_agents::model::{Conditioning, TransformerPolicy};
+use eva_rl_agents::model::{Conditioning, Given, TransformerPolicy};
 use eva_rl_envs::VecEnv;
 use tch::Device;
 
-use crate::cli::{EnvArgs, GivenArgs};
+use crate::cli::EnvArgs;
 use crate::policies;
 use crate::support::errors::OrInput;
 
@@ -25,10 +25,10 @@ pub struct Subject {
 }
 
 /// Reads them, and checks that they fit each other.
-pub fn subject(path: &Path, given: &GivenArgs, args: &EnvArgs, whole: bool) -> anyhow::Result<Subject> {
+pub fn subject(path: &Path, given: Given, args: &EnvArgs, whole: bool) -> anyhow::Result<Subject> {
     let (kwargs, count) = (args.options.kwargs(), args.options.num_envs as usize);
     let make = if whole { eva_rl_envs::make_with } else { eva_rl_envs::make_halves };
-    let policy = policies::read_transformer(path, given.given()?, Device::Cpu)?;
+    let policy = policies::read_transformer(path, given, Device::Cpu)?;
     let bridge = args.options.bridge(&args.id, policy.reads_images())?;
     let env = make(&args.id, &kwargs, count, &bridge).or_input()?;
     let (whose, shown) = (format!("`{}`", args.id), policies::Shown::by(env.spec()));

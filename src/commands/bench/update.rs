@@ -33,7 +33,8 @@ fn read(args: &BenchUpdateArgs) -> anyhow::Result<(TransformerPolicy, Source)> {
     let batch = i64::from(args.batch_size);
     if let Some(id) = &args.id {
         let env = EnvArgs { id: id.clone(), options: args.options.clone() };
-        let Subject { policy, conditioning, mut env } = subject(&args.policy, &args.given, &env, true)?;
+        let Subject { policy, conditioning, mut env } =
+            subject(&args.policy, args.given.given()?, &env, true)?;
         let replay = random_replay(env.as_mut())?.read_by(&conditioning);
         let mut draw = seeds::generator(0, Purpose::UpdateWindows, 0);
         let source = move |_| {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::config::PeftConfig;
 use super::origin::Origin;
@@ -46,12 +46,12 @@ pub struct AdapterFolder {
     pub kernels: BTreeMap<ModuleName, Kernel>,
 }
 
-/// A checksum of a policy's weights by name: `[…]` each.
+/// A checksum of a policy's weights by name, in f32: `[…]` each.
 pub fn fingerprint<'a>(weights: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> String {
     let mut hasher = crc32fast::Hasher::new();
     for (name, tensor) in weights {
         hasher.update(name.as_bytes());
-        hasher.update(&tensor_file::bytes(tensor));
+        hasher.update(&tensor_file::bytes(&tensor.to_kind(Kind::Float)));
     }
     format!("{:08x}", hasher.finalize())
 }

@@ -1,14 +1,20 @@
 //! The layers that policies are made of, in the orientations that their files keep.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::adapter::site::ModuleName;
 use crate::tensor::{Patches, Rows};
 
+/// Numbers of a 16-bit weight that are made f32 at a time: they stay in a core's cache.
+const PIECE: i64 = 1 << 17;
+
+/// Rows for which making all of a weight f32 at once takes no time beside its product.
+const FEW_ROWS: i64 = 512;
+
 /// A linear layer.
 #[derive(Debug)]
 pub struct Linear {
-    /// `[out, in]`, or `[in, out]` where `fan_in_fan_out`.
+    /// `[out, in]`, or `[in, out]` where `fan_in_fan_out`; in 16 bits where its file keeps it so and nothing trains it.
     pub weight: Tensor,
     /// `[out]`.
     pub bias: Tensor,
@@ -17,8 +23,13 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// The weight as `[out, in]`; shares storage with it.
+    /// The weight as `[out, in]` in f32; shares storage with it where that is f32.
     pub fn matrix(&self) -> Tensor {
+        self.kept_matrix().to_kind(Kind::Float)
+    }
+
+    /// The weight as `[out, in]`; shares storage with it.
+    fn kept_matrix(&self) -> Tensor {
         if self.fan_in_fan_out { self.weight.tr() } else { self.weight.shallow_clone() }
     }
 
@@ -29,7 +40,19 @@ impl Linear {
 
     /// The same of rows.
     pub fn forward_rows(&self, rows: &Rows) -> Rows {
-        rows.linear(&self.matrix(), &self.bias)
+        let matrix = self.kept_matrix(); // [out, in]
+        let (outputs, inputs) = matrix.size2().expect("a weight is a matrix");
+        if matrix.kind() == Kind::Float || rows.shape().0 >= FEW_ROWS {
+            return rows.linear(&self.matrix(), &self.bias);
+        }
+        let mut done = Vec::new();
+        let step = (PIECE / inputs).max(1);
+        for first in (0..outputs).step_by(step as usize) {
+            let length = step.min(outputs - first);
+            let part = matrix.narrow(0, first, length).to_kind(Kind::Float); // [length, in]
+            done.push(rows.dense().linear(&part, Some(&self.bias.narrow(0, first, length))));
+        }
+        Rows::of(&Tensor::cat(&done, -1))
     }
 
     /// The layer's outputs as rows, in the shape of its input `x` `[…, any]`: `[…, out]`.
@@ -38,6 +61,11 @@ impl Linear {
         *shape.last_mut().expect("an input has an axis") = self.bias.size()[0];
         outputs.dense().view(shape.as_slice())
     }
+}
+
+/// The rows of an embedding table `[…, N, D]` with these indices `[…]`, in f32: `[…, D]`.
+pub fn look_up(table: &Tensor, indices: &Tensor) -> Tensor {
+    Tensor::embedding(&table.flatten(0, -2), indices, -1, false, false).to_kind(Kind::Float)
 }
 
 /// A linear layer of a policy, with the name by which adapters and taps know it.
@@ -103,5 +131,26 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let width = self.weight.size();
         x.layer_norm(width, Some(&self.weight), Some(&self.bias), self.epsilon, false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_in_16_bits_is_that_of_its_numbers() {
+        let options = (Kind::Float, tch::Device::Cpu);
+        let (inputs, outputs) = (700, 301); // two pieces, the last one short
+        for (rows, fan_in_fan_out) in [(3, false), (3, true), (FEW_ROWS, false)] {
+            let shape = if fan_in_fan_out { [inputs, outputs] } else { [outputs, inputs] };
+            let weight = Tensor::randn(shape, options).to_kind(Kind::BFloat16);
+            let bias = Tensor::randn([outputs], options);
+            let x = Tensor::randn([rows, inputs], options);
+            let wide =
+                Linear { weight: weight.to_kind(Kind::Float), bias: bias.shallow_clone(), fan_in_fan_out };
+            let found = Linear { weight, bias, fan_in_fan_out }.forward(&x);
+            assert!(found.allclose(&wide.forward(&x), 1e-5, 1e-4, false), "{rows} {fan_in_fan_out}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::adapter::site::ModuleName;
 use crate::model::core::bins::Bins;
 use crate::model::core::forward::ForwardContext;
 use crate::model::core::inputs::Inputs;
-use crate::model::core::layers::{LayerNorm, Module};
+use crate::model::core::layers::{LayerNorm, Module, look_up};
 
 /// What embeds a state.
 #[derive(Debug)]
@@ -88,14 +88,12 @@ impl DimensionEncoder {
         ];
         if let Some(actions) = &self.actions {
             let ids = actions.ids(&inputs.actions, &inputs.mask); // [B, T, n]
-            tokens.push(Tensor::embedding(&actions.table, &ids, -1, false, false));
+            tokens.push(look_up(&actions.table, &ids));
         }
         tokens.push(context.project(&self.rewards, rewards).unsqueeze(2));
         let tokens = Tensor::cat(&tokens, 2); // [B, T, P, D]
         let tokens = match &self.timesteps {
-            Some(table) => {
-                tokens + Tensor::embedding(table, &inputs.timesteps, -1, false, false).unsqueeze(2)
-            }
+            Some(table) => tokens + look_up(table, &inputs.timesteps).unsqueeze(2),
             None => tokens,
         };
         self.norm.forward(&tokens.flatten(1, 2))

@@ -9,6 +9,7 @@ use super::transition::TransitionEncoder;
 use crate::adapter::site::ModuleName;
 use crate::model::core::forward::ForwardContext;
 use crate::model::core::inputs::Inputs;
+use crate::model::core::layers::look_up;
 use crate::model::core::tokens::Token;
 
 /// Embeds the steps of windows as tokens.
@@ -95,7 +96,7 @@ impl Encoder {
     /// reads no such.
     pub fn encode_text(&self, ids: &Tensor) -> Option<(Tensor, Tensor)> {
         let Self::Parts(parts) = self else { return None };
-        let x = Tensor::embedding(parts.words.as_ref()?, ids, -1, false, false); // [B, L, D]
+        let x = look_up(parts.words.as_ref()?, ids); // [B, L, D]
         let all = ids.ge(0);
         let positions = all.cumsum(1, Kind::Int64) - 1;
         Some((parts.add_positions(&x, &positions), causal_bias(&all)))

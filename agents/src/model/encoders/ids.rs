@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::model::core::forward::ForwardContext;
-use crate::model::core::layers::Module;
+use crate::model::core::layers::{Module, look_up};
 
 /// Embeds a vector of ids, and the reward beside it.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl IdsEncoder {
     /// Ids as numbers `[B, T, S]`, and rewards `[B, T, 1]`, which are the last coordinate: `[B, T, D]`.
     pub fn forward(&self, context: &mut ForwardContext, ids: &Tensor, rewards: &Tensor) -> Tensor {
         let ids = ids.to_kind(Kind::Int64);
-        let x = Tensor::embedding(&self.table, &ids, -1, false, false); // [B, T, S, D]
+        let x = look_up(&self.table, &ids); // [B, T, S, D]
         let x = context.project(&self.hidden, &x).relu().flatten(2, -1); // [B, T, S·m]
         Tensor::cat(&[context.project(&self.projection, &x), rewards.shallow_clone()], -1)
     }

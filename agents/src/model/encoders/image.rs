@@ -8,7 +8,7 @@ use super::gate::{Gate, normalised_leaky};
 use crate::adapter::AdapterSet;
 use crate::model::core::config::ImageNetwork;
 use crate::model::core::forward::ForwardContext;
-use crate::model::core::layers::{Convolution, Module};
+use crate::model::core::layers::{Convolution, Module, look_up};
 use crate::model::core::weights::{Initial, TensorSpec};
 
 /// Images that are embedded at once, whose activations stay in a core's cache.
@@ -200,7 +200,7 @@ fn embed_symbols(table: &Tensor, images: &Tensor) -> Tensor {
     let channels = images.size()[1];
     let first = Tensor::arange(channels, (Kind::Int64, images.device())) * SYMBOLS; // of each channel
     let symbols = images.to_kind(Kind::Int64).clamp(0, SYMBOLS - 1) + first.view([-1, 1, 1]); // [N, C, H, W]
-    let vectors = Tensor::embedding(table, &symbols, -1, false, false); // [N, C, H, W, E]
+    let vectors = look_up(table, &symbols); // [N, C, H, W, E]
     vectors.sum_dim_intlist(1, false, Kind::Float).permute([0, 3, 1, 2]).contiguous()
 }
 

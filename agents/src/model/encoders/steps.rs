@@ -8,7 +8,7 @@ use super::observation::ObservationEncoder;
 use crate::adapter::site::ModuleName;
 use crate::model::core::forward::ForwardContext;
 use crate::model::core::inputs::Inputs;
-use crate::model::core::layers::{LayerNorm, Module};
+use crate::model::core::layers::{LayerNorm, Module, look_up};
 use crate::model::core::tokens::Token;
 use crate::tensor::cyclic;
 
@@ -79,9 +79,7 @@ impl TokenEncoder {
                 };
                 context.project(module, &cyclic(&numbers, *width))
             }
-            Embedding::Table(table) => {
-                Tensor::embedding(table, &self.numbers(inputs).argmax(-1, false), -1, false, false)
-            }
+            Embedding::Table(table) => look_up(table, &self.numbers(inputs).argmax(-1, false)),
             Embedding::Ids(encoder) => encoder.forward(context, &inputs.states, rewards_before(inputs)),
         };
         if self.tanh { x.tanh() } else { x }
@@ -226,11 +224,6 @@ impl StepEncoder {
 fn rewards_before(inputs: &Inputs) -> &Tensor {
     let previous = inputs.previous.as_ref().expect("a policy that reads what was before is given it");
     &previous.rewards
-}
-
-/// The rows of a table `[…, N, D]` with these indices `[B, T]`: `[B, T, D]`.
-fn look_up(table: &Tensor, indices: &Tensor) -> Tensor {
-    Tensor::embedding(&table.flatten(0, -2), indices, -1, false, false)
 }
 
 /// What is added to attention scores of windows of tokens, of which `mask` `[B, K]` are real: `[B, 1, K, K]`, 0 where

@@ -4,7 +4,7 @@
 use tch::{Kind, Tensor};
 
 use crate::model::core::forward::ForwardContext;
-use crate::model::core::layers::Module;
+use crate::model::core::layers::{Module, look_up};
 
 /// Embeds the words of a text.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl TextEncoder {
     /// Numbers of words, 0 where a text has ended, `[B, T, L]` → `[B, T, D]`.
     pub fn forward(&self, context: &mut ForwardContext, words: &Tensor) -> Tensor {
         let there = words.ge(1).to_kind(Kind::Float).unsqueeze(-1); // [B, T, L, 1]
-        let x = Tensor::embedding(&self.words, words, -1, false, false) + &self.places; // [B, T, L, D]
+        let x = look_up(&self.words, words) + &self.places; // [B, T, L, D]
         let x = context.project(&self.hidden, &x).relu() * &there;
         let count = there.sum_dim_intlist(2, false, Kind::Float).clamp_min(1.0); // [B, T, 1]
         let sum = x.sum_dim_intlist(2, false, Kind::Float) / count.sqrt(); // [B, T, D]

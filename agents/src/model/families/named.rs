@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::model::core::layers::{LayerNorm, Linear, Module};
 
@@ -20,7 +20,7 @@ impl Named<'_> {
     pub fn layer(self, name: &str, fan_in_fan_out: bool) -> Module {
         let weight = self.tensor(&format!("{name}.weight"));
         let outputs = weight.size()[usize::from(fan_in_fan_out)];
-        let zeros = || Tensor::zeros([outputs], (weight.kind(), weight.device()));
+        let zeros = || Tensor::zeros([outputs], (Kind::Float, weight.device()));
         let bias = self.0.get(&format!("{name}.bias")).map_or_else(zeros, Tensor::shallow_clone);
         Module { name: name.into(), linear: Linear { weight, bias, fan_in_fan_out } }
     }

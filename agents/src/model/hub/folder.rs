@@ -27,6 +27,9 @@ pub struct Given<'a> {
     pub task: Option<&'a str>,
     /// Tasks beside those of its files; their groups may be new, and their encoders and heads are drawn then.
     pub new_tasks: Option<&'a Tasks>,
+    /// Whether linear maps and embedding tables that the file keeps in 16 bits stay so in memory, of a policy that nothing
+    /// trains. What it computes is the same but for rounding.
+    pub compact: bool,
 }
 
 /// Reads a policy onto `device`, frozen.
@@ -91,7 +94,7 @@ fn read_tensors(
     let config = choose_task(config, path, given, &origin)?;
     // A config without `model_type` says its family only now.
     let file = file.without_prefix(families::of(&config).known_tensor);
-    read_weights(config, file, device)
+    read_weights(config, file, given.compact, device)
 }
 
 /// The config for one of its tasks, which a file beside the `config.json` at `path` tells of where the family has such;
@@ -145,6 +148,7 @@ fn choose_task(
 fn read_weights(
     config: PolicyConfig,
     file: TensorFile,
+    compact: bool,
     device: Device,
 ) -> Result<TransformerPolicy, PolicyError> {
     let family = families::of(&config);
@@ -183,7 +187,12 @@ fn read_weights(
     let read =
         layout.iter().map(|asked| asked.name.as_str()).filter(|name| !new.iter().any(|new| new == name));
     for name in read.chain(optional) {
-        kept.insert(name.to_owned(), file.read_weight(name, device)?);
+        let is_matrix = name.ends_with(".weight") && file.shape(name).is_some_and(|shape| shape.len() == 2);
+        let tensor = match compact && is_matrix {
+            true => file.read_compact_weight(name, device)?,
+            false => file.read_weight(name, device)?,
+        };
+        kept.insert(name.to_owned(), tensor);
     }
     let config = PolicyConfig { ignored, new_tensors: new, ..config };
     Ok(TransformerPolicy::from_weights(config, kept))

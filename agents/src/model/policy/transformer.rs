@@ -204,9 +204,9 @@ impl TransformerPolicy {
         }
     }
 
-    /// A site's weight `[out, in]`; shares storage with the policy.
+    /// A site's weight `[out, in]` in f32; shares storage with the policy where that keeps f32.
     pub fn matrix(&self, module: &ModuleName) -> Tensor {
-        let weight = &self.weights[&format!("{module}.weight")];
+        let weight = self.weights[&format!("{module}.weight")].to_kind(Kind::Float);
         if self.is_transposed(module) { weight.tr() } else { weight.flatten(1, -1) }
     }
 

@@ -179,6 +179,19 @@ impl TensorFile {
 
     /// Reads a tensor that the file holds as f32, and refuses numbers that are none.
     pub fn read_weight(&self, name: &str, device: Device) -> Result<Tensor, TensorFileError> {
+        self.read_weight_as(name, Kind::Float, device)
+    }
+
+    /// The same in the kind that the file keeps where that has 16 bits, and in f32 where not.
+    pub fn read_compact_weight(&self, name: &str, device: Device) -> Result<Tensor, TensorFileError> {
+        let kind = match self.places[name].kind {
+            half @ (Kind::Half | Kind::BFloat16) => half,
+            _ => Kind::Float,
+        };
+        self.read_weight_as(name, kind, device)
+    }
+
+    fn read_weight_as(&self, name: &str, kind: Kind, device: Device) -> Result<Tensor, TensorFileError> {
         let place = &self.places[name];
         let refuse = |reason: String| TensorFileError::Tensor {
             path: place.file.to_path_buf(),
@@ -192,7 +205,7 @@ impl TensorFile {
             0 => Err(refuse("with NaN or infinity in it, expected finite numbers".to_owned())),
             _ => Ok(()),
         };
-        Ok(self.read_as(name, Kind::Float, &check)?.to_device(device))
+        Ok(self.read_as(name, kind, &check)?.to_device(device))
     }
 
     /// Every tensor by its name, as [`TensorFile::read`] gives them.
@@ -261,6 +274,9 @@ mod tests {
             let file = TensorFile::open(&path).unwrap();
             assert_eq!(file.read_weight("x", Device::Cpu).unwrap(), numbers);
             assert_eq!(file.read("x").unwrap().kind(), kind);
+            let compact = file.read_compact_weight("x", Device::Cpu).unwrap();
+            assert_eq!(compact.kind(), if kind == Kind::Double { Kind::Float } else { kind });
+            assert_eq!(compact.to_kind(Kind::Float), numbers);
         }
     }
 
