@@ -6,9 +6,9 @@ GRAVITIES := 2 4 6 8 10
 # Collects games of the scripted players of Pong and Breakout.
 ATARI := tools/data/atari_data.sh $(PROGRAM)
 
-.PHONY: demo demo-pixels new-embodiment test book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
+.PHONY: demo demo-pixels new-embodiment test mpi test-mpi book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
-	metaworld-pretrain-discretised metaworld-discretised-mt40 metaworld-discretised-rates \
+	metaworld-pretrain-discretised metaworld-discretised-mt40 metaworld-discretised-rates metaworld-discretised \
 	babyai-data babyai-pretrain babyai pixels-data pixels-pretrain pixels interop peers threads faults eva-cost clean
 
 # The main job in about two minutes: a policy adapts to a pendulum heavier than any it was trained on.
@@ -32,6 +32,25 @@ test: links setup $(BRIDGE)
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo test --release --workspace
+	$(if $(BRIDGE),$(MAKE) test-mpi)
+
+# The program for several processes that `mpirun` starts: target/release/eva-rl with the feature `mpi`. The system's MPI is
+# taken where there is an mpicc, else Open MPI is installed under .mpi/, with its mpirun in .mpi/bin.
+mpi: setup .mpi
+	$(WITH_MPI) cargo build --release --features mpi
+
+# Runs on two, three and four local processes.
+test-mpi: setup .mpi
+	$(WITH_MPI) cargo clippy --release --features mpi --all-targets -- -D warnings
+	$(WITH_MPI) cargo test --release --features mpi --test integration -- --test-threads 1 ranks
+
+WITH_MPI = PATH="$(CURDIR)/.mpi/bin:$$PATH" LIBCLANG_PATH="$$(echo $(CURDIR)/.mpi/lib/python3*/site-packages/clang/native)" \
+	BINDGEN_EXTRA_CLANG_ARGS="-I$$(cc -print-file-name=include)"
+
+.mpi: tools/setup/requirements-mpi.txt
+	$(PYTHON) -m venv .mpi
+	.mpi/bin/pip install --quiet $$(grep $(if $(shell command -v mpicc),libclang,=) tools/setup/requirements-mpi.txt)
+	touch .mpi
 
 # The documentation, in target/book. Installs mdBook under .mdbook/, which takes some minutes.
 MDBOOK := 0.5.4
@@ -213,10 +232,24 @@ metaworld-discretised-mt40: metaworld-data
 			--set "policy={ pretrained = { path = \"policies/metaworld-mt40-$$family\" } }" || exit 1; \
 	done
 
-# The search for each method's learning rate on the LRAM policy. A finished run is not run again.
+# The search for each method's learning rate on both policies. A finished run is not run again.
 metaworld-discretised-rates: metaworld-data
-	$(PROGRAM) sweep configs/sweeps/metaworld-lram-learning-rates.toml --out runs/metaworld-lram-rates --jobs 2
-	$(PROGRAM) report runs/metaworld-lram-rates/*/ --score success --out runs/metaworld-lram-rates-report
+	for family in l2m lram; do \
+		$(PROGRAM) sweep configs/sweeps/metaworld-$$family-learning-rates.toml --out runs/metaworld-$$family-rates \
+			--jobs 2 || exit 1; \
+	done
+	rm -rf docs/results/metaworld-discretised-rates
+	$(PROGRAM) report runs/metaworld-l2m-rates/*/ runs/metaworld-lram-rates/*/ --score success \
+		--out docs/results/metaworld-discretised-rates
+
+# Full fine-tuning, LoRA and EVA of both policies on CW10: 180 runs. A finished run is not run again.
+metaworld-discretised: metaworld-data
+	for family in lram l2m; do \
+		$(PROGRAM) sweep configs/sweeps/metaworld-$$family.toml --out runs/metaworld-discretised --jobs 2 || exit 1; \
+		rm -rf docs/results/metaworld-discretised-$$family; \
+		$(PROGRAM) report runs/metaworld-discretised/*-$$family-*/ --score success \
+			--out docs/results/metaworld-discretised-$$family || exit 1; \
+	done
 
 # Demonstrations of BabyAI's levels by its bot: 1,500 episodes of each of twelve to pretrain on, and twenty of each of
 # four to adapt to. Three minutes.
@@ -304,4 +337,4 @@ eva-cost: .venv build
 	touch .venv
 
 clean:
-	rm -rf target .libtorch .mujoco .bridge .venv
+	rm -rf target .libtorch .mujoco .bridge .venv .mpi

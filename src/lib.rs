@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
-use crate::support::{errors, malloc, signals, threads};
+use crate::support::{malloc, ranks, threads};
 
 /// Environments, of which a user may [`envs::register`] more.
 pub use eva_rl_envs as envs;
@@ -34,8 +34,10 @@ pub use eva_rl_envs as envs;
 /// from its beginning, with a variable set ([`threads`]).
 pub fn run() -> ExitCode {
     malloc::keep();
-    let Cli { command, threads } = Cli::parse();
-    let outcome = threads::begin(threads).and_then(|()| match command {
+    let joined = ranks::begin();
+    let Cli { command, threads } = Cli::try_parse().unwrap_or_else(|refused| ranks::refuse(&refused));
+    let outcome = joined.and_then(|()| threads::begin(threads)).and_then(|()| match command {
+        _ if !is_shared(&command) && ranks::leaves_to_first() => Ok(()),
         Command::Init(args) => commands::init::run(args),
         Command::Train(args) => commands::train::run(args),
         Command::Evaluate(args) => commands::evaluate::run(args),
@@ -52,14 +54,11 @@ pub fn run() -> ExitCode {
         Command::Push(args) => commands::push::run(args),
         Command::Report(args) => commands::report::run(args),
     });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            errors::tell(&format!("eva-rl: {error:#}"));
-            if let Some(stopped) = error.downcast_ref::<signals::Stopped>() {
-                signals::end_by(stopped.signal);
-            }
-            ExitCode::from(errors::exit_code(&error))
-        }
-    }
+    ranks::end(outcome)
+}
+
+/// Whether several ranks share a command's work; of others the first does it alone.
+fn is_shared(command: &Command) -> bool {
+    use Command::{Collect, Eva, Evaluate, Sweep, Train};
+    matches!(command, Train(_) | Evaluate(_) | Collect(_) | Eva(_) | Sweep(_))
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use eva_rl_agents::model::{self, Given};
-use eva_rl_agents::tensor::file::{self as tensor_file, TensorFile};
+use eva_rl_agents::tensor::file::TensorFile;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -17,7 +17,7 @@ fn round_weights(bench: &Bench, family: &str) {
     let rounded: Vec<(String, Tensor)> = file
         .names()
         .map(|name| {
-            let tensor = file.read(name).unwrap();
+            let tensor = file.read(name).unwrap().contiguous();
             let is_floating = tensor.kind() == Kind::Float;
             (name.to_owned(), if is_floating { tensor.to_kind(Kind::BFloat16) } else { tensor })
         })
@@ -29,7 +29,9 @@ fn round_weights(bench: &Bench, family: &str) {
     for (folder, tensors) in [(half, &rounded), (wide, &widened.collect())] {
         copy_folder(&own, &folder);
         let _ = fs::remove_file(folder.join("model.pth"));
-        tensor_file::write(tensors, &folder.join("model.safetensors")).unwrap();
+        let tensors: Vec<(&str, &Tensor)> =
+            tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        Tensor::write_safetensors(&tensors, folder.join("model.safetensors")).unwrap();
     }
 }
 
@@ -69,7 +71,10 @@ fn check_half(family: &str, rest: &[&str]) {
     let policy = format!("policy={{ pretrained = {{ path = \"wide\"{task} }} }}");
     let short =
         ["--set", "offline.updates=2", "--set", "evaluation.every=2", "--set", "evaluation.episodes=2"];
-    bench.succeed(&[&["train", "config.toml", "--out", "run", "--set", &policy][..], &short].concat());
+    let target: &[&str] =
+        if rest.contains(&"--target-return") { &["--set", "env.target_return=100"] } else { &[] };
+    bench
+        .succeed(&[&["train", "config.toml", "--out", "run", "--set", &policy][..], &short, target].concat());
     let adapter = ["--adapter", "run/best/adapter"];
     check_close(&play("half", &adapter), &play("wide", &adapter));
 }

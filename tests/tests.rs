@@ -6,6 +6,7 @@
 //! | `methods` | every method of adapter initialisation, trained and resumed |
 //! | `policies` | policies of every kind, from every format, and what they may lack |
 //! | `online` | every algorithm of online fine-tuning, stopped within a round too |
+//! | `ranks` | runs on several ranks |
 //! | `rollout` | how policies act: by a cache or by whole windows |
 //! | `stop` | runs that are killed or interrupted, and go on |
 //! | `tasks` | one policy of several tasks |
@@ -53,6 +54,8 @@ mod parity;
 #[cfg(target_os = "linux")]
 mod pixels;
 mod policies;
+#[cfg(feature = "mpi")]
+mod ranks;
 mod rollout;
 mod stop;
 mod structure;

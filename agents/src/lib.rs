@@ -9,6 +9,7 @@
 //! | [`adapter_init`] | adapter initialisation: EVA and other methods |
 //! | [`loss`] | what training minimises |
 //! | [`optimiser`] | AdamW and LAMB, learning-rate schedules |
+//! | [`ranks`] | processes that share one computation |
 
 pub mod adapter;
 pub mod adapter_init;
@@ -16,6 +17,7 @@ pub mod loss;
 pub mod model;
 pub mod optimiser;
 pub mod pca;
+pub mod ranks;
 pub mod tensor;
 
 mod text;

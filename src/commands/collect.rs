@@ -15,6 +15,7 @@ use crate::policies::{Shown, Source, TaskEnv};
 use crate::rollout::{self, Actor, ExpertActor, NoisyActor, RandomActor, ScriptedActor};
 use crate::support::atomic::refuse_existing;
 use crate::support::errors::{InputError, OrInput, env_failure, tell};
+use crate::support::ranks;
 use crate::support::seeds::{self, Purpose};
 use crate::support::stdout::{print, print_json};
 use crate::support::threads;
@@ -42,7 +43,8 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     let TaskEnv { id, kwargs, reference } = args.env.resolve(player.policy())?;
     let mut bridge = args.env.options.bridge(&id, player.reads_images())?;
     bridge.bot = matches!(player, Player::Scripted) && eva_rl_envs::has_bot(&id);
-    let mut env = eva_rl_envs::make_halves(&id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
+    let mut env = rollout::make_part(ranks::world(), &id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
+    let own_envs = env.num_envs();
     let spec = EnvSpec { reference: reference.or(env.spec().reference), ..env.spec().clone() };
     if let Err(reason) = policies::check_actions(&spec.action, &format!("`{}`", spec.id)) {
         tell(&format!("note: {reason}: `train` will refuse this dataset"));
@@ -50,13 +52,15 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
     let seed = seeds::seed(args.seed, Purpose::Collection, 0);
     // The folders above the dataset's are made with it.
     let above = args.out.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
-    let spool = Spool::new(above, &spec)?;
+    let (spool, ranks) = (Spool::new(above)?, ranks::world());
     // Plays all episodes, and sums them up.
     let mut play = |actor: &mut dyn Actor| -> anyhow::Result<Evaluation> {
         let mut noisy = NoisyActor { actor, space: spec.action.clone(), scales: args.noise.clone() };
         let keep = |number: usize, episode: Trajectory| spool.push(number, &episode);
-        let (lost, _) = rollout::play_into(env.as_mut(), &mut noisy, args.episodes as usize, seed, 1, &keep)?;
-        Ok(Evaluation::of_outcomes(&spool.outcomes(), lost, &spec))
+        let episodes = args.episodes as usize;
+        let (lost, _) = rollout::play_into(env.as_mut(), &mut noisy, episodes, seed, 1, &keep, ranks)?;
+        spool.gather(ranks, episodes)?;
+        Ok(Evaluation::of_outcomes(&spool.outcomes(), ranks.count(lost), &spec))
     };
 
     let mut setting = String::new();
@@ -64,7 +68,7 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         Player::Random => play(&mut RandomActor { space: spec.action.clone() })?,
         Player::Scripted if bridge.bot => play(&mut ExpertActor { space: spec.action.clone() })?,
         Player::Scripted => {
-            let controller = eva_rl_envs::scripted_with(&id, &kwargs, num_envs, &bridge);
+            let controller = eva_rl_envs::scripted_with(&id, &kwargs, own_envs, &bridge);
             play(&mut ScriptedActor {
                 controller: controller.or_input()?,
                 space: spec.action.clone(),
@@ -88,7 +92,8 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
             policies::tell_long_episodes(policy.config(), &spec);
             policies::tell_far_targets(&[target_return], conditioning.max_return_to_go);
             let (choice, inference) = (args.acting.actions.of(&policy)?, args.acting.inference.by(&policy));
-            let how = Play { choice, conditioning: &conditioning, target_return, inference, prompt: None };
+            let how =
+                Play { choice, conditioning: &conditioning, target_return, inference, prompt: None, ranks };
             let found = play(&mut how.actor(&spec.action))?;
             setting = found.clone().by(&how).setting();
             found
@@ -109,7 +114,9 @@ pub fn run(args: CollectArgs) -> anyhow::Result<()> {
         env: Some(RecordedEnv { spec: &spec, id: &id, kwargs: &kwargs, imports: &bridge.imports }),
         size: (outcomes.len(), outcomes.iter().map(|outcome| outcome.steps).sum()),
     };
-    data::write_episodes(&facts, spool.into_episodes()?, &args.out)?;
+    if ranks.is_first() {
+        data::write_episodes(&facts, spool.into_episodes()?, &args.out)?;
+    }
     if args.json {
         return print_json(&serde_json::json!({ "dataset": args.out, "result": found }));
     }

@@ -14,6 +14,7 @@ use crate::report::eva_summary::EvaSummary;
 use crate::support::atomic::{refuse_existing, write_folder};
 use crate::support::errors::{InputError, OrInput, tell};
 use crate::support::progress;
+use crate::support::ranks;
 use crate::support::seeds::{self, Purpose};
 use crate::support::signals;
 use crate::support::stdout::{print, print_json};
@@ -77,11 +78,13 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         kernels: policy.kernels(),
     };
     let summary = EvaSummary::new(&eva);
-    write_folder(&args.out, |folder| {
-        facts.write(&adapters, folder)?;
-        policies::write_statistics(policy.config(), folder)?;
-        summary.write(folder)
-    })?;
+    if ranks::world().is_first() {
+        write_folder(&args.out, |folder| {
+            facts.write(&adapters, folder)?;
+            policies::write_statistics(policy.config(), folder)?;
+            summary.write(folder)
+        })?;
+    }
 
     if !eva.progress.done {
         tell(&format!("EVA {eva}, because --max-batches ended it"));

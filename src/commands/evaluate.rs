@@ -16,9 +16,10 @@ use crate::evaluation::{self, Play};
 use crate::policies;
 use crate::policies::{Shown, TaskEnv};
 use crate::report::{draw_targets, target_table};
-use crate::rollout::{Inference, Prompt};
+use crate::rollout::{self, Inference, Prompt};
 use crate::support::atomic::{refuse_existing, write_file};
 use crate::support::errors::{InputError, env_failure, tell};
+use crate::support::ranks;
 use crate::support::seeds::{self, Purpose};
 use crate::support::stdout::{print, print_json};
 use crate::support::threads;
@@ -32,7 +33,7 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
     let policy = policies::read_merged(&source, Device::Cpu)?;
     let TaskEnv { id, kwargs, reference } = args.env.resolve(Some((policy.config(), &source.policy)))?;
     let bridge = args.env.options.bridge(&id, policy.reads_images())?;
-    let mut env = eva_rl_envs::make_halves(&id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
+    let mut env = rollout::make_part(ranks::world(), &id, &kwargs, num_envs, &bridge).map_err(env_failure)?;
     let spec = EnvSpec { reference: reference.or(env.spec().reference), ..env.spec().clone() };
     let whose = format!("`{}`", spec.id);
     let mut policy = policies::fitted(policy, Shown::by(&spec), &spec.action, &whose)?;
@@ -74,16 +75,17 @@ pub fn run(args: EvaluateArgs) -> anyhow::Result<()> {
         target_return: targets[0],
         inference,
         prompt: prompt.as_ref(),
+        ranks: ranks::world(),
     };
     let mut found = evaluation::evaluate(play, env.as_mut(), episodes, &targets, seed)?;
     found.iter_mut().for_each(|evaluation| evaluation.score_by(spec.reference));
-    if let Some(gif) = &args.gif {
+    if let (Some(gif), true) = (&args.gif, play.ranks.is_first()) {
         let env = video::drawable(&id, &kwargs, &bridge).map_err(env_failure)?;
         let video = video::record(env, &mut play.actor(&spec.action), seed)?;
         video.write(gif)?;
         tell(&format!("the video {gif:?} shows {}", video.pace));
     }
-    if let Some(figure) = &args.figure {
+    if let (Some(figure), true) = (&args.figure, play.ranks.is_first()) {
         let title = format!("{} in {}", source.policy.display(), spec.id);
         let bytes = draw_targets(&found, &title, figure)?;
         write_file(figure, |aside| Ok(std::fs::write(aside, &bytes)?))?;

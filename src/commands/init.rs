@@ -236,6 +236,7 @@ fn starting_point(
             patience: None,
         },
         checkpoint: CheckpointConfig { every: total / 2, keep: Some(2) },
+        ranks: None,
     })
 }
 

@@ -2,21 +2,25 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use eva_rl_agents::ranks::Ranks;
 use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use signal_hook::consts::SIGTERM;
 
 use crate::cli::SweepArgs;
 use crate::config::{self, Difference, SweepPlan, SweepRun};
 use crate::run_folder::Writer;
 use crate::support::errors::{InputError, OrInput, tell};
 use crate::support::progress;
+use crate::support::ranks;
 use crate::support::signals::{self, Stopped};
 use crate::support::stdout::{print, print_json};
 use crate::support::threads;
@@ -25,6 +29,7 @@ use crate::support::threads;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How a run of a grid ended.
+#[derive(Deserialize, Serialize)]
 enum Outcome {
     Done,
     Skipped,
@@ -53,17 +58,22 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
         return list(&plan, &args);
     }
     fs::create_dir_all(&args.out).with_context(|| format!("cannot make {:?}", args.out))?;
-    let _writer = Writer::of(&args.out, "sweep")?;
+    let world = ranks::world();
+    let _writer = if world.is_first() { Some(Writer::of(&args.out, "sweep")?) } else { None };
+    let claims = Claims::of(&args.out, world)?;
     signals::listen().context("cannot listen for signals")?;
     let bar = progress::bar(plan.runs.len(), "runs");
     let next = AtomicUsize::new(0);
-    let outcomes: Mutex<Vec<(&SweepRun, Outcome)>> = Mutex::new(Vec::new());
+    let outcomes: Mutex<Vec<(String, Outcome)>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..args.jobs {
             scope.spawn(|| {
                 while let Some(run) = plan.runs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if signals::asked().is_some() {
                         break;
+                    }
+                    if !claims.take(&run.name) {
+                        continue;
                     }
                     let outcome = one(run, &args).unwrap_or_else(|e| Outcome::Failed(format!("{e:#}")));
                     match &outcome {
@@ -72,15 +82,17 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
                         Outcome::Skipped | Outcome::Stopped => {}
                     }
                     bar.inc(1);
-                    outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((run, outcome));
+                    outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((run.name.clone(), outcome));
                 }
             });
         }
     });
     bar.finish_and_clear();
     let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let outcomes = gather(outcomes, world)?;
+    claims.remove()?;
     if args.json {
-        let ended = |run: &SweepRun| outcomes.iter().find(|(other, _)| other.name == run.name);
+        let ended = |run: &SweepRun| outcomes.iter().find(|(other, _)| *other == run.name);
         let document = plan.runs.iter().map(|run| {
             let mut found = described(run, &args);
             found["outcome"] = json!(ended(run).map_or("not started", |(_, outcome)| outcome.name()));
@@ -95,7 +107,8 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
     let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
     let skipped = count(|outcome| matches!(outcome, Outcome::Skipped));
     let (done, all) = (count(|outcome| matches!(outcome, Outcome::Done)), plan.runs.len());
-    if let Some(signal) = signals::asked() {
+    if world.any(signals::asked().is_some()) {
+        let signal = signals::asked().unwrap_or(SIGTERM);
         let text = format!("after {} of {all} runs; the same command goes on", done + skipped);
         return Err(Stopped { signal, text }.into());
     }
@@ -104,6 +117,54 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     print(&format!("{done} runs done, {skipped} were done before, in {:?}", args.out))
+}
+
+/// Which rank has taken which run: a file each, so that every rank takes the next one as it becomes free.
+struct Claims<'a> {
+    /// Absent where there is one rank.
+    folder: Option<PathBuf>,
+    ranks: &'a dyn Ranks,
+}
+
+impl<'a> Claims<'a> {
+    /// None yet; all ranks begin together.
+    fn of(out: &Path, ranks: &'a dyn Ranks) -> anyhow::Result<Self> {
+        if ranks.is_alone() {
+            return Ok(Self { folder: None, ranks });
+        }
+        ranks::set_timeout(ranks::NEVER_SECS); // a rank without a run waits for the longest of the others
+        let folder = out.join(".claims");
+        if ranks.is_first() {
+            let _there_is_none = fs::remove_dir_all(&folder);
+            fs::create_dir(&folder).with_context(|| format!("cannot make {folder:?}"))?;
+        }
+        ranks.barrier();
+        Ok(Self { folder: Some(folder), ranks })
+    }
+
+    /// Whether this rank has taken the run, and no other before.
+    fn take(&self, run: &str) -> bool {
+        self.folder.as_ref().is_none_or(|folder| File::create_new(folder.join(run)).is_ok())
+    }
+
+    /// Forgets them, once all ranks are done.
+    fn remove(self) -> anyhow::Result<()> {
+        match self.folder {
+            Some(folder) if self.ranks.is_first() => {
+                fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {folder:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How the runs of all ranks ended.
+fn gather(own: Vec<(String, Outcome)>, ranks: &dyn Ranks) -> anyhow::Result<Vec<(String, Outcome)>> {
+    let mut all = Vec::new();
+    for bytes in ranks.gather(&serde_json::to_vec(&own)?) {
+        all.extend(serde_json::from_slice::<Vec<(String, Outcome)>>(&bytes)?);
+    }
+    Ok(all)
 }
 
 /// Says how each run would be started.
@@ -168,6 +229,7 @@ fn one(run: &SweepRun, args: &SweepArgs) -> anyhow::Result<Outcome> {
         });
     }
     threads::divide(&mut command, args.jobs as usize);
+    ranks::leave_out(&mut command);
     // A group of its own: whoever signals this program's group (a terminal, `timeout`) reaches the run
     // through this program, and so once. It ends with a checkpoint should this program be killed.
     command.process_group(0).arg("--parent").arg(std::process::id().to_string());

@@ -11,7 +11,7 @@ use crate::metrics::Recorder;
 use crate::run_folder::{RunDir, RunState, Torn};
 use crate::support::atomic::refuse_existing;
 use crate::support::errors::{InputError, OrInput, tell};
-use crate::support::{signals, threads};
+use crate::support::{ranks, signals, threads};
 use crate::training::{read_inputs, train};
 
 /// Runs `train`.
@@ -19,14 +19,16 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     if let Some(parent) = args.parent {
         signals::follow(parent).context("cannot follow --parent")?;
     }
+    let world = ranks::world();
     let (run_dir, writer) = match &args.resume {
         Some(folder) => {
             let run_dir = RunDir::open(folder)?;
-            let writer = run_dir.lock()?;
-            (Some(run_dir), Some(writer))
+            let writer = if world.is_first() { Some(run_dir.lock()?) } else { None };
+            (Some(run_dir), writer)
         }
         None => (None, None),
     };
+    world.barrier(); // the first has tidied the folder
     let (resumed, torn) = match &run_dir {
         Some(run_dir) => run_dir.latest()?,
         None => (None, Vec::new()),
@@ -44,11 +46,18 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         Some(path) => plan.with_commit(hub::commit(&path)?),
         None => plan,
     };
-    let inputs = read_inputs(&plan, args.device, args.allow_imports)?;
+    let shares = plan.ranks.as_ref().is_some_and(|ranks| ranks.share_devices);
+    let device = ranks::device(args.device, world, shares)?;
+    let inputs = read_inputs(&plan, device, args.allow_imports)?;
     threads::for_passes(inputs.policy.config(), plan.optimiser.batch_size); // which may start the program again
     threads::for_eva(inputs.policy.config(), plan.optimiser.batch_size);
     signals::listen().context("cannot listen for signals")?;
 
+    check_ranks(&plan, world.size())?;
+    if let Some(own) = &plan.ranks {
+        ranks::set_timeout(own.timeout_secs);
+    }
+    world.barrier(); // all have read what there is, and nothing is written yet
     for remark in plan.remarks() {
         tell(&format!("note: {remark}"));
     }
@@ -56,6 +65,10 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         tell(&format!(
             "{reason}; {folder:?} is put aside, and the run goes on from the checkpoint before it"
         ));
+    }
+    if !world.is_first() {
+        let mut recorder = Recorder::silent(&folder)?;
+        return train(&plan, inputs, &RunDir::follow(&folder), &mut recorder, resumed, args.json);
     }
     torn.iter().try_for_each(Torn::put_aside)?;
     let toml = config::to_toml(&plan);
@@ -74,6 +87,18 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         recorder.config(&toml, &serde_json::to_value(&*plan)?)?;
     }
     train(&plan, inputs, &run_dir, &mut recorder, resumed, args.json)
+}
+
+/// Refuses a batch that is too small for so many ranks.
+fn check_ranks(plan: &RunPlan, ranks: usize) -> anyhow::Result<()> {
+    let batch = plan.optimiser.batch_size;
+    if batch < ranks {
+        let text = format!(
+            "`optimiser.batch_size` is {batch}, and {ranks} ranks share it, expected at least one window for each"
+        );
+        return Err(InputError(text).into());
+    }
+    Ok(())
 }
 
 /// The config with its overrides, checked, and what it changes of the run that it goes on with, which stands
@@ -114,6 +139,7 @@ fn plan(args: &TrainArgs, state: &RunState) -> anyhow::Result<(RunPlan, Vec<Diff
 fn why_not(key: &str, now: &RunPlan, state: &RunState) -> Option<String> {
     match key {
         "evaluation.every" | "evaluation.patience" | "checkpoint.every" | "checkpoint.keep" => None,
+        key if key.starts_with("ranks") => None,
         "env.bridge.python" | "env.bridge.processes" | "env.bridge.timeout_secs" | "env.bridge.restarts" => {
             None
         }

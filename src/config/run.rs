@@ -51,6 +51,27 @@ pub struct RunConfig {
     pub evaluation: EvaluationConfig,
     /// When checkpoints are saved.
     pub checkpoint: CheckpointConfig,
+    /// How the ranks that `mpirun` starts share the run; absent means by the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<RanksConfig>,
+}
+
+/// Several ranks of one run.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RanksConfig {
+    /// Seconds that a rank waits for the others before it ends all of them: more than the slowest evaluation or round of
+    /// exploration of one rank may take longer than another's.
+    #[schemars(range(min = 1))]
+    #[serde(default = "default_rank_timeout")]
+    pub timeout_secs: u64,
+    /// Whether several ranks of a machine may compute on one GPU, where it has fewer than ranks.
+    #[serde(default)]
+    pub share_devices: bool,
+}
+
+fn default_rank_timeout() -> u64 {
+    600
 }
 
 /// `[policy.pretrained]`, or a new policy of a family.

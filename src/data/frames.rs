@@ -37,6 +37,11 @@ impl Frames {
         self.size
     }
 
+    /// Channels of an observation's image.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
     /// The image of observation `index`: channels · height · width.
     pub fn get(&self, index: usize) -> &[u8] {
         &self.bytes[self.stretch(index)]

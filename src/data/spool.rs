@@ -8,30 +8,21 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
-use eva_rl_envs::EnvSpec;
+use eva_rl_agents::ranks::Ranks;
 
-use super::frames::Frames;
-use super::images::Images;
+use super::packed::{pack, unpack};
 use super::trajectory::{Outcome, Trajectory};
 
 /// What an episode came to, and where it lies in the file.
 struct Spooled {
     start: u64,
+    length: usize,
     outcome: Outcome,
-    /// Of its images, as [`Frames::parts`] has it.
-    stride: usize,
-    /// Bytes of its images.
-    image_bytes: usize,
 }
 
 /// A nameless file of episodes, which is gone when this is, however the program ends.
 pub struct Spool {
     state: Mutex<State>,
-    observation_width: usize,
-    action_width: usize,
-    /// Infos of a step.
-    infos: usize,
-    image: Option<[usize; 3]>,
 }
 
 struct State {
@@ -42,37 +33,44 @@ struct State {
 }
 
 impl Spool {
-    /// An empty one on the file system of `folder`, for episodes of this environment.
-    pub fn new(folder: &Path, spec: &EnvSpec) -> anyhow::Result<Self> {
+    /// An empty one on the file system of `folder`.
+    pub fn new(folder: &Path) -> anyhow::Result<Self> {
         let file = tempfile::tempfile_in(folder).with_context(|| format!("cannot write in {folder:?}"))?;
         let state = State { file: BufWriter::new(file), length: 0, episodes: BTreeMap::new() };
-        Ok(Self {
-            state: Mutex::new(state),
-            observation_width: spec.observation_width(),
-            action_width: spec.action.width(),
-            infos: spec.infos.len(),
-            image: spec.image,
-        })
+        Ok(Self { state: Mutex::new(state) })
     }
 
     /// Takes an episode in, by its number.
     pub fn push(&self, number: usize, episode: &Trajectory) -> anyhow::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = state.length;
-        for numbers in
-            [&episode.observations.all()[..], &episode.actions.all(), &episode.rewards, &episode.infos]
-        {
-            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-            state.file.write_all(&bytes).context("cannot write the episodes that were played")?;
-            state.length += bytes.len() as u64;
-        }
-        let frames = episode.images.frames();
-        let (stride, images) = frames.parts();
-        state.file.write_all(images).context("cannot write the episodes that were played")?;
-        state.length += images.len() as u64;
-        let spooled = Spooled { start, outcome: episode.outcome(), stride, image_bytes: images.len() };
+        let bytes = pack(episode);
+        state.file.write_all(&bytes).context("cannot write the episodes that were played")?;
+        let spooled = Spooled { start: state.length, length: bytes.len(), outcome: episode.outcome() };
+        state.length += bytes.len() as u64;
         state.episodes.insert(number, spooled);
         Ok(())
+    }
+
+    /// Gives the first rank what the others have played, of `episodes` in all: each has those whose number leaves its
+    /// own where it is divided by how many ranks there are.
+    pub fn gather(&self, ranks: &dyn Ranks, episodes: usize) -> anyhow::Result<()> {
+        for number in (0..episodes).filter(|number| number % ranks.size() != 0) {
+            let player = number % ranks.size();
+            let mut bytes = if ranks.rank() == player { self.bytes_of(number)? } else { Vec::new() };
+            ranks.broadcast(player, &mut bytes);
+            if ranks.is_first() {
+                let episode = unpack(&bytes).context("an episode that was sent is not whole")?;
+                self.push(number, &episode)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One episode, as it lies in the file.
+    fn bytes_of(&self, number: usize) -> anyhow::Result<Vec<u8>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.file.flush().context("cannot write the episodes that were played")?;
+        read(state.file.get_ref(), state.episodes.get(&number).context("an episode was not played")?)
     }
 
     /// What the episodes came to, by their numbers.
@@ -83,37 +81,17 @@ impl Spool {
 
     /// Every episode, by its number, read as it is asked for.
     pub fn into_episodes(self) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Trajectory>>> {
-        let (width, action_width, shape) = (self.observation_width, self.action_width, self.image);
-        let told = self.infos;
         let State { file, episodes, .. } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let file = file.into_inner().context("cannot write the episodes that were played")?;
-        Ok(episodes.into_values().map(move |Spooled { start, outcome, stride, image_bytes }| {
-            let mut offset = start;
-            let mut bytes = |length: usize| -> anyhow::Result<Vec<u8>> {
-                let mut bytes = vec![0; length];
-                file.read_exact_at(&mut bytes, offset)
-                    .context("cannot read the episodes that were played")?;
-                offset += length as u64;
-                Ok(bytes)
-            };
-            let mut next = |count: usize| -> anyhow::Result<Vec<f32>> {
-                let bytes = bytes(count * size_of::<f32>())?;
-                let (numbers, _) = bytes.as_chunks();
-                Ok(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
-            };
-            let Outcome { steps, end, succeeded, .. } = outcome;
-            let observations = next((steps + 1) * width)?.into();
-            let actions = next(steps * action_width)?.into();
-            let rewards = next(steps)?;
-            let infos = next(steps * told)?;
-            let images = match shape {
-                None => Images::default(),
-                Some(shape) => {
-                    let frames = Frames::from_parts(shape, steps + 1, stride, bytes(image_bytes)?);
-                    frames.context("an episode that was played has lost its images")?.into()
-                }
-            };
-            Ok(Trajectory { observations, images, actions, rewards, infos, end, succeeded })
+        Ok(episodes.into_values().map(move |spooled| {
+            unpack(&read(&file, &spooled)?).context("an episode that was played is not whole")
         }))
     }
+}
+
+/// An episode's bytes in the file.
+fn read(file: &File, spooled: &Spooled) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = vec![0; spooled.length];
+    file.read_exact_at(&mut bytes, spooled.start).context("cannot read the episodes that were played")?;
+    Ok(bytes)
 }

@@ -1,5 +1,7 @@
 //! Windows of steps in rows, in the environment's units; what is not set is padding.
 
+use std::ops::Range;
+
 use eva_rl_agents::model::{PreviousRows, Window};
 
 /// One step of an episode.
@@ -99,6 +101,43 @@ impl Windows {
         self.timesteps[row] = step.timestep as i64;
         self.mask[row] = true;
         self.terminates[row] = step.terminates;
+    }
+
+    /// How many windows there are.
+    pub fn count(&self) -> usize {
+        self.batch
+    }
+
+    /// Steps that are real.
+    pub fn real_steps(&self) -> usize {
+        self.mask.iter().filter(|real| **real).count()
+    }
+
+    /// These windows alone.
+    pub fn part(&self, windows: Range<usize>) -> Self {
+        fn rows<T: Clone>(all: &[T], windows: &Range<usize>, batch: usize) -> Vec<T> {
+            let each = all.len() / batch; // nothing where there is nothing
+            all[windows.start * each..windows.end * each].to_vec()
+        }
+        let batch = self.batch;
+        Self {
+            batch: windows.len(),
+            steps: self.steps,
+            observation_width: self.observation_width,
+            action_width: self.action_width,
+            image_size: self.image_size,
+            states: rows(&self.states, &windows, batch),
+            pixels: rows(&self.pixels, &windows, batch),
+            actions: rows(&self.actions, &windows, batch),
+            previous_actions: rows(&self.previous_actions, &windows, batch),
+            previous_rewards: rows(&self.previous_rewards, &windows, batch),
+            rewards: rows(&self.rewards, &windows, batch),
+            returns_to_go: rows(&self.returns_to_go, &windows, batch),
+            timesteps: rows(&self.timesteps, &windows, batch),
+            mask: rows(&self.mask, &windows, batch),
+            terminates: rows(&self.terminates, &windows, batch),
+            totals: rows(&self.totals, &windows, batch),
+        }
     }
 
     /// Widths of a step's observation and action.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use eva_rl_agents::model::Conditioning;
+use eva_rl_agents::ranks::Ranks;
 use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, ReferenceScores, Success, VecEnv};
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +110,8 @@ pub struct Play<'a> {
     pub inference: Inference,
     /// Demonstrations that it sees before everything else.
     pub prompt: Option<&'a Arc<Prompt>>,
+    /// Those that share the episodes.
+    pub ranks: &'static dyn Ranks,
 }
 
 impl<'a> Play<'a> {
@@ -259,7 +262,7 @@ pub fn evaluate(
     let mut evaluations = Vec::with_capacity(target_returns.len());
     for &target_return in target_returns {
         let play = Play { target_return, ..play };
-        let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed)?;
+        let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed, play.ranks)?;
         evaluations.push(Evaluation::of_policy(&played, &spec, &play));
     }
     Ok(evaluations)
@@ -284,12 +287,12 @@ pub fn evaluate_tasks(
         let env = if (id, kwargs) == (&own.id, &own.kwargs) {
             &mut *env
         } else {
-            made = eva_rl_envs::make_halves(id, kwargs, own.num_envs, &own.bridge(images))?;
+            made = rollout::make_part(play.ranks, id, kwargs, own.num_envs, &own.bridge(images))?;
             made.as_mut()
         };
         let spec = env.spec().clone();
         let play = Play { target_return, ..play };
-        let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed)?;
+        let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed, play.ranks)?;
         let evaluation = Evaluation::of_policy(&played, &spec, &play);
         found.push(TaskEvaluation { env: id.clone(), kwargs: kwargs.clone(), found: evaluation });
         all.extend(played.episodes);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use eva_rl_agents::ranks::OneRank;
 use eva_rl_envs::{
     BridgeSettings, EnvError, EnvSpec, Episodes, Frame, Kwargs, StepBatch, VecEnv, is_bridged,
 };
@@ -53,7 +54,7 @@ pub fn drawable(id: &str, kwargs: &Kwargs, bridge: &BridgeSettings) -> Result<Bo
 pub fn record(env: Box<dyn VecEnv>, actor: &mut dyn Actor, seed: u64) -> anyhow::Result<Video> {
     let every = env.spec().max_episode_steps.div_ceil(MOST_FRAMES).max(1) as usize;
     let mut recorded = Recorded { env, every, steps: 0, frames: Vec::new() };
-    rollout::play(&mut recorded, actor, 1, seed)?;
+    rollout::play(&mut recorded, actor, 1, seed, &OneRank)?;
     let first =
         recorded.frames.first().with_context(|| format!("`{}` cannot be drawn", recorded.env.spec().id))?;
     let (delay, pace) = pace(every, recorded.env.spec().step_secs());

@@ -75,6 +75,14 @@ impl Recorder {
         Ok(Self { run: run.to_owned(), events, by_env_steps: None, lines, started: Instant::now() })
     }
 
+    /// Of a rank that does not write: keeps nothing.
+    pub fn silent(run: &Path) -> anyhow::Result<Self> {
+        let lines = File::options().write(true).open("/dev/null").context("cannot write /dev/null")?;
+        let (events, by_env_steps) = (EventFile::nowhere()?, Some(EventFile::nowhere()?));
+        let lines = BufWriter::new(lines);
+        Ok(Self { run: run.to_owned(), events, by_env_steps, lines, started: Instant::now() })
+    }
+
     /// Starts a run again that was killed before its first checkpoint: what it wrote is forgotten.
     pub fn start_again(run: &Path) -> anyhow::Result<Self> {
         let by_env_steps = run.join(ENV_STEPS);

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
-use eva_rl_envs::{Episodes, VecEnv};
+use eva_rl_agents::ranks::Ranks;
+use eva_rl_envs::{BridgeSettings, EnvError, Episodes, Kwargs, VecEnv};
 
 use super::actor::Actor;
 use super::worker::{Keep, Timings, WorkerResult, run_worker};
-use crate::data::Trajectory;
+use crate::data::{Trajectory, pack, unpack};
 use crate::support::progress;
+use crate::support::signals::{Abandoned, unless_abandoned};
 
 /// What was played.
 #[derive(Debug)]
@@ -23,18 +25,32 @@ pub struct RolloutResult {
     pub timings: Vec<Timings>,
 }
 
-/// Plays episodes `0..episodes` and gives them in that order.
+/// This rank's part of `num_envs` environments, at least one.
+pub fn make_part(
+    ranks: &dyn Ranks,
+    id: &str,
+    kwargs: &Kwargs,
+    num_envs: usize,
+    bridge: &BridgeSettings,
+) -> Result<Box<dyn VecEnv>, EnvError> {
+    let own = num_envs.saturating_sub(ranks.rank()).div_ceil(ranks.size());
+    eva_rl_envs::make_halves(id, kwargs, own.max(1), bridge)
+}
+
+/// Plays episodes `0..episodes` and gives them in that order, on all ranks.
 ///
-/// Environment i plays episodes i, i + N, i + 2·N, …, so the first to finish are not favoured; an
-/// episode depends on its number and `seed`, not on N or on threads. Where the run is to stop, what was
-/// played is lost, and the error says so ([`signals::Abandoned`](crate::support::signals::Abandoned)).
+/// Rank r of R plays episodes r, r + R, r + 2·R, …, and so do its environments with these, so the first to finish are not
+/// favoured; an episode depends on its number and `seed`, not on ranks, on environments or on threads. Where the run is
+/// to stop, what was played is lost, and the error says so
+/// ([`signals::Abandoned`](crate::support::signals::Abandoned)).
 pub fn play(
     env: &mut dyn VecEnv,
     actor: &mut dyn Actor,
     episodes: usize,
     seed: u64,
+    ranks: &dyn Ranks,
 ) -> anyhow::Result<RolloutResult> {
-    play_groups(env, actor, episodes, seed, 1)
+    play_groups(env, actor, episodes, seed, 1, ranks)
 }
 
 /// The same, where each `group` episodes in a row have one start.
@@ -44,19 +60,52 @@ pub fn play_groups(
     episodes: usize,
     seed: u64,
     group: usize,
+    ranks: &dyn Ranks,
 ) -> anyhow::Result<RolloutResult> {
     let whole: Mutex<Vec<Option<Trajectory>>> = Mutex::new((0..episodes).map(|_| None).collect());
     let keep = |number: usize, episode: Trajectory| {
         whole.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(episode);
         Ok(())
     };
-    let (lost, timings) = play_into(env, actor, episodes, seed, group, &keep)?;
-    let whole = whole.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
+    let played = play_into(env, actor, episodes, seed, group, &keep, ranks);
+    let mut whole = whole.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let played = unless_abandoned(played)?;
+    if ranks.any(played.is_none()) {
+        return Err(Abandoned.into());
+    }
+    let (lost, timings) = played.expect("no rank has abandoned its episodes");
+    let lost = gather(&mut whole, lost, ranks)?;
+    let whole = whole.into_iter();
     let whole = whole.map(|episode| episode.expect("every episode was played to its end"));
     Ok(RolloutResult { episodes: whole.collect(), lost, timings })
 }
 
-/// The same, where `keep` takes each episode as it ends; gives how many were lost, and where the time went.
+/// Gives every rank the episodes of all, and how many all have lost, of which this one lost `lost`.
+fn gather(whole: &mut [Option<Trajectory>], lost: usize, ranks: &dyn Ranks) -> anyhow::Result<usize> {
+    if ranks.is_alone() {
+        return Ok(lost);
+    }
+    let mut bytes = Vec::new();
+    for episode in whole.iter().flatten().map(pack) {
+        bytes.extend((episode.len() as u64).to_le_bytes());
+        bytes.extend(episode);
+    }
+    for (rank, bytes) in ranks.gather(&bytes).iter().enumerate().filter(|(rank, _)| *rank != ranks.rank()) {
+        let mut rest = bytes.as_slice();
+        for number in (rank..whole.len()).step_by(ranks.size()) {
+            let next = rest
+                .split_first_chunk()
+                .and_then(|(length, rest)| rest.split_at_checked(u64::from_le_bytes(*length) as usize));
+            let (episode, others) = next.context("an episode that was sent is not whole")?;
+            whole[number] = Some(unpack(episode).context("an episode that was sent is not whole")?);
+            rest = others;
+        }
+    }
+    Ok(ranks.count(lost))
+}
+
+/// The same of this rank's own, where `keep` takes each episode as it ends; gives how many were lost here, and where the
+/// time went.
 pub fn play_into(
     env: &mut dyn VecEnv,
     actor: &mut dyn Actor,
@@ -64,9 +113,18 @@ pub fn play_into(
     seed: u64,
     group: usize,
     keep: &Keep,
+    ranks: &dyn Ranks,
 ) -> anyhow::Result<(usize, Vec<Timings>)> {
-    let all = Episodes { group_size: group as u64, ..Episodes::all(seed, env.num_envs()) };
-    let bar = progress::bar(episodes, "episodes");
+    let size = ranks.size() as u64;
+    let all = Episodes {
+        first: ranks.rank() as u64,
+        spacing: size,
+        stride: env.num_envs() as u64 * size,
+        group_size: group as u64,
+        seed,
+    };
+    let own = episodes.saturating_sub(ranks.rank()).div_ceil(ranks.size());
+    let bar = progress::bar(own, "episodes");
     let keep = |number: usize, episode: Trajectory| {
         bar.inc(1);
         keep(number, episode)
@@ -76,7 +134,7 @@ pub fn play_into(
         (Some((first, second)), Some(halves)) => play_halves(halves, [first, second], all, episodes, &keep)?,
         _ => vec![run_worker(env, actor, all, episodes, &keep, &AtomicBool::new(false))?],
     };
-    let lost = results.iter().map(|result| result.lost).sum();
+    let lost: usize = results.iter().map(|result| result.lost).sum();
     Ok((lost, results.into_iter().map(|result| result.timings).collect()))
 }
 
@@ -98,7 +156,11 @@ fn play_halves(
             .zip(actors)
             .enumerate()
             .map(|(half, (env, mut actor))| {
-                let numbers = Episodes { first: all.first + half as u64, spacing: 2, ..all };
+                let numbers = Episodes {
+                    first: all.first + half as u64 * all.spacing,
+                    spacing: 2 * all.spacing,
+                    ..all
+                };
                 let stop = &stop;
                 scope.spawn(move || {
                     let threads = (for_tasks / 2).max(1);
@@ -124,7 +186,8 @@ fn play_halves(
 
 #[cfg(test)]
 mod tests {
-    use eva_rl_envs::{BridgeSettings, Kwargs, make_halves};
+    use eva_rl_agents::ranks::OneRank;
+    use eva_rl_envs::make_halves;
 
     use super::*;
     use crate::rollout::RandomActor;
@@ -135,7 +198,7 @@ mod tests {
             let settings = BridgeSettings::default();
             let mut env = make_halves("Pendulum-v1", &Kwargs::new(), num_envs, &settings).unwrap();
             let mut actor = RandomActor { space: env.spec().action.clone() };
-            play(env.as_mut(), &mut actor, 4, 3).unwrap()
+            play(env.as_mut(), &mut actor, 4, 3, &OneRank).unwrap()
         };
         let (many, one) = (played(9), played(1));
         assert_eq!(many.timings.iter().map(|timings| timings.steps).collect::<Vec<_>>(), [200, 200]);

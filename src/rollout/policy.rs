@@ -336,6 +336,7 @@ mod tests {
     use std::path::Path;
 
     use eva_rl_agents::model::{ActionKind, Given, PolicyConfig};
+    use eva_rl_agents::ranks::OneRank;
     use eva_rl_envs::{BridgeSettings, Kwargs, make_halves};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
@@ -394,7 +395,7 @@ mod tests {
         let mut env = make_halves("CartPole-v1", &Kwargs::new(), num_envs, &settings).unwrap();
         let space = env.spec().action.clone();
         let mut actor = PolicyActor::new(choice, &conditioning, 100.0, &space, inference);
-        rollout::play(env.as_mut(), &mut actor, 13, 7).unwrap().episodes
+        rollout::play(env.as_mut(), &mut actor, 13, 7, &OneRank).unwrap().episodes
     }
 
     /// Acts by windows, and asks a cache too what it would do.
@@ -443,7 +444,7 @@ mod tests {
         let context_length = conditioning.context_length;
         let (action_width, apart) = (space.width(), [Vec::new(), Vec::new()]);
         let mut both = Both { window, cached, context_length, action_width, apart };
-        rollout::play(env.as_mut(), &mut both, 10, 5).unwrap();
+        rollout::play(env.as_mut(), &mut both, 10, 5, &OneRank).unwrap();
         let [early, late] = both.apart;
         (early.into_iter().reduce(f32::max).unwrap(), late.iter().sum::<f32>() / late.len() as f32)
     }

@@ -46,6 +46,8 @@ pub struct RunState {
 #[derive(Clone, Debug)]
 pub struct RunDir {
     root: PathBuf,
+    /// Whether this process writes it; of several ranks the first does.
+    writes: bool,
 }
 
 /// The one writer of a run or of a sweep, for as long as this lives; the system lets go of it when the process ends.
@@ -101,7 +103,17 @@ impl RunDir {
             fs::write(folder.join("config.toml"), config)?;
             Ok(())
         })?;
-        Ok(Self { root: root.to_owned() })
+        Ok(Self { root: root.to_owned(), writes: true })
+    }
+
+    /// The folder of a run that another rank writes: what is saved here goes nowhere.
+    pub fn follow(root: &Path) -> Self {
+        Self { root: root.to_owned(), writes: false }
+    }
+
+    /// Whether this process writes it.
+    pub fn is_written_here(&self) -> bool {
+        self.writes
     }
 
     /// A run that was started before.
@@ -109,7 +121,7 @@ impl RunDir {
         if !root.join("config.toml").is_file() {
             return Err(InputError(format!("{root:?} is no run: it has no config.toml")).into());
         }
-        Ok(Self { root: root.to_owned() })
+        Ok(Self { root: root.to_owned(), writes: true })
     }
 
     /// Gives a run another config to go on with; until it ends again it has no model card.
@@ -148,6 +160,9 @@ impl RunDir {
         tensors: &[(String, Tensor)],
         fill: impl FnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
+        if !self.writes {
+            return Ok(());
+        }
         let folder = self.root.join("checkpoints").join(format!("{:08}", state.updates));
         if folder.exists() {
             let text = eva_rl_agents::read_text(&folder.join("state.json")).unwrap_or_default();
@@ -168,6 +183,9 @@ impl RunDir {
 
     /// Removes all checkpoints but the latest `count`.
     pub fn keep_latest(&self, count: usize) -> anyhow::Result<()> {
+        if !self.writes {
+            return Ok(());
+        }
         let mut folders = self.checkpoints()?;
         folders.truncate(folders.len().saturating_sub(count));
         for folder in folders {
@@ -191,11 +209,14 @@ impl RunDir {
 
     /// Puts `fill`'s files in the place of `best/`.
     pub fn save_best(&self, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        replace_folder(&self.root.join("best"), fill)
+        if self.writes { replace_folder(&self.root.join("best"), fill) } else { Ok(()) }
     }
 
     /// Writes one file whole: aside, then renamed.
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        if !self.writes {
+            return Ok(());
+        }
         write_file(&self.root.join(name), |aside| Ok(fs::write(aside, text)?))
     }
 

@@ -6,6 +6,7 @@ use std::io::Write;
 use eva_rl_envs::EnvError;
 
 use crate::support::progress::above_bars;
+use crate::support::silence::is_silent;
 
 /// A wrong input: the user can mend it, and nothing was written.
 #[derive(Debug)]
@@ -43,6 +44,13 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// A message to the user, on stderr; stdout is for results. A run goes on where nobody reads it.
 pub fn tell(message: &str) {
+    if !is_silent() {
+        tell_always(message);
+    }
+}
+
+/// The same of a rank that is silent otherwise.
+pub fn tell_always(message: &str) {
     above_bars(|| {
         let _nobody_reads = writeln!(std::io::stderr(), "{}", on_a_screen(message));
     });

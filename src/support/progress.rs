@@ -2,9 +2,14 @@
 
 use std::sync::LazyLock;
 
-use indicatif::{BinaryBytes, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{BinaryBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+use super::silence::is_silent;
+
+static BARS: LazyLock<MultiProgress> = LazyLock::new(|| match is_silent() {
+    true => MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+    false => MultiProgress::new(),
+});
 
 /// A bar of so many `unit`, such as episodes, below those that are there; it is gone once it is dropped.
 pub fn bar(total: usize, unit: &str) -> ProgressBar {

@@ -7,10 +7,14 @@ use serde_json::Value;
 use signal_hook::consts::SIGPIPE;
 
 use super::signals;
+use super::silence::is_silent;
 
 /// Prints a result on stdout. Where its reader has gone (`| head -1`), the program ends in silence by
 /// SIGPIPE, as others do; the signal itself is not taken, because it would come from workers' sockets too.
 pub fn print(text: &str) -> anyhow::Result<()> {
+    if is_silent() {
+        return Ok(());
+    }
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => signals::end_by(SIGPIPE),
         written => written.context("cannot write to stdout"),

@@ -25,6 +25,14 @@ const WAITING: [&str; 3] = ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"
 /// What `--threads` said.
 static CHOSEN: OnceLock<usize> = OnceLock::new();
 
+/// Threads that there are where the user says nothing, if not a thread each core.
+static USUAL: OnceLock<usize> = OnceLock::new();
+
+/// From here on there is one thread where the user says nothing: of ranks each has a core.
+pub fn be_one() {
+    USUAL.get_or_init(|| 1);
+}
+
 /// Takes the user's choice, before anything computes.
 pub fn begin(chosen: Option<u32>) -> anyhow::Result<()> {
     let tasks = match chosen {
@@ -93,21 +101,29 @@ fn set_threads(wanted: usize, parts: i32) {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         tch::set_num_threads(wanted.min(limit().unwrap_or(cores).min(cores)) as i32);
     }
-    let waits = WAITING.iter().any(|name| env::var_os(name).is_some());
-    if tch::get_num_threads() / parts > 1 && !waits {
-        let mut arguments = env::args_os();
-        let name = arguments.next().unwrap_or_default();
-        if let Ok(program) = env::current_exe() {
-            let mut again = Command::new(program);
-            again.arg0(name).args(arguments).env(WAITING[0], "passive");
-            let _it_spins_then = again.exec();
-        }
+    if tch::get_num_threads() / parts > 1 {
+        wait_passively();
     }
 }
 
-/// OpenMP's own bound on threads, which a sweep gives its runs.
+/// Has libgomp's threads sleep while they wait, where the user has not said how: the program starts itself again.
+pub fn wait_passively() {
+    if WAITING.iter().any(|name| env::var_os(name).is_some()) {
+        return;
+    }
+    let mut arguments = env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    if let Ok(program) = env::current_exe() {
+        let mut again = Command::new(program);
+        again.arg0(name).args(arguments).env(WAITING[0], "passive");
+        let _it_spins_then = again.exec();
+    }
+}
+
+/// OpenMP's own bound on threads, which a sweep gives its runs, or that of a rank.
 fn limit() -> Option<usize> {
-    env::var("OMP_THREAD_LIMIT").ok()?.parse().ok().filter(|limit| *limit > 0)
+    let said = env::var("OMP_THREAD_LIMIT").ok().and_then(|limit| limit.parse().ok());
+    said.filter(|limit| *limit > 0).or(USUAL.get().copied())
 }
 
 /// Gives a run of a sweep its share of the cores; what the user says of threads stands.

@@ -7,8 +7,9 @@ use anyhow::Context;
 use eva_rl_agents::adapter::site::Site;
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, LoraOptions, Scaling};
 use eva_rl_agents::adapter_init::eva::Progress;
-use eva_rl_agents::adapter_init::{Initialised, TaskData};
+use eva_rl_agents::adapter_init::{InitError, Initialised, TaskData};
 use eva_rl_agents::model::{Conditioning, Inputs, Token, TransformerPolicy};
+use eva_rl_agents::ranks::Ranks;
 use tch::Tensor;
 
 use crate::config::{AdapterConfig, RunPlan};
@@ -18,8 +19,9 @@ use crate::policies::Base;
 use crate::report::eva_summary::EvaSummary;
 use crate::run_folder::RunDir;
 use crate::support::errors::{InputError, OrInput, tell};
+use crate::support::ranks;
 use crate::support::seeds::{self, Purpose};
-use crate::support::signals;
+use crate::support::signals::{self, Abandoned};
 use crate::training::session::ADAPTER_SCALE;
 
 /// What the adapters' folder says, whatever they have learned.
@@ -84,6 +86,8 @@ pub struct TaskWindows<'a> {
     pub batch_size: usize,
     /// Decides the windows.
     pub seed: u64,
+    /// Those that share the work.
+    pub ranks: &'static dyn Ranks,
     /// The pass that `order` is of.
     pass: Option<usize>,
     /// Where the windows of a pass start.
@@ -93,7 +97,7 @@ pub struct TaskWindows<'a> {
 impl<'a> TaskWindows<'a> {
     /// Batches of so many windows, decided by the seed.
     pub fn new(conditioning: &'a Conditioning, data: &'a Replay, batch_size: usize, seed: u64) -> Self {
-        Self { conditioning, data, batch_size, seed, pass: None, order: Vec::new() }
+        Self { conditioning, data, batch_size, seed, ranks: ranks::world(), pass: None, order: Vec::new() }
     }
 }
 
@@ -116,8 +120,12 @@ impl TaskData for TaskWindows<'_> {
         self.conditioning.inputs(&windows.view())
     }
 
+    fn ranks(&self) -> &'static dyn Ranks {
+        self.ranks
+    }
+
     fn is_interrupted(&self) -> bool {
-        signals::asked().is_some()
+        self.ranks.any(signals::asked().is_some())
     }
 }
 
@@ -139,13 +147,17 @@ pub fn initialise_adapters(
         }
     };
     let initialised = plan.adapter.as_method().initialise(policy, &sites, &mut data, &mut progress);
-    signals::check()?;
+    if let Err(InitError::Interrupted) = initialised {
+        return Err(Abandoned.into());
+    }
     let Initialised { adapters, eva } = initialised.or_input()?;
     recorded?;
     let Some(mut adapters) = adapters else { return Ok(None) };
     if let Some(eva) = eva {
         recorder.sites(&eva.sites)?;
-        EvaSummary::new(&eva).write(run_dir.root())?;
+        if run_dir.is_written_here() {
+            EvaSummary::new(&eva).write(run_dir.root())?;
+        }
         tell(&format!("EVA: {eva}, {:.1} s", begun.elapsed().as_secs_f64()));
     }
     if let Some(lora) = plan.adapter.as_method().lora() {

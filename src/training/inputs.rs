@@ -13,7 +13,9 @@ use crate::config::{LossConfig, NewTaskConfig, OnlineConfig, PolicyConfig, RunPl
 use crate::data::{self, Dataset, Replay, greatest_return};
 use crate::evaluation::Task;
 use crate::policies;
+use crate::rollout;
 use crate::support::errors::{InputError, env_failure, tell};
+use crate::support::ranks;
 use crate::support::seeds::{self, Purpose};
 
 /// What a run needs from outside, read and checked before anything is written.
@@ -67,9 +69,14 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
         Some((policy, ..)) => policy.reads_images(),
         None => new_policy::reads_images(&plan.policy),
     };
-    let env =
-        eva_rl_envs::make_halves(&plan.env.id, &plan.env.kwargs, plan.env.num_envs, &plan.env.bridge(images))
-            .map_err(env_failure)?;
+    let env = rollout::make_part(
+        ranks::world(),
+        &plan.env.id,
+        &plan.env.kwargs,
+        plan.env.num_envs,
+        &plan.env.bridge(images),
+    )
+    .map_err(env_failure)?;
     policies::check_actions(&env.spec().action, &format!("`{}`", plan.env.id))?;
     let datasets = read_datasets(plan, env.spec(), images)?;
     let tasks = if plan.evaluation.on_datasets { tasks(plan, &datasets, allow_imports)? } else { Vec::new() };

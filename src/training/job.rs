@@ -18,6 +18,7 @@ use crate::report::reproduction_text;
 use crate::run_folder::model_card::{self, CardFacts};
 use crate::run_folder::{Checkpoint, RunDir, RunState};
 use crate::support::errors::{OrInput, tell};
+use crate::support::ranks;
 use crate::support::seeds::{self, Purpose};
 use crate::support::signals::{self, Stopped, unless_abandoned};
 use crate::support::stdout::{print, print_json};
@@ -78,8 +79,21 @@ pub fn train(
     }
     let log = RunLog::new(run_dir, recorder, evaluations, &state, total);
     let reader = WindowReader::new(&learner);
-    let mut run =
-        Run { plan, learner, reader, conditioning, env, tasks, best_return, validation, state, saved, log };
+    let mut run = Run {
+        plan,
+        learner,
+        reader,
+        conditioning,
+        env,
+        tasks,
+        best_return,
+        validation,
+        state,
+        saved,
+        log,
+        ranks: ranks::world(),
+        stops: false,
+    };
     run.learn_what_was_reached();
     run.tell_targets(&offline);
 
@@ -162,8 +176,7 @@ fn offline_updates(run: &mut Run, offline: &Replay) -> anyhow::Result<bool> {
             return Ok(false);
         }
         let windows = run.windows(offline);
-        let inputs = run.inputs(&windows);
-        let update_loss = run.learner.loss(&inputs);
+        let (inputs, update_loss) = run.loss(&windows);
         run.step(&inputs, &update_loss)?;
     }
 }

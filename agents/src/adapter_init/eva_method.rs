@@ -63,7 +63,8 @@ fn search(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<EvaResult<ModuleName>, InitError> {
     let per_pass = data.batches_per_pass();
-    let mut eva = Eva::new(shared_inputs(sites), options.clone(), Some(per_pass), policy.device());
+    let mut eva =
+        Eva::new(shared_inputs(sites), options.clone(), Some(per_pass), policy.device()).over(data.ranks());
     let mut done = false;
     while !done && eva.batches() < options.max_batches {
         if data.is_interrupted() {
@@ -94,7 +95,7 @@ pub fn shared_inputs(sites: &[Site]) -> Vec<SharedInput<ModuleName>> {
     inputs
 }
 
-/// Shows EVA one batch of windows, of which its options say what counts at `sites`.
+/// Shows EVA one batch of windows, or this rank's part of it, of which its options say what counts at `sites`.
 pub fn observe_policy(
     eva: &mut Eva<ModuleName>,
     policy: &TransformerPolicy,
@@ -110,6 +111,19 @@ pub fn observe_policy(
         let mut counted = Counted::new(tap, chosen, policy, inputs, seed);
         tch::no_grad(|| policy.collect_inputs(&mut ForwardContext::bare().observed_by(&mut counted), inputs));
     };
+    if eva.shows_parts() {
+        // The halves are the whole batch's, whatever the ranks.
+        let half = |start: i64, count: i64| {
+            let part = eva.part(count as usize);
+            (!part.is_empty()).then(|| inputs.narrow(start + part.start as i64, part.len() as i64))
+        };
+        let (first, second) = (half(0, windows / 2), half(windows / 2, windows - windows / 2));
+        let other = policy.clone_for_thread();
+        return eva.observe_halves(
+            first.map(|first| move |tap: &mut dyn Tap| show(policy, &first, seed, tap)),
+            second.map(|second| move |tap: &mut dyn Tap| show(&other, &second, seed + 1, tap)),
+        );
+    }
     if !eva.can_split() || windows < 2 || policy.device() != Device::Cpu {
         return eva.observe(|tap| show(policy, inputs, seed, tap));
     }

@@ -5,6 +5,7 @@ use super::eva::{EvaError, EvaResult, Progress};
 use crate::adapter::site::{ModuleName, Site};
 use crate::adapter::{AdapterSet, LoraOptions, OptionChecks, Origin, RunSize};
 use crate::model::{Inputs, TransformerPolicy};
+use crate::ranks::{OneRank, Ranks};
 
 /// Why adapters cannot be initialised.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +39,12 @@ pub trait TaskData {
     /// A batch of windows drawn as updates draw theirs.
     fn sampled_batch(&mut self, batch: usize) -> Inputs;
 
-    /// Whether the caller wants the initialisation to end.
+    /// The ranks that share the work, each of which is given whole batches and computes a part of every one.
+    fn ranks(&self) -> &'static dyn Ranks {
+        &OneRank
+    }
+
+    /// Whether the caller wants the initialisation to end; all ranks ask together, and are told the same.
     fn is_interrupted(&self) -> bool {
         false
     }

@@ -20,6 +20,8 @@ mod milora;
 mod olora;
 mod pissa;
 mod plain_lora;
+#[cfg(test)]
+mod rank_tests;
 mod site_method;
 mod table;
 #[cfg(test)]

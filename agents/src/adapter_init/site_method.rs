@@ -14,6 +14,7 @@ use crate::adapter::site::{ModuleName, Site};
 use crate::adapter::{AdapterSet, Lora, LoraOptions, OptionChecks, RunSize};
 use crate::model::{ForwardContext, Inputs, Tap, TransformerPolicy};
 use crate::pca::{Covariance, End, Solver};
+use crate::ranks::Ranks;
 use crate::tensor::Rows;
 
 /// What a method may look at when it initialises one module's adapter.
@@ -90,10 +91,10 @@ impl<M: SiteMethod> AdapterMethod for M {
         let (moments, gradients) = match self.requires() {
             Requires::Weights => Default::default(),
             Requires::Moments(batches) => {
-                (input_moments(policy, sites, sampled(data, batches))?, BTreeMap::new())
+                (input_moments(policy, sites, data.ranks(), sampled(data, batches))?, BTreeMap::new())
             }
             Requires::Gradients(batches) => {
-                (BTreeMap::new(), mean_gradients(policy, sites, sampled(data, batches)))
+                (BTreeMap::new(), mean_gradients(policy, sites, data.ranks(), sampled(data, batches)))
             }
         };
         if data.is_interrupted() {
@@ -117,10 +118,11 @@ fn sampled(data: &mut dyn TaskData, batches: usize) -> impl Iterator<Item = Inpu
     (0..batches).map_while(|batch| (!data.is_interrupted()).then(|| data.sampled_batch(batch)))
 }
 
-/// E[x xᵀ] of each module's unpadded inputs over `batches`, f64: `[in, in]`.
+/// E[x xᵀ] of each module's unpadded inputs over `batches`, of which each of `ranks` takes a part, f64: `[in, in]`.
 fn input_moments(
     policy: &TransformerPolicy,
     sites: &[Site],
+    ranks: &dyn Ranks,
     batches: impl IntoIterator<Item = Inputs>,
 ) -> Result<BTreeMap<ModuleName, Tensor>, InitError> {
     let chosen = Chosen { sites, tokens: &[], patches: PATCHES };
@@ -129,6 +131,9 @@ fn input_moments(
         covariances.insert(sites[0].clone(), (sites, Covariance::new(width, width, false, End::Leading)));
     }
     for (batch, inputs) in batches.into_iter().enumerate() {
+        // The first batch decides what is summed, so all see it whole.
+        let part = if batch == 0 { Some(inputs) } else { inputs.part_of(ranks).map(|(part, _)| part) };
+        let Some(inputs) = part else { continue };
         let mut tap = Moments { covariances: &mut covariances, not_finite: None };
         let mut counted = Counted::new(&mut tap, chosen, policy, &inputs, batch as u64);
         tch::no_grad(|| {
@@ -137,6 +142,12 @@ fn input_moments(
         if let Some(module) = tap.not_finite {
             return Err(InitError::Site { module, source: SiteError::NotFinite });
         }
+        if batch == 0 && !ranks.is_first() {
+            covariances.values_mut().for_each(|(_, covariance)| covariance.forget());
+        }
+    }
+    if !ranks.is_alone() {
+        covariances.values_mut().for_each(|(_, covariance)| covariance.share(ranks));
     }
     let of_each = covariances.into_values().flat_map(|(sites, covariance)| {
         let moments = covariance.moments();

@@ -148,7 +148,14 @@ impl Optimiser {
         found.map(|parameter| parameter.name.clone())
     }
 
-    fn gradients(&self) -> impl Iterator<Item = Tensor> {
+    /// What it changes, by name; shares storage with it.
+    pub fn named(&self) -> Vec<(String, Tensor)> {
+        let named = |parameter: &Parameter| (parameter.name.clone(), parameter.value.shallow_clone());
+        self.parameters.iter().map(named).collect()
+    }
+
+    /// The gradients that there are, in the order of the parameters; they share storage with these.
+    pub fn gradients(&self) -> impl Iterator<Item = Tensor> {
         self.parameters.iter().map(|parameter| parameter.value.grad()).filter(Tensor::defined)
     }
 

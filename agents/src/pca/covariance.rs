@@ -7,6 +7,7 @@ use super::moments::{Moments, NotFinite, shift_for};
 use super::nystrom::NystromSketch;
 use super::solver::{Solver, Spectrum};
 use super::split_moments::SplitMoments;
+use crate::ranks::Ranks;
 use crate::tensor::Rows;
 
 /// Rounds of subspace iteration from the whole's directions to a half's.
@@ -67,6 +68,14 @@ impl Solver for Covariance {
 
     fn halves(&mut self) -> Option<&mut [Moments; 2]> {
         self.halves.started_mut()
+    }
+
+    fn forget(&mut self) {
+        self.halves.forget();
+    }
+
+    fn share(&mut self, ranks: &dyn Ranks) {
+        self.halves.share(ranks);
     }
 
     fn rows(&self) -> i64 {

@@ -1,6 +1,6 @@
 //! What the streaming solvers keep of rows: how many, their sum, their squares, and products with them.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::tensor::Rows;
 
@@ -141,6 +141,31 @@ impl Moments {
         self.sum += sum;
         self.products += products;
         Ok(())
+    }
+
+    /// No rows yet, about the same point.
+    pub(super) fn cleared(&self) -> Self {
+        let mut cleared = self.copy();
+        (cleared.rows, cleared.squares) = (0, 0.0);
+        let _ = (cleared.sum.zero_(), cleared.products.zero_());
+        cleared
+    }
+
+    /// The sums as numbers.
+    pub(super) fn numbers(&self) -> Vec<f64> {
+        let flat = |x: &Tensor| {
+            Vec::<f64>::try_from(x.to_device(Device::Cpu).flatten(0, -1)).expect("sums are float64")
+        };
+        [vec![self.rows as f64, self.squares], flat(&self.sum), flat(&self.products)].concat()
+    }
+
+    /// Takes the sums from numbers that [`Moments::numbers`] has the places of.
+    pub(super) fn set_numbers(&mut self, numbers: &[f64]) {
+        let (facts, rest) = numbers.split_at(2);
+        let (sum, products) = rest.split_at(self.sum.numel());
+        (self.rows, self.squares) = (facts[0] as i64, facts[1]);
+        self.sum.copy_(&Tensor::from_slice(sum));
+        self.products.copy_(&Tensor::from_slice(products).view_as(&self.products));
     }
 
     /// The sums over both's rows, which are about the same point.

@@ -10,6 +10,7 @@ use super::linalg::{canonical_signs, leading_eigenvectors, orthonormal};
 use super::moments::{Moments, NotFinite, TestMatrix, shift_for, square_sum};
 use super::solver::{Solver, Spectrum};
 use super::split_moments::SplitMoments;
+use crate::ranks::Ranks;
 use crate::tensor::Rows;
 
 /// Rounds of subspace iteration on the first rows.
@@ -82,6 +83,14 @@ impl Solver for NystromSketch {
 
     fn halves(&mut self) -> Option<&mut [Moments; 2]> {
         self.halves.started_mut()
+    }
+
+    fn forget(&mut self) {
+        self.halves.forget();
+    }
+
+    fn share(&mut self, ranks: &dyn Ranks) {
+        self.halves.share(ranks);
     }
 
     fn rows(&self) -> i64 {

@@ -5,6 +5,7 @@ use std::fmt;
 use tch::Tensor;
 
 use super::moments::{Moments, NotFinite};
+use crate::ranks::Ranks;
 use crate::tensor::Rows;
 
 /// The leading directions of rows `[N, width]`, and the variance along each.
@@ -45,6 +46,12 @@ pub trait Solver: fmt::Debug + Send {
 
     /// Both halves, once rows were seen: two threads may each add rows to one. None where the solver keeps none.
     fn halves(&mut self) -> Option<&mut [Moments; 2]>;
+
+    /// Forgets the rows that only this rank has seen, where the solver keeps halves.
+    fn forget(&mut self) {}
+
+    /// Every rank knows the rows of all from here on, where the solver keeps halves; all have begun with the same rows.
+    fn share(&mut self, _: &dyn Ranks) {}
 
     /// Rows seen so far.
     fn rows(&self) -> i64;

@@ -11,6 +11,7 @@ use eva_rl_agents::adapter_init::{
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{self, ForwardContext, Given, Inputs, TransformerPolicy};
 use eva_rl_agents::optimiser::{Optimiser, Settings};
+use eva_rl_agents::ranks::OneRank;
 use eva_rl_agents::tensor::file as tensor_file;
 use tch::{Device, Kind, Tensor};
 
@@ -153,13 +154,13 @@ fn lora_ga_initialises_as_peft_does_from_the_same_batches() {
 #[test]
 fn mean_gradients_are_peft_s_and_leave_the_policy_as_it_was() {
     let policy = policy();
-    let gradients = mean_gradients(&policy, &sites(&policy), batches());
+    let gradients = mean_gradients(&policy, &sites(&policy), &OneRank, batches());
     for (name, expected) in expected("gradients") {
         assert_close(&gradients[&name.as_str().into()], &expected, 1e-5, &format!("gradient of {name}"));
     }
     assert_eq!(policy.weights(), self::policy().weights());
     assert!(policy.weights().values().all(|weight| !weight.requires_grad() && !weight.grad().defined()));
-    assert!(mean_gradients(&policy, &sites(&policy), []).is_empty());
+    assert!(mean_gradients(&policy, &sites(&policy), &OneRank, []).is_empty());
 }
 
 /// The adapters as PEFT's AdaLoRA initialised them.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use eva_rl_agents::adapter::AdapterFolder;
 use eva_rl_agents::adapter_init::{AdapterMethod, TaskData};
 use eva_rl_agents::model::{ForwardContext, Given, Inputs, Policy, PolicyConfig, Previous};
+use eva_rl_agents::ranks::OneRank;
 use eva_rl_envs::{EnvError, StepBatch};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -158,7 +159,7 @@ fn rollout_bench(args: &BenchRolloutArgs) -> anyhow::Result<Value> {
     while begun.elapsed().as_secs_f64() < args.seconds {
         let choice = ActionSelection::Greedy(&policy);
         let mut actor = PolicyActor::new(choice, &conditioning, target, &space, args.inference);
-        let played = rollout::play(env.as_mut(), &mut actor, count, steps as u64)?;
+        let played = rollout::play(env.as_mut(), &mut actor, count, steps as u64, &OneRank)?;
         steps += played.episodes.iter().map(crate::data::Trajectory::len).sum::<usize>();
         timings.extend(played.timings);
     }

@@ -7,6 +7,7 @@ use eva_rl_agents::adapter::{self, AdapterSet, Rank};
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{EmbeddingCache, ForwardContext, FusedLora, Inputs, TransformerPolicy};
 use eva_rl_agents::optimiser::{Optimiser, Settings};
+use eva_rl_agents::ranks::OneRank;
 use eva_rl_envs::VecEnv;
 use serde_json::{Value, json};
 use tch::Device;
@@ -59,7 +60,7 @@ fn random_replay(env: &mut dyn VecEnv) -> anyhow::Result<Replay> {
     let spec = env.spec().clone();
     let mut replay = Replay::new(64, spec.observation_width(), spec.action.width());
     let mut actor = RandomActor { space: spec.action };
-    for episode in rollout::play(env, &mut actor, 64, 0)?.episodes {
+    for episode in rollout::play(env, &mut actor, 64, 0, &OneRank)?.episodes {
         replay.push(episode);
     }
     Ok(replay)

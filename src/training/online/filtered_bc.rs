@@ -22,8 +22,7 @@ pub fn filtered_bc(run: &mut Run, settings: &FilteredBcConfig, offline: Replay) 
             }
         }
         let windows = run.windows(&replay);
-        let inputs = run.inputs(&windows);
-        let update_loss = run.learner.loss(&inputs);
+        let (inputs, update_loss) = run.loss(&windows);
         run.step(&inputs, &update_loss)?;
     }
     Ok(())

@@ -50,12 +50,17 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
         let index: Vec<i64> = chosen.iter().map(|context| *context as i64).collect();
         let before =
             round.before.index_select(0, &Tensor::from_slice(&index)).to_device(run.learner.policy.device());
-        let inputs = run.inputs(&windows);
+        let rows = run.ranks.part(windows.count());
+        let own = |x: &Tensor| x.narrow(0, rows.start as i64, rows.len() as i64); // [B, T] → [rows, T]
+        let sum = |x: &Tensor| x.sum(Kind::Float).double_value(&[]);
+        let share = sum(&own(&counted)) / sum(&counted);
+        let inputs = run.inputs(&windows.part(rows.clone()));
         let mut fused = FusedLora::default();
-        let (now, mut parts) = log_probs(&run.learner, &mut fused, &inputs); // [B, T]
-        let found = sequence_policy_gradient(&now, &before, &advantages, &counted, settings.clip);
+        let (now, mut parts) = log_probs(&run.learner, &mut fused, &inputs); // [rows, T]
+        let found =
+            sequence_policy_gradient(&now, &own(&before), &own(&advantages), &own(&counted), settings.clip);
         parts.push((metrics::CLIP_FRACTION, found.clipped));
-        run.step(&inputs, &UpdateLoss { loss: found.loss, temperature: None, parts, fused })?;
+        run.step(&inputs, &UpdateLoss { loss: found.loss, temperature: None, parts, fused, share })?;
     }
     Ok(())
 }

@@ -20,8 +20,7 @@ pub fn odt(run: &mut Run, settings: &OdtConfig, offline: Replay) -> anyhow::Resu
             }
         }
         let windows = run.windows(&replay);
-        let inputs = run.inputs(&windows);
-        let update_loss = run.learner.loss(&inputs);
+        let (inputs, update_loss) = run.loss(&windows);
         run.step(&inputs, &update_loss)?;
     }
     Ok(())

@@ -17,7 +17,7 @@ use crate::data::{Replay, Windows};
 use crate::metrics;
 use crate::run_folder::replay_state;
 use crate::support::seeds::{self, Purpose};
-use crate::training::session::{Explorer, Run};
+use crate::training::session::{Explorer, Run, UpdateLoss};
 
 /// Before the names of the target policy's weights among a checkpoint's tensors.
 const TARGET: &str = "target_policy.";
@@ -59,7 +59,9 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
         );
         let critic_loss = found.map_err(|what| run.not_finite(&inputs, &what))?;
 
-        let mut update_loss = run.learner.loss(&inputs);
+        // The critics see all of the batch, and so every rank computes all of it.
+        let share = 1.0 / run.ranks.size() as f64;
+        let mut update_loss = UpdateLoss { share, ..run.learner.loss(&inputs, None) };
         let done = run.state.updates - run.plan.offline.updates + 1; // with this one
         let steps_policy = done.is_multiple_of(settings.policy_delay);
         if steps_policy && done > settings.critic_warmup {

@@ -1,19 +1,22 @@
 //! A run under way: what every phase of it needs, and what is due between its updates.
 
+mod evaluations;
+
 use std::collections::HashMap;
 use std::time::Instant;
 
 use eva_rl_agents::model::{Conditioning, Inputs, Policy};
+use eva_rl_agents::ranks::Ranks;
 use eva_rl_envs::VecEnv;
 use indicatif::ProgressBar;
+use signal_hook::consts::SIGTERM;
 use tch::Tensor;
 
 use super::learner::{Learner, UpdateLoss};
 use super::window_reader::WindowReader;
 use crate::config::{ExplorationConfig, RunPlan};
 use crate::data::{Replay, Trajectory, Windows};
-use crate::evaluation::video;
-use crate::evaluation::{Evaluated, Evaluation, Play, Task, evaluate, evaluate_tasks};
+use crate::evaluation::{Evaluated, Evaluation, Play, Task};
 use crate::metrics::{self, Place, Recorder};
 use crate::rollout::{self, ActionSelection, Inference, NoisyActor};
 use crate::run_folder::{RunDir, RunState};
@@ -22,11 +25,11 @@ use crate::support::progress;
 use crate::support::seeds::{self, Purpose};
 use crate::support::signals::{self, Stopped, unless_abandoned};
 
+/// Updates after which the ranks look whether they train the same.
+const CHECK_EVERY: usize = 100;
+
 /// Updates between two records of the training numbers.
 const RECORD_EVERY: usize = 10;
-
-/// Batches of a validation loss.
-const VALIDATION_BATCHES: usize = 20;
 
 /// A run under way.
 pub struct Run<'a> {
@@ -52,6 +55,10 @@ pub struct Run<'a> {
     pub saved: HashMap<String, Tensor>,
     /// What is written down of it.
     pub log: RunLog<'a>,
+    /// Those that share the work.
+    pub ranks: &'static dyn Ranks,
+    /// Whether the ranks have agreed to stop.
+    pub stops: bool,
 }
 
 /// What is written down of a run.
@@ -104,7 +111,7 @@ impl Run<'_> {
         let due = (updates.is_multiple_of(self.plan.evaluation.every) || last) && !evaluated;
         // An evaluation that is abandoned is made when the run is resumed.
         let abandoned = due && !self.evaluate()?;
-        if due && !abandoned && updates == 0 {
+        if due && !abandoned && updates == 0 && self.ranks.is_first() {
             self.record_video("before")?;
         }
         let patience = self.out_of_patience();
@@ -113,9 +120,11 @@ impl Run<'_> {
             if patience && !last {
                 tell(&format!("update {updates:>6}: no better for long enough: the run ends"));
             }
-            self.record_video("after")?;
+            if self.ranks.is_first() {
+                self.record_video("after")?;
+            }
         }
-        let stopping = signals::asked().filter(|_| !over);
+        let stopping = self.stopping().filter(|_| !over);
         if updates.is_multiple_of(self.plan.checkpoint.every) || over || stopping.is_some() {
             self.save(state())?;
         }
@@ -132,6 +141,35 @@ impl Run<'_> {
             self.log.recorder.flush()?;
         }
         Ok(!over)
+    }
+
+    /// The signal by which the run was asked to stop, once all ranks know that one was.
+    fn stopping(&self) -> Option<i32> {
+        match self.ranks.is_alone() {
+            true => signals::asked(),
+            false => self.stops.then(|| signals::asked().unwrap_or(SIGTERM)),
+        }
+    }
+
+    /// Looks whether any rank was asked to stop; all look together.
+    fn agree_to_stop(&mut self) {
+        self.stops = self.ranks.any(signals::asked().is_some());
+    }
+
+    /// Refuses to go on where what the ranks train is no longer the same.
+    fn check_ranks(&self) -> anyhow::Result<()> {
+        if self.ranks.is_alone() {
+            return Ok(());
+        }
+        let sums = self.ranks.gather(self.learner.checksum().as_bytes());
+        match sums.iter().position(|sum| *sum != sums[0]) {
+            None => Ok(()),
+            Some(rank) => Err(anyhow::anyhow!(
+                "after update {} rank {rank} has other weights than rank 0, expected the same bits; the last checkpoint in {:?} is whole",
+                self.state.updates,
+                self.log.run_dir.root()
+            )),
+        }
     }
 
     /// Whether a round of exploration begins before the next update.
@@ -154,25 +192,28 @@ impl Run<'_> {
         let seed = seeds::seed(self.plan.seed, Purpose::Exploration, self.state.rounds);
         let (episodes, target_return) = (self.plan.env.num_envs, self.exploration_target(exploration));
         let (conditioning, inference) = (&self.conditioning, self.of_policy(self.plan.rollout.inference));
-        let env = self.env.as_mut();
+        let (env, ranks) = (self.env.as_mut(), self.ranks);
         let played = match explorer {
             Explorer::Sampled => {
                 let head = self.learner.head.as_ref();
                 let head = head.expect("a plan that draws actions has Online DT's distribution");
                 let choice = ActionSelection::Sampled(&acting, head);
-                let play = Play { choice, conditioning, target_return, inference, prompt: None };
-                rollout::play_groups(env, &mut play.actor(&space), episodes, seed, group)
+                let play = Play { choice, conditioning, target_return, inference, prompt: None, ranks };
+                rollout::play_groups(env, &mut play.actor(&space), episodes, seed, group, ranks)
             }
             Explorer::Noisy(scale) => {
                 let policy = Policy::Transformer(acting);
                 let choice = ActionSelection::Greedy(&policy);
-                let play = Play { choice, conditioning, target_return, inference, prompt: None };
+                let play = Play { choice, conditioning, target_return, inference, prompt: None, ranks };
                 let actor = play.actor(&space);
                 let mut actor = NoisyActor { actor, space: space.clone(), scales: vec![scale] };
-                rollout::play_groups(env, &mut actor, episodes, seed, group)
+                rollout::play_groups(env, &mut actor, episodes, seed, group, ranks)
             }
         };
-        let Some(played) = unless_abandoned(played)? else { return Ok(None) };
+        let Some(played) = unless_abandoned(played)? else {
+            self.stops = true;
+            return Ok(None);
+        };
         let steps: usize = played.episodes.iter().map(Trajectory::len).sum();
         self.state.env_steps += steps;
         self.state.rounds += 1;
@@ -275,15 +316,36 @@ impl Run<'_> {
         self.reader.read(&self.learner.policy, &self.conditioning, windows)
     }
 
+    /// The inputs of this rank's part of the windows of an update, and the run's loss on it.
+    pub fn loss(&mut self, windows: &Windows) -> (Inputs, UpdateLoss) {
+        if self.ranks.is_alone() {
+            let inputs = self.inputs(windows);
+            let loss = self.learner.loss(&inputs, None);
+            return (inputs, loss);
+        }
+        let rows = self.ranks.part(windows.count());
+        let own = windows.part(rows.clone());
+        let share = own.real_steps() as f64 / windows.real_steps() as f64;
+        let inputs = self.inputs(&own);
+        let loss = self.learner.loss(&inputs, Some(rows));
+        (inputs, UpdateLoss { share, ..loss })
+    }
+
     /// One update down a loss of `inputs`.
     pub fn step(&mut self, inputs: &Inputs, update_loss: &UpdateLoss) -> anyhow::Result<()> {
         let (update, total) = (self.state.updates, self.plan.total_updates());
-        let descent = match self.learner.descend(update_loss, update, total, &self.plan.optimiser_of(update))
-        {
+        let settings = self.plan.optimiser_of(update);
+        let descent = match self.learner.descend(update_loss, update, total, &settings, self.ranks) {
             Ok(descent) => descent,
             Err(what) => return Err(self.not_finite(inputs, &what)),
         };
         self.state.updates += 1;
+        if !self.ranks.is_alone() {
+            self.agree_to_stop();
+            if self.state.updates.is_multiple_of(CHECK_EVERY) {
+                self.check_ranks()?;
+            }
+        }
         self.log.bar.inc(1);
         self.state.losses.push(descent.loss);
         if self.state.updates.is_multiple_of(RECORD_EVERY) {
@@ -293,7 +355,7 @@ impl Run<'_> {
             recorder.scalar(metrics::LOSS, updates, mean)?;
             recorder.scalar(metrics::LEARNING_RATE, updates, descent.learning_rate)?;
             recorder.scalar(metrics::GRAD_NORM, updates, descent.grad_norm)?;
-            for (metric, number) in &update_loss.parts {
+            for (metric, number) in &descent.parts {
                 recorder.scalar(*metric, updates, *number)?;
             }
         }
@@ -311,107 +373,6 @@ impl Run<'_> {
             self.plan.seed,
             self.log.run_dir.root()
         )
-    }
-
-    /// Plays the evaluation's episodes, and keeps what was trained if it is the best so far; false where that was
-    /// abandoned.
-    fn evaluate(&mut self) -> anyhow::Result<bool> {
-        let updates = self.state.updates;
-        let acting = Policy::Transformer(self.learner.acting());
-        let seed = seeds::seed(self.plan.seed, Purpose::Evaluation, 0);
-        let (episodes, targets) = (self.plan.evaluation.episodes, self.evaluation_targets());
-        let inference = self.of_policy(self.plan.evaluation.inference);
-        let choice = self.plan.evaluation.actions.of(&acting)?;
-        let (conditioning, env) = (&self.conditioning, self.env.as_mut());
-        let play = Play { choice, conditioning, target_return: targets[0], inference, prompt: None };
-        let played = if self.plan.evaluation.on_datasets {
-            evaluate_tasks(play, env, self.plan, &self.tasks, seed).map(|(all, tasks)| (vec![all], tasks))
-        } else {
-            evaluate(play, env, episodes, &targets, seed).map(|targets| (targets, Vec::new()))
-        };
-        let validated = played.and_then(|played| Ok((played, self.validation_loss()?)));
-        let Some(((targets, tasks), validation_loss)) = unless_abandoned(validated)? else {
-            return Ok(false);
-        };
-        let evaluated =
-            Evaluated { updates, env_steps: self.state.env_steps, targets, tasks, validation_loss };
-        let at = self.place();
-        self.log.recorder.evaluation(at, &evaluated)?;
-        let found = &evaluated.targets[0];
-        tell(&format!("update {updates:>6}: {}", found.line()));
-        let run_dir = self.log.run_dir;
-        if self.state.best.is_none_or(|best| found.mean_return > best) {
-            self.state.best = Some(found.mean_return);
-            run_dir.save_best(|folder| self.learner.write(folder))?;
-        }
-        self.log.evaluations.push(evaluated);
-        let text = serde_json::to_string_pretty(&self.log.evaluations)? + "\n";
-        run_dir.write("evaluation.json", &text)?;
-        Ok(true)
-    }
-
-    /// The mean loss over windows of the validation episodes, the same ones each time.
-    fn validation_loss(&mut self) -> anyhow::Result<Option<f64>> {
-        if self.validation.steps() == 0 {
-            return Ok(None);
-        }
-        let mut sum = 0.0;
-        for batch in 0..VALIDATION_BATCHES {
-            signals::check()?;
-            let mut draw = seeds::generator(self.plan.seed, Purpose::Validation, batch);
-            seeds::seed_torch(self.plan.seed, Purpose::Validation, batch);
-            let (size, steps) = (self.plan.optimiser.batch_size, self.conditioning.context_length);
-            let windows = self.validation.sample(size, steps, &mut draw);
-            let inputs = self.inputs(&windows);
-            sum += self.learner.validation_loss(&inputs);
-        }
-        Ok(Some(sum / VALIDATION_BATCHES as f64))
-    }
-
-    /// Whether the best evaluation lies as many evaluations back as the plan has patience for.
-    fn out_of_patience(&self) -> bool {
-        let Some(patience) = self.plan.evaluation.patience else { return false };
-        let returns = self.log.evaluations.iter().map(|found| found.targets[0].mean_return);
-        let mut best = (0, f64::NEG_INFINITY);
-        for (index, found) in returns.enumerate() {
-            if found > best.1 {
-                best = (index, found);
-            }
-        }
-        self.log.evaluations.len() > best.0 + patience
-    }
-
-    /// Videos the first episode of the evaluation that was made now, for TensorBoard and for a GIF in the run's
-    /// folder. A run does not fail for want of a picture.
-    fn record_video(&mut self, name: &str) -> anyhow::Result<()> {
-        let (id, kwargs) = match self.tasks.first() {
-            Some(task) => (&task.env, &task.kwargs),
-            None => (&self.plan.env.id, &self.plan.env.kwargs),
-        };
-        let bridge = self.plan.env.bridge(self.conditioning.image_shape().is_some());
-        let seed = seeds::seed(self.plan.seed, Purpose::Evaluation, 0);
-        let acting = Policy::Transformer(self.learner.acting());
-        let video = video::drawable(id, kwargs, &bridge).map_err(anyhow::Error::from).and_then(|env| {
-            let space = env.spec().action.clone();
-            let task = self.tasks.first().map(|task| task.target_return);
-            let choice = self.plan.evaluation.actions.of(&acting).expect("it was checked with the policy");
-            let play = Play {
-                choice,
-                conditioning: &self.conditioning,
-                target_return: task.unwrap_or_else(|| self.evaluation_targets()[0]),
-                inference: self.of_policy(self.plan.evaluation.inference),
-                prompt: None,
-            };
-            video::record(env, &mut play.actor(&space), seed)
-        });
-        let path = self.log.run_dir.root().join(format!("{name}.gif"));
-        match video.and_then(|video| video.write(&path).map(|()| video)) {
-            Ok(video) => self.log.recorder.video(self.state.updates, &video),
-            Err(error) => {
-                tell(&format!("no video of update {}: {error:#}", self.state.updates));
-                Ok(())
-            }
-        }
     }
 
     /// Saves a checkpoint: the learner, where the run stands, and the phase's own tensors.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Mutex;
 
 use tch::Device;
@@ -13,6 +14,7 @@ use super::outcome::{EvaError, EvaResult, Progress, SiteReport};
 use super::recorder::{Destination, RecordedInput, Recorder};
 use crate::adapter::Rank;
 use crate::model::Tap;
+use crate::ranks::{OneRank, Ranks};
 use crate::tensor::side_by_side;
 
 /// Batches after which halves are first compared.
@@ -29,6 +31,8 @@ pub struct Eva<S> {
     next_comparison: usize,
     /// Batches after which all data was seen.
     batches_per_pass: f64,
+    /// Those that each see a part of every batch.
+    ranks: &'static dyn Ranks,
     inputs: Vec<Input<S>>,
 }
 
@@ -48,8 +52,20 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
             updated_at: 0,
             next_comparison: FIRST_COMPARISON,
             batches_per_pass: batches_per_pass.map_or(f64::INFINITY, |batches| batches as f64),
+            ranks: &OneRank,
             inputs,
         }
+    }
+
+    /// The same, where each of `ranks` is shown a part of every batch but the first, which all are shown whole, since it
+    /// decides what is summed. Wants [`Eva::can_split`]; without it all ranks are shown all.
+    pub fn over(self, ranks: &'static dyn Ranks) -> Self {
+        Self { ranks, ..self }
+    }
+
+    /// Whether this rank is shown a part of the next batch alone.
+    pub fn shows_parts(&self) -> bool {
+        !self.ranks.is_alone() && self.can_split() && self.progress.batches > 0
     }
 
     /// What it was made with.
@@ -60,6 +76,11 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
     /// Batches seen so far.
     pub fn batches(&self) -> usize {
         self.progress.batches
+    }
+
+    /// Which of `count` rows of the batch are this rank's, where it is shown a part.
+    pub fn part(&self, count: usize) -> Range<usize> {
+        self.ranks.part(count)
     }
 
     /// Takes in what one pass of the model shows of each module's input: the rows that count, in any number.
@@ -80,16 +101,26 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
         first: impl FnOnce(&mut dyn Tap<S>),
         second: impl FnOnce(&mut dyn Tap<S>) + Send,
     ) -> Result<Progress, EvaError> {
+        self.observe_halves(Some(first), Some(second))
+    }
+
+    /// The same where this rank's part may lack either half of the batch, or both.
+    pub fn observe_halves(
+        &mut self,
+        first: Option<impl FnOnce(&mut dyn Tap<S>)>,
+        second: Option<impl FnOnce(&mut dyn Tap<S>) + Send>,
+    ) -> Result<Progress, EvaError> {
         let batch = self.progress.batches;
         if let Some([feeds, others]) = self.split_inputs() {
             let taken = side_by_side(
-                || Recorder::take(feeds, batch, first),
-                || Recorder::take(others, batch, second),
+                || first.map_or(Ok(()), |first| Recorder::take(feeds, batch, first)),
+                || second.map_or(Ok(()), |second| Recorder::take(others, batch, second)),
             );
             taken.0.and(taken.1)?;
         } else {
-            self.forward_taps(first)?; // the first rows decide what both sum
-            self.forward_taps(second)?;
+            // The first rows decide what both sum.
+            first.map_or(Ok(()), |first| self.forward_taps(first))?;
+            second.map_or(Ok(()), |second| self.forward_taps(second))?;
         }
         Ok(self.after_a_batch())
     }
@@ -122,7 +153,17 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
     /// Counts a batch, and looks whether it was the last that is needed.
     fn after_a_batch(&mut self) -> Progress {
         self.progress.batches += 1;
-        let enough = self.inputs.iter().all(|input| input.solver.rows() >= input.candidates);
+        if self.progress.batches == 1 && !self.ranks.is_first() {
+            self.inputs.iter_mut().for_each(|input| input.solver.forget()); // the first rank has the same rows
+        }
+        let is_due = match self.options.stop {
+            StopRule::ComponentCosine => true,
+            StopRule::SplitHalf => self.is_full_pass() || self.progress.batches >= self.next_comparison,
+        };
+        if is_due {
+            self.share();
+        }
+        let enough = is_due && self.inputs.iter().all(|input| input.solver.rows() >= input.candidates);
         let done = match self.options.stop {
             _ if !enough => false,
             StopRule::ComponentCosine => self.check_component_cosines(),
@@ -133,13 +174,20 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
                 true // nothing is left to learn
             }
             StopRule::SplitHalf if self.options.tau() == 1.0 => false, // only all of the data is within no angle of itself
-            StopRule::SplitHalf => self.progress.batches >= self.next_comparison && self.compare_halves(),
+            StopRule::SplitHalf => self.compare_halves(),
         };
         let sites: usize = self.inputs.iter().map(|input| input.sites.len()).sum();
         let converged = self.inputs.iter().filter(|input| input.converged).map(|input| input.sites.len());
         self.progress.converged_fraction = converged.sum::<usize>() as f64 / sites as f64;
         self.progress.done = done;
         self.progress
+    }
+
+    /// Tells all ranks of the rows that each has seen since they last spoke.
+    fn share(&mut self) {
+        if !self.ranks.is_alone() {
+            self.inputs.iter_mut().for_each(|input| input.solver.share(self.ranks));
+        }
     }
 
     /// Whether all of the data was seen.
@@ -149,6 +197,7 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
 
     /// Allocates the ranks and gives each module its components.
     pub fn finish(mut self) -> Result<EvaResult<S>, EvaError> {
+        self.share();
         for input in &self.inputs {
             let (found, wanted) = (input.solver.rows(), input.candidates);
             if found < wanted {

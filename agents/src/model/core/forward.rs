@@ -1,5 +1,7 @@
 //! What one forward pass carries besides its input: adapters, an observer of activations, the train flag.
 
+use std::ops::Range;
+
 use tch::{Kind, Tensor};
 
 use super::fused_lora::{FusedLora, FusedOutput};
@@ -32,12 +34,14 @@ pub struct ForwardContext<'a> {
     observer: Observer<'a>,
     train: bool,
     mixed: bool,
+    /// The rows of a batch that the pass has, where it has not all.
+    rows: Option<Range<usize>>,
 }
 
 impl<'a> ForwardContext<'a> {
     /// The frozen policy alone, without dropout.
     pub fn bare() -> Self {
-        Self { adapters: None, observer: Observer::Nobody, train: false, mixed: false }
+        Self { adapters: None, observer: Observer::Nobody, train: false, mixed: false, rows: None }
     }
 
     /// The policy with `adapters`, without dropout.
@@ -53,6 +57,11 @@ impl<'a> ForwardContext<'a> {
     /// The same, where `mixed` is set with products in bfloat16, of weights and into sums that stay float32.
     pub fn mixed(self, mixed: bool) -> Self {
         Self { mixed, ..self }
+    }
+
+    /// The same over these rows of a batch, whose dropout is a part of the whole batch's.
+    pub fn of_rows(self, rows: Option<Range<usize>>) -> Self {
+        Self { rows, ..self }
     }
 
     /// The same, whose activations `tap` sees.
@@ -82,7 +91,10 @@ impl<'a> ForwardContext<'a> {
 
     /// `x` `[…]` with dropout, where this pass trains: `[…]`.
     pub fn dropped(&self, x: &Tensor, probability: f64) -> Tensor {
-        if self.train && probability > 0.0 { dropout(x, probability) } else { x.shallow_clone() }
+        match self.train && probability > 0.0 {
+            true => dropout(x, probability, self.rows.as_ref()),
+            false => x.shallow_clone(),
+        }
     }
 
     /// Tells the observer of a module's inputs.

@@ -1,6 +1,8 @@
 //! What a policy reads, and what it answers.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
+
+use crate::ranks::Ranks;
 
 /// What a policy reads: the parts of states as its encoders take them, actions as it knows them, scaled
 /// returns-to-go.
@@ -31,6 +33,21 @@ impl Inputs {
     /// Windows `start..start + count`; shares storage with these.
     pub fn narrow(&self, start: i64, count: i64) -> Self {
         self.map(&|x| x.narrow(0, start, count)) // [B, …] → [count, …]
+    }
+
+    /// The windows that are this rank's, and their share of the real steps; nothing where it has none.
+    pub fn part_of(&self, ranks: &dyn Ranks) -> Option<(Self, f64)> {
+        if ranks.is_alone() {
+            return Some((self.narrow(0, self.mask.size()[0]), 1.0));
+        }
+        let part = ranks.part(self.mask.size()[0] as usize);
+        if part.is_empty() {
+            return None;
+        }
+        let own = self.narrow(part.start as i64, part.len() as i64);
+        let steps = |inputs: &Self| inputs.mask.sum(Kind::Int64).int64_value(&[]) as f64;
+        let share = steps(&own) / steps(self);
+        (share > 0.0).then_some((own, share))
     }
 
     /// The windows at these places, `[R]`.
