@@ -84,7 +84,14 @@ impl Subject<'_> {
 
     /// The same for actions of so many numbers, and as wide states as it reads.
     fn of_numbers(&self, numbers: i64, act_dim: i64) -> anyhow::Result<TransformerPolicy> {
-        self.read(&Spaces { numbers, ids: false, grid: None, image: None, action_kind: ActionKind::Continuous, act_dim })
+        self.read(&Spaces {
+            numbers,
+            ids: false,
+            grid: None,
+            image: None,
+            action_kind: ActionKind::Continuous,
+            act_dim,
+        })
     }
 
     /// Numbers of the widest action, k.

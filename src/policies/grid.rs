@@ -46,8 +46,7 @@ mod tests {
     use super::*;
 
     fn space(keys: [&str; 3], directions: usize) -> Space {
-        let bytes =
-            |shape| json!({ "type": "Box", "dtype": "uint8", "shape": shape, "low": 0, "high": 255 });
+        let bytes = |shape| json!({ "type": "Box", "dtype": "uint8", "shape": shape, "low": 0, "high": 255 });
         let [direction, image, mission] = keys;
         Space::from_json(&json!({ "type": "Dict", "subspaces": {
             (direction): { "type": "Discrete", "n": directions },

@@ -131,7 +131,8 @@ impl Histories {
             };
             let state = episode.observation(self.observation_width);
             let pixels = episode.image()[..self.image_size].to_vec();
-            history.push(self.longest, SeenStep { state, pixels, previous_action, previous_reward, timestep });
+            history
+                .push(self.longest, SeenStep { state, pixels, previous_action, previous_reward, timestep });
         }
     }
 

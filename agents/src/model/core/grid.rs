@@ -81,7 +81,8 @@ impl Grid {
         let tokenizer = files.tokenizer()?;
         let before = 1 + place.symbols.count();
         if width <= before as i64 {
-            let wanted = format!("more than {before}, the direction and the symbols, with room for a mission");
+            let wanted =
+                format!("more than {before}, the direction and the symbols, with room for a mission");
             return bad(width_key, width, wanted);
         }
         let greatest = tokenizer.greatest().max(padding).max(i64::from(u8::MAX));

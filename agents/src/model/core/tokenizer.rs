@@ -72,8 +72,7 @@ impl TokenizerFiles {
         };
         let vocabulary: Value =
             serde_json::from_slice(vocabulary).map_err(|error| unreadable(PARTS[0], error.to_string()))?;
-        let merges =
-            std::str::from_utf8(merges).map_err(|error| unreadable(PARTS[1], error.to_string()))?;
+        let merges = std::str::from_utf8(merges).map_err(|error| unreadable(PARTS[1], error.to_string()))?;
         let merges: Vec<&str> =
             merges.lines().filter(|line| !line.starts_with("#version") && !line.is_empty()).collect();
         let whole = json!({

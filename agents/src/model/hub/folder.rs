@@ -249,10 +249,11 @@ pub fn write(policy: &TransformerPolicy, folder: &Path) -> Result<(), PolicyErro
             .map_err(|error| PolicyError::Write { path, reason: error.to_string() })?;
     }
 
-    policy.config().tokenizer.write(folder).map_err(|error| PolicyError::Write {
-        path: folder.to_owned(),
-        reason: error.to_string(),
-    })?;
+    policy
+        .config()
+        .tokenizer
+        .write(folder)
+        .map_err(|error| PolicyError::Write { path: folder.to_owned(), reason: error.to_string() })?;
 
     let path = folder.join("model.safetensors");
     let tensors: Vec<(String, Tensor)> =
