@@ -19,7 +19,8 @@ pub fn grid_place(space: &Space, apart: bool, row_width: usize) -> Option<GridPl
     let (direction, image, mission) = (&parts[direction?], image?, &parts[mission?]);
     let PartKind::Image { shape, channels_last } = parts[image].kind else { return None };
     let one_from_0 = matches!(direction.leaf.space, Space::Discrete { start: 0, .. });
-    if parts.len() != KEYS.len() || !one_from_0 || mission.kind != PartKind::Text {
+    let is_empty = parts.iter().any(|part| part.leaf.columns.is_empty());
+    if parts.len() != KEYS.len() || is_empty || !one_from_0 || mission.kind != PartKind::Text {
         return None;
     }
     // Columns behind an image that lies apart close up.
@@ -71,6 +72,7 @@ mod tests {
     fn other_observations_show_no_mission() {
         assert_eq!(grid_place(&space(["direction", "picture", "mission"], 4), true, 24), None);
         assert_eq!(grid_place(&space(["direction", "image", "text"], 4), true, 24), None);
+        assert_eq!(grid_place(&space(KEYS, 0), true, 20), None);
         let vector = json!({ "type": "Box", "dtype": "float32", "shape": [3], "low": 0, "high": 1 });
         assert_eq!(grid_place(&Space::from_json(&vector).unwrap(), false, 3), None);
     }

@@ -158,17 +158,14 @@ impl GridReader {
                 Symbols::InRow(columns) => {
                     ids.extend(row[columns.clone()].iter().map(|symbol| f32::from(*symbol as u8)));
                 }
-                Symbols::Apart { shape, channels_last } => {
+                Symbols::Apart { shape: [channels, ..], channels_last } => {
                     let image = &pixels[index * symbols.count()..][..symbols.count()];
-                    let places = image.len() / shape[0] as usize; // height · width
-                    let symbol = |place: usize, channel: usize| f32::from(image[channel * places + place]);
-                    match channels_last {
-                        true => ids.extend(
-                            (0..places * shape[0] as usize)
-                                .map(|at| symbol(at / shape[0] as usize, at % shape[0] as usize)),
-                        ),
-                        false => ids.extend(image.iter().map(|byte| f32::from(*byte))),
-                    }
+                    let (channels, places) = (*channels as usize, image.len() / *channels as usize);
+                    let shown = |at: usize| match channels_last {
+                        true => image[at % channels * places + at / channels],
+                        false => image[at],
+                    };
+                    ids.extend((0..image.len()).map(|at| f32::from(shown(at))));
                 }
             }
             let mut last = self.last.borrow_mut();
