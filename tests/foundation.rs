@@ -363,7 +363,7 @@ fn jat_predicts_from_vectors_and_says_what_it_cannot_read() {
     check_refused(
         &bench,
         &["evaluate", "jat", "--task", "mujoco-hoper"],
-        "expected one of its 118 tasks, such as \"mujoco-hopper\"",
+        "expected one of its 157 tasks, such as \"mujoco-hopper\"",
     );
     check_refused(
         &bench,

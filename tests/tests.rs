@@ -15,6 +15,7 @@
 //! | `data_statistics` | what a policy takes from a dataset, and whether it does what the data did |
 //! | `parity` | foundation policies beside their reference implementations |
 //! | `foundation` | policies of many tasks: named, played, trained, refused |
+//! | `missions` | a policy of many tasks that reads BabyAI's missions by its own tokenizer |
 //! | `half_precision` | weights that files keep in 16 bits |
 //! | `new_tasks` | tasks that a policy of many tasks does not know, and demonstrations |
 //! | `new_policies` | new policies whose actions are ids of a vocabulary |
@@ -47,6 +48,8 @@ mod job;
 mod learning;
 mod messages;
 mod methods;
+#[cfg(target_os = "linux")]
+mod missions;
 mod new_policies;
 mod new_tasks;
 mod online;

@@ -1,9 +1,10 @@
 //! The texts of observations, as a policy's vocabulary reads them.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use eva_rl_agents::model::Vocabulary;
-use eva_rl_envs::{PartKind, Space};
+use eva_rl_envs::{Part, PartKind, Space};
 
 use super::trajectory::{Dataset, Trajectory};
 
@@ -42,6 +43,15 @@ pub fn vocabulary(key: &str, datasets: &[Dataset]) -> Result<Vocabulary, String>
     Ok(place)
 }
 
+/// The text that rows hold in these columns, of whose words nothing is known yet.
+pub fn place_of(part: &Part, columns: Range<usize>) -> Vocabulary {
+    let characters = match part.leaf.space {
+        Space::Text { characters, .. } => characters.iter().collect(),
+        _ => (0..=u8::MAX).map(char::from).collect(), // bytes
+    };
+    Vocabulary { columns, characters, words: Vec::new(), longest: 1 }
+}
+
 /// Where a dataset's rows hold the text `key`, and its characters.
 fn place(key: &str, dataset: &Dataset) -> Result<Vocabulary, String> {
     let parts = dataset.space.as_ref().and_then(|space| space.parts().ok()).unwrap_or_default();
@@ -57,12 +67,7 @@ fn place(key: &str, dataset: &Dataset) -> Result<Vocabulary, String> {
             apart = part.leaf.columns.len();
         }
         if part.kind == PartKind::Text && name(&part.leaf.path) == key {
-            let characters = match part.leaf.space {
-                Space::Text { characters, .. } => characters.iter().collect(),
-                _ => (0..=u8::MAX).map(char::from).collect(), // bytes
-            };
-            let columns = part.leaf.columns.start - apart..part.leaf.columns.end - apart;
-            return Ok(Vocabulary { columns, characters, words: Vec::new(), longest: 1 });
+            return Ok(place_of(part, part.leaf.columns.start - apart..part.leaf.columns.end - apart));
         }
     }
     let found = if known.is_empty() { "none".to_owned() } else { known.join(", ") };

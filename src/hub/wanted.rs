@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use eva_rl_agents::model::TokenizerFiles;
 use serde_json::Value;
 
 use super::error::HubError;
@@ -70,6 +71,10 @@ pub fn wanted(name: &HubName, files: &[String]) -> Result<Vec<String>, HubError>
             found.extend(of_policy.into_iter().chain(of_adapter));
         }
     }
+    // Of a policy; an adapter's is its policy's.
+    if found.contains(&"config.json") {
+        found.extend(TokenizerFiles::among(&inside));
+    }
     Ok(found.into_iter().map(|file| format!("{prefix}{file}")).collect())
 }
 
@@ -135,7 +140,7 @@ mod tests {
             "README.md",
             "modeling.py",
             "config.json",
-            "tokenizer.json",
+            "tokenizer.py",
             "model.safetensors",
             "pytorch_model.bin",
             "optimizer.pt",
@@ -151,6 +156,18 @@ mod tests {
             taken("hf:a/b", &adapter).unwrap(),
             ["adapter_config.json", "eva_rl.json", "adapter_model.safetensors"]
         );
+    }
+
+    #[test]
+    fn a_policy_s_tokenizer_is_taken_whole_or_in_its_two_parts() {
+        let parts = ["config.json", "model.safetensors", "vocab.json", "merges.txt", "tokenizer_config.json"];
+        let taken_of = |more: &[&str]| taken("hf:a/b", &[&parts[..], more].concat()).unwrap()[2..].to_vec();
+        assert_eq!(taken_of(&[]), ["vocab.json", "merges.txt", "tokenizer_config.json"]);
+        assert_eq!(taken_of(&["tokenizer.json"]), ["tokenizer.json", "tokenizer_config.json"]);
+        let adapter = ["adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "merges.txt"];
+        assert_eq!(taken("hf:a/b", &adapter).unwrap(), adapter[..2]);
+        let alone = ["config.json", "model.safetensors", "tokenizer_config.json"];
+        assert_eq!(taken("hf:a/b", &alone).unwrap(), alone[..2]);
     }
 
     #[test]

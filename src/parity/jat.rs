@@ -92,7 +92,7 @@ fn forward(folder: &Path, facts: &Value, case: &mut Case) -> anyhow::Result<()> 
         true => (ActionKind::Discrete, *case.array("out.pred_actions")?.size().last().unwrap_or(&1)),
         false => (ActionKind::Continuous, actions.size()[2]),
     };
-    let policy = read_policy(folder, &Spaces { numbers, ids, image, action_kind, act_dim })?;
+    let policy = read_policy(folder, &Spaces { numbers, ids, grid: None, image, action_kind, act_dim })?;
     let float = (Kind::Float, Device::Cpu);
     let inputs = Inputs {
         states: if image.is_some() {
@@ -150,7 +150,7 @@ fn rollout(folder: &Path, facts: &Value, case: &mut Case) -> anyhow::Result<()> 
     let act_dim =
         *case.array(if discrete { "out.logits" } else { "out.action" })?.size().last().unwrap_or(&1);
     let action_kind = if discrete { ActionKind::Discrete } else { ActionKind::Continuous };
-    let policy = read_policy(folder, &Spaces { numbers, ids, image, action_kind, act_dim })?;
+    let policy = read_policy(folder, &Spaces { numbers, ids, grid: None, image, action_kind, act_dim })?;
     let space = match discrete {
         true => ActionSpace::Discrete { n: act_dim as usize, start: 0 },
         false => ActionSpace::Box { low: vec![-1.0; act_dim as usize], high: vec![1.0; act_dim as usize] },

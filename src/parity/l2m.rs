@@ -84,7 +84,14 @@ impl Subject<'_> {
 
     /// The same for actions of so many numbers, and as wide states as it reads.
     fn of_numbers(&self, numbers: i64, act_dim: i64) -> anyhow::Result<TransformerPolicy> {
-        self.read(&Spaces { numbers, ids: false, image: None, action_kind: ActionKind::Continuous, act_dim })
+        self.read(&Spaces {
+            numbers,
+            ids: false,
+            grid: None,
+            image: None,
+            action_kind: ActionKind::Continuous,
+            act_dim,
+        })
     }
 
     /// Numbers of the widest action, k.
@@ -161,6 +168,7 @@ fn image(subject: &Subject, case: &mut Case) -> anyhow::Result<()> {
     };
     let act_dim = subject.meta["variant"]["disc"].as_i64().unwrap_or(0);
     let policy = subject.read(&Spaces {
+        grid: None,
         numbers: 0,
         ids: false,
         image: Some([channels, height, width]),

@@ -24,7 +24,7 @@ pub fn fitted_to(policy: Policy, path: &Path) -> anyhow::Result<Policy> {
     };
     let action_kind = if whole("actions")? { ActionKind::Discrete } else { ActionKind::Continuous };
     let ids = image.is_none() && whole("states")?;
-    let spaces = Spaces { numbers, ids, image, action_kind, act_dim: *act_dim };
+    let spaces = Spaces { numbers, ids, grid: None, image, action_kind, act_dim: *act_dim };
     policy
         .fitted(&spaces)
         .map_err(|bad| InputError(format!("the policy does not serve {path:?}: {bad}")).into())

@@ -2,6 +2,7 @@
 
 mod base;
 mod data_statistics;
+mod grid;
 mod inputs;
 mod new_task;
 mod reading;

@@ -8,9 +8,10 @@ use eva_rl_agents::model::{
     self, ActionKind, Conditioning, Given, Policy, PolicyConfig, Spaces, TransformerPolicy,
 };
 use eva_rl_agents::tensor::file::TensorFile;
-use eva_rl_envs::{ActionSpace, EnvSpec};
+use eva_rl_envs::{ActionSpace, EnvSpec, Space};
 use tch::Device;
 
+use super::grid::grid_place;
 use super::task_env::check_named_task;
 use crate::data::{Dataset, Trajectory, texts};
 use crate::hub::{self, HubName};
@@ -153,16 +154,16 @@ pub fn tell_far_states<'a>(
     }
 }
 
-/// Refuses texts of which the policy does not know every word.
+/// Refuses texts that the policy cannot read whole.
 pub fn check_texts<'a>(
     config: &PolicyConfig,
     trajectories: impl IntoIterator<Item = &'a Trajectory>,
     whose: &str,
 ) -> anyhow::Result<()> {
-    let Some(text) = &config.text else { return Ok(()) };
-    for found in texts::of(trajectories, config.row_width() as usize, text) {
+    let Some(reading) = config.text_reading() else { return Ok(()) };
+    for found in texts::of(trajectories, config.row_width() as usize, reading.place()) {
         let refused = |unknown| InputError(format!("{whose} says what the policy does not know: {unknown}"));
-        text.numbers(&found).map_err(refused)?;
+        reading.check(&found).map_err(refused)?;
     }
     Ok(())
 }
@@ -202,27 +203,30 @@ pub fn check_actions(action: &ActionSpace, whose: &str) -> anyhow::Result<()> {
 }
 
 /// What an environment or a dataset shows: numbers, and an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown {
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
     /// Numbers of an observation, its image aside.
     pub numbers: usize,
     /// Its channels, height and width.
     pub image: Option<[usize; 3]>,
+    /// The space of which these are all, where somebody says.
+    pub space: Option<&'a Space>,
 }
 
-impl Shown {
+impl<'a> Shown<'a> {
     /// What an environment of this contract shows.
-    pub fn by(spec: &EnvSpec) -> Self {
-        Self { numbers: spec.observation_width(), image: spec.image }
+    pub fn by(spec: &'a EnvSpec) -> Self {
+        Self { numbers: spec.observation_width(), image: spec.image, space: spec.space.as_ref() }
     }
 
     /// What a dataset shows.
-    pub fn in_data(dataset: &Dataset) -> Self {
-        Self { numbers: dataset.observation_width, image: dataset.image }
+    pub fn in_data(dataset: &'a Dataset) -> Self {
+        let space = dataset.space.as_ref();
+        Self { numbers: dataset.observation_width, image: dataset.image, space }
     }
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.image {
             None => write!(f, "{} numbers", self.numbers),
@@ -243,6 +247,7 @@ pub fn fitted(policy: Policy, shown: Shown, action: &ActionSpace, whose: &str) -
     let spaces = Spaces {
         numbers: shown.numbers as i64,
         ids: false,
+        grid: shown.space.and_then(|space| grid_place(space, shown.image.is_some(), shown.numbers)),
         image: shown.image.map(|shape| shape.map(|size| size as i64)),
         action_kind,
         act_dim: act_dim as i64,
@@ -277,9 +282,10 @@ pub fn fitted_transformer(
 pub fn check_shown(config: &PolicyConfig, shown: Shown, whose: &str) -> anyhow::Result<()> {
     let reads = Shown {
         numbers: config.row_width() as usize,
-        image: config.image_shape.map(|shape| shape.map(|size| size as usize)),
+        image: config.shown_image().map(|shape| shape.map(|size| size as usize)),
+        space: None,
     };
-    if reads != shown {
+    if (reads.numbers, reads.image) != (shown.numbers, shown.image) {
         return Err(InputError(format!("the policy reads states of {reads}, and {whose} has {shown}")).into());
     }
     Ok(())

@@ -146,7 +146,8 @@ mod tests {
     fn jat_s_tasks_are_all_read() {
         let tasks = known_tasks(&jat());
         let of = |domain: &str| tasks.iter().filter(|(name, _)| name.starts_with(domain)).count();
-        assert_eq!([of("atari-"), of("metaworld-"), of("mujoco-"), tasks.len()], [57, 50, 11, 118]);
+        let counts = ["atari-", "babyai-", "metaworld-", "mujoco-"].map(of);
+        assert_eq!((counts, tasks.len()), ([57, 39, 50, 11], 157));
     }
 
     #[test]
@@ -159,6 +160,10 @@ mod tests {
         let reach = task_env(&jat(), "metaworld-plate-slide-back-side").unwrap();
         assert_eq!(reach.id, "envpool:MetaWorld/PlateSlideBackSide-v3");
         assert_eq!(reach.kwargs["max_episode_steps"], 100);
+        let put_next = task_env(&jat(), "babyai-put-next").unwrap();
+        assert_eq!(put_next.id, "envpool:BabyAI-PutNextS7N4-v0");
+        let scores = put_next.reference.unwrap();
+        assert_eq!((scores.random, scores.expert), (0.0017361915411957345, 0.9597104672312736));
         // Random play earns what the expert does.
         assert_eq!(task_env(&jat(), "atari-venture").unwrap().reference, None);
     }
@@ -184,7 +189,7 @@ mod tests {
         let error = check_named_task(&config, Path::new("jat")).unwrap_err().to_string();
         assert_eq!(
             error,
-            "the task of \"jat\" is \"mujoco-hoper\", expected one of its 118 tasks, such as \"mujoco-hopper\" (`inspect` lists them)"
+            "the task of \"jat\" is \"mujoco-hoper\", expected one of its 157 tasks, such as \"mujoco-hopper\" (`inspect` lists them)"
         );
     }
 }

@@ -46,6 +46,8 @@ pub struct Histories {
     /// Whether they go on over episodes.
     spans_episodes: bool,
     observation_width: usize,
+    /// Bytes of images that are kept with the rest; 0 where an encoder has them.
+    image_size: usize,
     space: ActionSpace,
     /// What an environment begins with: the prompt, or nothing.
     first: History,
@@ -66,6 +68,7 @@ struct History {
 #[derive(Clone, Debug)]
 struct SeenStep {
     state: Vec<f32>,
+    pixels: Vec<u8>,
     previous_action: Vec<f32>,
     previous_reward: f32,
     timestep: usize,
@@ -79,6 +82,7 @@ impl Histories {
             longest: conditioning.context_length.max(2),
             spans_episodes: conditioning.spans_episodes,
             observation_width: conditioning.row_width(),
+            image_size: conditioning.symbols(),
             space: space.clone(),
             first: History::default(),
         }
@@ -91,6 +95,7 @@ impl Histories {
             let before = step.saturating_sub(1); // of an episode's first step, it counts nowhere
             let seen = SeenStep {
                 state: prompt.observations[step * width..][..width].to_vec(),
+                pixels: Vec::new(),
                 previous_action: prompt.actions[before * action_width..][..action_width].to_vec(),
                 previous_reward: prompt.rewards[before],
                 timestep: *timestep,
@@ -125,7 +130,9 @@ impl Histories {
                 }
             };
             let state = episode.observation(self.observation_width);
-            history.push(self.longest, SeenStep { state, previous_action, previous_reward, timestep });
+            let pixels = episode.image()[..self.image_size].to_vec();
+            history
+                .push(self.longest, SeenStep { state, pixels, previous_action, previous_reward, timestep });
         }
     }
 
@@ -146,11 +153,11 @@ impl Histories {
         &self.rows[env].chosen
     }
 
-    /// The last `steps` steps of these environments, without images; the actions still to be chosen are zeros.
+    /// The last `steps` steps of these environments, without images that an encoder reads; the actions still to be chosen are zeros.
     pub fn windows(&self, envs: &[usize], steps: usize) -> Windows {
         let none = vec![0.0; self.space.width()];
         let windows = Windows::new(envs.len(), steps, self.observation_width, none.len());
-        let mut windows = windows.with_previous(true);
+        let mut windows = windows.with_images(self.image_size).with_previous(true);
         for (row, env) in envs.iter().enumerate() {
             let kept = &self.rows[*env].steps;
             let count = kept.len().min(steps);
@@ -160,7 +167,7 @@ impl Histories {
                 let step = Step {
                     timestep: seen.timestep,
                     state: &seen.state,
-                    pixels: &[],
+                    pixels: &seen.pixels,
                     action,
                     previous_action: &seen.previous_action,
                     previous_reward: seen.previous_reward,

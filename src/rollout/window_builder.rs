@@ -84,15 +84,15 @@ impl WindowBuilder {
         self.conditioning.inputs_of(&windows.view(), Some(images))
     }
 
-    /// Refuses episodes that begin with a text of which the policy does not know every word.
+    /// Refuses episodes that begin with a text that the policy cannot read whole.
     pub fn check_texts(&self, live: &[ActiveEpisode]) -> Result<(), InputError> {
-        let Some(text) = self.conditioning.text() else { return Ok(()) };
+        let Some(reading) = self.conditioning.text_reading() else { return Ok(()) };
         for episode in live.iter().filter(|episode| episode.earned.len() == 1) {
             let row = episode.observation(self.conditioning.row_width());
             let refused = |unknown| {
                 InputError(format!("the environment says what the policy does not know: {unknown}"))
             };
-            text.numbers(&text.text(&row)).map_err(refused)?;
+            reading.check(&reading.place().text(&row)).map_err(refused)?;
         }
         Ok(())
     }

@@ -106,7 +106,7 @@ pub fn read_inputs(plan: &RunPlan, device: Device, allow_imports: bool) -> anyho
         }
     };
     check_algorithm(plan, &policy, &conditioning, env.spec())?;
-    let reads = match (conditioning.image_shape(), conditioning.text()) {
+    let reads = match (conditioning.image_shape(), conditioning.text_reading()) {
         (Some(shape), _) => Some(format!("images {shape:?}")),
         (None, Some(_)) => Some("texts".to_owned()),
         (None, None) => None,

@@ -22,7 +22,9 @@ fn vintix() -> TransformerPolicy {
 /// Whose blocks see six tokens back by turns, fewer than a window has.
 fn jat(action_kind: ActionKind) -> TransformerPolicy {
     let policy = model::read(&folder("jat-3"), Given::default(), Device::Cpu).unwrap();
-    policy.fitted(&Spaces { numbers: 5, ids: false, image: None, action_kind, act_dim: 3 }).unwrap()
+    policy
+        .fitted(&Spaces { numbers: 5, ids: false, grid: None, image: None, action_kind, act_dim: 3 })
+        .unwrap()
 }
 
 /// An episode, a batch of one.

@@ -8,6 +8,7 @@
 //! | `foundation` | contexts with ALiBi and of blocks that see a few tokens, files written back whole | whole forwards |
 //! | `hostile` | files that contradict themselves | – |
 //! | `methods` | adapter initialisation, AdaLoRA, LoRA+ | PEFT |
+//! | `missions` | symbols and missions as ids | transformers, EnvPool |
 //! | `observations` | states of numbers, texts and images | whole forwards |
 //! | `peft` | policies, adapters and EVA | transformers, PEFT |
 //! | `vision` | EVA on a vision transformer | transformers, PEFT |
@@ -18,6 +19,7 @@ mod convolutions;
 mod foundation;
 mod hostile;
 mod methods;
+mod missions;
 mod observations;
 mod peft;
 mod support;

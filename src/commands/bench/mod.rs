@@ -129,7 +129,10 @@ fn random_inputs(config: &PolicyConfig, batch: i64, steps: i64) -> anyhow::Resul
         Tensor::randint(highest, [&[batch, steps], shape].concat(), (kind, Device::Cpu))
     };
     Ok(Inputs {
-        states: normal(config.numbers()),
+        states: match config.grid {
+            Some(_) => whole(4, &[config.numbers()], Kind::Float), // ids that every vocabulary has
+            None => normal(config.numbers()),
+        },
         words: config
             .text
             .as_ref()

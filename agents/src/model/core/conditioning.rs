@@ -3,7 +3,9 @@
 use tch::{Device, Kind, Tensor};
 
 use super::config::{ActionKind, PolicyConfig};
+use super::grid::GridReader;
 use super::inputs::{Inputs, Previous};
+use super::texts::TextReading;
 use super::tokens::Token;
 use super::vocabulary::Vocabulary;
 
@@ -92,6 +94,8 @@ struct StateReader {
     text: Option<Vocabulary>,
     /// `[C, H, W]`.
     image: Option<[i64; 3]>,
+    /// There where all of it is read as ids, image included.
+    grid: Option<GridReader>,
 }
 
 impl StateReader {
@@ -110,13 +114,15 @@ impl StateReader {
             std: numbers(&config.state_std, 1.0),
             row_width,
             text: config.text.clone(),
-            image: config.image_shape,
+            image: config.shown_image(),
+            grid: config.grid.as_ref().map(GridReader::of),
         }
     }
 
     fn shallow_clone(&self) -> Self {
         let (mean, std) = (self.mean.shallow_clone(), self.std.shallow_clone());
-        Self { mean, std, text: self.text.clone(), ..*self }
+        let grid = self.grid.as_ref().map(|reader| GridReader::of(reader.grid()));
+        Self { mean, std, text: self.text.clone(), grid, ..*self }
     }
 
     /// The numbers of rows `[B, T, row]`: `[B, T, S]`.
@@ -206,15 +212,21 @@ impl Conditioning {
         self.states.image
     }
 
-    /// Where states hold a text, and the words that are known of it.
-    pub fn text(&self) -> Option<&Vocabulary> {
-        self.states.text.as_ref()
+    /// Bytes of a state's image that are read as ids, and are no encoder's; 0 where there are none.
+    pub fn symbols(&self) -> usize {
+        if self.states.grid.is_some() { self.pixels() } else { 0 }
+    }
+
+    /// How the text of states is read, if it is.
+    pub fn text_reading(&self) -> Option<TextReading<'_>> {
+        TextReading::of(self.states.text.as_ref(), self.states.grid.as_ref().map(GridReader::grid))
     }
 
     /// The policy's inputs for a window: numbers to mean 0 and deviation 1, words by their numbers, images as they are,
-    /// actions to [−1, 1] or one-hot, returns scaled, padding zero.
+    /// or all of these as ids, actions to [−1, 1] or one-hot, returns scaled, padding zero.
     pub fn inputs(&self, window: &Window) -> Inputs {
-        let images = self.image_shape().map(|shape| {
+        let shape = self.image_shape().filter(|_| self.states.grid.is_none());
+        let images = shape.map(|shape| {
             let shape = [&[window.batch as i64, window.steps as i64], shape.as_slice()].concat();
             Tensor::from_slice(window.pixels).to_device(self.device).view(&*shape) // [B, T, C, H, W]
         });
@@ -228,8 +240,17 @@ impl Conditioning {
         let mask = Tensor::from_slice(window.mask).to_device(device).view([batch, steps]); // [B, T]
         let real = mask.unsqueeze(-1).to_kind(Kind::Float); // [B, T, 1]
         let width = self.states.row_width;
-        let rows = Tensor::from_slice(window.states).to_device(device).view([batch, steps, width as i64]);
-        let states = self.normalised(&self.states.numbers(&rows)) * &real; // [B, T, S]
+        let states = match &self.states.grid {
+            Some(grid) => {
+                let ids = grid.ids(window.states, window.pixels, window.mask);
+                Tensor::from_slice(&ids).to_device(device).view([batch, steps, grid.width() as i64])
+            }
+            None => {
+                let rows = Tensor::from_slice(window.states).to_device(device);
+                let rows = rows.view([batch, steps, width as i64]);
+                self.normalised(&self.states.numbers(&rows)) * &real
+            }
+        }; // [B, T, S]
         let words = self.states.text.as_ref().map(|text| {
             let rows = window.states.chunks(width);
             let numbers: Vec<i64> = rows.flat_map(|row| text.known_numbers(row)).collect();

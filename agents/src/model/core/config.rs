@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::bad_field::BadField;
+use super::grid::Grid;
 use super::tasks::Tasks;
+use super::texts::TextReading;
+use super::tokenizer::TokenizerFiles;
 use super::tokens::Token;
 use super::vocabulary::Vocabulary;
 
@@ -190,6 +193,12 @@ pub struct PolicyConfig {
     /// Tensors that no file has: those of the encoders and heads of new tasks' groups.
     #[serde(skip)]
     pub new_tensors: Vec<String>,
+    /// Where states show a direction, symbols and a mission that are read as ids, once there is an environment.
+    #[serde(skip)]
+    pub grid: Option<Grid>,
+    /// The files beside `config.json` by which it reads words.
+    #[serde(skip)]
+    pub tokenizer: TokenizerFiles,
     /// Where the statistics among these keys were found.
     #[serde(skip)]
     pub statistics_from: StatisticsSource,
@@ -247,6 +256,8 @@ impl Default for PolicyConfig {
             tasks: Tasks::new(),
             new_tasks: Tasks::new(),
             new_tensors: Vec::new(),
+            grid: None,
+            tokenizer: TokenizerFiles::default(),
             statistics_from: StatisticsSource::Config,
             ignored: Vec::new(),
             other,
@@ -277,12 +288,22 @@ impl PolicyConfig {
 
     /// Width of a state's row: its numbers and the characters of its text.
     pub fn row_width(&self) -> i64 {
-        self.state_dim - self.pixels()
+        self.grid.as_ref().map_or(self.state_dim - self.pixels(), |grid| grid.place.row_width as i64)
     }
 
-    /// S: numbers of a state.
+    /// Channels, height and width of the image beside a state's row, if there is one.
+    pub fn shown_image(&self) -> Option<[i64; 3]> {
+        self.grid.as_ref().map_or(self.image_shape, |grid| grid.place.symbols.image())
+    }
+
+    /// How it reads the text of a state, if it does.
+    pub fn text_reading(&self) -> Option<TextReading<'_>> {
+        TextReading::of(self.text.as_ref(), self.grid.as_ref())
+    }
+
+    /// S: numbers of a state, as the encoder reads them.
     pub fn numbers(&self) -> i64 {
-        self.row_width() - self.text.as_ref().map_or(0, |text| text.columns.len() as i64)
+        self.state_dim - self.pixels() - self.text.as_ref().map_or(0, |text| text.columns.len() as i64)
     }
 
     /// Width of the action head.

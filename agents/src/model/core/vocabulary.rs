@@ -19,7 +19,7 @@ pub struct Vocabulary {
     pub longest: usize,
 }
 
-/// A text that a policy does not know all words of.
+/// A text that a policy cannot read whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownText {
     /// A word.
@@ -41,6 +41,24 @@ pub enum UnknownText {
         words: usize,
         /// How many it may have.
         longest: usize,
+    },
+    /// More tokens than there is room for.
+    #[error("{text:?} has {tokens} tokens, expected at most {room}")]
+    TooManyTokens {
+        /// The whole text.
+        text: String,
+        /// How many it has.
+        tokens: usize,
+        /// How many it may have.
+        room: usize,
+    },
+    /// The tokenizer fails.
+    #[error("{text:?} has no tokens ({reason}), expected a text that the policy's tokenizer can cut")]
+    NoTokens {
+        /// The whole text.
+        text: String,
+        /// What it says.
+        reason: String,
     },
 }
 

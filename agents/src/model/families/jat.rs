@@ -14,6 +14,7 @@ use super::named::Named;
 use crate::adapter::site::Site;
 use crate::model::core::bad_field::BadField;
 use crate::model::core::config::{ActionKind, ImageNetwork, PolicyConfig};
+use crate::model::core::grid::Grid;
 use crate::model::core::layers::Convolution;
 use crate::model::core::spaces::Spaces;
 use crate::model::core::tokens::Token;
@@ -83,6 +84,12 @@ const STEPS: [i64; 2] = [128, 16];
 /// Our key of `config.json` that says that observations are ids.
 const ARE_IDS: &str = "observations_are_ids";
 
+/// The key of how many ids an observation of such has.
+const IDS_WIDTH: &str = "max_discrete_value";
+
+/// GPT-2's end of a text, which stands behind missions.
+const PADDING: i64 = 50_256;
+
 /// Timesteps that it knows; it reads none.
 const TIMESTEPS: i64 = 1 << 24;
 
@@ -133,15 +140,21 @@ fn complete(table: &mut Map<String, Value>, shapes: &Shapes) {
 
 /// Its widths are the environment's own.
 fn fit(mut config: PolicyConfig, spaces: &Spaces) -> Result<PolicyConfig, BadField> {
-    config.image_shape = spaces.image;
-    config.state_dim = spaces.numbers + config.pixels();
+    let width = size(&config, IDS_WIDTH);
+    let grid = |place| {
+        let padding = config.other.get("eos_token_id").and_then(Value::as_i64).unwrap_or(PADDING);
+        Grid::new(place, (IDS_WIDTH, width), padding, config.vocab_size, &config.tokenizer)
+    };
+    config.grid = spaces.grid.as_ref().map(grid).transpose()?;
+    config.image_shape = spaces.image.filter(|_| config.grid.is_none());
+    config.state_dim = if config.grid.is_some() { width } else { spaces.numbers + config.pixels() };
     config.action_kind = spaces.action_kind;
     config.other.remove(ARE_IDS);
-    if spaces.ids {
+    if spaces.ids || config.grid.is_some() {
         config.other.insert(ARE_IDS.to_owned(), json!(true));
     }
     config.act_dim = spaces.act_dim;
-    if spaces.image.is_some() {
+    if config.image_shape.is_some() {
         config.context_length = config.context_length.map(|steps| steps.min(STEPS[1]));
     }
     check(&config)?;

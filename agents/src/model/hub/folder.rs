@@ -12,6 +12,7 @@ use super::statistics::{self, Origin};
 use crate::model::core::bad_field::BadField;
 use crate::model::core::config::{PolicyConfig, StatisticsSource};
 use crate::model::core::tasks::{self, Tasks};
+use crate::model::core::tokenizer::TokenizerFiles;
 use crate::model::core::weights::{self, TensorSpec};
 use crate::model::families;
 use crate::model::policy::transformer::TransformerPolicy;
@@ -91,7 +92,12 @@ fn read_tensors(
         table = own; // statistics are a task's, and wait until it is chosen
     }
     let config = parse_config(table, path, &origin)?;
-    let config = choose_task(config, path, given, &origin)?;
+    let mut config = choose_task(config, path, given, &origin)?;
+    let beside = path.parent().unwrap_or(Path::new("."));
+    config.tokenizer = TokenizerFiles::read(beside).map_err(|error| PolicyError::Read {
+        path: beside.to_owned(),
+        reason: format!("its tokenizer: {error}"),
+    })?;
     // A config without `model_type` says its family only now.
     let file = file.without_prefix(families::of(&config).known_tensor);
     read_weights(config, file, given.compact, device)
@@ -242,6 +248,12 @@ pub fn write(policy: &TransformerPolicy, folder: &Path) -> Result<(), PolicyErro
         fs::write(&path, text + "\n")
             .map_err(|error| PolicyError::Write { path, reason: error.to_string() })?;
     }
+
+    policy
+        .config()
+        .tokenizer
+        .write(folder)
+        .map_err(|error| PolicyError::Write { path: folder.to_owned(), reason: error.to_string() })?;
 
     let path = folder.join("model.safetensors");
     let tensors: Vec<(String, Tensor)> =
