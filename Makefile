@@ -6,7 +6,7 @@ GRAVITIES := 2 4 6 8 10
 # Collects games of the scripted players of Pong and Breakout.
 ATARI := tools/data/atari_data.sh $(PROGRAM)
 
-.PHONY: demo demo-pixels new-embodiment test mpi test-mpi book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
+.PHONY: demo demo-pixels new-embodiment test mpi test-mpi scaling rank-kills book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
 	metaworld-pretrain-discretised metaworld-discretised-mt40 metaworld-discretised-rates metaworld-discretised \
 	babyai-data babyai-pretrain babyai pixels-data pixels-pretrain pixels interop peers threads faults eva-cost clean
@@ -321,6 +321,15 @@ peers: .venv build
 # A hundred kills, 32 full disks (as root), 2,000 damaged files: a quarter of an hour.
 faults: build
 	$(PYTHON) tools/reliability/faults.py --binary $(PROGRAM) --kills 100 --pairs 8 --disks 32 --mutants 2000
+
+# One rank beside two, a thread each; and twenty runs on ranks of which one is killed, each gone on with.
+scaling: mpi .venv
+	.venv/bin/python benches/scaling.py --binary $(PROGRAM) --mpirun $(MPIRUN)
+
+rank-kills: mpi datasets/pendulum-g14-v0
+	$(PYTHON) tools/reliability/rank_kills.py --binary $(PROGRAM) --mpirun $(MPIRUN) --kills 20
+
+MPIRUN = $(firstword $(wildcard .mpi/bin/mpirun) mpirun)
 
 # The table of docs/threads.md.
 threads: build datasets/pendulum-g14-v0
