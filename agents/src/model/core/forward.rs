@@ -139,7 +139,7 @@ impl<'a> ForwardContext<'a> {
         let x = half(rows.dense()); // [N, in]
         let ratio = lora.and_then(|lora| lora.magnitude_ratio(&frozen.matrix())); // [out], in float32
         let frozen = Linear { weight: half(&frozen.weight), bias: half(&frozen.bias), ..*frozen };
-        let y = x.linear(&frozen.matrix(), Some(&frozen.bias)); // [N, out]
+        let y = x.linear(&frozen.matrix_in(Kind::BFloat16), Some(&frozen.bias)); // [N, out]
         let y = match lora {
             None => y,
             Some(lora) => self.adapted(&lora.to_kind(Kind::BFloat16), ratio.as_ref(), &frozen, &x, &y),
@@ -191,7 +191,7 @@ impl<'a> ForwardContext<'a> {
             Some(ratio) => {
                 // DoRA scales the frozen layer's output for the dropped input too, as PEFT computes it.
                 let base = if self.drops_adapter_inputs() {
-                    dropped.linear(&frozen.matrix(), None::<Tensor>)
+                    dropped.linear(&frozen.matrix_in(x.kind()), None::<Tensor>)
                 } else {
                     y - &frozen.bias
                 };

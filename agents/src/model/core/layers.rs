@@ -25,7 +25,12 @@ pub struct Linear {
 impl Linear {
     /// The weight as `[out, in]` in f32; shares storage with it where that is f32.
     pub fn matrix(&self) -> Tensor {
-        self.kept_matrix().to_kind(Kind::Float)
+        self.matrix_in(Kind::Float)
+    }
+
+    /// The same in another kind.
+    pub fn matrix_in(&self, kind: Kind) -> Tensor {
+        self.kept_matrix().to_kind(kind)
     }
 
     /// The weight as `[out, in]`; shares storage with it.
