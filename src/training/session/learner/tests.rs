@@ -1,3 +1,5 @@
+//! What a learner trains, and what it leaves as it is.
+
 use eva_rl_agents::adapter::site::ModuleName;
 use eva_rl_agents::adapter::{Lora, Origin, Rank, Scaling, lora};
 use eva_rl_agents::model::Activation;
