@@ -245,3 +245,15 @@ fn d4rl_files() {
     bench.write("data", "");
     check(&bench, &["convert", &file("timeouts.hdf5"), "--out", "data"], &["\"data\" exists already"]);
 }
+
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn several_ranks_of_a_program_without_mpi_are_refused() {
+    let bench = Bench::new();
+    let mut command = bench.command(&["envs"]);
+    command.env("OMPI_COMM_WORLD_SIZE", "2").env("OMPI_COMM_WORLD_RANK", "0");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{said}");
+    assert!(said.contains("a launcher has started 2 processes") && said.contains("`make mpi`"), "{said}");
+}

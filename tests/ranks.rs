@@ -180,6 +180,16 @@ fn wrong_input_is_one_rank_s_sentence() {
     assert!(!bench.path("none").exists());
 }
 
+#[test]
+fn a_launcher_of_another_mpi_is_refused() {
+    let bench = bench();
+    let mut command = bench.command(&["inspect", "policy"]);
+    let output = command.env("OMPI_COMM_WORLD_SIZE", "3").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("a launcher has started 3 processes, and MPI knows of 1"), "{said}");
+}
+
 /// Starts a long run on two ranks, and waits until it has saved `checkpoint`.
 fn start(bench: &Bench, out: &str, settings: &[&str], checkpoint: &str) -> Child {
     let mut arguments = vec!["train", "offline.toml", "--out", out, "--set", "offline.updates=100000"];

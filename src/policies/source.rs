@@ -192,3 +192,35 @@ fn base_at_hand(recorded: Option<&Path>, written: Option<&Path>, run: &Path) -> 
         here.chain(above).find(|path| path.exists())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use eva_rl_agents::tensor::file::TensorFile;
+    use tch::{Kind, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn a_policy_that_acts_keeps_the_16_bits_of_its_file_and_one_that_is_trained_does_not() {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/pendulum");
+        let folder = tempfile::tempdir().unwrap();
+        fs::copy(own.join("config.json"), folder.path().join("config.json")).unwrap();
+        let file = TensorFile::find(&own, "model", "pytorch_model").unwrap();
+        let tensors = file.read_all().unwrap();
+        let halves: Vec<(&str, Tensor)> =
+            tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.to_kind(Kind::BFloat16))).collect();
+        Tensor::write_safetensors(&halves, folder.path().join("model.safetensors")).unwrap();
+        let source = Source::of(folder.path(), None, None, None).unwrap();
+        let matrix = |policy: &eva_rl_agents::model::TransformerPolicy| {
+            policy.weights()["encoder.h.0.mlp.c_fc.weight"].kind()
+        };
+        let Policy::Transformer(acting) = read_merged(&source, Device::Cpu).unwrap() else {
+            unreachable!("it is a transformer")
+        };
+        assert_eq!(matrix(&acting), Kind::BFloat16);
+        let trained = reading::read_transformer(&source.policy, source.given(), Device::Cpu).unwrap();
+        assert_eq!(matrix(&trained), Kind::Float);
+    }
+}

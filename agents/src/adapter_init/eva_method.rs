@@ -111,25 +111,21 @@ pub fn observe_policy(
         let mut counted = Counted::new(tap, chosen, policy, inputs, seed);
         tch::no_grad(|| policy.collect_inputs(&mut ForwardContext::bare().observed_by(&mut counted), inputs));
     };
-    if eva.shows_parts() {
-        // The halves are the whole batch's, whatever the ranks.
-        let half = |start: i64, count: i64| {
-            let part = eva.part(count as usize);
-            (!part.is_empty()).then(|| inputs.narrow(start + part.start as i64, part.len() as i64))
-        };
-        let (first, second) = (half(0, windows / 2), half(windows / 2, windows - windows / 2));
-        let other = policy.clone_for_thread();
-        return eva.observe_halves(
-            first.map(|first| move |tap: &mut dyn Tap| show(policy, &first, seed, tap)),
-            second.map(|second| move |tap: &mut dyn Tap| show(&other, &second, seed + 1, tap)),
-        );
-    }
-    if !eva.can_split() || windows < 2 || policy.device() != Device::Cpu {
+    let splits = eva.shows_parts() || windows >= 2 && policy.device() == Device::Cpu;
+    if !eva.can_split() || !splits {
         return eva.observe(|tap| show(policy, inputs, seed, tap));
     }
-    let (first, second) = (inputs.narrow(0, windows / 2), inputs.narrow(windows / 2, windows - windows / 2));
+    // The halves are the whole batch's, whatever the ranks.
+    let half = |start: i64, count: i64| {
+        let part = eva.part(count as usize);
+        (!part.is_empty()).then(|| inputs.narrow(start + part.start as i64, part.len() as i64))
+    };
+    let (first, second) = (half(0, windows / 2), half(windows / 2, windows - windows / 2));
     let other = policy.clone_for_thread();
-    eva.observe_split(|tap| show(policy, &first, seed, tap), move |tap| show(&other, &second, seed + 1, tap))
+    eva.observe_halves(
+        first.map(|first| move |tap: &mut dyn Tap| show(policy, &first, seed, tap)),
+        second.map(|second| move |tap: &mut dyn Tap| show(&other, &second, seed + 1, tap)),
+    )
 }
 
 /// Adapters whose A holds the components found, all at one `scale`, with B zero.

@@ -64,9 +64,17 @@ fn join(size: usize) -> anyhow::Result<()> {
 }
 
 #[cfg(feature = "mpi")]
-fn launch(_: usize) -> anyhow::Result<Box<dyn Ranks + Send>> {
+fn launch(size: usize) -> anyhow::Result<Box<dyn Ranks + Send>> {
     super::threads::wait_passively(); // which may start the program again, and MPI must not have begun
-    Ok(Box::new(mpi::Mpi::join()))
+    let world = mpi::Mpi::join();
+    if world.size() != size {
+        let text = format!(
+            "a launcher has started {size} processes, and MPI knows of {}, expected the launcher of the MPI that the program was built with",
+            world.size()
+        );
+        return Err(errors::InputError(text).into());
+    }
+    Ok(Box::new(world))
 }
 
 #[cfg(not(feature = "mpi"))]

@@ -78,9 +78,9 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
         self.progress.batches
     }
 
-    /// Which of `count` rows of the batch are this rank's, where it is shown a part.
+    /// Which of `count` windows of the next batch this rank is shown.
     pub fn part(&self, count: usize) -> Range<usize> {
-        self.ranks.part(count)
+        if self.shows_parts() { self.ranks.part(count) } else { 0..count }
     }
 
     /// Takes in what one pass of the model shows of each module's input: the rows that count, in any number.
