@@ -39,8 +39,8 @@ pub fn make_part(
 
 /// Plays episodes `0..episodes` and gives them in that order, on all ranks.
 ///
-/// Rank r of R plays episodes r, r + R, r + 2·R, …, and so do its environments with these, so the first to finish are not
-/// favoured; an episode depends on its number and `seed`, not on ranks, on environments or on threads. Where the run is
+/// Rank r of R plays episodes r, r + R, r + 2·R, …; of its N environments each plays every N-th of these, so the first to
+/// finish are not favoured. An episode depends on its number and `seed`, not on R, on N or on threads. Where the run is
 /// to stop, what was played is lost, and the error says so
 /// ([`signals::Abandoned`](crate::support::signals::Abandoned)).
 pub fn play(

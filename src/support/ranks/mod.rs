@@ -123,7 +123,7 @@ pub fn refuse(refused: &clap::Error) -> ! {
 pub fn end(outcome: anyhow::Result<()>) -> ExitCode {
     let world = world();
     let Err(error) = outcome else {
-        leave();
+        finalise();
         return ExitCode::SUCCESS;
     };
     if world.is_alone() {
@@ -135,7 +135,7 @@ pub fn end(outcome: anyhow::Result<()>) -> ExitCode {
     }
     if let Some(stopped) = error.downcast_ref::<Stopped>() {
         errors::tell(&format!("eva-rl: {error:#}")); // all have agreed to stop
-        leave();
+        finalise();
         return ExitCode::from(128 + stopped.signal as u8);
     }
     if !world.is_first() {
@@ -145,15 +145,15 @@ pub fn end(outcome: anyhow::Result<()>) -> ExitCode {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         errors::tell_always(&format!("eva-rl: rank {} on {host}: {error:#}", world.rank()));
     }
-    // A launcher ends the others where one leaves without a farewell; `MPI_Abort` would only add words of its own.
+    // A launcher ends the others where one ends without MPI_Finalize; MPI_Abort would only add words of its own.
     low_level::exit(i32::from(errors::exit_code(&error)))
 }
 
-/// Waits for the others, and takes leave of them.
-fn leave() {
+/// Finalises MPI, together with the others.
+fn finalise() {
     #[cfg(feature = "mpi")]
     if !world().is_alone() {
         world().barrier();
-        mpi::leave();
+        mpi::finalise();
     }
 }

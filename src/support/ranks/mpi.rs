@@ -25,7 +25,7 @@ const TIMEOUT_SECS: u64 = 600;
 /// How often a rank looks whether it has waited too long.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// MPI itself, until the ranks take leave of each other.
+/// MPI itself, until it is finalised.
 static UNIVERSE: Mutex<Option<Universe>> = Mutex::new(None);
 
 static WAIT: Wait = Wait { since: AtomicU64::new(0), timeout_secs: AtomicU64::new(TIMEOUT_SECS) };
@@ -91,8 +91,8 @@ pub fn set_timeout(secs: u64) {
     WAIT.timeout_secs.store(secs, Ordering::SeqCst);
 }
 
-/// Takes leave of the others, who do the same.
-pub fn leave() {
+/// Finalises MPI; the others do the same.
+pub fn finalise() {
     drop(UNIVERSE.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
