@@ -8,7 +8,7 @@ use crate::support::{Bench, PRETRAIN, test_rows};
 const EXPLORATION: &str = "exploration = { rounds = 2, updates_per_round = 6, target_return = -200.0 }";
 
 /// `[online]` tables by the algorithm's name.
-fn algorithms() -> [(&'static str, String); 4] {
+pub fn algorithms() -> [(&'static str, String); 4] {
     [
         ("odt", format!("[online.odt]\nreplay_capacity = 5\n{EXPLORATION}\n")),
         (

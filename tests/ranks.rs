@@ -9,6 +9,7 @@ use eva_rl_agents::tensor::file::TensorFile;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
+use crate::online::algorithms;
 use crate::support::Bench;
 
 /// The launcher of `make mpi`, or the system's.
@@ -165,6 +166,27 @@ fn a_run_on_ranks_explores_resumes_on_another_number_of_them_and_ends_like_one()
     assert_eq!(one.as_array().unwrap().len(), three.as_array().unwrap().len());
     let env_steps = |run: &Value| run.as_array().unwrap().last().unwrap()["env_steps"].clone();
     assert_eq!(env_steps(&one), env_steps(&three));
+}
+
+#[test]
+fn every_algorithm_trains_on_three_ranks_as_on_one() {
+    let bench = bench();
+    let offline = fs::read_to_string(bench.path("offline.toml")).unwrap();
+    for (name, table) in algorithms() {
+        bench.write(&format!("{name}.toml"), &format!("{offline}{table}"));
+        for ranks in [1, 3] {
+            train(&bench, ranks, &format!("{name}.toml"), &format!("{name}{ranks}"), &[]);
+        }
+        let end = |ranks: usize| {
+            let run = format!("{name}{ranks}");
+            let last = fs::read_dir(bench.path(&run).join("checkpoints"))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().to_string_lossy().parse::<usize>().unwrap());
+            adapter(&bench, &run, last.max().unwrap())
+        };
+        let found = difference(&end(1), &end(3));
+        assert!(found < 1e-4, "{name}: {found}");
+    }
 }
 
 #[test]

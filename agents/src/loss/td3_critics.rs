@@ -8,6 +8,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::model::layers::{LayerNorm, Linear};
 use crate::optimiser::{BadState, Optimiser, Settings};
+use crate::ranks::{Ranks, sum_over};
 
 /// Sizes of the critics.
 #[derive(Clone, Copy, Debug)]
@@ -52,22 +53,26 @@ impl TwinCritics {
         tch::no_grad(|| first.q_value(states, actions).minimum(&second.q_value(states, actions)))
     }
 
-    /// The mean of both critics' squared errors from `targets` `[N]` at `states` `[N, S]`, `actions` `[N, A]`,
-    /// whose gradient [`TwinCritics::step`] goes down; what is not finite is named instead.
+    /// The mean of both critics' squared errors from `targets` `[N]` at `states` `[N, S]`, `actions` `[N, A]`, over those
+    /// of all `ranks`, whose gradient [`TwinCritics::step`] goes down; what is not finite is named instead.
     pub fn differentiate(
         &mut self,
         states: &Tensor,
         actions: &Tensor,
         targets: &Tensor,
+        ranks: &dyn Ranks,
     ) -> Result<f64, String> {
-        let error = |critic: &Critic| critic.q_value(states, actions).mse_loss(targets, Reduction::Mean);
+        let count = ranks.count(targets.numel()) as f64;
+        let error =
+            |critic: &Critic| critic.q_value(states, actions).mse_loss(targets, Reduction::Sum) / count;
         let loss = (error(&self.critics[0]) + error(&self.critics[1])) / 2.0; // []
-        let found = loss.double_value(&[]);
+        let found = ranks.sum(loss.double_value(&[]));
         if !found.is_finite() {
             return Err(format!("the critics' loss is {found}"));
         }
         self.optimiser.zero_grad();
         loss.backward();
+        sum_over(ranks, &self.optimiser.gradients().collect::<Vec<_>>());
         match self.optimiser.first_not_finite() {
             Some(parameter) => Err(format!("the gradient of `{parameter}` is not finite")),
             None => Ok(found),
@@ -201,6 +206,7 @@ impl Critic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ranks::OneRank;
 
     fn critics(discrete: bool) -> TwinCritics {
         tch::manual_seed(3);
@@ -219,7 +225,7 @@ mod tests {
         let error = |found: Tensor| (found - &wanted).square().mean(Kind::Float).double_value(&[]);
         let begun = error(critics.target_q_value(&states, &actions));
         for _ in 0..400 {
-            critics.differentiate(&states, &actions, &wanted).unwrap();
+            critics.differentiate(&states, &actions, &wanted, &OneRank).unwrap();
             critics.step(3e-3);
         }
         assert!(error(critics.q_value(&states, &actions)) < 0.05);
@@ -237,7 +243,7 @@ mod tests {
         };
         let begun = numbers(&critics);
         let targets = Tensor::full([8], f64::NAN, (Kind::Float, Device::Cpu)); // [N]
-        let said = critics.differentiate(&states, &actions, &targets).unwrap_err();
+        let said = critics.differentiate(&states, &actions, &targets, &OneRank).unwrap_err();
         assert_eq!(said, "the critics' loss is NaN");
         assert_eq!(numbers(&critics), begun);
         // An error whose square is just finite, and a layer whose narrow outputs the norm widens 300 times.
@@ -248,7 +254,7 @@ mod tests {
         });
         let begun = numbers(&critics);
         let targets = Tensor::full([1], 1e19, (Kind::Float, Device::Cpu)); // [N]
-        let said = critics.differentiate(&normal([1, 2]), &normal([1, 2]), &targets).unwrap_err();
+        let said = critics.differentiate(&normal([1, 2]), &normal([1, 2]), &targets, &OneRank).unwrap_err();
         assert!(said.starts_with("the gradient of `critic.0."), "{said}");
         assert_eq!(numbers(&critics), begun);
     }
@@ -299,7 +305,7 @@ mod tests {
                 if stop && step == 3 {
                     subject = restored(&subject.state());
                 }
-                subject.differentiate(&states, &actions, &targets).unwrap();
+                subject.differentiate(&states, &actions, &targets, &OneRank).unwrap();
                 subject.step(1e-2);
                 subject.polyak_update(0.1);
             }

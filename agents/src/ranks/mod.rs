@@ -47,11 +47,16 @@ pub trait Ranks: fmt::Debug + Sync {
         self.rank() == 0
     }
 
+    /// The sum of one number of each rank.
+    fn sum(&self, here: f64) -> f64 {
+        let mut sum = [here];
+        self.sum_f64(&mut sum);
+        sum[0]
+    }
+
     /// How many all ranks count together.
     fn count(&self, here: usize) -> usize {
-        let mut sum = [here as f64];
-        self.sum_f64(&mut sum);
-        sum[0] as usize
+        self.sum(here as f64) as usize
     }
 
     /// Whether any rank says so.

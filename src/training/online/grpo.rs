@@ -50,10 +50,12 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
         let index: Vec<i64> = chosen.iter().map(|context| *context as i64).collect();
         let before =
             round.before.index_select(0, &Tensor::from_slice(&index)).to_device(run.learner.policy.device());
-        let rows = run.ranks.part(windows.count());
+        // Fewer windows than ranks are the whole batch on each.
+        let every = windows.count() < run.ranks.size();
+        let rows = if every { 0..windows.count() } else { run.ranks.part(windows.count()) };
         let own = |x: &Tensor| x.narrow(0, rows.start as i64, rows.len() as i64); // [B, T] → [rows, T]
         let sum = |x: &Tensor| x.sum(Kind::Float).double_value(&[]);
-        let share = sum(&own(&counted)) / sum(&counted);
+        let share = sum(&own(&counted)) / run.ranks.sum(sum(&own(&counted)));
         let inputs = run.inputs(&windows.part(rows.clone()));
         let mut fused = FusedLora::default();
         let (now, mut parts) = log_probs(&run.learner, &mut fused, &inputs); // [rows, T]
@@ -92,17 +94,19 @@ impl Round {
     /// Of episodes that the learner has just played.
     fn new(run: &mut Run, settings: &GrpoConfig, episodes: Vec<Trajectory>) -> Self {
         let mut round = Self::of(run, settings, episodes);
-        let all: Vec<usize> = (0..round.contexts.len()).collect();
-        let before: Vec<Tensor> = all
-            .chunks(CHUNK)
-            .map(|chosen| {
-                let windows = round.windows(run, settings, chosen);
-                let inputs = run.inputs(&windows);
-                tch::no_grad(|| log_probs(&run.learner, &mut FusedLora::default(), &inputs).0)
-                    .to_device(tch::Device::Cpu)
-            })
-            .collect();
-        round.before = Tensor::cat(&before, 0);
+        let (contexts, steps) = (round.contexts.len(), run.conditioning.context_length);
+        let mut before = vec![0.0; contexts * steps]; // each rank fills its part
+        let own: Vec<usize> = run.ranks.part(contexts).collect();
+        for chosen in own.chunks(CHUNK) {
+            let windows = round.windows(run, settings, chosen);
+            let inputs = run.inputs(&windows);
+            let found = tch::no_grad(|| log_probs(&run.learner, &mut FusedLora::default(), &inputs).0);
+            let found = Vec::<f32>::try_from(found.to_device(tch::Device::Cpu).flatten(0, -1));
+            let found = found.expect("log-probabilities are f32");
+            before[chosen[0] * steps..][..found.len()].copy_from_slice(&found);
+        }
+        run.ranks.sum_f32(&mut before);
+        round.before = Tensor::from_slice(&before).view([contexts as i64, steps as i64]);
         round
     }
 

@@ -6,10 +6,13 @@
 //! to what would earn more. The scale by mean|Q₁| is TD3+BC's (arXiv 2106.06860), so that one weight suits
 //! all rewards. Exploration is the greedy action with noise.
 
+use std::ops::Range;
+
 use anyhow::Context;
 use eva_rl_agents::loss::{CriticShape, TwinCritics, polyak_update};
 use eva_rl_agents::model::ForwardContext;
 use eva_rl_agents::model::{ActionKind, Inputs, TransformerPolicy};
+use eva_rl_agents::ranks::Ranks;
 use tch::{Kind, Tensor};
 
 use crate::config::Td3OdtConfig;
@@ -17,7 +20,7 @@ use crate::data::{Replay, Windows};
 use crate::metrics;
 use crate::run_folder::replay_state;
 use crate::support::seeds::{self, Purpose};
-use crate::training::session::{Explorer, Run, UpdateLoss};
+use crate::training::session::{Explorer, Run};
 
 /// Before the names of the target policy's weights among a checkpoint's tensors.
 const TARGET: &str = "target_policy.";
@@ -42,33 +45,34 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
             }
         }
         let windows = run.windows(&replay);
-        let inputs = run.conditioning.inputs(&windows.view());
+        let rows = run.ranks.part(windows.count());
+        let own = windows.part(rows.clone());
         let target_return = run.exploration_target(&settings.exploration);
-        let asking = windows.clone().conditioned_on(target_return, |to_go| run.conditioning.capped(to_go));
+        let asking = own.clone().conditioned_on(target_return, |to_go| run.conditioning.capped(to_go));
         let asking = run.conditioning.inputs(&asking.view());
 
-        let worth = target_values(&target, &critics, &asking, settings); // of each of the B·T slots
-        let known = targets(&windows, &worth, run.conditioning.return_scale, settings);
+        let disturbed = BatchRows { rows, batch: windows.count() };
+        let worth = target_values(&target, &critics, &asking, &disturbed, settings); // of each of the B·T slots
+        let known = targets(&own, &worth, run.conditioning.return_scale, settings);
         let (slots, wanted): (Vec<i64>, Vec<f32>) = known.into_iter().unzip();
         let (slots, device) = (Tensor::from_slice(&slots), run.learner.policy.device());
         let rows = |x: &Tensor, slots: &Tensor| x.flatten(0, 1).index_select(0, &slots.to_device(device));
+        let (inputs, mut update_loss) = run.loss(&windows);
         let found = critics.differentiate(
             &rows(&inputs.states, &slots),
             &rows(&inputs.actions, &slots),
             &Tensor::from_slice(&wanted).to_device(device),
+            run.ranks,
         );
         let critic_loss = found.map_err(|what| run.not_finite(&inputs, &what))?;
 
-        // The critics see all of the batch, and so every rank computes all of it.
-        let share = 1.0 / run.ranks.size() as f64;
-        let mut update_loss = UpdateLoss { share, ..run.learner.loss(&inputs, None) };
         let done = run.state.updates - run.plan.offline.updates + 1; // with this one
         let steps_policy = done.is_multiple_of(settings.policy_delay);
         if steps_policy && done > settings.critic_warmup {
             let real = inputs.mask.flatten(0, -1).nonzero().squeeze_dim(-1); // [M]
             let actions = rows(&run.learner.mean_actions(&mut update_loss.fused, &asking), &real); // [M, A]
             let values = critics.q_value(&rows(&asking.states, &real), &actions); // [M]
-            update_loss.loss -= scaled_q_value(&values) * settings.rl_weight;
+            update_loss.loss -= scaled_q_value(&values, update_loss.share, run.ranks) * settings.rl_weight;
             let mean = values.mean(Kind::Float).double_value(&[]) * f64::from(run.conditioning.return_scale);
             update_loss.parts.push((metrics::CRITIC_VALUE, mean));
         }
@@ -86,10 +90,17 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
     Ok(())
 }
 
-/// The mean of a policy's values over the mean of their sizes: `[M]` → `[]`.
-fn scaled_q_value(values: &Tensor) -> Tensor {
-    let scale = values.detach().abs().mean(Kind::Float).clamp_min(1e-6); // []
-    values.mean(Kind::Float) / scale
+/// The mean of a policy's values over the mean of the sizes of all ranks' values, of which these are a `share`:
+/// `[M]` → `[]`.
+fn scaled_q_value(values: &Tensor, share: f64, ranks: &dyn Ranks) -> Tensor {
+    let size = values.detach().abs().mean(Kind::Float).double_value(&[]);
+    values.mean(Kind::Float) / ranks.sum(share * size).max(1e-6)
+}
+
+/// A rank's rows of a batch of so many.
+struct BatchRows {
+    rows: Range<usize>,
+    batch: usize,
 }
 
 /// New critics and a target policy, or those of the run's checkpoint.
@@ -125,11 +136,12 @@ fn target_state(target: &TransformerPolicy) -> Vec<(String, Tensor)> {
 }
 
 /// What the slow critics think of what the target policy would do at every slot, disturbed where actions
-/// are numbers: of each of the B·T slots of `inputs`.
+/// are numbers: of each of the B·T slots of `inputs`, which are these rows of a batch.
 fn target_values(
     target: &TransformerPolicy,
     critics: &TwinCritics,
     inputs: &Inputs,
+    part: &BatchRows,
     settings: &Td3OdtConfig,
 ) -> Vec<f32> {
     let values = tch::no_grad(|| {
@@ -139,13 +151,21 @@ fn target_values(
             ActionKind::Discrete => actions,
             ActionKind::Continuous | ActionKind::Binned => {
                 let furthest = settings.target_noise_clip;
-                let noise = (actions.randn_like() * settings.target_noise).clamp(-furthest, furthest);
+                let noise = noise_of(part, &actions) * settings.target_noise;
+                let noise = noise.clamp(-furthest, furthest);
                 (actions + noise).clamp(-1.0, 1.0)
             }
         };
         critics.target_q_value(&inputs.states.flatten(0, 1), &actions.flatten(0, 1)) // [B · T]
     });
     Vec::try_from(values.to_device(tch::Device::Cpu)).expect("values are f32")
+}
+
+/// Normal noise for the actions of a part of a batch, a part of the whole batch's: `[B, T, A]` → `[B, T, A]`.
+fn noise_of(part: &BatchRows, actions: &Tensor) -> Tensor {
+    let (_, steps, width) = actions.size3().expect("[B, T, A]");
+    let whole = Tensor::randn([part.batch as i64, steps, width], (actions.kind(), actions.device()));
+    whole.narrow(0, part.rows.start as i64, part.rows.len() as i64)
 }
 
 /// What the critics are to learn, and in which slots: those whose successor is in the window, or that have
@@ -176,6 +196,7 @@ fn targets(windows: &Windows, worth: &[f32], return_scale: f32, settings: &Td3Od
 
 #[cfg(test)]
 mod tests {
+    use eva_rl_agents::ranks::OneRank;
     use eva_rl_envs::Phase;
 
     use super::*;
@@ -219,7 +240,7 @@ mod tests {
     fn the_scale_of_the_values_changes_nothing_and_more_worth_is_more() {
         let gradient = |scale: f64| -> Vec<f32> {
             let values = Tensor::from_slice(&[1.0f32, -3.0]).set_requires_grad(true);
-            scaled_q_value(&(&values * scale)).backward();
+            scaled_q_value(&(&values * scale), 1.0, &OneRank).backward();
             Vec::try_from(values.grad()).unwrap()
         };
         assert_eq!(gradient(1.0), [0.25, 0.25]);
