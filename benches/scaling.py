@@ -1,6 +1,8 @@
-"""Measure one rank and two, a thread each: offline updates, online rounds, evaluation and EVA.
+"""Measure one rank and two, each bound to a core and with a thread: offline updates, online rounds, evaluation and EVA.
 
     .venv/bin/python benches/scaling.py --binary target/release/eva-rl --mpirun .mpi/bin/mpirun
+
+The policies are decision transformers of HalfCheetah: the one of policies/, and two with random weights that are larger.
 """
 
 import argparse
@@ -13,67 +15,119 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+ENV = ["--env", "HalfCheetah-v5", "--env-kwarg", "max_episode_steps=100"]
+
+PRETRAIN = """
+seed = 1
+[policy.new]
+hidden_size = {width}
+layers = {layers}
+heads = {heads}
+dropout = 0.0
+context_length = 20
+max_episode_length = 1000
+return_scale = 1000.0
+target_return = 500.0
+[data]
+datasets = ["{data}"]
+[loss.behaviour_cloning]
+[optimiser]
+batch_size = 1
+learning_rate = 1e-4
+weight_decay = 0.0
+gradient_clip = 0.25
+schedule = {{ constant = {{ warmup = 0 }} }}
+[offline]
+updates = 1
+[env]
+id = "HalfCheetah-v5"
+num_envs = 1
+kwargs = {{ max_episode_steps = 10 }}
+[evaluation]
+every = 1
+episodes = 1
+[checkpoint]
+every = 1
+"""
 
 CONFIG = """
 seed = 1
 [policy.pretrained]
-path = "{root}/policies/hopper-medium"
+path = "{policy}"
 [data]
 datasets = ["{data}"]
 [adapter.eva]
 rho = 2.0
-tau = 0.999
-max_batches = 60
+tau = 0.9999
+max_batches = 20
 lora = {{ rank = 8, alpha = 8.0, dropout = 0.0 }}
 [loss.online_dt]
 initial_temperature = 0.1
 temperature_learning_rate = 1e-3
 [optimiser]
-batch_size = 64
-learning_rate = 1e-3
+batch_size = {batch}
+learning_rate = 1e-4
 weight_decay = 0.0
 gradient_clip = 0.25
 schedule = {{ constant = {{ warmup = 0 }} }}
 [offline]
 updates = {updates}
-{online}
+[online.odt]
+replay_capacity = 64
+exploration = {{ rounds = {rounds}, updates_per_round = 10, target_return = 500.0 }}
 [env]
-id = "Hopper-v5"
+id = "HalfCheetah-v5"
 num_envs = 16
+kwargs = {{ max_episode_steps = 100 }}
 [evaluation]
 every = 100000
-episodes = {episodes}
+episodes = 2
 [checkpoint]
 every = 100000
 """
 
-ONLINE = """
-[online.odt]
-replay_capacity = 64
-exploration = {{ rounds = {rounds}, updates_per_round = 10, target_return = 3000.0 }}
-"""
 
-
-def run(args, ranks, arguments):
-    launcher = [args.mpirun, "--allow-run-as-root", "--oversubscribe", "-n", str(ranks)]
-    begun = time.perf_counter()
-    out = subprocess.run([*launcher, args.binary, *arguments], capture_output=True, text=True)
+def launch(args, ranks, arguments):
+    command = [args.mpirun, "--allow-run-as-root", "--bind-to", "core", "-n", str(ranks), args.binary, *arguments]
+    out = subprocess.run([*command, "--threads", "1"], capture_output=True, text=True)
     if out.returncode:
         raise SystemExit(out.stderr)
-    return time.perf_counter() - begun
 
 
-def seconds(args, folder, ranks, updates, rounds, episodes):
-    """Seconds of a run; differences of two such leave out what every run begins and ends with."""
-    config, out = folder / "config.toml", folder / "run"
-    online = ONLINE.format(rounds=rounds) if rounds else ""
-    text = CONFIG.format(root=ROOT, data=folder / "data", updates=updates, online=online, episodes=episodes)
+def make(args, folder, width, layers, heads):
+    """A policy of this size with random weights, and its folder."""
+    config, run = folder / "pretrain.toml", folder / f"policy-{layers}x{width}"
+    config.write_text(PRETRAIN.format(width=width, layers=layers, heads=heads, data=folder / "data"))
+    launch(args, 1, ["train", str(config), "--out", str(run)])
+    return run / "best" / "policy"
+
+
+def train(args, folder, ranks, policy, batch, updates, rounds=2):
+    """Seconds of EVA's search, of an offline update, and of an online round with ten updates."""
+    config, run = folder / "config.toml", folder / "run"
+    text = CONFIG.format(policy=policy, data=folder / "data", batch=batch, updates=updates, rounds=rounds)
     config.write_text(text)
-    shutil.rmtree(out, ignore_errors=True)
-    taken = run(args, ranks, ["train", str(config), "--out", str(out), "--threads", "1"])
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    eva = [line["value"] for line in lines if line["tag"] == "time/initialisation"]
-    return taken, eva[0] if eva else float("nan")
+    shutil.rmtree(run, ignore_errors=True)
+    launch(args, ranks, ["train", str(config), "--out", str(run)])
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    at = {line["step"]: line["wall_secs"] for line in lines if line["tag"] == "train/loss"}
+    (eva,) = (line["value"] for line in lines if line["tag"] == "time/initialisation")
+    last = updates + 10 * rounds
+    offline, online = (at[updates] - at[10]) / (updates - 10), (at[last] - at[updates]) / rounds
+    batches = sum(line["tag"] == "eva/converged_fraction" for line in lines)
+    gave = [line["value"] for line in lines if line["tag"] == "time/communicated_bytes" and line["step"] == 0]
+    times = {"EVA's search": eva, "an offline update": offline, "an online round": online}
+    return times, batches, gave[0] if gave else 0
+
+
+def evaluate(args, ranks, policy, episodes):
+    """Seconds of so many episodes, less what the command begins and ends with."""
+    took = []
+    for count in (ranks, episodes):
+        begun = time.perf_counter()
+        launch(args, ranks, ["evaluate", str(policy), *ENV, "--episodes", str(count), "--num-envs", "16"])
+        took.append(time.perf_counter() - begun)
+    return {f"{episodes} episodes": took[1] - took[0]}
 
 
 def main():
@@ -81,29 +135,32 @@ def main():
     parser.add_argument("--binary", default=str(ROOT / "target/release/eva-rl"))
     parser.add_argument("--mpirun", default=str(ROOT / ".mpi/bin/mpirun"))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--updates", type=int, default=200)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        collect = ["collect", "--env", "Hopper-v5", "--policy", str(ROOT / "policies/hopper-medium")]
-        run(args, 1, [*collect, "--episodes", "32", "--out", str(folder / "data")])
-        kinds = {
-            "offline updates": ((0, 0, 1), (args.updates, 0, 1)),
-            "online rounds": ((1, 1, 1), (1, 9, 1)),
-            "evaluation": ((0, 0, 16), (0, 0, 160)),
-        }
-        eva = {1: [], 2: []}
-        for kind, (little, much) in kinds.items():
+        small = ROOT / "policies/half-cheetah-medium"
+        launch(args, 1, ["collect", *ENV, "--policy", str(small), "--episodes", "64", "--out", str(folder / "data")])
+        print("| policy | what | one rank, s | two ranks, s | gain |\n|---|---|---|---|---|", flush=True)
+        travels = []
+        for label, layers, width, policy, batch, updates, episodes in (
+            ("policies/half-cheetah-medium, 2 × 64", 2, 64, small, 64, 110, 128),
+            ("4 × 256", 4, 256, make(args, folder, 256, 4, 4), 32, 30, 64),
+            ("4 × 512, as the paper's", 4, 512, make(args, folder, 512, 4, 8), 16, 20, 32),
+        ):
             found = {1: [], 2: []}
             for _ in range(args.repeats):
-                for ranks in (1, 2):
-                    (less, at_less), (more, at_more) = (seconds(args, folder, ranks, *some) for some in (little, much))
-                    found[ranks].append(more - less)
-                    eva[ranks] += [at_less, at_more]
-            one, two = (statistics.median(found[ranks]) for ranks in (1, 2))
-            print(f"{kind}: one rank {one:.2f} s, two {two:.2f} s, {one / two:.2f}x", flush=True)
-        one, two = (statistics.median(eva[ranks]) for ranks in (1, 2))
-        print(f"EVA's initialisation: one rank {one:.2f} s, two {two:.2f} s, {one / two:.2f}x")
+                for ranks, took in found.items():
+                    trained, batches, gave = train(args, folder, ranks, policy, batch, updates)
+                    took.append(trained | evaluate(args, ranks, policy, episodes))
+            for what in found[1][0]:
+                one, two = (statistics.median(took[what] for took in found[ranks]) for ranks in (1, 2))
+                print(f"| {label}, batches of {batch} | {what} | {one:.3f} | {two:.3f} | {one / two:.2f}x |", flush=True)
+            # Inputs of c_attn, attn.c_proj, mlp.c_fc and mlp.c_proj; 20 steps of three tokens.
+            rows = batches * batch / 2 * 20 * 3
+            travels.append((label, batches, gave, rows * layers * (3 * width + 4 * width) * 4))
+        print("\n| policy | batches | EVA's sums, MB a rank | activations as PEFT gathers them, MB a rank |\n|---|---|---|---|")
+        for label, batches, gave, gathered in travels:
+            print(f"| {label} | {batches} | {gave / 1e6:.2f} | {gathered / 1e6:.1f} |")
 
 
 if __name__ == "__main__":

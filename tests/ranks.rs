@@ -190,6 +190,39 @@ fn every_algorithm_trains_on_three_ranks_as_on_one() {
 }
 
 #[test]
+fn sharded_replays_go_on_from_a_checkpoint_on_any_number_of_ranks() {
+    let bench = bench();
+    let settings = ["checkpoint.every=20", "env.num_envs=3", "ranks.replay=\"sharded\""].map(str::to_owned);
+    train(&bench, 2, "adapt.toml", "whole", &settings);
+    let replay = |run: &str| {
+        let path = bench.path(run).join("checkpoints/00000040/training_state.safetensors");
+        let all = TensorFile::open(&path).unwrap().read_all().unwrap();
+        (Vec::<i64>::try_from(&all["replay.shards"]).unwrap(), all["replay.rewards"].copy())
+    };
+    assert_eq!(replay("whole").0, [3, 2]); // of five
+    for (ranks, out) in [(2, "again"), (3, "three"), (1, "one")] {
+        let from = bench.path("whole").canonicalize().unwrap();
+        assert!(Command::new("cp").arg("-r").arg(from).arg(bench.path(out)).status().unwrap().success());
+        fs::remove_file(bench.path(out).join("README.md")).unwrap();
+        fs::remove_dir_all(bench.path(out).join("checkpoints/00000040")).unwrap();
+        succeed(&bench, ranks, &["train", "--resume", out]);
+    }
+    assert_eq!(difference(&adapter(&bench, "whole", 40), &adapter(&bench, "again", 40)), 0.0);
+    assert_eq!(replay("whole"), replay("again"));
+    assert_eq!(replay("three").0, [2, 2, 1]);
+    // Ranks of which each has its own episodes train otherwise than one that has all.
+    train(&bench, 1, "adapt.toml", "alone", &settings);
+    let found = difference(&adapter(&bench, "alone", 40), &adapter(&bench, "whole", 40));
+    assert!(found > 1e-3, "{found}");
+    // Offline updates are the same, because every rank reads all of the data.
+    let found = difference(&adapter(&bench, "alone", 0), &adapter(&bench, "whole", 0));
+    assert!(found < 1e-5, "{found}");
+    let arguments = ["train", "adapt.toml", "--out", "none", "--set", "ranks.replay=\"sharded\""];
+    let said = String::from_utf8_lossy(&run(&bench, 3, &arguments).stderr).into_owned();
+    assert!(said.contains("`env.num_envs` is 2, and each of 3 ranks keeps the episodes"), "{said}");
+}
+
+#[test]
 fn wrong_input_is_one_rank_s_sentence() {
     let bench = bench();
     let arguments = ["train", "offline.toml", "--out", "none", "--set", "optimiser.batch_size=2"];

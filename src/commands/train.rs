@@ -61,6 +61,11 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     for remark in plan.remarks() {
         tell(&format!("note: {remark}"));
     }
+    if plan.online.is_some() && plan.shards_replay() && !world.is_alone() {
+        tell(
+            "note: each rank keeps its own episodes (`ranks.replay`): what is trained depends on how many ranks there are",
+        );
+    }
     for Torn { folder, reason } in &torn {
         tell(&format!(
             "{reason}; {folder:?} is put aside, and the run goes on from the checkpoint before it"
@@ -89,16 +94,21 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     train(&plan, inputs, &run_dir, &mut recorder, resumed, args.json)
 }
 
-/// Refuses a batch that is too small for so many ranks.
+/// Refuses a run that is too small for so many ranks.
 fn check_ranks(plan: &RunPlan, ranks: usize) -> anyhow::Result<()> {
-    let batch = plan.optimiser.batch_size;
-    if batch < ranks {
-        let text = format!(
+    let (batch, num_envs) = (plan.optimiser.batch_size, plan.env.num_envs);
+    let text = if batch < ranks {
+        format!(
             "`optimiser.batch_size` is {batch}, and {ranks} ranks share it, expected at least one window for each"
-        );
-        return Err(InputError(text).into());
-    }
-    Ok(())
+        )
+    } else if plan.online.is_some() && plan.shards_replay() && num_envs < ranks {
+        format!(
+            "`env.num_envs` is {num_envs}, and each of {ranks} ranks keeps the episodes that it has played (`ranks.replay`), expected at least one environment for each"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(InputError(text).into())
 }
 
 /// The config with its overrides, checked, and what it changes of the run that it goes on with, which stands

@@ -134,6 +134,8 @@ pub(super) struct OnlineContext {
     pub draws: bool,
     /// How the policy acts in exploration.
     pub inference: Inference,
+    /// Whether every rank keeps its own episodes alone.
+    pub shards: bool,
 }
 
 impl OnlineConfig {
@@ -159,7 +161,7 @@ impl OnlineConfig {
 
     /// Checks what types cannot, as a part of `run`.
     pub(super) fn check(&self, run: OnlineContext, checks: &mut Checks) {
-        let OnlineContext { num_envs, draws, inference } = run;
+        let OnlineContext { num_envs, draws, inference, shards } = run;
         match self {
             Self::Odt(odt) => {
                 check_capacity("odt", odt.replay_capacity, num_envs, checks);
@@ -186,6 +188,9 @@ impl OnlineConfig {
                     inference == Inference::Cached,
                     "must be \"cached\" for [online.grpo], which compares likelihoods in the contexts of the cache",
                 );
+                let wanted =
+                    "must be \"replicated\" for [online.grpo], which compares all episodes of a round";
+                checks.relation("ranks.replay", "sharded", !shards, wanted);
                 grpo.check(num_envs, checks);
             }
             Self::FilteredBc(bc) => {

@@ -68,6 +68,21 @@ pub struct RanksConfig {
     /// Whether several ranks of a machine may compute on one GPU, where it has fewer than ranks.
     #[serde(default)]
     pub share_devices: bool,
+    /// Which episodes of exploration a rank's replay holds.
+    #[serde(default)]
+    pub replay: ReplayConfig,
+}
+
+/// Which episodes of exploration a rank's replay holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayConfig {
+    /// Those of all ranks: what is trained does not depend on how many there are, but for rounding.
+    #[default]
+    Replicated,
+    /// Its own alone, with its part of the capacity, where they are large: what is trained depends on how many ranks there
+    /// are.
+    Sharded,
 }
 
 fn default_rank_timeout() -> u64 {
@@ -397,6 +412,7 @@ impl RunConfig {
                 num_envs: self.env.num_envs,
                 draws: matches!(self.loss, LossConfig::OnlineDt(_)),
                 inference: self.rollout.inference,
+                shards: self.ranks.as_ref().is_some_and(|ranks| ranks.replay == ReplayConfig::Sharded),
             };
             online.check(context, checks);
         }
@@ -430,6 +446,11 @@ impl RunConfig {
             "`optimiser.schedule.{name}.warmup` is {warmup}, and the run has {total} updates: the learning rate never reaches its peak, it ends at {:.1}% of it",
             100.0 * total as f64 / warmup as f64
         )]
+    }
+
+    /// Whether every rank keeps the episodes that it has played, and no others.
+    pub fn shards_replay(&self) -> bool {
+        self.ranks.as_ref().is_some_and(|ranks| ranks.replay == ReplayConfig::Sharded)
     }
 
     /// How the run's `update` steps, which counts from 0: online by a rate of its own, where there is one.

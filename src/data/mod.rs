@@ -30,7 +30,7 @@ pub use images::Images;
 pub use minari_write::write;
 pub use minari_write::{DatasetFacts, RecordedEnv, write_episodes};
 pub use named::read_named;
-pub use packed::{pack, unpack};
+pub use packed::{pack, pack_list, pack_outcome, unpack, unpack_list, unpack_outcome};
 pub use reading::{OnBadEpisode, Reading};
 pub use replay::Replay;
 pub use spool::Spool;

@@ -4,7 +4,7 @@ use eva_rl_envs::Phase;
 
 use super::frames::Frames;
 use super::images::Images;
-use super::trajectory::Trajectory;
+use super::trajectory::{Outcome, Trajectory};
 
 /// Numbers that stand before an episode's own.
 const HEAD: usize = 9;
@@ -68,6 +68,46 @@ pub fn unpack(bytes: &[u8]) -> Option<Trajectory> {
     Some(Trajectory { observations, images, actions, rewards, infos, end, succeeded })
 }
 
+/// What an episode came to.
+pub fn pack_outcome(outcome: &Outcome) -> Vec<u8> {
+    let Outcome { total_return, steps, end, succeeded } = outcome;
+    let end = ENDS.iter().position(|known| known == end).expect("all ends are listed");
+    let success = SUCCESSES.iter().position(|known| known == succeeded).expect("all are listed");
+    [total_return.to_bits(), *steps as u64, end as u64, success as u64]
+        .iter()
+        .flat_map(|x| x.to_le_bytes())
+        .collect()
+}
+
+/// What was packed; none where the bytes are no such.
+pub fn unpack_outcome(bytes: &[u8]) -> Option<Outcome> {
+    let ([total_return, steps, end, success], []) = bytes.as_chunks::<8>() else { return None };
+    let number = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    Some(Outcome {
+        total_return: f64::from_bits(number(total_return)),
+        steps: number(steps) as usize,
+        end: *ENDS.get(number(end) as usize)?,
+        succeeded: *SUCCESSES.get(number(success) as usize)?,
+    })
+}
+
+/// Several pieces, each after its length.
+pub fn pack_list(pieces: &[Vec<u8>]) -> Vec<u8> {
+    pieces.iter().flat_map(|piece| [&(piece.len() as u64).to_le_bytes()[..], piece].concat()).collect()
+}
+
+/// The pieces that were packed; none where the bytes are no such.
+pub fn unpack_list(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut pieces = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (piece, others) = rest.split_at_checked(u64::from_le_bytes(*length) as usize)?;
+        pieces.push(piece.to_vec());
+        bytes = others;
+    }
+    Some(pieces)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +134,22 @@ mod tests {
             assert_eq!(unpack(&bytes[..bytes.len() - 5]), None);
             assert_eq!(unpack(&bytes[..20]), None);
         }
+    }
+
+    #[test]
+    fn outcomes_and_lists_are_the_same_again_and_pieces_of_them_are_none() {
+        for (end, succeeded) in
+            [(Phase::Terminated, None), (Phase::Truncated, Some(true)), (Phase::Lost, Some(false))]
+        {
+            let outcome = Outcome { total_return: -1.5, steps: 7, end, succeeded };
+            let bytes = pack_outcome(&outcome);
+            assert_eq!(unpack_outcome(&bytes), Some(outcome));
+            assert_eq!(unpack_outcome(&bytes[1..]), None);
+        }
+        let pieces = vec![vec![1, 2], Vec::new(), vec![3]];
+        let bytes = pack_list(&pieces);
+        assert_eq!(unpack_list(&bytes), Some(pieces));
+        assert_eq!(unpack_list(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(unpack_list(&[]), Some(Vec::new()));
     }
 }

@@ -24,6 +24,8 @@ pub struct Replay {
     with_previous: bool,
     /// The steps at which parts end, where as many windows are drawn from each part.
     part_ends: Vec<usize>,
+    /// Whether it is one rank's shard.
+    shard: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ impl Replay {
             spans_episodes: false,
             with_previous: false,
             part_ends: Vec::new(),
+            shard: false,
         }
     }
 
@@ -106,6 +109,25 @@ impl Replay {
         }
     }
 
+    /// The shard of one of `size` ranks of a replay without parts: its part of the capacity, and every trajectory whose number, from the
+    /// oldest, is its own modulo the ranks; or those that were its own in shards of these `lengths`, one after another.
+    pub fn shard(self, rank: usize, size: usize, lengths: &[usize]) -> Self {
+        let capacity = self.capacity.saturating_sub(rank).div_ceil(size);
+        let before: usize = lengths.iter().take(rank).sum();
+        let is_own = |number: usize| match lengths.get(rank) {
+            Some(length) if lengths.len() == size => (before..before + length).contains(&number),
+            _ => number % size == rank,
+        };
+        let numbered = self.held.into_iter().enumerate();
+        let own = numbered.filter(|(number, _)| is_own(*number)).map(|(_, held)| held).collect();
+        Self { capacity, held: own, shard: true, ..self }
+    }
+
+    /// Whether it is one rank's shard, and what all hold is that of all ranks.
+    pub fn is_shard(&self) -> bool {
+        self.shard
+    }
+
     /// Gives the trajectories back, oldest first.
     pub fn into_trajectories(self) -> Vec<Trajectory> {
         self.held.into_iter().map(|held| held.trajectory).collect()
@@ -153,37 +175,55 @@ impl Replay {
     /// `batch` windows of `steps` steps, as the original decision transformer draws them: a trajectory
     /// by its length, a start uniform within it, what is missing padded on the left.
     pub fn sample(&self, batch: usize, steps: usize, rng: &mut impl Rng) -> Windows {
-        let total = self.steps();
-        assert!(total > 0, "windows are drawn from at least one step");
+        self.windows(&self.starts(batch, rng), steps)
+    }
+
+    /// The steps at which the windows of [`Replay::sample`] begin, counted over the trajectories.
+    pub fn starts(&self, batch: usize, rng: &mut impl Rng) -> Vec<usize> {
+        assert!(self.steps() > 0, "windows are drawn from at least one step");
         // A uniform step among all steps is a trajectory by its length and a uniform start in it.
         let parts = self.parts();
-        let starts: Vec<usize> = (0..batch)
-            .map(|_| {
-                let part = if parts.len() == 1 { 0 } else { rng.gen_range(0..parts.len()) };
-                rng.gen_range(parts[part].clone())
-            })
-            .collect();
-        self.windows(&starts, steps)
+        let draw = |_| {
+            let part = if parts.len() == 1 { 0 } else { rng.gen_range(0..parts.len()) };
+            rng.gen_range(parts[part].clone())
+        };
+        (0..batch).map(draw).collect()
+    }
+
+    /// The step at which each trajectory ends, counted over all.
+    fn ends(&self) -> Vec<usize> {
+        let ends = self.held.iter().scan(0, |total, held| {
+            *total += held.trajectory.len();
+            Some(*total)
+        });
+        ends.collect()
+    }
+
+    /// The step at which what a window may show ends, after each of these starts.
+    fn ends_of_windows(&self, starts: &[usize], ends: &[usize]) -> Vec<usize> {
+        let parts = if self.spans_episodes { self.parts() } else { Vec::new() };
+        let end = |step: &usize| match parts.iter().find(|part| part.contains(step)) {
+            Some(part) => part.end,
+            None => ends[ends.partition_point(|end| *end <= *step)],
+        };
+        starts.iter().map(end).collect()
+    }
+
+    /// The real steps of the windows of `steps` steps that begin at these.
+    pub fn real_steps(&self, starts: &[usize], steps: usize) -> usize {
+        let last = self.ends_of_windows(starts, &self.ends());
+        starts.iter().zip(last).map(|(start, end)| steps.min(end - start)).sum()
     }
 
     /// The windows of `steps` steps that begin at these of all steps, counted over the trajectories.
     pub fn windows(&self, starts: &[usize], steps: usize) -> Windows {
-        let mut ends = Vec::with_capacity(self.held.len());
-        let mut total = 0;
-        for held in &self.held {
-            total += held.trajectory.len();
-            ends.push(total);
-        }
+        let ends = self.ends();
         let windows = Windows::new(starts.len(), steps, self.observation_width, self.action_width);
         let image_size = self.held.front().map_or(0, |held| held.trajectory.images.size());
         let mut windows = windows.with_images(image_size).with_previous(self.with_previous);
-        let parts = if self.spans_episodes { self.parts() } else { Vec::new() };
-        for (row, &step) in starts.iter().enumerate() {
+        let last = self.ends_of_windows(starts, &ends);
+        for (row, (&step, end)) in starts.iter().zip(last).enumerate() {
             let mut index = ends.partition_point(|end| *end <= step);
-            let end = match parts.iter().find(|part| part.contains(&step)) {
-                Some(part) => part.end,
-                None => ends[index],
-            };
             windows.set_total(row, self.held[index].returns_to_go[0]);
             let mut slot = steps - steps.min(end - step);
             let mut start = step - (ends[index] - self.held[index].trajectory.len());
@@ -383,5 +423,38 @@ mod tests {
         let capped = |to_go: f32| to_go.min(8.5);
         let windows = replay.windows(&[1], 2).conditioned_on(10.0, capped); // 3 were earned: 7 more than that
         assert_eq!(windows.returns_to_go, [8.5, 8.0]);
+    }
+
+    #[test]
+    fn real_steps_are_those_that_windows_show() {
+        for spans_episodes in [false, true] {
+            let replay = Replay { spans_episodes, ..replay(3, &[(10.0, 3), (20.0, 2), (30.0, 1)]) };
+            for start in 0..6 {
+                let shown = replay.windows(&[start], 4).mask.iter().filter(|real| **real).count();
+                assert_eq!(replay.real_steps(&[start], 4), shown, "{start}");
+            }
+            assert_eq!(replay.real_steps(&[2, 5], 4), if spans_episodes { 4 + 1 } else { 1 + 1 });
+        }
+    }
+
+    #[test]
+    fn shards_are_dealt_out_or_are_those_of_a_checkpoint() {
+        let firsts = |replay: &Replay| -> Vec<f32> {
+            replay.trajectories().map(|trajectory| trajectory.observations.row(0, 1)[0]).collect()
+        };
+        for (lengths, wanted) in [
+            (&[][..], [vec![1.0, 3.0, 5.0], vec![2.0, 4.0]]),
+            (&[3, 2][..], [vec![1.0, 2.0, 3.0], vec![4.0, 5.0]]),
+            (&[2, 2, 1][..], [vec![1.0, 3.0, 5.0], vec![2.0, 4.0]]), // of another number of ranks
+        ] {
+            for (rank, wanted) in wanted.into_iter().enumerate() {
+                let all = replay(5, &[1.0, 2.0, 3.0, 4.0, 5.0].map(|first| (first, 1)));
+                let mut shard = all.shard(rank, 2, lengths);
+                assert_eq!(firsts(&shard), wanted);
+                // Its capacity is its part of the whole.
+                (0..9).for_each(|_| shard.push(trajectory(9.0, 1)));
+                assert_eq!(firsts(&shard).len(), [3, 2][rank]);
+            }
+        }
     }
 }

@@ -25,7 +25,7 @@ pub struct Trajectory {
 }
 
 /// What an episode came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
     /// Undiscounted sum of its rewards.
     pub total_return: f64,

@@ -108,11 +108,6 @@ impl Windows {
         self.batch
     }
 
-    /// Steps that are real.
-    pub fn real_steps(&self) -> usize {
-        self.mask.iter().filter(|real| **real).count()
-    }
-
     /// These windows alone.
     pub fn part(&self, windows: Range<usize>) -> Self {
         fn rows<T: Clone>(all: &[T], windows: &Range<usize>, batch: usize) -> Vec<T> {

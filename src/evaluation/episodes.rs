@@ -9,7 +9,7 @@ use eva_rl_envs::{ActionSpace, EnvSpec, Kwargs, Phase, ReferenceScores, Success,
 use serde::{Deserialize, Serialize};
 
 use crate::config::RunPlan;
-use crate::data::{Outcome, Trajectory};
+use crate::data::Outcome;
 use crate::rollout::{self, ActionSelection, Actions, Inference, PolicyActor, Prompt, RolloutResult};
 use crate::support::errors::InputError;
 
@@ -136,8 +136,7 @@ pub struct Task {
 impl Evaluation {
     /// Sums up what was played, at least one episode.
     pub fn of(played: &RolloutResult, spec: &EnvSpec) -> Self {
-        let outcomes: Vec<Outcome> = played.episodes.iter().map(Trajectory::outcome).collect();
-        Self::of_outcomes(&outcomes, played.lost, spec)
+        Self::of_outcomes(&played.outcomes, played.lost, spec)
     }
 
     /// Sums up what episodes came to, of which there is at least one, and how many were lost.
@@ -190,7 +189,7 @@ impl Evaluation {
     }
 
     /// The episodes of several tasks together; success and score are means over tasks.
-    fn over(episodes: Vec<Trajectory>, tasks: &[TaskEvaluation], spec: &EnvSpec) -> Self {
+    fn over(outcomes: &[Outcome], tasks: &[TaskEvaluation], spec: &EnvSpec) -> Self {
         let mean = |of: fn(&Evaluation) -> Option<f64>| {
             let each: Option<Vec<f64>> = tasks.iter().map(|task| of(&task.found)).collect();
             each.map(|each| each.iter().sum::<f64>() / each.len() as f64)
@@ -202,7 +201,7 @@ impl Evaluation {
             reference_scores: None,
             inference: tasks.first().and_then(|task| task.found.inference),
             actions: tasks.first().and_then(|task| task.found.actions),
-            ..Self::of(&RolloutResult { episodes, lost, timings: Vec::new() }, spec)
+            ..Self::of_outcomes(outcomes, lost, spec)
         }
     }
 
@@ -295,15 +294,15 @@ pub fn evaluate_tasks(
         let played = rollout::play(env, &mut play.actor(&spec.action), episodes, seed, play.ranks)?;
         let evaluation = Evaluation::of_policy(&played, &spec, &play);
         found.push(TaskEvaluation { env: id.clone(), kwargs: kwargs.clone(), found: evaluation });
-        all.extend(played.episodes);
+        all.extend(played.outcomes);
     }
-    Ok((Evaluation::over(all, &found, env.spec()), found))
+    Ok((Evaluation::over(&all, &found, env.spec()), found))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Images;
+    use crate::data::{Images, Trajectory};
 
     fn episode(rewards: &[f32], end: Phase) -> Trajectory {
         Trajectory {
@@ -318,7 +317,8 @@ mod tests {
     }
 
     fn sum_up(episodes: Vec<Trajectory>, spec: &EnvSpec) -> Evaluation {
-        Evaluation::of(&RolloutResult { episodes, lost: 0, timings: Vec::new() }, spec)
+        let outcomes: Vec<Outcome> = episodes.iter().map(Trajectory::outcome).collect();
+        Evaluation::of_outcomes(&outcomes, 0, spec)
     }
 
     #[test]
@@ -340,7 +340,8 @@ mod tests {
             found: sum_up(episodes.to_vec(), &spec),
         };
         let tasks = [task(&[fails.clone(), lasts.clone()]), task(&[lasts.clone(), lasts.clone()])];
-        let all = Evaluation::over(vec![fails, lasts.clone(), lasts.clone(), lasts], &tasks, &spec);
+        let all = [fails, lasts.clone(), lasts.clone(), lasts].map(|episode| episode.outcome());
+        let all = Evaluation::over(&all, &tasks, &spec);
         assert_eq!((all.success_rate, all.mean_return, all.episodes), (Some(0.75), 25.0, 4));
     }
 

@@ -75,6 +75,12 @@ metrics! {
     /// Steps of exploration.
     TIMESTEPS = "time/total_timesteps":
         "environment steps of exploration so far";
+    /// What waiting for other ranks takes.
+    COMMUNICATION_SECS = "time/communication":
+        "seconds per update that rank 0 waited for the other ranks, and for what they sent, since the last record";
+    /// What ranks give each other.
+    COMMUNICATED_BYTES = "time/communicated_bytes":
+        "bytes per update that rank 0 gave to sums and gathers since the last record; at step 0 those of the adapters' initialisation";
     /// The loss.
     LOSS = "train/loss":
         "mean of the loss since the last record";

@@ -18,6 +18,6 @@ pub use actor::{ActiveEpisode, Actor};
 pub use actors::{ExpertActor, NoisyActor, RandomActor, ScriptedActor, draw_uniform};
 pub use histories::{Histories, Prompt};
 pub use inference::Inference;
-pub use play::{RolloutResult, make_part, play, play_groups, play_into};
+pub use play::{RolloutResult, gather_episodes, make_part, play, play_groups, play_into};
 pub use policy::PolicyActor;
 pub use selection::{ActionSelection, Actions};

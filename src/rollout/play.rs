@@ -10,16 +10,21 @@ use eva_rl_envs::{BridgeSettings, EnvError, Episodes, Kwargs, VecEnv};
 
 use super::actor::Actor;
 use super::worker::{Keep, Timings, WorkerResult, run_worker};
-use crate::data::{Trajectory, pack, unpack};
+use crate::data::{Outcome, Trajectory, pack, pack_list, pack_outcome, unpack, unpack_list, unpack_outcome};
 use crate::support::progress;
 use crate::support::signals::{Abandoned, unless_abandoned};
+
+/// Why what another rank has sent is refused.
+const NOT_WHOLE: &str = "what another rank has sent of its episodes is not whole";
 
 /// What was played.
 #[derive(Debug)]
 pub struct RolloutResult {
-    /// Whole episodes, by their number.
+    /// This rank's episodes, by their number.
     pub episodes: Vec<Trajectory>,
-    /// Episodes that a worker's failure cut short, and that were played again.
+    /// What the episodes of all ranks came to, by their number.
+    pub outcomes: Vec<Outcome>,
+    /// Episodes of all ranks that a worker's failure cut short, and that were played again.
     pub lost: usize,
     /// Where the time went, a thread each.
     pub timings: Vec<Timings>,
@@ -37,7 +42,7 @@ pub fn make_part(
     eva_rl_envs::make_halves(id, kwargs, own.max(1), bridge)
 }
 
-/// Plays episodes `0..episodes` and gives them in that order, on all ranks.
+/// Plays episodes `0..episodes`, of which each rank gives its own.
 ///
 /// Rank r of R plays episodes r, r + R, r + 2·R, …; of its N environments each plays every N-th of these, so the first to
 /// finish are not favoured. An episode depends on its number and `seed`, not on R, on N or on threads. Where the run is
@@ -68,40 +73,41 @@ pub fn play_groups(
         Ok(())
     };
     let played = play_into(env, actor, episodes, seed, group, &keep, ranks);
-    let mut whole = whole.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let own = whole.into_inner().unwrap_or_else(PoisonError::into_inner);
     let played = unless_abandoned(played)?;
     if ranks.any(played.is_none()) {
         return Err(Abandoned.into());
     }
     let (lost, timings) = played.expect("no rank has abandoned its episodes");
-    let lost = gather(&mut whole, lost, ranks)?;
-    let whole = whole.into_iter();
-    let whole = whole.map(|episode| episode.expect("every episode was played to its end"));
-    Ok(RolloutResult { episodes: whole.collect(), lost, timings })
+    let own = own.into_iter().skip(ranks.rank()).step_by(ranks.size());
+    let own: Vec<Trajectory> =
+        own.map(|episode| episode.expect("every episode was played to its end")).collect();
+    let outcomes: Vec<_> = own.iter().map(|episode| pack_outcome(&episode.outcome())).collect();
+    let outcomes = gather(&outcomes, ranks)?;
+    let outcomes: Option<Vec<Outcome>> = outcomes.iter().map(|bytes| unpack_outcome(bytes)).collect();
+    let outcomes = outcomes.context(NOT_WHOLE)?;
+    Ok(RolloutResult { episodes: own, outcomes, lost: ranks.count(lost), timings })
 }
 
-/// Gives every rank the episodes of all, and how many all have lost, of which this one lost `lost`.
-fn gather(whole: &mut [Option<Trajectory>], lost: usize, ranks: &dyn Ranks) -> anyhow::Result<usize> {
+/// The episodes of all ranks by their number, on each, of which these are this one's.
+pub fn gather_episodes(own: Vec<Trajectory>, ranks: &dyn Ranks) -> anyhow::Result<Vec<Trajectory>> {
     if ranks.is_alone() {
-        return Ok(lost);
+        return Ok(own);
     }
-    let mut bytes = Vec::new();
-    for episode in whole.iter().flatten().map(pack) {
-        bytes.extend((episode.len() as u64).to_le_bytes());
-        bytes.extend(episode);
+    let own: Vec<_> = own.iter().map(pack).collect();
+    gather(&own, ranks)?.iter().map(|bytes| unpack(bytes).context(NOT_WHOLE)).collect()
+}
+
+/// What all ranks say of their episodes, by the episodes' numbers.
+fn gather(own: &[Vec<u8>], ranks: &dyn Ranks) -> anyhow::Result<Vec<Vec<u8>>> {
+    let said: Option<Vec<Vec<Vec<u8>>>> =
+        ranks.gather(&pack_list(own)).iter().map(|bytes| unpack_list(bytes)).collect();
+    let mut said: Vec<_> = said.context(NOT_WHOLE)?.into_iter().map(Vec::into_iter).collect();
+    let mut all = Vec::new();
+    while let Some(next) = said[all.len() % ranks.size()].next() {
+        all.push(next);
     }
-    for (rank, bytes) in ranks.gather(&bytes).iter().enumerate().filter(|(rank, _)| *rank != ranks.rank()) {
-        let mut rest = bytes.as_slice();
-        for number in (rank..whole.len()).step_by(ranks.size()) {
-            let next = rest
-                .split_first_chunk()
-                .and_then(|(length, rest)| rest.split_at_checked(u64::from_le_bytes(*length) as usize));
-            let (episode, others) = next.context("an episode that was sent is not whole")?;
-            whole[number] = Some(unpack(episode).context("an episode that was sent is not whole")?);
-            rest = others;
-        }
-    }
-    Ok(ranks.count(lost))
+    Ok(all)
 }
 
 /// The same of this rank's own, where `keep` takes each episode as it ends; gives how many were lost here, and where the

@@ -9,4 +9,4 @@ mod replay_state;
 
 pub use files::FILES;
 pub use folder::{Checkpoint, RunDir, RunState, Torn, Writer};
-pub use replay_state::{replay_state, restore_replay};
+pub use replay_state::{replay_state, restore_replay, shard_lengths};

@@ -5,19 +5,52 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 
 use anyhow::Context;
+use eva_rl_agents::ranks::Ranks;
 use eva_rl_envs::{EnvSpec, Phase};
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use tch::{Kind, Tensor};
 
-use crate::data::{Frames, Images, Replay, Trajectory};
+use crate::data::{Frames, Images, Replay, Trajectory, pack, pack_list, unpack, unpack_list};
 
-/// Every trajectory of a replay, oldest first; images are compressed, because stacked frames of games are small so.
-pub fn replay_state(replay: &Replay) -> Vec<(String, Tensor)> {
+/// The lengths of shards, among a checkpoint's tensors.
+const SHARDS: &str = "replay.shards";
+
+/// Every trajectory of a replay, oldest first; images are compressed, because stacked frames of games are small so. Of
+/// shards the first rank has all, one after another, and the other ranks have nothing.
+pub fn replay_state(replay: &Replay, ranks: &dyn Ranks) -> Vec<(String, Tensor)> {
+    if !replay.is_shard() {
+        return state_of(&replay.trajectories().collect::<Vec<_>>());
+    }
+    let own: Vec<Vec<u8>> = replay.trajectories().map(pack).collect();
+    let own = pack_list(&own);
+    let (mut trajectories, mut lengths) = (Vec::new(), Vec::new());
+    for rank in 0..ranks.size() {
+        let mut shard = if rank == ranks.rank() { own.clone() } else { Vec::new() };
+        ranks.broadcast(rank, &mut shard);
+        if ranks.is_first() {
+            let shard = unpack_list(&shard).expect("a rank sends what it has packed");
+            lengths.push(shard.len() as i64);
+            trajectories
+                .extend(shard.iter().map(|bytes| unpack(bytes).expect("a rank sends what it has packed")));
+        }
+    }
+    let mut state = state_of(&trajectories.iter().collect::<Vec<_>>());
+    state.push((SHARDS.to_owned(), Tensor::from_slice(&lengths)));
+    state
+}
+
+/// How many trajectories each rank's shard had in a checkpoint of shards.
+pub fn shard_lengths(tensors: &HashMap<String, Tensor>) -> Vec<usize> {
+    let lengths = tensors.get(SHARDS).and_then(|lengths| Vec::<i64>::try_from(lengths).ok());
+    lengths.unwrap_or_default().into_iter().map(|length| length.max(0) as usize).collect()
+}
+
+fn state_of(trajectories: &[&Trajectory]) -> Vec<(String, Tensor)> {
     let (mut observations, mut actions, mut rewards) = (vec![], vec![], vec![]);
     let (mut lengths, mut terminated): (Vec<i64>, Vec<bool>) = (vec![], vec![]);
-    for trajectory in replay.trajectories() {
+    for trajectory in trajectories {
         lengths.push(trajectory.len() as i64);
         terminated.push(trajectory.end == Phase::Terminated);
         observations.extend_from_slice(&trajectory.observations.all());
@@ -31,8 +64,8 @@ pub fn replay_state(replay: &Replay) -> Vec<(String, Tensor)> {
         ("replay.actions".to_owned(), Tensor::from_slice(&actions)),
         ("replay.rewards".to_owned(), Tensor::from_slice(&rewards)),
     ];
-    if replay.trajectories().any(|trajectory| trajectory.images.size() > 0) {
-        let (strides, bytes) = compress_images(replay).expect("memory can be written");
+    if trajectories.iter().any(|trajectory| trajectory.images.size() > 0) {
+        let (strides, bytes) = compress_images(trajectories).expect("memory can be written");
         state.push(("replay.image_strides".to_owned(), Tensor::from_slice(&strides)));
         state.push(("replay.images".to_owned(), Tensor::from_slice(&bytes)));
     }
@@ -40,10 +73,10 @@ pub fn replay_state(replay: &Replay) -> Vec<(String, Tensor)> {
 }
 
 /// The images' strides and their compressed bytes, as [`Frames::parts`] has them, of one trajectory after another.
-fn compress_images(replay: &Replay) -> std::io::Result<(Vec<i64>, Vec<u8>)> {
+fn compress_images(trajectories: &[&Trajectory]) -> std::io::Result<(Vec<i64>, Vec<u8>)> {
     let mut strides = Vec::new();
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-    for trajectory in replay.trajectories() {
+    for trajectory in trajectories {
         let frames = trajectory.images.frames();
         let (stride, bytes) = frames.parts();
         strides.push(stride as i64);

@@ -137,7 +137,8 @@ pub fn initialise_adapters(
     run_dir: &RunDir,
     recorder: &mut Recorder,
 ) -> anyhow::Result<Option<(AdapterFolder, AdapterSet)>> {
-    let begun = Instant::now();
+    let (begun, ranks) = (Instant::now(), data.ranks);
+    let before = ranks.traffic();
     seeds::seed_torch(plan.seed, Purpose::Weights, 1);
     let sites = target_sites(plan, policy)?;
     let mut recorded = Ok(());
@@ -171,6 +172,10 @@ pub fn initialise_adapters(
         adapters.replaced.insert(name.clone(), tensor);
     }
     recorder.scalar(metrics::INITIALISATION_SECS, 0, begun.elapsed().as_secs_f64())?;
+    if !ranks.is_alone() {
+        let bytes = ranks.traffic().bytes - before.bytes;
+        recorder.scalar(metrics::COMMUNICATED_BYTES, 0, bytes as f64)?;
+    }
     Ok(Some((folder_facts(plan, policy)?, adapters)))
 }
 

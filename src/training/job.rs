@@ -77,7 +77,7 @@ pub fn train(
         }
         tell(&format!("going on from update {} of {total}", state.updates));
     }
-    let log = RunLog::new(run_dir, recorder, evaluations, &state, total);
+    let log = RunLog::new(run_dir, recorder, evaluations, &state, total, ranks::world());
     let reader = WindowReader::new(&learner);
     let mut run = Run {
         plan,
@@ -175,8 +175,8 @@ fn offline_updates(run: &mut Run, offline: &Replay) -> anyhow::Result<bool> {
         if !run.checkpoint_and_evaluate(Vec::new)? {
             return Ok(false);
         }
-        let windows = run.windows(offline);
-        let (inputs, update_loss) = run.loss(&windows);
+        let part = run.windows(offline);
+        let (inputs, update_loss) = run.loss(&part);
         run.step(&inputs, &update_loss)?;
     }
 }

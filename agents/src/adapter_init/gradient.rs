@@ -42,7 +42,7 @@ pub fn mean_gradients(
         if gradient.defined() { gradient } else { weight.detach().zeros_like() }
     };
     let sums: Vec<Tensor> = sites.iter().map(gradient).collect();
-    sum_over(ranks, &sums);
+    sum_over(ranks, &sums, &mut []);
     let mean = |(site, sum): (&Site, Tensor)| {
         let sum = if site.fan_in_fan_out { sum.tr() } else { sum.flatten(1, -1) };
         (site.module.clone(), sum / f64::from(count))

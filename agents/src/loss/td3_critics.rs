@@ -66,13 +66,14 @@ impl TwinCritics {
         let error =
             |critic: &Critic| critic.q_value(states, actions).mse_loss(targets, Reduction::Sum) / count;
         let loss = (error(&self.critics[0]) + error(&self.critics[1])) / 2.0; // []
-        let found = ranks.sum(loss.double_value(&[]));
+        let mut found = [loss.double_value(&[])];
+        self.optimiser.zero_grad();
+        loss.backward();
+        sum_over(ranks, &self.optimiser.gradients().collect::<Vec<_>>(), &mut found);
+        let [found] = found;
         if !found.is_finite() {
             return Err(format!("the critics' loss is {found}"));
         }
-        self.optimiser.zero_grad();
-        loss.backward();
-        sum_over(ranks, &self.optimiser.gradients().collect::<Vec<_>>());
         match self.optimiser.first_not_finite() {
             Some(parameter) => Err(format!("the gradient of `{parameter}` is not finite")),
             None => Ok(found),

@@ -30,6 +30,11 @@ pub trait Ranks: fmt::Debug + Sync {
     /// Waits until all are here.
     fn barrier(&self);
 
+    /// What the calls above have cost this rank so far.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+
     /// Which of `count` rows are this one's: the ranks' parts lie one behind the other, and their lengths differ by one
     /// at most.
     fn part(&self, count: usize) -> Range<usize> {
@@ -67,6 +72,15 @@ pub trait Ranks: fmt::Debug + Sync {
     }
 }
 
+/// What a rank's calls have cost it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// Seconds that it waited for the others and for what they sent.
+    pub secs: f64,
+    /// Bytes that it gave.
+    pub bytes: u64,
+}
+
 /// A process of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct OneRank;
@@ -93,18 +107,19 @@ impl Ranks for OneRank {
     fn barrier(&self) {}
 }
 
-/// Every tensor `[…]` of f32 becomes its sum over all ranks, in one message.
-pub fn sum_over(ranks: &dyn Ranks, tensors: &[Tensor]) {
+/// Every tensor `[…]` of f32 becomes its sum over all ranks, and so does every number, as f32, in one message.
+pub fn sum_over(ranks: &dyn Ranks, tensors: &[Tensor], numbers: &mut [f64]) {
     if ranks.is_alone() {
         return;
     }
     let flat = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).flatten(0, -1);
-    let mut numbers: Vec<f32> = Vec::new();
+    let mut message: Vec<f32> = numbers.iter().map(|number| *number as f32).collect();
     for tensor in tensors {
-        numbers.extend(Vec::<f32>::try_from(flat(tensor)).expect("they are f32"));
+        message.extend(Vec::<f32>::try_from(flat(tensor)).expect("they are f32"));
     }
-    ranks.sum_f32(&mut numbers);
-    let mut rest = numbers.as_slice();
+    ranks.sum_f32(&mut message);
+    let (sums, mut rest) = message.split_at(numbers.len());
+    numbers.iter_mut().zip(sums).for_each(|(number, sum)| *number = f64::from(*sum));
     for tensor in tensors {
         let (own, others) = rest.split_at(tensor.numel());
         tch::no_grad(|| tensor.shallow_clone().copy_(&Tensor::from_slice(own).view_as(tensor)));

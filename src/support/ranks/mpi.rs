@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use eva_rl_agents::ranks::Ranks;
+use eva_rl_agents::ranks::{Ranks, Traffic};
 use mpi::Threading;
 use mpi::collective::SystemOperation;
 use mpi::datatype::{Equivalence, PartitionMut};
@@ -28,13 +28,22 @@ const LOOK: Duration = Duration::from_millis(250);
 /// MPI itself, until it is finalised.
 static UNIVERSE: Mutex<Option<Universe>> = Mutex::new(None);
 
-static WAIT: Wait = Wait { since: AtomicU64::new(0), timeout_secs: AtomicU64::new(TIMEOUT_SECS) };
+static WAIT: Wait = Wait {
+    since: AtomicU64::new(0),
+    timeout_secs: AtomicU64::new(TIMEOUT_SECS),
+    nanos: AtomicU64::new(0),
+    bytes: AtomicU64::new(0),
+};
 
 /// How long this rank has waited for the others.
 struct Wait {
     /// Milliseconds after the start, from 1; 0 where it does not wait.
     since: AtomicU64,
     timeout_secs: AtomicU64,
+    /// Nanoseconds of all waits that have ended.
+    nanos: AtomicU64,
+    /// Bytes that it gave in them.
+    bytes: AtomicU64,
 }
 
 /// Milliseconds since this was first asked, from 1.
@@ -78,11 +87,14 @@ fn watch(rank: usize) {
     }
 }
 
-/// Does what waits for other ranks.
-fn waiting<T>(call: impl FnOnce(SimpleCommunicator) -> T) -> T {
+/// Does what waits for other ranks, to which this one gives so many bytes.
+fn waiting<T>(bytes: usize, call: impl FnOnce(SimpleCommunicator) -> T) -> T {
+    let begun = Instant::now();
     WAIT.since.store(now(), Ordering::SeqCst);
     let done = call(SimpleCommunicator::world());
     WAIT.since.store(0, Ordering::SeqCst);
+    WAIT.nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    WAIT.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     done
 }
 
@@ -99,7 +111,9 @@ pub fn finalise() {
 fn sum<T: Equivalence + Copy>(numbers: &mut [T]) {
     for piece in numbers.chunks_mut(PIECE) {
         let own = piece.to_vec();
-        waiting(|world| world.all_reduce_into(&own[..], piece, SystemOperation::sum()));
+        waiting(size_of_val(&own[..]), |world| {
+            world.all_reduce_into(&own[..], piece, SystemOperation::sum())
+        });
     }
 }
 
@@ -121,17 +135,22 @@ impl Ranks for Mpi {
     }
 
     fn broadcast(&self, root: usize, bytes: &mut Vec<u8>) {
+        let gives = |bytes: usize| if root == self.rank { bytes } else { 0 };
         let mut length = bytes.len() as u64;
-        waiting(|world| world.process_at_rank(root as i32).broadcast_into(&mut length));
+        waiting(gives(size_of::<u64>()), |world| {
+            world.process_at_rank(root as i32).broadcast_into(&mut length)
+        });
         bytes.resize(length as usize, 0);
         for piece in bytes.chunks_mut(PIECE) {
-            waiting(|world| world.process_at_rank(root as i32).broadcast_into(piece));
+            waiting(gives(piece.len()), |world| {
+                world.process_at_rank(root as i32).broadcast_into(piece);
+            });
         }
     }
 
     fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut lengths = vec![0u64; self.size];
-        waiting(|world| world.all_gather_into(&(bytes.len() as u64), &mut lengths[..]));
+        waiting(size_of::<u64>(), |world| world.all_gather_into(&(bytes.len() as u64), &mut lengths[..]));
         let mut all: Vec<Vec<u8>> =
             lengths.iter().map(|length| Vec::with_capacity(*length as usize)).collect();
         let piece = PIECE / self.size;
@@ -143,7 +162,8 @@ impl Ranks for Mpi {
                 counts.iter().scan(0, |sum, count| Some(std::mem::replace(sum, *sum + count))).collect();
             let mut received = vec![0u8; counts.iter().sum::<i32>() as usize];
             let mut parts = PartitionMut::new(&mut received[..], &counts[..], &starts[..]);
-            waiting(|world| world.all_gather_varcount_into(&bytes[part(bytes.len())], &mut parts));
+            let own = &bytes[part(bytes.len())];
+            waiting(own.len(), |world| world.all_gather_varcount_into(own, &mut parts));
             let mut rest = received.as_slice();
             for (bytes, count) in all.iter_mut().zip(&counts) {
                 let (own, others) = rest.split_at(*count as usize);
@@ -155,6 +175,11 @@ impl Ranks for Mpi {
     }
 
     fn barrier(&self) {
-        waiting(|world| world.barrier());
+        waiting(0, |world| world.barrier());
+    }
+
+    fn traffic(&self) -> Traffic {
+        let nanos = WAIT.nanos.load(Ordering::Relaxed);
+        Traffic { secs: 1e-9 * nanos as f64, bytes: WAIT.bytes.load(Ordering::Relaxed) }
     }
 }

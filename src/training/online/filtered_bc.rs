@@ -11,7 +11,8 @@ use crate::training::session::{Explorer, Run};
 /// Runs to its end.
 pub fn filtered_bc(run: &mut Run, settings: &FilteredBcConfig, offline: Replay) -> anyhow::Result<()> {
     let mut replay = run.replay(settings.replay_capacity, offline)?;
-    while run.checkpoint_and_evaluate(|| replay_state(&replay))? {
+    let ranks = run.ranks;
+    while run.checkpoint_and_evaluate(|| replay_state(&replay, ranks))? {
         if run.round_begins(&settings.exploration) {
             let Some(episodes) = run.explore(&settings.exploration, Explorer::Noisy(settings.noise), 1)?
             else {
@@ -21,8 +22,8 @@ pub fn filtered_bc(run: &mut Run, settings: &FilteredBcConfig, offline: Replay) 
                 replay.push_to_best(episode);
             }
         }
-        let windows = run.windows(&replay);
-        let (inputs, update_loss) = run.loss(&windows);
+        let part = run.windows(&replay);
+        let (inputs, update_loss) = run.loss(&part);
         run.step(&inputs, &update_loss)?;
     }
     Ok(())

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use anyhow::Context as _;
 use eva_rl_agents::loss::sequence_policy_gradient;
 use eva_rl_agents::model::{FusedLora, Inputs};
+use eva_rl_agents::ranks::OneRank;
 use rand::seq::index;
 use tch::{Kind, Tensor};
 
@@ -125,7 +126,7 @@ impl Round {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        let mut state = replay_state(&self.replay);
+        let mut state = replay_state(&self.replay, &OneRank); // it is the same on all
         state.push((BEFORE.to_owned(), self.before.shallow_clone()));
         state
     }

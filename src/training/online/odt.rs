@@ -12,15 +12,16 @@ use crate::training::session::{Explorer, Run};
 /// Runs to its end.
 pub fn odt(run: &mut Run, settings: &OdtConfig, offline: Replay) -> anyhow::Result<()> {
     let mut replay = run.replay(settings.replay_capacity, offline)?;
-    while run.checkpoint_and_evaluate(|| replay_state(&replay))? {
+    let ranks = run.ranks;
+    while run.checkpoint_and_evaluate(|| replay_state(&replay, ranks))? {
         if run.round_begins(&settings.exploration) {
             let Some(episodes) = run.explore(&settings.exploration, Explorer::Sampled, 1)? else { continue };
             for episode in episodes {
                 replay.push(episode); // which relabels it
             }
         }
-        let windows = run.windows(&replay);
-        let (inputs, update_loss) = run.loss(&windows);
+        let part = run.windows(&replay);
+        let (inputs, update_loss) = run.loss(&part);
         run.step(&inputs, &update_loss)?;
     }
     Ok(())

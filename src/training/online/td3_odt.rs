@@ -6,8 +6,6 @@
 //! to what would earn more. The scale by mean|Q₁| is TD3+BC's (arXiv 2106.06860), so that one weight suits
 //! all rewards. Exploration is the greedy action with noise.
 
-use std::ops::Range;
-
 use anyhow::Context;
 use eva_rl_agents::loss::{CriticShape, TwinCritics, polyak_update};
 use eva_rl_agents::model::ForwardContext;
@@ -20,7 +18,7 @@ use crate::data::{Replay, Windows};
 use crate::metrics;
 use crate::run_folder::replay_state;
 use crate::support::seeds::{self, Purpose};
-use crate::training::session::{Explorer, Run};
+use crate::training::session::{BatchPart, Explorer, Run};
 
 /// Before the names of the target policy's weights among a checkpoint's tensors.
 const TARGET: &str = "target_policy.";
@@ -29,8 +27,9 @@ const TARGET: &str = "target_policy.";
 pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyhow::Result<()> {
     let mut replay = run.replay(settings.replay_capacity, offline)?;
     let (mut critics, target) = begin(run, settings)?;
+    let ranks = run.ranks;
     while run.checkpoint_and_evaluate(|| {
-        let mut state = replay_state(&replay);
+        let mut state = replay_state(&replay, ranks);
         state.extend(critics.state());
         state.extend(target_state(&target));
         state
@@ -44,20 +43,18 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
                 replay.push(episode);
             }
         }
-        let windows = run.windows(&replay);
-        let rows = run.ranks.part(windows.count());
-        let own = windows.part(rows.clone());
+        let part = run.windows(&replay);
         let target_return = run.exploration_target(&settings.exploration);
-        let asking = own.clone().conditioned_on(target_return, |to_go| run.conditioning.capped(to_go));
+        let asking =
+            part.windows.clone().conditioned_on(target_return, |to_go| run.conditioning.capped(to_go));
         let asking = run.conditioning.inputs(&asking.view());
 
-        let disturbed = BatchRows { rows, batch: windows.count() };
-        let worth = target_values(&target, &critics, &asking, &disturbed, settings); // of each of the B·T slots
-        let known = targets(&own, &worth, run.conditioning.return_scale, settings);
+        let worth = target_values(&target, &critics, &asking, &part, settings); // of each of the B·T slots
+        let known = targets(&part.windows, &worth, run.conditioning.return_scale, settings);
         let (slots, wanted): (Vec<i64>, Vec<f32>) = known.into_iter().unzip();
         let (slots, device) = (Tensor::from_slice(&slots), run.learner.policy.device());
         let rows = |x: &Tensor, slots: &Tensor| x.flatten(0, 1).index_select(0, &slots.to_device(device));
-        let (inputs, mut update_loss) = run.loss(&windows);
+        let (inputs, mut update_loss) = run.loss(&part);
         let found = critics.differentiate(
             &rows(&inputs.states, &slots),
             &rows(&inputs.actions, &slots),
@@ -72,7 +69,7 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
             let real = inputs.mask.flatten(0, -1).nonzero().squeeze_dim(-1); // [M]
             let actions = rows(&run.learner.mean_actions(&mut update_loss.fused, &asking), &real); // [M, A]
             let values = critics.q_value(&rows(&asking.states, &real), &actions); // [M]
-            update_loss.loss -= scaled_q_value(&values, update_loss.share, run.ranks) * settings.rl_weight;
+            update_loss.loss -= scaled_q_value(&values, part.share, run.ranks) * settings.rl_weight;
             let mean = values.mean(Kind::Float).double_value(&[]) * f64::from(run.conditioning.return_scale);
             update_loss.parts.push((metrics::CRITIC_VALUE, mean));
         }
@@ -95,12 +92,6 @@ pub fn td3_odt(run: &mut Run, settings: &Td3OdtConfig, offline: Replay) -> anyho
 fn scaled_q_value(values: &Tensor, share: f64, ranks: &dyn Ranks) -> Tensor {
     let size = values.detach().abs().mean(Kind::Float).double_value(&[]);
     values.mean(Kind::Float) / ranks.sum(share * size).max(1e-6)
-}
-
-/// A rank's rows of a batch of so many.
-struct BatchRows {
-    rows: Range<usize>,
-    batch: usize,
 }
 
 /// New critics and a target policy, or those of the run's checkpoint.
@@ -141,7 +132,7 @@ fn target_values(
     target: &TransformerPolicy,
     critics: &TwinCritics,
     inputs: &Inputs,
-    part: &BatchRows,
+    part: &BatchPart,
     settings: &Td3OdtConfig,
 ) -> Vec<f32> {
     let values = tch::no_grad(|| {
@@ -162,7 +153,7 @@ fn target_values(
 }
 
 /// Normal noise for the actions of a part of a batch, a part of the whole batch's: `[B, T, A]` → `[B, T, A]`.
-fn noise_of(part: &BatchRows, actions: &Tensor) -> Tensor {
+fn noise_of(part: &BatchPart, actions: &Tensor) -> Tensor {
     let (_, steps, width) = actions.size3().expect("[B, T, A]");
     let whole = Tensor::randn([part.batch as i64, steps, width], (actions.kind(), actions.device()));
     whole.narrow(0, part.rows.start as i64, part.rows.len() as i64)

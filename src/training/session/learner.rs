@@ -68,6 +68,8 @@ pub struct Descent {
     pub grad_norm: f64,
     /// The learning rate.
     pub learning_rate: f64,
+    /// Whether any rank was asked to stop.
+    pub stops: bool,
 }
 
 impl Learner {
@@ -154,7 +156,7 @@ impl Learner {
     }
 
     /// One optimiser step down a loss, and one of the temperature; `update` counts from 0 over the run's `total`. Each
-    /// of `ranks` gives the loss of its part of the batch, and all make the same step.
+    /// of `ranks` gives the loss of its part of the batch, and says whether it `stops`; all make the same step.
     ///
     /// Where a loss or a gradient is not finite nothing moves, and the name of the first such is given.
     pub fn descend(
@@ -164,22 +166,13 @@ impl Learner {
         total: usize,
         settings: &OptimiserConfig,
         ranks: &dyn Ranks,
+        stops: bool,
     ) -> Result<Descent, String> {
         let UpdateLoss { loss, temperature, parts, share, .. } = update_loss;
-        let number = |loss: &Tensor| loss.double_value(&[]);
-        let mut numbers = vec![number(loss), temperature.as_ref().map_or(0.0, number)];
-        numbers.extend(parts.iter().map(|(_, part)| part));
-        if !ranks.is_alone() {
-            numbers.iter_mut().for_each(|number| *number *= share);
-            ranks.sum_f64(&mut numbers);
-        }
-        let (found, of_temperature) = (numbers[0], numbers[1]); // whose gradient that is too
-        if !found.is_finite() {
-            return Err(format!("the loss is {found}"));
-        }
-        if !of_temperature.is_finite() {
-            return Err(format!("the temperature's loss is {of_temperature}"));
-        }
+        let number = |loss: &Tensor| loss.double_value(&[]) * share;
+        let mut numbers =
+            vec![number(loss), temperature.as_ref().map_or(0.0, number), f64::from(u8::from(stops))];
+        numbers.extend(parts.iter().map(|(_, part)| part * share));
         let peak = settings.learning_rate;
         let rate = settings.schedule.learning_rate(peak, update, total);
         self.optimiser.zero_grad();
@@ -195,7 +188,14 @@ impl Learner {
             (loss * *share).backward();
             gradients.extend(optimiser.gradients());
         }
-        sum_over(ranks, &gradients);
+        sum_over(ranks, &gradients, &mut numbers);
+        let (found, of_temperature) = (numbers[0], numbers[1]); // whose gradient that is too
+        if !found.is_finite() {
+            return Err(format!("the loss is {found}"));
+        }
+        if !of_temperature.is_finite() {
+            return Err(format!("the temperature's loss is {of_temperature}"));
+        }
         let grad_norm = self.optimiser.grad_norm();
         if !grad_norm.is_finite() {
             return Err(match self.optimiser.first_not_finite() {
@@ -211,8 +211,8 @@ impl Learner {
         if let Some((allocator, _)) = &mut self.allocator {
             allocator.update(&self.adapters, update);
         }
-        let parts = parts.iter().map(|(metric, _)| *metric).zip(numbers.drain(2..)).collect();
-        Ok(Descent { loss: found, parts, grad_norm, learning_rate: rate })
+        let parts = parts.iter().map(|(metric, _)| *metric).zip(numbers[3..].iter().copied()).collect();
+        Ok(Descent { loss: found, parts, grad_norm, learning_rate: rate, stops: numbers[2] > 0.0 })
     }
 
     /// A checksum of what is trained.

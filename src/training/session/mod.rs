@@ -6,5 +6,5 @@ mod run;
 mod window_reader;
 
 pub use learner::{ADAPTER_SCALE, Learner, UpdateLoss};
-pub use run::{Explorer, Run, RunLog};
+pub use run::{BatchPart, Explorer, Run, RunLog};
 pub use window_reader::WindowReader;

@@ -3,10 +3,11 @@
 mod evaluations;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Instant;
 
 use eva_rl_agents::model::{Conditioning, Inputs, Policy};
-use eva_rl_agents::ranks::Ranks;
+use eva_rl_agents::ranks::{Ranks, Traffic};
 use eva_rl_envs::VecEnv;
 use indicatif::ProgressBar;
 use signal_hook::consts::SIGTERM;
@@ -71,6 +72,21 @@ pub struct RunLog<'a> {
     begun: Instant,
     /// Seconds that earlier parts of the run took.
     earlier_secs: f64,
+    /// What ranks had cost at the last record.
+    traffic: Traffic,
+}
+
+/// This rank's part of the batch of an update.
+#[derive(Debug)]
+pub struct BatchPart {
+    /// Its windows.
+    pub windows: Windows,
+    /// Which rows of the batch they are.
+    pub rows: Range<usize>,
+    /// The windows of the batch.
+    pub batch: usize,
+    /// The share of the batch's real steps that is in them.
+    pub share: f64,
 }
 
 /// How actions are chosen in exploration.
@@ -90,10 +106,12 @@ impl<'a> RunLog<'a> {
         evaluations: Vec<Evaluated>,
         state: &RunState,
         total: usize,
+        ranks: &dyn Ranks,
     ) -> Self {
         let bar = progress::bar(total, "updates").with_position(state.updates as u64);
         let begun = Instant::now();
-        Self { run_dir, recorder, evaluations, bar, begun, earlier_secs: state.elapsed_secs }
+        let (earlier_secs, traffic) = (state.elapsed_secs, ranks.traffic());
+        Self { run_dir, recorder, evaluations, bar, begun, earlier_secs, traffic }
     }
 }
 
@@ -151,11 +169,6 @@ impl Run<'_> {
         }
     }
 
-    /// Looks whether any rank was asked to stop; all look together.
-    fn agree_to_stop(&mut self) {
-        self.stops = self.ranks.any(signals::asked().is_some());
-    }
-
     /// Refuses to go on where what the ranks train is no longer the same.
     fn check_ranks(&self) -> anyhow::Result<()> {
         if self.ranks.is_alone() {
@@ -178,8 +191,8 @@ impl Run<'_> {
         self.state.updates == due
     }
 
-    /// Plays one episode in every environment; each `group` in a row have one start. Nothing where the run is to
-    /// stop, which then stands where it stood: the round is played when the run is resumed.
+    /// Plays one episode in every environment; each `group` in a row have one start. Gives the episodes of all ranks, or
+    /// this one's own where replays are sharded. Nothing where the run is to stop, which then stands where it stood: the round is played when the run is resumed.
     pub fn explore(
         &mut self,
         exploration: &ExplorationConfig,
@@ -214,15 +227,21 @@ impl Run<'_> {
             self.stops = true;
             return Ok(None);
         };
-        let steps: usize = played.episodes.iter().map(Trajectory::len).sum();
+        let steps: usize = played.outcomes.iter().map(|outcome| outcome.steps).sum();
         self.state.env_steps += steps;
         self.state.rounds += 1;
         let speed = steps as f64 / begun.elapsed().as_secs_f64();
         self.record_exploration(&Evaluation::of(&played, self.env.spec()), speed)?;
-        let reached = played.episodes.iter().flat_map(Trajectory::returns_to_go).reduce(f32::max);
+        let reached = played.episodes.iter().flat_map(Trajectory::returns_to_go);
+        let reached = reached.reduce(f32::max).map_or(Vec::new(), |reached| reached.to_le_bytes().to_vec());
+        let reached = self.ranks.gather(&reached).concat();
+        let reached = reached.as_chunks().0.iter().map(|reached| f32::from_le_bytes(*reached));
         self.state.max_return_to_go = self.state.max_return_to_go.into_iter().chain(reached).reduce(f32::max);
         self.learn_what_was_reached();
-        Ok(Some(played.episodes))
+        match self.plan.shards_replay() {
+            true => Ok(Some(played.episodes)),
+            false => Ok(Some(rollout::gather_episodes(played.episodes, self.ranks)?)),
+        }
     }
 
     /// The target return of exploration.
@@ -292,7 +311,8 @@ impl Run<'_> {
         }
     }
 
-    /// A replay that goes on from the run's checkpoint, or begins with the best offline trajectories.
+    /// A replay that goes on from the run's checkpoint, or begins with the best offline trajectories; this rank's shard
+    /// of it where replays are sharded.
     pub fn replay(&mut self, capacity: usize, offline: Replay) -> anyhow::Result<Replay> {
         let (observations, actions) = (self.env.spec().observation_width(), self.env.spec().action.width());
         let mut replay = Replay::new(capacity, observations, actions).read_by(&self.conditioning);
@@ -300,15 +320,24 @@ impl Run<'_> {
         if !restored.or_input()? {
             replay.push_best(offline.into_trajectories());
         }
+        let lengths = crate::run_folder::shard_lengths(&self.saved);
         self.saved.retain(|name, _| !name.starts_with("replay."));
-        Ok(replay)
+        let shards = self.plan.shards_replay() && !self.ranks.is_alone();
+        Ok(if shards { replay.shard(self.ranks.rank(), self.ranks.size(), &lengths) } else { replay })
     }
 
-    /// The windows of the next update; torch draws the update's own noise from here on.
-    pub fn windows(&self, replay: &Replay) -> Windows {
+    /// This rank's windows of the next update; torch draws the update's own noise from here on.
+    pub fn windows(&self, replay: &Replay) -> BatchPart {
+        let (batch, steps) = (self.plan.optimiser.batch_size, self.conditioning.context_length);
         let mut draw = seeds::generator(self.plan.seed, Purpose::UpdateWindows, self.state.updates);
         seeds::seed_torch(self.plan.seed, Purpose::UpdateNoise, self.state.updates);
-        replay.sample(self.plan.optimiser.batch_size, self.conditioning.context_length, &mut draw)
+        // Every rank draws the whole batch, of its shard where it has one, and takes its rows.
+        let starts = replay.starts(batch, &mut draw);
+        let rows = self.ranks.part(batch);
+        let own = replay.real_steps(&starts[rows.clone()], steps);
+        let all = if replay.is_shard() { self.ranks.count(own) } else { replay.real_steps(&starts, steps) };
+        let share = own as f64 / all as f64;
+        BatchPart { windows: replay.windows(&starts[rows.clone()], steps), rows, batch, share }
     }
 
     /// Windows as the policy reads them.
@@ -316,32 +345,25 @@ impl Run<'_> {
         self.reader.read(&self.learner.policy, &self.conditioning, windows)
     }
 
-    /// The inputs of this rank's part of the windows of an update, and the run's loss on it.
-    pub fn loss(&mut self, windows: &Windows) -> (Inputs, UpdateLoss) {
-        if self.ranks.is_alone() {
-            let inputs = self.inputs(windows);
-            let loss = self.learner.loss(&inputs, None);
-            return (inputs, loss);
-        }
-        let rows = self.ranks.part(windows.count());
-        let own = windows.part(rows.clone());
-        let share = own.real_steps() as f64 / windows.real_steps() as f64;
-        let inputs = self.inputs(&own);
-        let loss = self.learner.loss(&inputs, Some(rows));
-        (inputs, UpdateLoss { share, ..loss })
+    /// The inputs of this rank's part of an update's batch, and the run's loss on it.
+    pub fn loss(&mut self, part: &BatchPart) -> (Inputs, UpdateLoss) {
+        let inputs = self.inputs(&part.windows);
+        let loss = self.learner.loss(&inputs, Some(part.rows.clone()));
+        (inputs, UpdateLoss { share: part.share, ..loss })
     }
 
     /// One update down a loss of `inputs`.
     pub fn step(&mut self, inputs: &Inputs, update_loss: &UpdateLoss) -> anyhow::Result<()> {
         let (update, total) = (self.state.updates, self.plan.total_updates());
         let settings = self.plan.optimiser_of(update);
-        let descent = match self.learner.descend(update_loss, update, total, &settings, self.ranks) {
+        let stops = signals::asked().is_some();
+        let descent = match self.learner.descend(update_loss, update, total, &settings, self.ranks, stops) {
             Ok(descent) => descent,
             Err(what) => return Err(self.not_finite(inputs, &what)),
         };
         self.state.updates += 1;
         if !self.ranks.is_alone() {
-            self.agree_to_stop();
+            self.stops = descent.stops;
             if self.state.updates.is_multiple_of(CHECK_EVERY) {
                 self.check_ranks()?;
             }
@@ -357,6 +379,17 @@ impl Run<'_> {
             recorder.scalar(metrics::GRAD_NORM, updates, descent.grad_norm)?;
             for (metric, number) in &descent.parts {
                 recorder.scalar(*metric, updates, *number)?;
+            }
+            if !self.ranks.is_alone() {
+                let (before, now) = (self.log.traffic, self.ranks.traffic());
+                recorder.scalar(
+                    metrics::COMMUNICATION_SECS,
+                    updates,
+                    (now.secs - before.secs) / RECORD_EVERY as f64,
+                )?;
+                let bytes = (now.bytes - before.bytes) as f64 / RECORD_EVERY as f64;
+                recorder.scalar(metrics::COMMUNICATED_BYTES, updates, bytes)?;
+                self.log.traffic = now;
             }
         }
         Ok(())

@@ -64,7 +64,7 @@ fn adaptation_changes_every_adapter_and_leaves_the_base_bit_for_bit() {
     let mut learner = Learner::new(policy, Some((facts, adapters)), &plan);
     for update in 0..10 {
         let update_loss = learner.loss(&inputs, None);
-        learner.descend(&update_loss, update, 10, &plan.optimiser, &OneRank).unwrap();
+        learner.descend(&update_loss, update, 10, &plan.optimiser, &OneRank, false).unwrap();
     }
     for ((name, now), begun) in learner.adapters.parameters().iter().zip(begun) {
         assert_ne!(*now, begun, "{name} did not change");
@@ -144,7 +144,7 @@ fn an_update_that_is_not_finite_changes_nothing() {
     let spoilt = Inputs { states: &good.states * f64::NAN, ..good };
     let update_loss = learner.loss(&spoilt, None);
     assert_eq!(
-        learner.descend(&update_loss, 0, 2, &plan.optimiser, &OneRank).unwrap_err(),
+        learner.descend(&update_loss, 0, 2, &plan.optimiser, &OneRank, false).unwrap_err(),
         "the loss is NaN"
     );
     assert_eq!(numbers(&learner), begun);
@@ -153,12 +153,12 @@ fn an_update_that_is_not_finite_changes_nothing() {
     let update_loss = learner.loss(&good, None);
     let spoilt = update_loss.temperature.as_ref().map(|loss| loss * f64::INFINITY);
     let update_loss = UpdateLoss { temperature: spoilt, ..update_loss };
-    let said = learner.descend(&update_loss, 0, 2, &plan.optimiser, &OneRank).unwrap_err();
+    let said = learner.descend(&update_loss, 0, 2, &plan.optimiser, &OneRank, false).unwrap_err();
     assert!(said.starts_with("the temperature's loss is "), "{said}");
     assert_eq!(numbers(&learner), begun);
 
     let update_loss = learner.loss(&good, None);
-    learner.descend(&update_loss, 0, 2, &plan.optimiser, &OneRank).unwrap();
+    learner.descend(&update_loss, 0, 2, &plan.optimiser, &OneRank, false).unwrap();
     let moved = numbers(&learner);
     let changed = |wanted: &str| {
         let now = moved.iter().zip(&begun).find(|((name, _), _)| name == wanted);
@@ -187,7 +187,7 @@ fn full_fine_tuning_changes_the_policy_and_frozen_copies_do_not_follow() {
     let mut learner = Learner::new(policy, None, &plan);
     let acting = learner.acting();
     let update_loss = learner.loss(&inputs, None);
-    learner.descend(&update_loss, 0, 1, &plan.optimiser, &OneRank).unwrap();
+    learner.descend(&update_loss, 0, 1, &plan.optimiser, &OneRank, false).unwrap();
     let name = "encoder.h.0.mlp.c_fc.weight";
     assert_eq!(acting.weights()[name], base().weights()[name]);
     assert_ne!(learner.policy.weights()[name], base().weights()[name]);
