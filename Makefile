@@ -6,7 +6,7 @@ GRAVITIES := 2 4 6 8 10
 # Collects games of the scripted players of Pong and Breakout.
 ATARI := tools/data/atari_data.sh $(PROGRAM)
 
-.PHONY: demo demo-pixels new-embodiment test mpi test-mpi scaling rank-kills book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
+.PHONY: demo demo-pixels new-embodiment test mpi test-mpi scaling network rank-kills book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
 	metaworld-pretrain-discretised metaworld-discretised-mt40 metaworld-discretised-rates metaworld-discretised \
 	babyai-data babyai-pretrain babyai pixels-data pixels-pretrain pixels interop peers threads faults eva-cost clean
@@ -326,8 +326,13 @@ faults: build
 scaling: mpi .venv
 	.venv/bin/python benches/scaling.py --binary $(PROGRAM) --mpirun $(MPIRUN)
 
+# What an update of two ranks waits for a network between them; needs root.
+network: mpi .venv
+	.venv/bin/python benches/network.py --binary $(PROGRAM) --mpirun $(MPIRUN)
+
 rank-kills: mpi datasets/pendulum-g14-v0
-	$(PYTHON) tools/reliability/rank_kills.py --binary $(PROGRAM) --mpirun $(MPIRUN) --kills 20
+	$(PYTHON) tools/reliability/rank_kills.py --binary $(PROGRAM) --mpirun $(MPIRUN) --kills 20 --ranks 2
+	$(PYTHON) tools/reliability/rank_kills.py --binary $(PROGRAM) --mpirun $(MPIRUN) --kills 20 --ranks 2 3
 
 MPIRUN = $(firstword $(wildcard .mpi/bin/mpirun) mpirun)
 

@@ -6,6 +6,7 @@
 //! | `methods` | every method of adapter initialisation, trained and resumed |
 //! | `policies` | policies of every kind, from every format, and what they may lack |
 //! | `online` | every algorithm of online fine-tuning, stopped within a round too |
+//! | `activations` | EVA of any model whose activations are in files |
 //! | `ranks` | runs on several ranks |
 //! | `rollout` | how policies act: by a cache or by whole windows |
 //! | `stop` | runs that are killed or interrupted, and go on |
@@ -29,6 +30,7 @@
 //! | `faults` | kills, full disks and damaged files |
 //! | `structure`, `imports` | the rules that ARCHITECTURE.md states about the sources |
 
+mod activations;
 mod bad_input;
 #[cfg(target_os = "linux")]
 mod bridge;

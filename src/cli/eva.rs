@@ -156,13 +156,17 @@ impl EvaFlags {
 #[derive(Debug, Args)]
 pub struct EvaArgs {
     /// A policy folder, or hf:OWNER/NAME
-    pub policy: PathBuf,
+    #[arg(required_unless_present = "activations", requires = "data")]
+    pub policy: Option<PathBuf>,
     /// What the policy's files may lack
     #[command(flatten)]
     pub given: GivenArgs,
     /// A Minari dataset: a folder, or minari:NAMESPACE/NAME
-    #[arg(long, value_name = "DATASET")]
-    pub data: PathBuf,
+    #[arg(long, value_name = "DATASET", required_unless_present = "activations", requires = "policy")]
+    pub data: Option<PathBuf>,
+    /// Instead of a policy and a dataset, a folder of any model's activations: safetensors shards and sites.json
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["policy", "data", "statistics", "task", "tokens", "patches", "dora"])]
+    pub activations: Option<PathBuf>,
     /// How faults in the dataset are taken
     #[command(flatten)]
     pub reading: ReadingArgs,

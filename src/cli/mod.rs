@@ -60,6 +60,7 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Initialise an adapter from a dataset's activations, in PEFT's format
     #[command(
+        override_usage = "eva-rl eva <POLICY> --data <DATASET> --out <ADAPTER> [OPTIONS]\n       eva-rl eva --activations <DIR> --out <ADAPTER> [OPTIONS]",
         after_help = "Example:\n  eva-rl eva policies/pendulum --data datasets/pendulum-g14-v0 --rank 4 --out adapters/pendulum-g14"
     )]
     Eva(EvaArgs),

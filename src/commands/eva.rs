@@ -1,10 +1,14 @@
 //! `eva`: EVA initialisation alone, as an adapter that PEFT can go on with.
 
+use std::path::Path;
+
 use eva_rl_agents::adapter::AdapterFolder;
+use eva_rl_agents::adapter_init::eva::EvaOptions;
 use eva_rl_agents::adapter_init::{AdapterMethod, Initialised};
 use serde_json::json;
 use tch::Device;
 
+use super::eva_activations::{self, Found};
 use crate::cli::EvaArgs;
 use crate::config::AdapterConfig;
 use crate::data::{self, Replay};
@@ -24,18 +28,61 @@ use crate::training::{TaskWindows, check_tokens};
 /// Runs `eva`.
 pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
-    let refuse = |text: String| -> anyhow::Result<()> { Err(InputError(text).into()) };
     let options = args.eva.options(args.batch_size)?;
+    let found = match (&args.activations, &args.policy, &args.data) {
+        (Some(folder), ..) => eva_activations::search(folder, &options)?,
+        (None, Some(policy), Some(data)) => search(&args, policy, data, &options)?,
+        _ => unreachable!("the command line wants a policy with a dataset, or activations"),
+    };
+    let Found { adapters, folder: facts, eva, statistics } = found;
+    let summary = EvaSummary::new(&eva);
+    if ranks::world().is_first() {
+        write_folder(&args.out, |folder| {
+            facts.write(&adapters, folder)?;
+            if let Some(config) = &statistics {
+                policies::write_statistics(config, folder)?;
+            }
+            summary.write(folder)
+        })?;
+    }
+
+    if !eva.progress.done {
+        tell(&format!("EVA {eva}, because --max-batches ended it"));
+    }
+    if args.json {
+        return print_json(&json!({
+            "batches": eva.progress.batches,
+            "converged": eva.progress.done,
+            "converged_fraction": eva.progress.converged_fraction,
+            "sites": summary.sites,
+        }));
+    }
+    print(&summary.table())?;
+    print(&format!(
+        "{} batches; the adapter, its table and its figure are in {}",
+        eva.progress.batches,
+        args.out.display()
+    ))
+}
+
+/// Searches a policy's activations over a dataset.
+fn search(
+    args: &EvaArgs,
+    policy_path: &Path,
+    data_path: &Path,
+    options: &EvaOptions,
+) -> anyhow::Result<Found> {
+    let refuse = |text: String| Err(InputError(text).into());
     let rank = options.lora.rank.get();
-    let source = args.given.source(&args.policy, None)?;
-    let policy = policies::read_transformer(&args.policy, source.given(), Device::Cpu)?;
-    let dataset = data::read_named(&args.data, args.reading.reading(policy.reads_images()))?;
-    let (whose, shown) = (format!("the dataset {:?}", args.data), policies::Shown::in_data(&dataset));
+    let source = args.given.source(policy_path, None)?;
+    let policy = policies::read_transformer(policy_path, source.given(), Device::Cpu)?;
+    let dataset = data::read_named(data_path, args.reading.reading(policy.reads_images()))?;
+    let (whose, shown) = (format!("the dataset {data_path:?}"), policies::Shown::in_data(&dataset));
     let mut policy = policies::fitted_transformer(policy, shown, &dataset.action, &whose)?;
-    source.take_statistics(policy.config_mut(), std::slice::from_ref(&dataset), Some(&args.data))?;
+    source.take_statistics(policy.config_mut(), std::slice::from_ref(&dataset), Some(data_path))?;
     // Windows of data are conditioned on what was earned, whatever the target return.
     let target = policy.config().target_return.or(Some(0.0));
-    let conditioning = policies::conditioning(policy.config(), policy.device(), &args.policy, target)?;
+    let conditioning = policies::conditioning(policy.config(), policy.device(), policy_path, target)?;
     threads::for_eva(policy.config(), args.batch_size as usize);
     if let Some(faults) = dataset.faults() {
         tell(&format!("{whose}: {faults}"));
@@ -66,8 +113,8 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     if options.lora.dora {
         policy.init_dora(&mut adapters);
     }
-    let base = Base::of(&args.policy)?;
-    let facts = AdapterFolder {
+    let base = Base::of(policy_path)?;
+    let folder = AdapterFolder {
         base: base.name,
         revision: base.revision,
         fingerprint: Some(policy.fingerprint()),
@@ -77,30 +124,5 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
         fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
         kernels: policy.kernels(),
     };
-    let summary = EvaSummary::new(&eva);
-    if ranks::world().is_first() {
-        write_folder(&args.out, |folder| {
-            facts.write(&adapters, folder)?;
-            policies::write_statistics(policy.config(), folder)?;
-            summary.write(folder)
-        })?;
-    }
-
-    if !eva.progress.done {
-        tell(&format!("EVA {eva}, because --max-batches ended it"));
-    }
-    if args.json {
-        return print_json(&json!({
-            "batches": eva.progress.batches,
-            "converged": eva.progress.done,
-            "converged_fraction": eva.progress.converged_fraction,
-            "sites": summary.sites,
-        }));
-    }
-    print(&summary.table())?;
-    print(&format!(
-        "{} batches; the adapter, its table and its figure are in {}",
-        eva.progress.batches,
-        args.out.display()
-    ))
+    Ok(Found { adapters, folder, eva, statistics: Some(policy.config().clone()) })
 }

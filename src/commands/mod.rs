@@ -6,6 +6,7 @@ pub mod completions;
 pub mod convert;
 pub mod envs;
 pub mod eva;
+mod eva_activations;
 pub mod evaluate;
 pub mod init;
 pub mod inspect;

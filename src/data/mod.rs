@@ -1,5 +1,6 @@
 //! Offline trajectories: Minari datasets, D4RL's files, the replay that updates draw from, windows for the policy.
 
+mod activations;
 mod checks;
 mod d4rl;
 mod frames;
@@ -23,6 +24,7 @@ pub mod texts;
 mod trajectory;
 mod windows;
 
+pub use activations::Activations;
 pub use d4rl::D4rl;
 pub use frames::Frames;
 pub use images::Images;

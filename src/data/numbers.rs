@@ -97,6 +97,11 @@ impl MappedFile {
         Ok(Self(Arc::new(map)))
     }
 
+    /// All of them.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The `size` bytes from `address` on as little-endian float32, if they lie in the file.
     pub fn numbers(&self, address: u64, size: u64) -> Option<Numbers> {
         let start = usize::try_from(address).ok()?;
