@@ -2,7 +2,7 @@
 
     .venv/bin/python benches/scaling.py --binary target/release/eva-rl --mpirun .mpi/bin/mpirun
 
-The policies are decision transformers of HalfCheetah: the one of policies/, and two with random weights that are larger.
+The policies are decision transformers of the pendulum: the demo's, and two with random weights that are larger.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ENV = ["--env", "HalfCheetah-v5", "--env-kwarg", "max_episode_steps=100"]
+ENV = ["--env", "Pendulum-v1"]
 
 PRETRAIN = """
 seed = 1
@@ -25,11 +25,12 @@ layers = {layers}
 heads = {heads}
 dropout = 0.0
 context_length = 20
-max_episode_length = 1000
-return_scale = 1000.0
-target_return = 500.0
+max_episode_length = 200
+return_scale = 200.0
+target_return = -150.0
 [data]
 datasets = ["{data}"]
+[adapter.full_fine_tuning]
 [loss.behaviour_cloning]
 [optimiser]
 batch_size = 1
@@ -40,9 +41,8 @@ schedule = {{ constant = {{ warmup = 0 }} }}
 [offline]
 updates = 1
 [env]
-id = "HalfCheetah-v5"
+id = "Pendulum-v1"
 num_envs = 1
-kwargs = {{ max_episode_steps = 10 }}
 [evaluation]
 every = 1
 episodes = 1
@@ -73,12 +73,11 @@ schedule = {{ constant = {{ warmup = 0 }} }}
 [offline]
 updates = {updates}
 [online.odt]
-replay_capacity = 64
-exploration = {{ rounds = {rounds}, updates_per_round = 10, target_return = 500.0 }}
+replay_capacity = 128
+exploration = {{ rounds = {rounds}, updates_per_round = 10, target_return = -150.0 }}
 [env]
-id = "HalfCheetah-v5"
-num_envs = 16
-kwargs = {{ max_episode_steps = 100 }}
+id = "Pendulum-v1"
+num_envs = {envs}
 [evaluation]
 every = 100000
 episodes = 2
@@ -102,10 +101,10 @@ def make(args, folder, width, layers, heads):
     return run / "best" / "policy"
 
 
-def train(args, folder, ranks, policy, batch, updates, rounds=2):
+def train(args, folder, ranks, policy, batch, envs, updates, rounds=2):
     """Seconds of EVA's search, of an offline update, and of an online round with ten updates."""
     config, run = folder / "config.toml", folder / "run"
-    text = CONFIG.format(policy=policy, data=folder / "data", batch=batch, updates=updates, rounds=rounds)
+    text = CONFIG.format(policy=policy, data=folder / "data", batch=batch, envs=envs, updates=updates, rounds=rounds)
     config.write_text(text)
     shutil.rmtree(run, ignore_errors=True)
     launch(args, ranks, ["train", str(config), "--out", str(run)])
@@ -120,12 +119,12 @@ def train(args, folder, ranks, policy, batch, updates, rounds=2):
     return times, batches, gave[0] if gave else 0
 
 
-def evaluate(args, ranks, policy, episodes):
+def evaluate(args, ranks, policy, envs, episodes):
     """Seconds of so many episodes, less what the command begins and ends with."""
     took = []
-    for count in (ranks, episodes):
+    for count in (envs, envs + episodes):
         begun = time.perf_counter()
-        launch(args, ranks, ["evaluate", str(policy), *ENV, "--episodes", str(count), "--num-envs", "16"])
+        launch(args, ranks, ["evaluate", str(policy), *ENV, "--episodes", str(count), "--num-envs", str(envs)])
         took.append(time.perf_counter() - begun)
     return {f"{episodes} episodes": took[1] - took[0]}
 
@@ -138,25 +137,25 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        small = ROOT / "policies/half-cheetah-medium"
-        launch(args, 1, ["collect", *ENV, "--policy", str(small), "--episodes", "64", "--out", str(folder / "data")])
+        small = ROOT / "policies/pendulum"
+        launch(args, 1, ["collect", *ENV, "--policy", "scripted", "--episodes", "64", "--out", str(folder / "data")])
         print("| policy | what | one rank, s | two ranks, s | gain |\n|---|---|---|---|---|", flush=True)
         travels = []
-        for label, layers, width, policy, batch, updates, episodes in (
-            ("policies/half-cheetah-medium, 2 × 64", 2, 64, small, 64, 110, 128),
-            ("4 × 256", 4, 256, make(args, folder, 256, 4, 4), 32, 30, 64),
-            ("4 × 512, as the paper's", 4, 512, make(args, folder, 512, 4, 8), 16, 20, 32),
+        for label, layers, width, context, policy, batch, envs, updates, episodes in (
+            ("3 × 64, the demo's", 3, 64, 10, small, 64, 64, 60, 256),
+            ("4 × 256", 4, 256, 20, make(args, folder, 256, 4, 4), 32, 32, 30, 32),
+            ("4 × 512, as the paper's", 4, 512, 20, make(args, folder, 512, 4, 8), 16, 16, 20, 16),
         ):
             found = {1: [], 2: []}
             for _ in range(args.repeats):
                 for ranks, took in found.items():
-                    trained, batches, gave = train(args, folder, ranks, policy, batch, updates)
-                    took.append(trained | evaluate(args, ranks, policy, episodes))
+                    trained, batches, gave = train(args, folder, ranks, policy, batch, envs, updates)
+                    took.append(trained | evaluate(args, ranks, policy, envs, episodes))
             for what in found[1][0]:
                 one, two = (statistics.median(took[what] for took in found[ranks]) for ranks in (1, 2))
-                print(f"| {label}, batches of {batch} | {what} | {one:.3f} | {two:.3f} | {one / two:.2f}x |", flush=True)
-            # Inputs of c_attn, attn.c_proj, mlp.c_fc and mlp.c_proj; 20 steps of three tokens.
-            rows = batches * batch / 2 * 20 * 3
+                print(f"| {label}; {batch} windows, {envs} environments | {what} | {one:.3f} | {two:.3f} | {one / two:.2f}x |", flush=True)
+            # Inputs of c_attn, attn.c_proj, mlp.c_fc and mlp.c_proj; steps of three tokens.
+            rows = batches * batch / 2 * context * 3
             travels.append((label, batches, gave, rows * layers * (3 * width + 4 * width) * 4))
         print("\n| policy | batches | EVA's sums, MB a rank | activations as PEFT gathers them, MB a rank |\n|---|---|---|---|")
         for label, batches, gave, gathered in travels:
