@@ -141,9 +141,9 @@ def tau_of(tau: float, solver: str) -> float:
     """The root mean square cosine to the components of all the data at which the search ends.
 
     PEFT's rule, which `incremental` has, compares each batch's components with the last's, and says little of how far
-    off both are; a fifth of its squared sine ends about as close as PEFT does.
+    off both are; a tenth of its squared sine ends about as close as PEFT does.
     """
-    return tau if solver == "incremental" else (1 - (1 - tau) / 5) ** 0.5
+    return tau if solver == "incremental" else (1 - (1 - tau) / 10) ** 0.5
 
 
 def gather(native: Search, observer: Observer, seen: int, done: bool, device: torch.device | None) -> EvaStateDict:

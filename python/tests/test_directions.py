@@ -95,6 +95,6 @@ def test_a_few_patches_of_each_image_give_nearly_those():
     case = conv_net()
     exact = exact_directions(case)
     found = get_eva_state_dict(
-        case.model, case.batches, case.config(tau=1.0, rho=1.0), show_progress_bar=False, patches=8
+        case.model, case.batches, case.config(rank=3, tau=1.0, rho=1.0), show_progress_bar=False, patches=8
     )
     assert 0 < squared_sine(found["first"], exact["first"][1]) < 0.05
