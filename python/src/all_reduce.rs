@@ -69,7 +69,10 @@ impl Ranks for TorchRanks {
         let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
         let start: usize = lengths[..self.rank].iter().sum();
         let mut all = vec![0.0; lengths.iter().sum()];
-        all[start..start + bytes.len()].iter_mut().zip(bytes).for_each(|(number, byte)| *number = f64::from(*byte));
+        all[start..start + bytes.len()]
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(number, byte)| *number = f64::from(*byte));
         self.sum_f64(&mut all);
         let mut rest = all.as_slice();
         let mut take = |length| {

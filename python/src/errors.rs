@@ -14,7 +14,8 @@ pub fn of_eva(error: EvaError) -> PyErr {
 /// What `work` gives, or an exception where it panics, as libtorch's errors make it.
 pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, PyErr> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let message =
+            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         PyRuntimeError::new_err(format!("the solver failed: {}", message.unwrap_or("no reason is known")))
     })
 }

@@ -95,7 +95,9 @@ impl Search {
             ("cuda", index) => Device::Cuda(index),
             ("mps", _) => Device::Mps,
             (other, _) => {
-                return Err(PyValueError::new_err(format!("the device is {other}, expected cpu, cuda or mps")));
+                return Err(PyValueError::new_err(format!(
+                    "the device is {other}, expected cpu, cuda or mps"
+                )));
             }
         };
         let mut ranks_of = BTreeMap::new();
@@ -105,13 +107,15 @@ impl Search {
             ranks_of.insert(site.clone(), rank(number)?);
             names.push(site);
         }
-        let smallest = ranks_of.values().copied().min().ok_or_else(|| PyValueError::new_err("there are no modules"))?;
+        let smallest =
+            ranks_of.values().copied().min().ok_or_else(|| PyValueError::new_err("there are no modules"))?;
         let options = EvaOptions { rho, tau: Some(tau), whiten, solver, stop, ..EvaOptions::new(smallest) };
         let mut eva = Eva::growing(options, ranks_of, batches_per_pass, device);
         if let Some(energy) = energy {
             eva = eva.with_energy(energy);
         }
-        let ranks = all_reduce.map(|(rank, size, sum)| &*Box::leak(Box::new(TorchRanks::new(rank, size, sum))));
+        let ranks =
+            all_reduce.map(|(rank, size, sum)| &*Box::leak(Box::new(TorchRanks::new(rank, size, sum))));
         if let Some(ranks) = ranks {
             eva = eva.over(ranks);
         }
@@ -153,7 +157,8 @@ impl Search {
         self.check_sums()?;
         let mut found = Vec::new();
         for report in result.sites {
-            let components = result.components.remove(&report.site).map(|down| PyTensor(down).into_pyobject(py));
+            let components =
+                result.components.remove(&report.site).map(|down| PyTensor(down).into_pyobject(py));
             found.push(Found {
                 index: report.site.index,
                 rank: report.rank,

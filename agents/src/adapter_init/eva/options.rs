@@ -145,7 +145,13 @@ impl EvaOptions {
     }
 
     /// A solver of so many components of rows `width` wide, which may be patches of images.
-    pub(super) fn solver(&self, components: i64, width: i64, of_patches: bool, device: Device) -> Box<dyn Solver> {
+    pub(super) fn solver(
+        &self,
+        components: i64,
+        width: i64,
+        of_patches: bool,
+        device: Device,
+    ) -> Box<dyn Solver> {
         let end = if self.components == Components::Minor { End::Minor } else { End::Leading };
         let widest = if of_patches { GRAM_PATCH_WIDTH } else { GRAM_WIDTH };
         let narrow =

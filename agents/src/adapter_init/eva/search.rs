@@ -144,7 +144,9 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
     /// [`Eva::end_batch`] says when the batch is over.
     pub fn record(&mut self, site: &S, rows: &Rows) -> Result<(), EvaError> {
         let rests = self.options.solver == SolverKind::Incremental;
-        let Some(input) = self.inputs.iter_mut().find(|input| input.sites.contains(site)) else { return Ok(()) };
+        let Some(input) = self.inputs.iter_mut().find(|input| input.sites.contains(site)) else {
+            return Ok(());
+        };
         if rows.shape().0 == 0 || rests && input.converged {
             return Ok(());
         }
