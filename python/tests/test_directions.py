@@ -80,6 +80,19 @@ def test_it_ends_as_close_to_the_exact_directions_as_peft_with_each_batch_seen_o
     assert counted.calls <= len(case.batches)
 
 
+def test_tau_sets_how_far_from_the_directions_of_all_data_it_ends():
+    case = CASES["decision_transformer"]()
+    case.batches = [{key: value[:8] for key, value in batch.items()} for batch in case.batches]
+    case.batches += [{**batch, "states": batch["states"].flip(0)} for batch in case.batches]
+    exact = exact_directions(case)
+    seen = []
+    for tau in (0.8, 0.99, 1.0):
+        found = get_eva_state_dict(case.model, case.batches, case.config(tau=tau), show_progress_bar=False, solver="gram")
+        assert rms_sine(found, exact) <= 1.3 * ((1 - tau) / 10) ** 0.5 + 0.003
+        seen.append(found.table.batches)
+    assert seen[0] < seen[1] < seen[2] == len(case.batches)
+
+
 @pytest.mark.parametrize(("solver", "most"), [("gram", 0.003), ("auto", 0.03), ("sketch", 0.15)])
 def test_a_convolution_s_kernels_are_the_directions_of_its_patches(solver, most):
     case = conv_net()

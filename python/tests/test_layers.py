@@ -145,6 +145,16 @@ def test_a_peft_model_with_attention_is_initialised_saved_and_read(tmp_path, bat
         assert torch.allclose(PeftModel.from_pretrained(fresh, tmp_path)(**batches[0]), expected, atol=1e-5)
 
 
+def test_an_attention_s_projections_take_the_smaller_of_their_ranks():
+    model = eva_rl.get_peft_model(Attending(), config(["attention"]))
+    name = "base_model.model.attention"
+    ranks = {name: torch.eye(16)[:3], f"{name}.base_layer.out_proj": torch.eye(16)[:2]}
+    initialize_lora_eva_weights(model, eva_state_dict=ranks)
+    attention = model.get_submodule(name)
+    assert attention.r["default"] == attention.base_layer.out_proj.r["default"] == 2
+    assert model.peft_config["default"].rank_pattern == {"attention": 2, "attention.base_layer.out_proj": 2}
+
+
 def test_an_attention_that_gets_no_rank_is_itself_again():
     base = Attending().eval()
     model = eva_rl.get_peft_model(base, config(["attention", "head"]))
