@@ -87,7 +87,9 @@ def test_tau_sets_how_far_from_the_directions_of_all_data_it_ends():
     exact = exact_directions(case)
     seen = []
     for tau in (0.8, 0.99, 1.0):
-        found = get_eva_state_dict(case.model, case.batches, case.config(tau=tau), show_progress_bar=False, solver="gram")
+        found = get_eva_state_dict(
+            case.model, case.batches, case.config(tau=tau), show_progress_bar=False, solver="gram"
+        )
         assert rms_sine(found, exact) <= 1.3 * ((1 - tau) / 10) ** 0.5 + 0.003
         seen.append(found.table.batches)
     assert seen[0] < seen[1] < seen[2] == len(case.batches)
