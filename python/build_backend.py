@@ -10,7 +10,6 @@ import os
 import shlex
 import sys
 import sysconfig
-import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -32,8 +31,8 @@ def has_torch():
 
 def set_environment():
     """For cargo: the folder above forces another libtorch and another Python's facts on everything below it."""
-    folder = Path(tempfile.gettempdir(), f"eva_rl-build-{os.getuid()}-{sysconfig.get_python_version()}")
-    folder.mkdir(exist_ok=True)
+    folder = Path(__file__).resolve().parent / "target" / f"python-{sysconfig.get_python_version()}"
+    folder.mkdir(parents=True, exist_ok=True)
     config = folder / "pyo3.txt"
     config.write_text(CONFIG.format(major=sys.version_info.major, minor=sys.version_info.minor))
     # torch-sys asks whichever Python the PATH has. pip hides the packages that are installed by PYTHONPATH.
