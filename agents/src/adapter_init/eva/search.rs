@@ -15,18 +15,33 @@ use super::recorder::{Destination, RecordedInput, Recorder};
 use crate::adapter::Rank;
 use crate::model::Tap;
 use crate::ranks::{OneRank, Ranks};
-use crate::tensor::side_by_side;
+use crate::tensor::{Rows, side_by_side};
 
 /// Batches after which halves are first compared.
 const FIRST_COMPARISON: usize = 6;
+
+/// What decides how many components the modules get.
+#[derive(Clone, Copy, Debug)]
+enum Spending {
+    /// The sum of their ranks is spent, on the components of most explained variance.
+    Budget,
+    /// Each gets the fewest that explain this share of its variance.
+    Energy(f64),
+}
 
 /// EVA in progress: show it batches with [`Eva::observe`], then [`Eva::finish`].
 #[derive(Debug)]
 pub struct Eva<S> {
     options: EvaOptions,
+    /// Of the modules whose rank is not the options'.
+    ranks_of: BTreeMap<S, Rank>,
+    spending: Spending,
+    device: Device,
     progress: Progress,
     /// Batches when the components were last computed.
     updated_at: usize,
+    /// Batches when the ranks last spoke.
+    shared_at: usize,
     /// Batches after which halves are compared next.
     next_comparison: usize,
     /// Batches after which all data was seen.
@@ -45,16 +60,52 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
         batches_per_pass: Option<usize>,
         device: Device,
     ) -> Self {
-        let inputs = inputs.into_iter().map(|input| Input::new(input, &options, device)).collect();
+        let mut eva = Self::growing(options, BTreeMap::new(), batches_per_pass, device);
+        inputs.into_iter().for_each(|input| eva.add_input(input));
+        eva
+    }
+
+    /// The same with no module yet: [`Eva::add_input`] and [`Eva::join_input`] name them as the first passes show them.
+    /// `ranks` are those that differ from the options'.
+    pub fn growing(
+        options: EvaOptions,
+        ranks: BTreeMap<S, Rank>,
+        batches_per_pass: Option<usize>,
+        device: Device,
+    ) -> Self {
         Self {
             options,
+            ranks_of: ranks,
+            spending: Spending::Budget,
+            device,
             progress: Progress::default(),
             updated_at: 0,
+            shared_at: 0,
             next_comparison: FIRST_COMPARISON,
             batches_per_pass: batches_per_pass.map_or(f64::INFINITY, |batches| batches as f64),
             ranks: &OneRank,
-            inputs,
+            inputs: Vec::new(),
         }
+    }
+
+    /// The same where a module gets the fewest components that explain `energy` of its variance, or all of its candidates
+    /// where they explain less, instead of its part of a budget.
+    pub fn with_energy(self, energy: f64) -> Self {
+        Self { spending: Spending::Energy(energy), ..self }
+    }
+
+    /// One more input, of modules that are new.
+    pub fn add_input(&mut self, input: SharedInput<S>) {
+        // A module that joins later may have any of the ranks.
+        let rank = self.ranks_of.values().copied().chain([self.options.lora.rank]).max();
+        let rank = rank.expect("the options have a rank");
+        self.inputs.push(Input::new(input, rank, &self.options, self.device));
+    }
+
+    /// One more module, which is given the same input as `known`.
+    pub fn join_input(&mut self, known: &S, site: S) {
+        let input = self.inputs.iter_mut().find(|input| input.sites.contains(known));
+        input.expect("the input was added").sites.push(site);
     }
 
     /// The same, where each of `ranks` is shown a part of every batch but the first, which all are shown whole, since it
@@ -87,6 +138,25 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
     pub fn observe(&mut self, pass: impl FnOnce(&mut dyn Tap<S>)) -> Result<Progress, EvaError> {
         self.forward_taps(pass)?;
         Ok(self.after_a_batch())
+    }
+
+    /// Takes in rows that a module is given, any number of times a batch, where no single pass shows them all;
+    /// [`Eva::end_batch`] says when the batch is over.
+    pub fn record(&mut self, site: &S, rows: &Rows) -> Result<(), EvaError> {
+        let rests = self.options.solver == SolverKind::Incremental;
+        let Some(input) = self.inputs.iter_mut().find(|input| input.sites.contains(site)) else {
+            return Ok(());
+        };
+        if rows.shape().0 == 0 || rests && input.converged {
+            return Ok(());
+        }
+        let not_finite = |_| EvaError::NotFinite { site: site.to_string(), batch: self.progress.batches };
+        input.solver.update(rows).map_err(not_finite)
+    }
+
+    /// Counts a batch that [`Eva::record`] was shown.
+    pub fn end_batch(&mut self) -> Progress {
+        self.after_a_batch()
     }
 
     /// Whether a batch may be shown as two halves at once.
@@ -158,6 +228,7 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
         }
         let is_due = match self.options.stop {
             StopRule::ComponentCosine => true,
+            StopRule::SplitHalf if self.options.tau() == 1.0 => self.is_full_pass(), // only all of the data is within no angle of itself
             StopRule::SplitHalf => self.is_full_pass() || self.progress.batches >= self.next_comparison,
         };
         if is_due {
@@ -173,7 +244,6 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
                 }
                 true // nothing is left to learn
             }
-            StopRule::SplitHalf if self.options.tau() == 1.0 => false, // only all of the data is within no angle of itself
             StopRule::SplitHalf => self.compare_halves(),
         };
         let sites: usize = self.inputs.iter().map(|input| input.sites.len()).sum();
@@ -185,7 +255,8 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
 
     /// Tells all ranks of the rows that each has seen since they last spoke.
     fn share(&mut self) {
-        if !self.ranks.is_alone() {
+        let is_new = std::mem::replace(&mut self.shared_at, self.progress.batches) != self.progress.batches;
+        if is_new && !self.ranks.is_alone() {
             self.inputs.iter_mut().for_each(|input| input.solver.share(self.ranks));
         }
     }
@@ -249,12 +320,28 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
     /// Ranks that the spectra last looked at give.
     fn ranks(&self) -> BTreeMap<S, Rank> {
         let mut candidates = BTreeMap::new();
+        let mut budget = 0;
         for input in &self.inputs {
             let spectrum = input.spectrum.as_ref().expect("every input was updated");
-            let scores = self.options.allocation.of(spectrum);
+            let ranks = input.sites.iter().map(|site| self.rank_of(site));
+            let largest = ranks.clone().max().expect("an input has a module");
+            let mut scores = self.options.allocation.of(spectrum);
+            scores.truncate(self.options.candidates(largest, input.width) as usize);
+            match self.spending {
+                Spending::Budget => budget += ranks.map(|rank| rank.get() as usize).sum::<usize>(),
+                Spending::Energy(energy) => {
+                    scores.truncate(fewest(&spectrum.explained_ratio(), energy));
+                    budget += scores.len() * input.sites.len();
+                }
+            }
             candidates.extend(input.sites.iter().map(|site| (site.clone(), scores.clone())));
         }
-        allocate(&candidates, self.options.lora.rank.get() as usize * candidates.len())
+        allocate(&candidates, budget)
+    }
+
+    /// The rank that a module would have if all kept theirs.
+    fn rank_of(&self, site: &S) -> Rank {
+        self.ranks_of.get(site).copied().unwrap_or(self.options.lora.rank)
     }
 
     /// PEFT's rule: every component that the present ranks use turned by little in this batch. A module that
@@ -294,4 +381,15 @@ impl<S: Ord + Clone + fmt::Display + Send + Sync> Eva<S> {
         self.next_comparison = enough.next_multiple_of(2); // a batch that is shown whole goes to one half
         error * unseen <= allowed
     }
+}
+
+/// The fewest of these ratios, in order, that sum to `energy`: all where they sum to less, none where there is no variance.
+fn fewest(ratios: &[f64], energy: f64) -> usize {
+    let mut missing = energy;
+    let within = ratios.iter().take_while(|ratio| {
+        let more = missing > 0.0 && **ratio > 0.0;
+        missing -= **ratio;
+        more
+    });
+    within.count()
 }

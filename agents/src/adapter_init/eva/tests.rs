@@ -246,3 +246,61 @@ fn too_few_rows_are_an_error_and_no_endless_search() {
         assert!(fits, "{error}");
     }
 }
+
+/// What is found in batches of `a` and of what `b` and `c` share, where modules are named as they are shown.
+fn find_growing(options: EvaOptions, ranks: &[(char, u16)], energy: Option<f64>) -> EvaResult<char> {
+    tch::manual_seed(1);
+    let ranks = ranks.iter().map(|(site, rank)| (*site, Rank::try_from(*rank).unwrap())).collect();
+    let mut eva = Eva::growing(options, ranks, None, CPU);
+    if let Some(energy) = energy {
+        eva = eva.with_energy(energy);
+    }
+    for batch in 0..4 {
+        let (a, b) = (rows(200, 6, 3.0), rows(200, 4, 2.0));
+        if batch == 0 {
+            eva.add_input(SharedInput { sites: vec!['a'], width: 6, of_patches: false });
+            eva.add_input(SharedInput { sites: vec!['b'], width: 4, of_patches: false });
+            eva.join_input(&'b', 'c');
+        }
+        eva.record(&'a', &Rows::of(&a)).unwrap();
+        eva.record(&'b', &Rows::of(&b)).unwrap();
+        eva.end_batch();
+    }
+    eva.finish().unwrap()
+}
+
+#[test]
+fn modules_named_as_they_are_shown_get_what_a_pass_would_give_them() {
+    let options = EvaOptions { tau: Some(1.0), ..options(2) };
+    let grown = find_growing(options.clone(), &[], None);
+    tch::manual_seed(1);
+    let whole = find(options, 4);
+    assert_eq!(ranks(&grown), ranks(&whole));
+    assert_eq!(grown.components, whole.components);
+}
+
+#[test]
+fn a_rank_of_its_own_sets_a_module_s_part_of_the_budget_and_its_most() {
+    let options = EvaOptions { rho: 1.0, ..options(1) };
+    assert_eq!(ranks(&find_growing(options.clone(), &[('a', 4)], None)), [4, 1, 1]);
+    // Modules of one input have the candidates of the largest rank among them.
+    assert_eq!(ranks(&find_growing(options, &[('c', 3)], None)), [1, 2, 2]);
+}
+
+#[test]
+fn energy_gives_each_module_the_fewest_components_that_explain_it() {
+    // Deviations 1, ½, ¼, … give shares of nearly 0.75, 0.19, 0.05, ….
+    let options = EvaOptions { rho: 1.0, ..options(3) };
+    for (energy, expected) in [(0.5, [1, 1, 1]), (0.9, [2, 2, 2]), (0.97, [3, 3, 3]), (1.0, [3, 3, 3])] {
+        assert_eq!(ranks(&find_growing(options.clone(), &[], Some(energy))), expected, "energy {energy}");
+    }
+}
+
+#[test]
+fn a_module_without_variance_gets_nothing_of_any_energy() {
+    let mut eva = Eva::growing(options(2), Default::default(), None, CPU).with_energy(0.9);
+    eva.add_input(SharedInput { sites: vec!['a'], width: 4, of_patches: false });
+    eva.record(&'a', &Rows::of(&Tensor::ones([50, 4], (Kind::Float, CPU)))).unwrap();
+    eva.end_batch();
+    assert_eq!(ranks(&eva.finish().unwrap()), [0]);
+}
