@@ -247,23 +247,31 @@ fn too_few_rows_are_an_error_and_no_endless_search() {
     }
 }
 
-/// What is found in batches of `a` and of what `b` and `c` share, where modules are named as they are shown.
+/// What is found in four batches of `a` and of what `b` and `c` share, where modules are named as they are shown.
 fn find_growing(options: EvaOptions, ranks: &[(char, u16)], energy: Option<f64>) -> EvaResult<char> {
-    tch::manual_seed(1);
+    let batches: Vec<_> = (0..4).map(|_| [rows(200, 6, 3.0), rows(200, 4, 2.0)]).collect();
+    find_growing_in(&batches, options, ranks, energy)
+}
+
+fn find_growing_in(
+    batches: &[[Tensor; 2]],
+    options: EvaOptions,
+    ranks: &[(char, u16)],
+    energy: Option<f64>,
+) -> EvaResult<char> {
     let ranks = ranks.iter().map(|(site, rank)| (*site, Rank::try_from(*rank).unwrap())).collect();
     let mut eva = Eva::growing(options, ranks, None, CPU);
     if let Some(energy) = energy {
         eva = eva.with_energy(energy);
     }
-    for batch in 0..4 {
-        let (a, b) = (rows(200, 6, 3.0), rows(200, 4, 2.0));
-        if batch == 0 {
+    for (number, [a, b]) in batches.iter().enumerate() {
+        if number == 0 {
             eva.add_input(SharedInput { sites: vec!['a'], width: 6, of_patches: false });
             eva.add_input(SharedInput { sites: vec!['b'], width: 4, of_patches: false });
             eva.join_input(&'b', 'c');
         }
-        eva.record(&'a', &Rows::of(&a)).unwrap();
-        eva.record(&'b', &Rows::of(&b)).unwrap();
+        eva.record(&'a', &Rows::of(a)).unwrap();
+        eva.record(&'b', &Rows::of(b)).unwrap();
         eva.end_batch();
     }
     eva.finish().unwrap()
@@ -272,9 +280,13 @@ fn find_growing(options: EvaOptions, ranks: &[(char, u16)], energy: Option<f64>)
 #[test]
 fn modules_named_as_they_are_shown_get_what_a_pass_would_give_them() {
     let options = EvaOptions { tau: Some(1.0), ..options(2) };
-    let grown = find_growing(options.clone(), &[], None);
-    tch::manual_seed(1);
-    let whole = find(options, 4);
+    let batches: Vec<_> = (0..4).map(|_| [rows(200, 6, 3.0), rows(200, 4, 2.0)]).collect();
+    let grown = find_growing_in(&batches, options.clone(), &[], None);
+    let mut whole = Eva::new(inputs(), options, None, CPU);
+    for [a, b] in &batches {
+        whole.observe(|tap| show(tap, a, b)).unwrap();
+    }
+    let whole = whole.finish().unwrap();
     assert_eq!(ranks(&grown), ranks(&whole));
     assert_eq!(grown.components, whole.components);
 }
