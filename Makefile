@@ -35,12 +35,13 @@ test: links setup $(BRIDGE)
 	$(if $(BRIDGE),$(MAKE) test-mpi)
 	$(MAKE) python
 
-# The Python package eva_rl: built, installed and tested in python/.venv.
+# The Python package eva_rl: built, installed and tested in python/.venv; its tests run from here, where Python finds the
+# installed package and not its source.
 python: python/.venv
 	cd python && .venv/bin/ruff check . && .venv/bin/ruff format --check .
 	cd python && $(FOR_PYTHON) cargo fmt --check && $(FOR_PYTHON) cargo clippy --release -- -D warnings
 	python/.venv/bin/pip install --quiet --no-build-isolation --no-deps --force-reinstall ./python
-	cd python && .venv/bin/python -m pytest -q tests
+	python/.venv/bin/python -m pytest -q python/tests
 
 # Runs cargo for the PyTorch of that environment.
 FOR_PYTHON = .venv/bin/python build_backend.py
