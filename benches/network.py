@@ -14,6 +14,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import socket
 import statistics
 import struct
@@ -74,11 +75,12 @@ def relay(source, sink, delay):
     held, some = collections.deque(), threading.Condition()
 
     def read():
-        while True:
-            frame = os.read(source, JUMBO + 100)
-            with some:
-                held.append((time.perf_counter() + delay, frame))
-                some.notify()
+        with contextlib.suppress(OSError):  # the device is gone with its namespace
+            while True:
+                frame = os.read(source, JUMBO + 100)
+                with some:
+                    held.append((time.perf_counter() + delay, frame))
+                    some.notify()
 
     def write():
         while True:
@@ -162,7 +164,7 @@ def be_rank(space, command):
 def updates(args, folder, policy, batch, count, ranks, over_network=False):
     """Of an offline update: its seconds, those that it waits for the other rank, and the bytes that it sums."""
     config, run = folder / "config.toml", folder / "run"
-    subprocess.run(["rm", "-rf", run])
+    shutil.rmtree(run, ignore_errors=True)
     text = scaling.CONFIG.format(policy=policy, data=folder / "data", batch=batch, envs=2, updates=count, rounds=1)
     config.write_text(text[: text.index("[online")] + text[text.index("[env]") :])
     program = [args.binary, "train", str(config), "--out", str(run), "--threads", "1"]
@@ -180,8 +182,11 @@ def updates(args, folder, policy, batch, count, ranks, over_network=False):
     took = (at[count] - at[10]) / (count - 10)
     if ranks == 1:
         return took, 0.0, 0.0
-    of = lambda tag: statistics.median(line["value"] for line in lines if line["tag"] == tag and line["step"] > 10)
-    return took, of("time/communication"), of("time/communicated_bytes")
+    waited, gave = (
+        statistics.median(line["value"] for line in lines if line["tag"] == tag and line["step"] > 10)
+        for tag in ("time/communication", "time/communicated_bytes")
+    )
+    return took, waited, gave
 
 
 def waits(ranks, size, latency, rate):

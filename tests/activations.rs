@@ -120,6 +120,43 @@ fn a_search_ends_once_the_directions_have_converged_and_at_the_modules_that_are_
 }
 
 #[test]
+fn every_solver_gives_the_same_bits_again_and_peft_s_goes_over_the_data_until_it_has_converged() {
+    let bench = Bench::new();
+    let inputs = write(&bench, "data", &[50, 100], Kind::Float);
+    let directions = inputs[1].svd(true, true).2.tr(); // [width, width]
+    for (solver, stop, most) in
+        [("gram", "split_half", 2), ("sketch", "split_half", 2), ("incremental", "component_cosine", 50)]
+    {
+        let found = ["first", "second"].map(|which| {
+            let out = format!("{solver}-{which}");
+            let arguments = [
+                "eva",
+                "--activations",
+                "data",
+                "--rank",
+                "2",
+                "--rho",
+                "1",
+                "--solver",
+                solver,
+                "--stop",
+                stop,
+                "--json",
+                "--out",
+                &out,
+            ];
+            let said: Value = serde_json::from_str(&bench.succeed(&arguments)).unwrap();
+            assert_eq!(said["converged"], true, "{solver}");
+            assert!(said["batches"].as_u64().unwrap() <= most, "{said}");
+            read(&bench, &out)("h.0.out", "A")
+        });
+        assert_eq!(found[0], found[1], "{solver}");
+        let cosines = (&found[0] * directions.narrow(0, 0, 2)).sum_dim_intlist(1, false, Kind::Float).abs();
+        assert!(cosines.min().double_value(&[]) > 0.99, "{solver}: {cosines:?}");
+    }
+}
+
+#[test]
 fn wrong_activations_are_refused_in_a_sentence() {
     let bench = Bench::new();
     let refused = |what: &str, change: &dyn Fn(&std::path::Path), sentence: &str| {
@@ -141,8 +178,12 @@ fn wrong_activations_are_refused_in_a_sentence() {
         }
     };
     let zeros = |shape: &[i64], kind: Kind| Tensor::zeros(shape, (kind, Device::Cpu));
-    refused("no-table", &|folder| fs::remove_file(folder.join("sites.json")).unwrap(), "sites.json");
-    refused("no-json", &table("{"), "sites.json");
+    refused(
+        "no-table",
+        &|folder| fs::remove_file(folder.join("sites.json")).unwrap(),
+        "sites.json\": No such file",
+    );
+    refused("no-json", &table("{"), "sites.json\": EOF while parsing");
     refused("no-sites", &table(r#"{"sites": {}}"#), "names no sites, expected at least one");
     refused("other-key", &table(r#"{"sites": {"a": {"out": 1}}}"#), "the site `a` is not as expected");
     refused(
@@ -165,7 +206,21 @@ fn wrong_activations_are_refused_in_a_sentence() {
         &|folder| fs::write(folder.join("100.safetensors"), b"12345").unwrap(),
         "is no whole safetensors file",
     );
-    refused("empty", &|folder| fs::write(folder.join("100.safetensors"), b"").unwrap(), "100.safetensors");
+    refused(
+        "empty",
+        &|folder| fs::write(folder.join("100.safetensors"), b"").unwrap(),
+        "100.safetensors\" is no whole safetensors file",
+    );
+    refused(
+        "no-rows",
+        &|folder| {
+            fs::remove_file(folder.join("050.safetensors")).unwrap();
+            arrays(vec![("h.0.norm", zeros(&[0, 8], Kind::Float)), ("h.0.out", zeros(&[0, 6], Kind::Float))])(
+                folder,
+            );
+        },
+        "hold no rows, expected at least one",
+    );
     let norm = || ("h.0.norm", zeros(&[9, 8], Kind::Float));
     refused(
         "cubes",
@@ -192,10 +247,11 @@ fn wrong_activations_are_refused_in_a_sentence() {
         (&["--rank", "7"][..], "--rank is 7, and the narrowest module has 6 inputs"),
         (
             &["--rank", "2", "--target-modules", "k"],
-            "no site's name ends in `k`, expected one of h.0.q, h.0.v, h.0.out",
+            "names `k`, which ends no module that can be adapted, expected the end of one of h.0.q, h.0.v, h.0.out",
         ),
         (&["--dora"], "cannot be used with"),
         (&["--data", "nan"], "cannot be used with"),
+        (&["--batch-size", "3"], "cannot be used with"),
     ] {
         let output = bench.run(&[&["eva", "--activations", "nan", "--out", "none"], more].concat());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

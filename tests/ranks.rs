@@ -174,37 +174,56 @@ fn every_algorithm_trains_on_three_ranks_as_on_one() {
     let offline = fs::read_to_string(bench.path("offline.toml")).unwrap();
     for (name, table) in algorithms() {
         bench.write(&format!("{name}.toml"), &format!("{offline}{table}"));
+        let num_envs = if name == "grpo" { 4 } else { 3 }; // whole groups, and an episode for each rank
         for ranks in [1, 3] {
-            train(&bench, ranks, &format!("{name}.toml"), &format!("{name}{ranks}"), &[]);
+            let settings = [format!("env.num_envs={num_envs}")];
+            train(&bench, ranks, &format!("{name}.toml"), &format!("{name}{ranks}"), &settings);
         }
-        let end = |ranks: usize| {
-            let run = format!("{name}{ranks}");
-            let last = fs::read_dir(bench.path(&run).join("checkpoints"))
-                .unwrap()
-                .map(|entry| entry.unwrap().file_name().to_string_lossy().parse::<usize>().unwrap());
-            adapter(&bench, &run, last.max().unwrap())
+        // The adapters, and what else is trained or kept: critics, the target policy, moments, episodes.
+        let end = |ranks: usize| -> Vec<(String, Tensor)> {
+            let run = bench.path(&format!("{name}{ranks}"));
+            let folders = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+            let state = TensorFile::open(&folders.max().unwrap().join("training_state.safetensors")).unwrap();
+            state.read_all().unwrap().into_iter().filter(|(_, x)| x.kind() == Kind::Float).collect()
         };
-        let found = difference(&end(1), &end(3));
-        assert!(found < 1e-4, "{name}: {found}");
+        let (one, three) = (end(1), end(3));
+        let parts: &[&str] = if name == "td3_odt" { &["", "critic.", "target_policy."] } else { &[""] };
+        for part in parts {
+            let of = |state: &[(String, Tensor)]| -> Vec<(String, Tensor)> {
+                let own = state.iter().filter(|(name, _)| name.starts_with(part));
+                own.map(|(name, x)| (name.clone(), x.shallow_clone())).collect()
+            };
+            assert!(!of(&one).is_empty());
+            let found = difference(&of(&one), &of(&three));
+            assert!(found < 1e-5, "{name}, {part}: {found}");
+        }
     }
 }
 
 #[test]
 fn sharded_replays_go_on_from_a_checkpoint_on_any_number_of_ranks() {
     let bench = bench();
-    let settings = ["checkpoint.every=20", "env.num_envs=3", "ranks.replay=\"sharded\""].map(str::to_owned);
+    let settings = ["checkpoint.every=10", "env.num_envs=3", "ranks.replay=\"sharded\""].map(str::to_owned);
     train(&bench, 2, "adapt.toml", "whole", &settings);
     let replay = |run: &str| {
         let path = bench.path(run).join("checkpoints/00000040/training_state.safetensors");
         let all = TensorFile::open(&path).unwrap().read_all().unwrap();
         (Vec::<i64>::try_from(&all["replay.shards"]).unwrap(), all["replay.rewards"].copy())
     };
-    assert_eq!(replay("whole").0, [3, 2]); // of five
+    let (shards, rewards) = replay("whole");
+    assert_eq!(shards, [3, 2]); // of five
+    // No episode is in two shards; all have 200 steps.
+    let episodes: Vec<Vec<f32>> = rewards.view([5, 200]).try_into().unwrap();
+    for (number, episode) in episodes.iter().enumerate() {
+        assert!(!episodes[..number].contains(episode), "episode {number} is held twice");
+    }
     for (ranks, out) in [(2, "again"), (3, "three"), (1, "one")] {
         let from = bench.path("whole").canonicalize().unwrap();
         assert!(Command::new("cp").arg("-r").arg(from).arg(bench.path(out)).status().unwrap().success());
         fs::remove_file(bench.path(out).join("README.md")).unwrap();
-        fs::remove_dir_all(bench.path(out).join("checkpoints/00000040")).unwrap();
+        for later in ["checkpoints/00000030", "checkpoints/00000040"] {
+            fs::remove_dir_all(bench.path(out).join(later)).unwrap();
+        }
         succeed(&bench, ranks, &["train", "--resume", out]);
     }
     assert_eq!(difference(&adapter(&bench, "whole", 40), &adapter(&bench, "again", 40)), 0.0);
@@ -215,11 +234,14 @@ fn sharded_replays_go_on_from_a_checkpoint_on_any_number_of_ranks() {
     let found = difference(&adapter(&bench, "alone", 40), &adapter(&bench, "whole", 40));
     assert!(found > 1e-3, "{found}");
     // Offline updates are the same, because every rank reads all of the data.
-    let found = difference(&adapter(&bench, "alone", 0), &adapter(&bench, "whole", 0));
+    let found = difference(&adapter(&bench, "alone", 10), &adapter(&bench, "whole", 10));
     assert!(found < 1e-5, "{found}");
     let arguments = ["train", "adapt.toml", "--out", "none", "--set", "ranks.replay=\"sharded\""];
     let said = String::from_utf8_lossy(&run(&bench, 3, &arguments).stderr).into_owned();
-    assert!(said.contains("`env.num_envs` is 2, and each of 3 ranks keeps the episodes"), "{said}");
+    assert!(
+        said.contains("`env.num_envs` is 2, and 3 ranks train on their own episodes of a round"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -307,13 +329,13 @@ fn a_rank_that_dies_ends_all_and_the_run_goes_on_from_its_checkpoint() {
 #[test]
 fn a_rank_that_hangs_is_not_waited_for_longer_than_the_config_says() {
     let bench = bench();
-    let settings = ["checkpoint.every=10", "ranks.timeout_secs=2"];
+    let settings = ["checkpoint.every=10", "ranks.timeout_secs=5"];
     let child = start(&bench, "hung", &settings, "00000010");
     let ranks = processes(&bench);
     assert!(Command::new("kill").args(["-STOP", &ranks[1]]).status().unwrap().success());
-    let (output, _) = wait(child, Duration::from_secs(15));
+    let (output, _) = wait(child, Duration::from_secs(30));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("another rank has not answered within 2 s (ranks.timeout_secs)"), "{said}");
+    assert!(said.contains("another rank has not answered within 5 s (ranks.timeout_secs)"), "{said}");
     assert!(!output.status.success());
     assert!(processes(&bench).is_empty());
 }

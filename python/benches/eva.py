@@ -16,6 +16,7 @@ import ctypes
 import itertools
 import math
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -27,30 +28,14 @@ import peft
 import peft.tuners.lora.eva as peft_eva
 import torch
 import transformers
-from peft import EvaConfig, LoraConfig
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 import eva_rl
 
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass
-class Case:
-    name: str
-    model: nn.Module
-    batches: list[dict[str, torch.Tensor]]
-    targets: list[str]
-    rank: int
-    is_language: bool = False
-
-    def config(self, tau: float = 0.99) -> LoraConfig:
-        eva = EvaConfig(tau=tau)
-        return LoraConfig(r=self.rank, target_modules=self.targets, init_lora_weights="eva", eva_config=eva)
-
-    def functions(self) -> dict:
-        return {} if self.is_language else {"prepare_model_inputs_fn": None, "prepare_layer_inputs_fn": None}
+sys.path.insert(0, str(ROOT / "python" / "tests"))
+from models import Case  # noqa: E402
 
 
 def sentences(tokenizer, batches: int, size: int, length: int) -> list[dict[str, torch.Tensor]]:
@@ -72,7 +57,7 @@ def minilm() -> Case:
         path = extract_model(folder)
         model = transformers.AutoModel.from_pretrained(path, add_pooling_layer=False)
         batches = sentences(transformers.AutoTokenizer.from_pretrained(path), 40, 16, 64)
-    return Case("MiniLM, 22.7 M", model, batches, ["query", "key", "value", "dense"], 16, is_language=True)
+    return Case("MiniLM, 22.7 M", model, batches, ["query", "key", "value", "dense"], is_language=True, rank=16)
 
 
 def smollm() -> Case:
@@ -83,7 +68,7 @@ def smollm() -> Case:
     model = transformers.AutoModelForCausalLM.from_pretrained(**read, dtype=torch.float32)
     batches = sentences(transformers.AutoTokenizer.from_pretrained(**read), 40, 8, 64)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    return Case("SmolLM2, 135 M", model, batches, targets, 16, is_language=True)
+    return Case("SmolLM2, 135 M", model, batches, targets, is_language=True, rank=16)
 
 
 def vit() -> Case:
@@ -91,7 +76,9 @@ def vit() -> Case:
     model = transformers.ViTModel(transformers.ViTConfig(**sizes), add_pooling_layer=False)
     images = torch.randn(40, 8, 3, 14, 14)
     batches = [{"pixel_values": nn.functional.interpolate(image, size=224, mode="bicubic")} for image in images]
-    return Case("ViT, 5.7 M, 224 x 224", model, batches, ["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"], 16)
+    return Case(
+        "ViT, 5.7 M, 224 x 224", model, batches, ["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"], rank=16
+    )
 
 
 def decision_transformer() -> Case:
@@ -108,7 +95,9 @@ def decision_transformer() -> Case:
         for _ in range(40)
     ]
     model = transformers.DecisionTransformerModel(config)
-    return Case("decision transformer, 4 x 256", model, batches, ["c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"], 16)
+    return Case(
+        "decision transformer, 4 x 256", model, batches, ["c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"], rank=16
+    )
 
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -195,7 +184,7 @@ def measure(case: Case, get_state_dict: Callable, tau: float = 0.99, **options) 
     before = memory("VmRSS")
     begun = time.perf_counter()
     found = get_state_dict(
-        case.model, case.batches, case.config(tau), forward_fn=forward, show_progress_bar=False, **options
+        case.model, case.batches, case.config(tau=tau), forward_fn=forward, show_progress_bar=False, **options
     )
     secs = time.perf_counter() - begun
     return Run(secs, forwards, memory("VmHWM") - before, found)

@@ -1,4 +1,4 @@
-"""What all tests have: one thread's worth of numbers that do not change between runs."""
+"""Every test begins with the same seed."""
 
 import pytest
 import torch

@@ -20,8 +20,10 @@ class Case:
     targets: list[str]
     #: Whether PEFT's default functions fit the inputs, which are tokens with a mask.
     is_language: bool = False
+    rank: int = 4
 
-    def config(self, rank: int = 4, **eva) -> LoraConfig:
+    def config(self, rank: int | None = None, **eva) -> LoraConfig:
+        rank = rank or self.rank
         return LoraConfig(r=rank, target_modules=self.targets, init_lora_weights="eva", eva_config=EvaConfig(**eva))
 
     def functions(self) -> dict:

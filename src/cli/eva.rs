@@ -165,7 +165,7 @@ pub struct EvaArgs {
     #[arg(long, value_name = "DATASET", required_unless_present = "activations", requires = "policy")]
     pub data: Option<PathBuf>,
     /// Instead of a policy and a dataset, a folder of any model's activations: safetensors shards and sites.json
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["policy", "data", "statistics", "task", "tokens", "patches", "dora"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["policy", "data", "statistics", "task", "on_bad_episode", "clip_actions", "tokens", "patches", "dora", "batch_size"])]
     pub activations: Option<PathBuf>,
     /// How faults in the dataset are taken
     #[command(flatten)]
@@ -176,7 +176,7 @@ pub struct EvaArgs {
     /// Windows per batch
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
-    /// Decides the windows
+    /// Decides the windows, and what solvers draw
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// The adapter's folder, which must not exist

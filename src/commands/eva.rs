@@ -8,7 +8,7 @@ use eva_rl_agents::adapter_init::{AdapterMethod, Initialised};
 use serde_json::json;
 use tch::Device;
 
-use super::eva_activations::{self, Found};
+use super::eva_activations::{self, Found, check_rank};
 use crate::cli::EvaArgs;
 use crate::config::AdapterConfig;
 use crate::data::{self, Replay};
@@ -16,7 +16,7 @@ use crate::policies;
 use crate::policies::Base;
 use crate::report::eva_summary::EvaSummary;
 use crate::support::atomic::{refuse_existing, write_folder};
-use crate::support::errors::{InputError, OrInput, tell};
+use crate::support::errors::{OrInput, tell};
 use crate::support::progress;
 use crate::support::ranks;
 use crate::support::seeds::{self, Purpose};
@@ -30,16 +30,16 @@ pub fn run(args: EvaArgs) -> anyhow::Result<()> {
     refuse_existing(&args.out)?;
     let options = args.eva.options(args.batch_size)?;
     let found = match (&args.activations, &args.policy, &args.data) {
-        (Some(folder), ..) => eva_activations::search(folder, &options)?,
+        (Some(folder), ..) => eva_activations::search(folder, &options, args.seed)?,
         (None, Some(policy), Some(data)) => search(&args, policy, data, &options)?,
         _ => unreachable!("the command line wants a policy with a dataset, or activations"),
     };
-    let Found { adapters, folder: facts, eva, statistics } = found;
+    let Found { adapters, folder: facts, eva, config } = found;
     let summary = EvaSummary::new(&eva);
     if ranks::world().is_first() {
         write_folder(&args.out, |folder| {
             facts.write(&adapters, folder)?;
-            if let Some(config) = &statistics {
+            if let Some(config) = &config {
                 policies::write_statistics(config, folder)?;
             }
             summary.write(folder)
@@ -72,8 +72,6 @@ fn search(
     data_path: &Path,
     options: &EvaOptions,
 ) -> anyhow::Result<Found> {
-    let refuse = |text: String| Err(InputError(text).into());
-    let rank = options.lora.rank.get();
     let source = args.given.source(policy_path, None)?;
     let policy = policies::read_transformer(policy_path, source.given(), Device::Cpu)?;
     let dataset = data::read_named(data_path, args.reading.reading(policy.reads_images()))?;
@@ -92,9 +90,7 @@ fn search(
     policies::check_texts(policy.config(), &dataset.trajectories, &whose)?;
     check_tokens(&AdapterConfig::Eva(options.clone()), &policy)?;
     let sites = policy.sites_named(&options.lora.target_modules).or_input()?;
-    if let Some(width) = sites.iter().map(|site| site.input).min().filter(|width| rank > *width) {
-        return refuse(format!("--rank is {rank}, and the narrowest module has {width} inputs"));
-    }
+    check_rank(options, &sites)?;
 
     let replay = Replay::of(dataset, &conditioning);
     let mut windows = TaskWindows::new(&conditioning, &replay, args.batch_size as usize, args.seed);
@@ -118,11 +114,11 @@ fn search(
         base: base.name,
         revision: base.revision,
         fingerprint: Some(policy.fingerprint()),
-        rank,
+        rank: options.lora.rank.get(),
         scaling: options.lora.scaling(),
         origin: options.origin(),
         fan_in_fan_out: policy.sites().all(|site| site.fan_in_fan_out),
         kernels: policy.kernels(),
     };
-    Ok(Found { adapters, folder, eva, statistics: Some(policy.config().clone()) })
+    Ok(Found { adapters, folder, eva, config: Some(policy.config().clone()) })
 }

@@ -14,6 +14,7 @@ use tch::{Device, Tensor};
 use crate::data::Activations;
 use crate::support::errors::{InputError, OrInput};
 use crate::support::progress;
+use crate::support::seeds::{self, Purpose};
 use crate::support::signals;
 
 /// What a search has found, and what is written of it.
@@ -22,39 +23,37 @@ pub(super) struct Found {
     /// What the adapter's folder says.
     pub folder: AdapterFolder,
     pub eva: EvaResult<ModuleName>,
-    /// The policy's config, whose statistics may be the data's.
-    pub statistics: Option<PolicyConfig>,
+    /// The policy's, whose statistics may be the data's; none of activations.
+    pub config: Option<PolicyConfig>,
 }
 
-/// Searches the activations of a folder piece by piece until the components have converged.
-pub fn search(folder: &Path, options: &EvaOptions) -> anyhow::Result<Found> {
+/// Searches the activations of a folder, each piece as a batch, until the components have converged.
+pub(super) fn search(folder: &Path, options: &EvaOptions, seed: u64) -> anyhow::Result<Found> {
     let refuse = |text: String| anyhow::Error::from(InputError(text));
     let activations = Activations::open(folder).map_err(refuse)?;
-    let sites = named(&activations.sites, &options.lora.target_modules).map_err(refuse)?;
-    let rank = options.lora.rank.get();
-    if let Some(width) = sites.iter().map(|site| site.input).min().filter(|width| rank > *width) {
-        return Err(refuse(format!("--rank is {rank}, and the narrowest module has {width} inputs")));
-    }
-    let inputs = shared_inputs(&sites);
-    let mut eva = Eva::new(inputs, options.clone(), Some(activations.pieces()), Device::Cpu);
-    let bar = progress::bar(options.max_batches.min(activations.pieces()), "pieces");
-    for piece in 0..activations.pieces().min(options.max_batches) {
+    let sites = match options.lora.target_modules.as_slice() {
+        [] => activations.sites.clone(),
+        ends => Site::ending(&activations.sites, ends).or_input()?,
+    };
+    check_rank(options, &sites)?;
+    seeds::seed_torch(seed, Purpose::Weights, 1);
+    let pieces = activations.pieces();
+    let mut eva = Eva::new(shared_inputs(&sites), options.clone(), Some(pieces), Device::Cpu);
+    let bar = progress::bar(options.max_batches, "batches");
+    let mut done = false;
+    while !done && eva.batches() < options.max_batches {
         signals::check()?;
-        let rows = activations.piece(piece).map_err(refuse)?;
-        let sites = sites.as_slice();
-        let now = match eva.can_split() {
-            true => {
-                let (first, second) = (half_of(&rows, 0), half_of(&rows, 1));
-                eva.observe_split(|tap| show(sites, &first, tap), move |tap| show(sites, &second, tap))
-            }
-            false => eva.observe(|tap| show(sites, &rows, tap)),
+        let rows = activations.piece(eva.batches() % pieces).map_err(refuse)?;
+        let found = if eva.can_split() {
+            let ([first, second], sites) = (halves(&rows), sites.as_slice());
+            eva.observe_split(|tap| show(sites, &first, tap), move |tap| show(sites, &second, tap))
+        } else {
+            eva.observe(|tap| show(&sites, &rows, tap))
         };
-        let now = now.or_input()?;
-        bar.inc(1);
+        let now = found.or_input()?;
+        bar.set_position(now.batches as u64);
         bar.set_message(format!("{:.0}% converged", 100.0 * now.converged_fraction));
-        if now.done {
-            break;
-        }
+        done = now.done;
     }
     bar.finish_and_clear();
     let eva = eva.finish().or_input()?;
@@ -64,36 +63,29 @@ pub fn search(folder: &Path, options: &EvaOptions) -> anyhow::Result<Found> {
         base: activations.base.unwrap_or_default(),
         revision: None,
         fingerprint: None,
-        rank,
+        rank: options.lora.rank.get(),
         scaling: options.lora.scaling(),
         origin: options.origin(),
         fan_in_fan_out: sites.iter().all(|site| site.fan_in_fan_out),
         kernels: BTreeMap::new(),
     };
-    Ok(Found { adapters, folder, eva, statistics: None })
+    Ok(Found { adapters, folder, eva, config: None })
 }
 
-/// The modules whose names end in one of `ends`, or all where there are none.
-fn named(sites: &[Site], ends: &[String]) -> Result<Vec<Site>, String> {
-    let fits = |site: &Site, end: &str| {
-        let name = site.module.as_str();
-        name == end || name.ends_with(&format!(".{end}"))
-    };
-    if let Some(end) = ends.iter().find(|end| !sites.iter().any(|site| fits(site, end))) {
-        let known: Vec<&str> = sites.iter().map(|site| site.module.as_str()).collect();
-        return Err(format!("no site's name ends in `{end}`, expected one of {}", known.join(", ")));
+/// Refuses a rank that some module is too narrow for.
+pub(super) fn check_rank(options: &EvaOptions, sites: &[Site]) -> anyhow::Result<()> {
+    let rank = options.lora.rank.get();
+    match sites.iter().map(|site| site.input).min() {
+        Some(width) if rank > width => {
+            Err(InputError(format!("--rank is {rank}, and the narrowest module has {width} inputs")).into())
+        }
+        _ => Ok(()),
     }
-    let wanted = |site: &&Site| ends.is_empty() || ends.iter().any(|end| fits(site, end));
-    Ok(sites.iter().filter(wanted).cloned().collect())
 }
 
-/// The first or the second half of the rows of every input: `[rows, width]` each.
-fn half_of(rows: &[Tensor], half: i64) -> Vec<Tensor> {
-    let part = |x: &Tensor| {
-        let (count, _) = x.size2().expect("[rows, width]");
-        x.narrow(0, half * (count / 2), if half == 0 { count / 2 } else { count - count / 2 })
-    };
-    rows.iter().map(part).collect()
+/// The first and the second half of the rows of every input: `[rows, width]` each.
+fn halves(rows: &[Tensor]) -> [Vec<Tensor>; 2] {
+    [0, 1].map(|half| rows.iter().map(|x| x.tensor_split(2, 0).swap_remove(half)).collect())
 }
 
 /// Shows the rows of every input, which are in the order of the sites' groups.

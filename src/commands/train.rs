@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::cli::TrainArgs;
-use crate::config::{self, Difference, RunPlan};
+use crate::config::{self, Difference, OnlineConfig, RunPlan};
 use crate::hub;
 use crate::metrics::Recorder;
 use crate::run_folder::{RunDir, RunState, Torn};
@@ -97,13 +97,14 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
 /// Refuses a run that is too small for so many ranks.
 fn check_ranks(plan: &RunPlan, ranks: usize) -> anyhow::Result<()> {
     let (batch, num_envs) = (plan.optimiser.batch_size, plan.env.num_envs);
+    let splits_round = plan.shards_replay() || matches!(plan.online, Some(OnlineConfig::Grpo(_)));
     let text = if batch < ranks {
         format!(
             "`optimiser.batch_size` is {batch}, and {ranks} ranks share it, expected at least one window for each"
         )
-    } else if plan.online.is_some() && plan.shards_replay() && num_envs < ranks {
+    } else if plan.online.is_some() && splits_round && num_envs < ranks {
         format!(
-            "`env.num_envs` is {num_envs}, and each of {ranks} ranks keeps the episodes that it has played (`ranks.replay`), expected at least one environment for each"
+            "`env.num_envs` is {num_envs}, and {ranks} ranks train on their own episodes of a round, expected at least one for each"
         )
     } else {
         return Ok(());

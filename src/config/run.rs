@@ -412,12 +412,17 @@ impl RunConfig {
                 num_envs: self.env.num_envs,
                 draws: matches!(self.loss, LossConfig::OnlineDt(_)),
                 inference: self.rollout.inference,
-                shards: self.ranks.as_ref().is_some_and(|ranks| ranks.replay == ReplayConfig::Sharded),
+                shards: self.shards_replay(),
             };
             online.check(context, checks);
         }
         let run = RunSize { batch_size: self.optimiser.batch_size, updates: self.total_updates() };
         adapter::check(&self.adapter, run, checks);
+    }
+
+    /// Whether every rank keeps the episodes that it has played, and no others.
+    pub fn shards_replay(&self) -> bool {
+        self.ranks.as_ref().is_some_and(|ranks| ranks.replay == ReplayConfig::Sharded)
     }
 
     /// How it adapts, and how it goes on online, for reports.
@@ -446,11 +451,6 @@ impl RunConfig {
             "`optimiser.schedule.{name}.warmup` is {warmup}, and the run has {total} updates: the learning rate never reaches its peak, it ends at {:.1}% of it",
             100.0 * total as f64 / warmup as f64
         )]
-    }
-
-    /// Whether every rank keeps the episodes that it has played, and no others.
-    pub fn shards_replay(&self) -> bool {
-        self.ranks.as_ref().is_some_and(|ranks| ranks.replay == ReplayConfig::Sharded)
     }
 
     /// How the run's `update` steps, which counts from 0: online by a rate of its own, where there is one.

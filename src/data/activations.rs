@@ -29,11 +29,11 @@ pub struct Activations {
     /// The array of each group's input.
     arrays: Vec<String>,
     shards: Vec<(PathBuf, MappedFile)>,
-    /// The shard and the part of it, counted from 0 of so many, that each piece is.
+    /// What is looked at together, in order.
     pieces: Vec<Piece>,
 }
 
-/// A part of a shard.
+/// Part `part`, from 0, of `of` equal parts of every array of a shard.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     shard: usize,
@@ -91,18 +91,18 @@ impl Activations {
         }
         let mut found =
             Self { base: table.base_model, sites, arrays, shards: shards(folder)?, pieces: Vec::new() };
-        found.measure()?;
+        found.measure(&path)?;
         Ok(found)
     }
 
     /// Checks every shard, learns the widths of the inputs, and divides the shards into pieces.
-    fn measure(&mut self) -> Result<(), String> {
+    fn measure(&mut self, path: &Path) -> Result<(), String> {
         let mut widths: BTreeMap<&str, usize> = BTreeMap::new();
-        for (number, (path, bytes)) in self.shards.iter().enumerate() {
-            let shard = read(path, bytes)?;
+        for (number, (file, bytes)) in self.shards.iter().enumerate() {
+            let shard = read(file, bytes)?;
             let mut rows = 0usize;
             for array in &self.arrays {
-                let refuse = |what: String| Err(format!("{path:?}: the array `{array}` {what}"));
+                let refuse = |what: String| Err(format!("{file:?}: the array `{array}` {what}"));
                 let Ok(view) = shard.tensor(array) else {
                     return refuse(format!("is not there, expected one for every input in {SITES}"));
                 };
@@ -120,6 +120,9 @@ impl Activations {
             }
             let of = rows.div_ceil(PIECE);
             self.pieces.extend((0..of).map(|part| Piece { shard: number, part, of }));
+        }
+        if self.pieces.is_empty() {
+            return Err(format!("the shards beside {path:?} hold no rows, expected at least one"));
         }
         for site in &mut self.sites {
             site.input = widths[self.arrays[site.input_group].as_str()] as i64;

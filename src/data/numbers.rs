@@ -97,7 +97,7 @@ impl MappedFile {
         Ok(Self(Arc::new(map)))
     }
 
-    /// All of them.
+    /// All bytes of the file.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }

@@ -109,8 +109,9 @@ impl Replay {
         }
     }
 
-    /// The shard of one of `size` ranks of a replay without parts: its part of the capacity, and every trajectory whose number, from the
-    /// oldest, is its own modulo the ranks; or those that were its own in shards of these `lengths`, one after another.
+    /// The shard of rank `rank` of `size`, of a replay without parts: its part of the capacity, and every `size`-th
+    /// trajectory from the oldest on. Where the replay is shards of as many ranks one after another, of these `lengths`,
+    /// it is that rank's.
     pub fn shard(self, rank: usize, size: usize, lengths: &[usize]) -> Self {
         let capacity = self.capacity.saturating_sub(rank).div_ceil(size);
         let before: usize = lengths.iter().take(rank).sum();

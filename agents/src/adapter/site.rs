@@ -75,6 +75,18 @@ fn natural(a: &str, b: &str) -> Ordering {
 /// What a convolution reads at once: `[C, height, width]`.
 pub type Kernel = [i64; 3];
 
+/// A name of target modules that no module ends in.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`target_modules` names `{found}`, which ends no module that can be adapted, expected the end of one of {known}"
+)]
+pub struct UnknownModule {
+    /// The name.
+    pub found: String,
+    /// The modules that can be adapted.
+    pub known: String,
+}
+
 /// A linear module or a convolution of a policy: the place of at most one adapter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
@@ -106,6 +118,24 @@ impl Site {
             input_group: 0,
             adapted_by_default: false,
         }
+    }
+
+    /// Those of `sites` whose names are one of `ends`, or end in one after a dot.
+    pub fn ending<'a>(
+        sites: impl IntoIterator<Item = &'a Self>,
+        ends: &[String],
+    ) -> Result<Vec<Self>, UnknownModule> {
+        let sites: Vec<&Self> = sites.into_iter().collect();
+        let fits = |site: &Self, end: &str| {
+            let name = site.module.as_str();
+            name == end || name.ends_with(&format!(".{end}"))
+        };
+        if let Some(end) = ends.iter().find(|end| !sites.iter().any(|site| fits(site, end))) {
+            let known = sites.iter().map(|site| site.module.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(UnknownModule { found: end.clone(), known });
+        }
+        let wanted = |site: &&Self| ends.iter().any(|end| fits(site, end));
+        Ok(sites.into_iter().filter(wanted).cloned().collect())
     }
 
     /// Numbers the groups of sites in the order of the forward pass; one whose name ends in one of `shared` has the

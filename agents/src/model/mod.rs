@@ -34,5 +34,5 @@ pub use hub::{
 pub use policy::embedded_images::EmbeddedImages;
 pub use policy::embedding_cache::EmbeddingCache;
 pub use policy::sliding::SlidingWindows;
-pub use policy::transformer::{TransformerPolicy, UnknownModule};
+pub use policy::transformer::TransformerPolicy;
 pub use trunk::{Cache, cached_context_len, resets_context};

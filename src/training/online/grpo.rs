@@ -51,9 +51,7 @@ pub fn grpo(run: &mut Run, settings: &GrpoConfig) -> anyhow::Result<()> {
         let index: Vec<i64> = chosen.iter().map(|context| *context as i64).collect();
         let before =
             round.before.index_select(0, &Tensor::from_slice(&index)).to_device(run.learner.policy.device());
-        // Fewer windows than ranks are the whole batch on each.
-        let every = windows.count() < run.ranks.size();
-        let rows = if every { 0..windows.count() } else { run.ranks.part(windows.count()) };
+        let rows = run.ranks.part(windows.count()); // every episode has a context, and every rank an episode
         let own = |x: &Tensor| x.narrow(0, rows.start as i64, rows.len() as i64); // [B, T] → [rows, T]
         let sum = |x: &Tensor| x.sum(Kind::Float).double_value(&[]);
         let share = sum(&own(&counted)) / run.ranks.sum(sum(&own(&counted)));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::adapter::site::{Kernel, ModuleName, Site};
+use crate::adapter::site::{Kernel, ModuleName, Site, UnknownModule};
 use crate::adapter::{AdapterError, AdapterFolder, AdapterSet, fingerprint, row_norms};
 use crate::model::core::bad_field::BadField;
 use crate::model::core::bins::{self, Bins};
@@ -19,18 +19,6 @@ use crate::model::encoders::Encoder;
 use crate::model::families::{self, Family};
 use crate::model::heads::{self, Heads};
 use crate::model::trunk::Trunk;
-
-/// A name of target modules that no module ends in.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "`target_modules` names `{found}`, which ends no module that can be adapted, expected the end of one of {known}"
-)]
-pub struct UnknownModule {
-    /// The name.
-    pub found: String,
-    /// The modules that can be adapted.
-    pub known: String,
-}
 
 /// A policy of any family. Its weights are frozen until [`TransformerPolicy::unfreeze`].
 #[derive(Debug)]
@@ -148,17 +136,7 @@ impl TransformerPolicy {
             return Ok(self.sites().cloned().collect());
         }
         let adaptable = |site: &&Site| site.adapted_by_default || self.reads_steps(&site.module);
-        let adaptable: Vec<&Site> = self.sites.iter().filter(adaptable).collect();
-        let fits = |site: &Site, end: &str| {
-            let name = site.module.as_str();
-            name == end || name.ends_with(&format!(".{end}"))
-        };
-        if let Some(end) = ends.iter().find(|end| !adaptable.iter().any(|site| fits(site, end))) {
-            let known = adaptable.iter().map(|site| site.module.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(UnknownModule { found: end.clone(), known });
-        }
-        let wanted = |site: &&Site| ends.iter().any(|end| fits(site, end));
-        Ok(adaptable.into_iter().filter(wanted).cloned().collect())
+        Site::ending(self.sites.iter().filter(adaptable), ends)
     }
 
     /// Every linear module and convolution, in the order of the forward pass.
