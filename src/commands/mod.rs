@@ -14,5 +14,6 @@ pub mod merge;
 pub mod predict;
 pub mod push;
 pub mod report;
+pub mod subspaces;
 pub mod sweep;
 pub mod train;

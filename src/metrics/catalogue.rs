@@ -132,6 +132,24 @@ metrics! {
     /// What a module's adapter explains.
     EVA_EXPLAINED_VARIANCE = "eva/explained_variance/NAME":
         "fraction of the variance of a module's inputs that its adapter's components explain (in metrics.jsonl alone)";
+    /// How far A has turned.
+    ADAPTER_TURN = "adapter/turn/NAME":
+        "of a run that `subspaces` has looked at, and of a module or of all (`mean`): degrees between the rows of A and those at the start";
+    /// The size of an update.
+    ADAPTER_NORM = "adapter/norm/NAME":
+        "the same: Frobenius norm of ΔW, what the adapter adds to the weight";
+    /// Directions that an update uses.
+    ADAPTER_EFFECTIVE_RANK = "adapter/effective_rank/NAME":
+        "the same: exponential of the entropy of ΔW's singular values (Roy and Vetterli 2007)";
+    /// What an update shares with the data.
+    ADAPTER_IN_DATA = "adapter/in_data/NAME":
+        "the same: share of ΔW's squared norm within the leading directions, as many as the rank, of the base's activations over the data; rank / width of a random ΔW";
+    /// What an update shares with rollouts.
+    ADAPTER_IN_ROLLOUTS = "adapter/in_rollouts/NAME":
+        "the same, of the adapted policy's activations over episodes that it plays";
+    /// How data and rollouts differ.
+    ADAPTER_DATA_TO_ROLLOUTS = "adapter/data_to_rollouts/NAME":
+        "the same: degrees between the directions of the data and those of the episodes";
     /// The config.
     CONFIG = "config":
         "the config as it ran (text)";

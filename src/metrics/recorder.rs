@@ -151,6 +151,11 @@ impl Recorder {
         self.scalar_at(metric, Place { updates: step, env_steps: None }, value)
     }
 
+    /// The same of a module, or of another thing that has a name.
+    pub fn scalar_of(&mut self, metric: Metric, name: &str, step: usize, value: f64) -> anyhow::Result<()> {
+        self.tagged(&metric.tag_of(name), metric, Place { updates: step, env_steps: None }, value)
+    }
+
     /// Records a number at an update, and at as many environment steps in a run that explores.
     pub(super) fn scalar_at(&mut self, metric: Metric, at: Place, value: f64) -> anyhow::Result<()> {
         self.tagged(metric.tag, metric, at, value)

@@ -38,5 +38,9 @@ pub const FILES: &[(&str, &str)] = &[
     ),
     ("checkpoints/NNNNNNNN/training_state.safetensors", "optimiser, online algorithm and replay buffer"),
     ("checkpoints/NNNNNNNN.torn/", "a checkpoint that could not be read when the run was resumed"),
+    (
+        "subspaces/",
+        "what `eva-rl subspaces` has written: `subspaces.json`, and its numbers as TensorBoard's events",
+    ),
     (".lock", "held by the process that writes the run; it names its id"),
 ];

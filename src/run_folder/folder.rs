@@ -233,6 +233,11 @@ impl RunDir {
         self.checkpoints().ok()?.iter().rev().find_map(read)
     }
 
+    /// Every checkpoint, the latest last.
+    pub fn all(&self) -> anyhow::Result<Vec<Checkpoint>> {
+        self.checkpoints()?.iter().map(|folder| Checkpoint::read(folder)).collect()
+    }
+
     /// The latest checkpoint that can be read, if there are any, and why each later one cannot.
     pub fn latest(&self) -> anyhow::Result<(Option<Checkpoint>, Vec<Torn>)> {
         let mut torn = Vec::new();

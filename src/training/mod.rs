@@ -7,6 +7,6 @@ mod new_policy;
 mod online;
 mod session;
 
-pub use adapter_init::{TaskWindows, check_tokens};
-pub use inputs::read_inputs;
+pub use adapter_init::{TaskWindows, check_tokens, restore_adapters};
+pub use inputs::{TrainInputs, read_inputs};
 pub use job::train;

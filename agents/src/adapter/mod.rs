@@ -8,6 +8,7 @@ mod lora;
 mod options;
 mod peft;
 mod set;
+mod subspace;
 
 pub use checkpoint::BadState;
 pub use error::AdapterError;
@@ -15,3 +16,4 @@ pub use lora::{Lora, Rank, Scaling, ZeroRank, from_down, lora, row_norms};
 pub use options::{BadOption, LoraOptions, OptionChecks, RunSize};
 pub use peft::{AdapterFolder, Origin, fingerprint};
 pub use set::AdapterSet;
+pub use subspace::{angle_between, effective_rank, share_within};

@@ -18,6 +18,7 @@ mod lora_one;
 mod method;
 mod milora;
 mod olora;
+mod orthogonal;
 mod pissa;
 mod plain_lora;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use lora_one::LoraOne;
 pub use method::{AdapterMethod, InitError, Initialised, TaskData, WithDefaults};
 pub use milora::MiLora;
 pub use olora::OLora;
+pub use orthogonal::Orthogonal;
 pub use pissa::PiSsa;
 pub use plain_lora::PlainLora;
 pub use site_method::{Requires, SiteContext, SiteMethod};

@@ -12,6 +12,7 @@ use super::lora_one::LoraOne;
 use super::method::{AdapterMethod, WithDefaults};
 use super::milora::MiLora;
 use super::olora::OLora;
+use super::orthogonal::Orthogonal;
 use super::pissa::PiSsa;
 use super::plain_lora::PlainLora;
 use super::whole_policy::{FullFineTuning, HeadOnly};
@@ -60,6 +61,8 @@ methods! {
     "head_only": HeadOnly(HeadOnly),
     /// LoRA (arXiv 2106.09685): A random, B zero.
     "lora": Lora(PlainLora),
+    /// A random with orthonormal rows, B zero: EVA without the data.
+    "orthogonal": Orthogonal(Orthogonal),
     /// EVA (arXiv 2410.07170): A the principal components of the task's activations, ranks by explained variance.
     "eva": Eva(EvaOptions),
     /// PiSSA (arXiv 2404.02948): the principal singular components of the weights.

@@ -7,8 +7,8 @@ use eva_rl_agents::adapter::site::{ModuleName, Site};
 use eva_rl_agents::adapter::{self, AdapterFolder, AdapterSet, LoraOptions, Rank, Scaling, fingerprint};
 use eva_rl_agents::adapter_init::eva::{EvaOptions, EvaResult, SolverKind};
 use eva_rl_agents::adapter_init::{
-    AdaLora, AdapterMethod, CorDa, Ipa, LoraGa, LoraOne, MiLora, Mode, OLora, PiSsa, PlainLora, TaskData,
-    WithDefaults,
+    AdaLora, AdapterMethod, CorDa, Ipa, LoraGa, LoraOne, MiLora, Mode, OLora, Orthogonal, PiSsa, PlainLora,
+    TaskData, WithDefaults,
 };
 use eva_rl_agents::loss::behaviour_cloning;
 use eva_rl_agents::model::{ForwardContext, FusedLora, Given, Inputs, Policy, Token, TransformerPolicy};
@@ -409,6 +409,7 @@ fn every_method_initialises_convolutions_at_the_base() {
     let corda = |mode| CorDa { lora: lora(), batches: 1, mode };
     let methods: Vec<(&str, Box<dyn AdapterMethod>)> = vec![
         ("lora", Box::new(PlainLora(lora()))),
+        ("orthogonal", Box::new(Orthogonal(lora()))),
         ("pissa", Box::new(PiSsa(lora()))),
         ("milora", Box::new(MiLora(lora()))),
         ("olora", Box::new(OLora(lora()))),

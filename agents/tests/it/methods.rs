@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use eva_rl_agents::adapter::{AdapterFolder, AdapterSet, Lora, LoraOptions, Origin, Rank, Scaling};
 use eva_rl_agents::adapter_init::{
-    AdaLora, AdapterMethod, CorDa, Ipa, LoraGa, LoraOne, MiLora, Mode, OLora, PiSsa, PlainLora,
+    AdaLora, AdapterMethod, CorDa, Ipa, LoraGa, LoraOne, MiLora, Mode, OLora, Orthogonal, PiSsa, PlainLora,
     RankAllocator, TaskData, head_only, mean_gradients, orthogonality,
 };
 use eva_rl_agents::loss::behaviour_cloning;
@@ -326,6 +326,7 @@ macro_rules! test_exports {
 
 test_exports! {
     lora = PlainLora(size(4)), dora: false;
+    orthogonal = Orthogonal(size(4)), dora: false;
     pissa = PiSsa(size(4)), dora: false;
     milora = MiLora(size(4)), dora: false;
     olora = OLora(size(4)), dora: false;
