@@ -5,13 +5,12 @@ pretraining short, so this says how methods compare on such a model, and nothing
 """
 
 import json
-import os
 from functools import cache
 
 import torch
 import transformers
 from domain import Batch, Domain, accuracy, draw
-from packages import npm
+from packages import FOLDER, npm
 from torch import nn
 
 UPDATES, BATCH = 60, 32
@@ -61,8 +60,6 @@ def test_batches(first: int) -> list[Batch]:
 @cache
 def pretrained() -> dict[str, torch.Tensor]:
     """The transformer's weights after training on 0 to 4, which takes some minutes, once."""
-    from packages import FOLDER
-
     path = FOLDER / "vit-of-digits-0-to-4.pt"
     if not path.exists():
         torch.manual_seed(0)
@@ -77,8 +74,8 @@ def pretrained() -> dict[str, torch.Tensor]:
             optimizer.step()
             schedule.step()
         print(f"pretrained on 0 to 4: {accuracy(model.eval(), test_batches(0)):.1f}% of the held-out ones")
-        torch.save(model.state_dict(), path.with_suffix(f".{os.getpid()}"))
-        path.with_suffix(f".{os.getpid()}").rename(path)
+        torch.save(model.state_dict(), path.with_suffix(".aside"))
+        path.with_suffix(".aside").rename(path)
     return torch.load(path)
 
 

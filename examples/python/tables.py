@@ -54,7 +54,7 @@ def table(domain: Domain, lines: list[dict]) -> str:
         each = [f"**{x:.2f}**" if x == best(means.values()) else f"{x:.2f}" for x in means.values()]
         trained = f"{mine[0]['trained_parameters']:,}"
         rows.append([method, trained, interval([x for _, x in picked.values()]), rates, gain, *each])
-    head = ["method", "trained parameters", domain.metric, "at rate", "less LoRA's"]
+    head = ["method", "trained parameters", domain.metric, "at rate", "minus LoRA"]
     head += [f"{rate:g}" for rate in domain.rates]
     text = [f"### {domain.title}\n\n{len(seeds)} seeds; the last columns are the means at each rate.\n"]
     for row in [head, ["---"] * len(head), *rows]:

@@ -173,7 +173,14 @@ fn directions(
     let initialised = options.initialise(policy, sites, data, &mut |_| ());
     signals::check()?;
     let Initialised { eva, .. } = initialised.or_input()?;
-    Ok(eva.expect("EVA has a result").components)
+    let found = eva.expect("EVA has a result").components;
+    match sites.iter().find(|site| !found.contains_key(&site.module)) {
+        None => Ok(found),
+        Some(Site { module, .. }) => {
+            let text = format!("{module} has no leading directions, expected inputs that vary");
+            Err(InputError(text).into())
+        }
+    }
 }
 
 /// Episodes that a policy plays as in the run's evaluations.
